@@ -1,0 +1,1 @@
+//! Benchmarks of exactlog. The benchmarks themselves are the files beside this one.

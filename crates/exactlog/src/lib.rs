@@ -1,0 +1,2 @@
+//! The embedded event log.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The simulated disk, the obvious model, the checkers.
+#![forbid(unsafe_code)]

@@ -1,0 +1,4 @@
+//! Where exactlog keeps bytes.
+#![deny(unsafe_code)]
+
+pub mod disk;
