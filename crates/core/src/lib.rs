@@ -4,3 +4,4 @@
 pub mod batch;
 pub mod ids;
 pub mod mutants;
+pub mod partitioner;

@@ -1,0 +1,264 @@
+//! The records of an uncompressed batch: one strict walk, with or without keeping what it meets.
+//!
+//! It is not a decompressor, and it doesn't interpret control records.
+//!
+//! Invariants
+//!   * nothing is copied: keys, values and headers are slices of the body
+//!   * no memory is reserved on the word of a length or count; a count is bounded by the bytes that are left
+//!   * lengths are exact: no byte of the body is skipped or read twice
+//!   * after an error, or the end, the iterator stays at `None`
+
+use super::varint::{read_varint, read_varlong};
+use super::{Batch, BatchError, Compression, RecordFault, TimestampType};
+use bytes::Bytes;
+use std::ops::Range;
+use std::str::Utf8Error;
+
+/// Least bytes of a record: length, attributes, two deltas, two absent fields, no headers.
+pub(super) const RECORD_BYTES_LEAST: usize = 7;
+
+/// Least bytes of a record header: an empty key, an absent value.
+const RECORD_HEADER_BYTES_LEAST: usize = 2;
+
+/// One record; its bytes are slices of the batch, which they keep in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its offset in the partition.
+    pub offset: u64,
+    /// Its time in ms since 1970: what the producer said, or that of the append ([`TimestampType`]).
+    pub timestamp_ms: i64,
+    /// The key; `None` and empty are different things.
+    pub key: Option<Bytes>,
+    /// The value; `None` is a tombstone where the topic is compacted.
+    pub value: Option<Bytes>,
+    /// In the producer's order; keys may repeat.
+    pub headers: Vec<RecordHeader>,
+}
+
+/// One header of a record: metadata that travels beside key and value (KIP-82).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordHeader {
+    /// The name. UTF-8 by convention, which nothing enforces: see [`RecordHeader::key_str`].
+    pub key: Bytes,
+    /// The value; `None` and empty are different things.
+    pub value: Option<Bytes>,
+}
+
+impl RecordHeader {
+    /// The name as text.
+    pub fn key_str(&self) -> Result<&str, Utf8Error> {
+        std::str::from_utf8(&self.key)
+    }
+}
+
+/// Iterator over the records of one batch, in offset order.
+#[derive(Clone, Debug)]
+pub struct Records {
+    batch: Batch,
+    walk: Walk,
+}
+
+impl Batch {
+    /// The records, checked one by one as they are read. Compressed batches give one error,
+    /// [`BatchError::Compressed`].
+    pub fn records(&self) -> Records {
+        Records { batch: self.clone(), walk: Walk::default() }
+    }
+
+    /// Walks all records without keeping any: whether [`Batch::records`] would be free of errors.
+    pub(super) fn check_records(&self) -> Result<(), BatchError> {
+        let mut walk = Walk::default();
+        while walk.next_record(self, |_, _| ())?.is_some() {}
+        Ok(())
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<Record, BatchError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let body = self.batch.body();
+        let mut headers = Vec::new();
+        let spans = self.walk.next_record(&self.batch, |key, value| {
+            headers.push(RecordHeader { key: body.slice(key), value: value.map(|value| body.slice(value)) });
+        });
+        let spans = match spans.transpose()? {
+            Ok(spans) => spans,
+            Err(error) => return Some(Err(error)),
+        };
+        Some(Ok(Record {
+            offset: self.batch.base_offset() + u64::from(spans.offset_delta),
+            timestamp_ms: match self.batch.timestamp_type() {
+                // Wraps as the builder does, and as Kafka does.
+                TimestampType::CreateTime => {
+                    self.batch.base_timestamp_ms().wrapping_add(spans.timestamp_delta_ms)
+                }
+                TimestampType::LogAppendTime => self.batch.max_timestamp_ms(),
+            },
+            key: spans.key.map(|key| body.slice(key)),
+            value: spans.value.map(|value| body.slice(value)),
+            headers,
+        }))
+    }
+}
+
+impl std::iter::FusedIterator for Records {}
+
+/// Where the walk over the records of one batch stands.
+#[derive(Clone, Debug, Default)]
+struct Walk {
+    position: usize,
+    index: u32,
+    /// Least offset delta that the next record may have.
+    next_delta: u32,
+    ended: bool,
+}
+
+/// Where in the body the parts of one record lie.
+struct RecordSpans {
+    timestamp_delta_ms: i64,
+    offset_delta: u32,
+    key: Option<Range<usize>>,
+    value: Option<Range<usize>>,
+}
+
+impl Walk {
+    /// Reads the next record, handing each header to `on_header`; `None` once the body ends as it should.
+    #[inline]
+    fn next_record(
+        &mut self,
+        batch: &Batch,
+        on_header: impl FnMut(Range<usize>, Option<Range<usize>>),
+    ) -> Result<Option<RecordSpans>, BatchError> {
+        if self.ended {
+            return Ok(None);
+        }
+        self.ended = true; // whatever returns early below is the end
+        if batch.compression() != Compression::None {
+            return Err(BatchError::Compressed { compression: batch.compression() });
+        }
+        if self.index == batch.record_count() {
+            return match batch.body().len() - self.position {
+                0 => Ok(None),
+                extra_bytes => Err(BatchError::BytesBehindRecords { extra_bytes }),
+            };
+        }
+        let spans = self
+            .read_record(batch, on_header)
+            .map_err(|fault| BatchError::Record { index: self.index, fault })?;
+        self.index += 1;
+        self.next_delta = spans.offset_delta + 1;
+        self.ended = false;
+        Ok(Some(spans))
+    }
+
+    #[inline]
+    fn read_record(
+        &mut self,
+        batch: &Batch,
+        mut on_header: impl FnMut(Range<usize>, Option<Range<usize>>),
+    ) -> Result<RecordSpans, RecordFault> {
+        let mut reader = Reader { bytes: batch.body(), position: self.position };
+        let record = reader.span()?;
+        self.position = record.end;
+        let mut reader = Reader { bytes: &batch.body()[..record.end], position: record.start };
+        reader.skip_attributes()?;
+        let timestamp_delta_ms = reader.varlong()?;
+        let offset_delta = self.check_offset_delta(batch, reader.varint()?)?;
+        let key = reader.nullable_span()?;
+        let value = reader.nullable_span()?;
+        for _ in 0..reader.header_count()? {
+            let key = reader.span()?;
+            on_header(key, reader.nullable_span()?);
+        }
+        match reader.left_bytes() {
+            0 => Ok(RecordSpans { timestamp_delta_ms, offset_delta, key, value }),
+            extra_bytes => Err(RecordFault::TrailingBytes { extra_bytes }),
+        }
+    }
+
+    /// Deltas count up from 0 without gaps. Only a batch with fewer records than offsets, which compaction has
+    /// been at, has gaps; there they rise and leave room for the records to come.
+    fn check_offset_delta(&self, batch: &Batch, found: i32) -> Result<u32, RecordFault> {
+        let records_behind = i64::from(batch.record_count()) - 1 - i64::from(self.index);
+        let least = i64::from(self.next_delta);
+        let greatest = i64::from(batch.last_offset_delta()) - records_behind;
+        match u32::try_from(found) {
+            Ok(delta) if (least..=greatest).contains(&i64::from(delta)) => Ok(delta),
+            _ => Err(RecordFault::OffsetDelta { found, least, greatest }),
+        }
+    }
+}
+
+/// Reads fields in order; `bytes` ends where the record does, so that nothing is read beyond it.
+struct Reader<'a> {
+    bytes: &'a [u8],
+    position: usize,
+}
+
+impl Reader<'_> {
+    fn left_bytes(&self) -> usize {
+        self.bytes.len() - self.position
+    }
+
+    #[inline]
+    fn varint(&mut self) -> Result<i32, RecordFault> {
+        let (value, len) = read_varint(&self.bytes[self.position..])?;
+        self.position += len;
+        Ok(value)
+    }
+
+    #[inline]
+    fn varlong(&mut self) -> Result<i64, RecordFault> {
+        let (value, len) = read_varlong(&self.bytes[self.position..])?;
+        self.position += len;
+        Ok(value)
+    }
+
+    /// None of a record's attribute bits has a meaning, and readers ignore them, as Kafka's do.
+    fn skip_attributes(&mut self) -> Result<(), RecordFault> {
+        if self.left_bytes() == 0 {
+            return Err(RecordFault::Truncated);
+        }
+        self.position += 1;
+        Ok(())
+    }
+
+    /// A length, then so many bytes.
+    #[inline]
+    fn span(&mut self) -> Result<Range<usize>, RecordFault> {
+        let length = self.varint()?;
+        self.take(length)
+    }
+
+    /// As `span`, where the length -1 stands for absent.
+    #[inline]
+    fn nullable_span(&mut self) -> Result<Option<Range<usize>>, RecordFault> {
+        match self.varint()? {
+            -1 => Ok(None),
+            length => self.take(length).map(Some),
+        }
+    }
+
+    #[inline]
+    fn take(&mut self, length: i32) -> Result<Range<usize>, RecordFault> {
+        let left_bytes = self.left_bytes();
+        match usize::try_from(length) {
+            Ok(len) if len <= left_bytes => {
+                let start = self.position;
+                self.position += len;
+                Ok(start..self.position)
+            }
+            _ => Err(RecordFault::Length { length, left_bytes }),
+        }
+    }
+
+    fn header_count(&mut self) -> Result<usize, RecordFault> {
+        let count = self.varint()?;
+        let left_bytes = self.left_bytes();
+        match usize::try_from(count) {
+            Ok(headers) if headers <= left_bytes / RECORD_HEADER_BYTES_LEAST => Ok(headers),
+            _ => Err(RecordFault::HeaderCount { count, left_bytes }),
+        }
+    }
+}
