@@ -57,11 +57,11 @@ pub struct EpochEnd {
 }
 
 /// Answers kept per producer.
-pub const REPLIES_KEPT: usize = 5;
+pub(super) const REPLIES_KEPT: usize = 5;
 /// Ends of epochs kept per producer.
-pub const EPOCHS_KEPT: usize = 5;
+pub(super) const EPOCHS_KEPT: usize = 5;
 /// The last epoch of an id: Kafka's clients take 32767 for exhausted.
-pub const PRODUCER_EPOCH_MAX: i16 = i16::MAX - 1;
+pub(super) const PRODUCER_EPOCH_MAX: i16 = i16::MAX - 1;
 
 impl State {
     pub(super) fn init_producer(&mut self, name: Option<&str>) -> Outcome {

@@ -89,7 +89,7 @@ pub struct Tombstone {
 }
 
 /// Batches remembered per producer and partition: Kafka's clients have at most five in flight.
-pub const WINDOW_BATCHES: usize = 5;
+pub(super) const WINDOW_BATCHES: usize = 5;
 
 /// Largest offset, so that it stays a positive i64 on the wire.
 const OFFSET_MAX: u64 = i64::MAX as u64;
