@@ -104,6 +104,28 @@ pub enum Command {
     Config(ConfigChange),
 }
 
+impl Command {
+    /// The command's name, for messages.
+    pub fn kind_name(&self) -> &'static str {
+        match self {
+            Command::Open => "Open",
+            Command::CreateTopic { .. } => "CreateTopic",
+            Command::AlterTopic { .. } => "AlterTopic",
+            Command::DeleteTopic { .. } => "DeleteTopic",
+            Command::InitProducer { .. } => "InitProducer",
+            Command::Append { .. } => "Append",
+            Command::Commit(_) => "Commit",
+            Command::CommitOffsets { .. } => "CommitOffsets",
+            Command::JoinGroup { .. } => "JoinGroup",
+            Command::LeaveGroup { .. } => "LeaveGroup",
+            Command::ReleasePartitions { .. } => "ReleasePartitions",
+            Command::Trim { .. } => "Trim",
+            Command::Tick => "Tick",
+            Command::Config(_) => "Config",
+        }
+    }
+}
+
 /// The parts of an embedded transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
