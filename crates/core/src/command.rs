@@ -133,7 +133,7 @@ pub struct Commit {
     pub token: CommitToken,
     /// If set: the producer's position in an outside source, at most [`CURSOR_BYTES_MAX`] bytes.
     pub cursor: Option<Bytes>,
-    /// Batches for any partitions, at most one for each.
+    /// Batches for any partitions; several for one partition follow each other without a gap.
     pub batches: Vec<(Partition, Batch)>,
     /// Positions of groups.
     pub offsets: Vec<GroupOffsets>,
@@ -203,8 +203,8 @@ pub enum Condition {
 
 /// Longest cursor in bytes.
 pub const CURSOR_BYTES_MAX: usize = 256;
-/// Most batches (partitions) in one commit.
-pub const COMMIT_PARTITIONS_MAX: usize = 10_000;
+/// Most batches in one commit.
+pub const COMMIT_BATCHES_MAX: usize = 10_000;
 /// Largest commit in bytes: it has to fit into one journal file.
 pub const COMMIT_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Most partitions of one topic.

@@ -115,7 +115,7 @@ pub enum Reply {
 pub struct Committed {
     /// The csn: a reader that has seen this lsn sees all of the commit.
     pub lsn: u64,
-    /// Base offsets of its batches, for at most the first [`KEPT_PARTITIONS_MAX`] partitions.
+    /// The first offset in each partition, ascending by partition, at most [`KEPT_PARTITIONS_MAX`] of them.
     pub base_offsets: Vec<(Partition, u64)>,
     /// Whether this answers a retry.
     pub duplicate: bool,
@@ -169,12 +169,10 @@ pub enum Refusal {
     CommitFenced { token: CommitToken, current: i16 },
     #[error("commit {token}: its epoch is too old to say whether it was applied")]
     CommitForgotten { token: CommitToken },
-    #[error("two batches for partition {partition} in one commit")]
-    PartitionTwice { partition: Partition },
     #[error("a cursor of {bytes} bytes is over the limit of {max}")]
     CursorTooLarge { bytes: usize, max: usize },
-    #[error("a commit for {partitions} partitions is over the limit of {max}")]
-    TooManyPartitions { partitions: usize, max: usize },
+    #[error("a commit of {batches} batches is over the limit of {max}")]
+    TooManyBatches { batches: usize, max: usize },
     #[error("group {group:?} has no member {member}: it left or was fenced")]
     UnknownMember { group: String, member: MemberId },
     #[error("group {group:?}: partition {partition} isn't owned by member {member}")]

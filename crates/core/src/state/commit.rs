@@ -8,11 +8,10 @@
 
 use super::producer::KeptReply;
 use super::{Outcome, State, done};
-use crate::command::{COMMIT_PARTITIONS_MAX, CURSOR_BYTES_MAX, Commit, Condition};
+use crate::command::{COMMIT_BATCHES_MAX, CURSOR_BYTES_MAX, Commit, Condition};
 use crate::mutants::{Mutant, on};
 use crate::reply::{Applied, Committed, KEPT_PARTITIONS_MAX, Placement, Refusal, Reply};
 use smallvec::SmallVec;
-use std::collections::BTreeSet;
 
 impl State {
     pub(super) fn commit(&mut self, lsn: u64, term: u32, commit: &Commit) -> Outcome {
@@ -23,7 +22,7 @@ impl State {
             let first = commit
                 .batches
                 .first()
-                .filter(|(partition, batch)| self.check_batch(*partition, batch).is_ok());
+                .filter(|(partition, batch)| self.check_batch(*partition, batch, 1).is_ok());
             if let Some((partition, batch)) = first {
                 self.check_commit(commit).inspect_err(|_| {
                     self.place_batch(term, *partition, 0, batch);
@@ -53,9 +52,9 @@ impl State {
         {
             return Err(Refusal::CursorTooLarge { bytes, max: CURSOR_BYTES_MAX });
         }
-        let partitions = commit.batches.len();
-        if partitions > COMMIT_PARTITIONS_MAX {
-            return Err(Refusal::TooManyPartitions { partitions, max: COMMIT_PARTITIONS_MAX });
+        let batches = commit.batches.len();
+        if batches > COMMIT_BATCHES_MAX {
+            return Err(Refusal::TooManyBatches { batches, max: COMMIT_BATCHES_MAX });
         }
         for condition in &commit.conditions {
             self.check_condition(condition)?;
@@ -63,17 +62,12 @@ impl State {
         for offsets in &commit.offsets {
             self.check_offsets(&offsets.group, offsets.member, &offsets.offsets)?;
         }
-        let mut seen = BTreeSet::new();
+        let records: u64 = commit.batches.iter().map(|(_, batch)| batch.record_count() as u64).sum();
         for (partition, batch) in &commit.batches {
-            if !seen.insert(*partition) {
-                return Err(Refusal::PartitionTwice { partition: *partition });
-            }
             if batch.producer().is_some() {
-                return Err(Refusal::Batch {
-                    what: "carries a producer id inside a commit, whose token replaces it",
-                });
+                return Err(Refusal::Batch { what: "carries a producer id inside a commit, whose token replaces it" });
             }
-            self.check_batch(*partition, batch)?;
+            self.check_batch(*partition, batch, records)?;
         }
         Ok(())
     }

@@ -331,7 +331,7 @@ impl State {
         if let Some(expected) = expected_end.filter(|expected| *expected != state.end) {
             return Err(Refusal::EndOffset { partition, expected, actual: state.end });
         }
-        self.check_batch(partition, batch)?;
+        self.check_batch(partition, batch, batch.record_count() as u64)?;
         let start_offset = state.start;
         let placement = self.place_batch(term, partition, 0, batch);
         let reply = Reply::Appended {
@@ -343,16 +343,16 @@ impl State {
         Ok(Applied { reply, placements: smallvec![placement] })
     }
 
-    /// What every batch must fulfil, whichever command carries it.
-    pub(super) fn check_batch(&self, partition: Partition, batch: &Batch) -> Result<(), Refusal> {
+    /// What every batch must fulfil, whichever command carries it. `records` is what the whole command may add.
+    pub(super) fn check_batch(&self, partition: Partition, batch: &Batch, records: u64) -> Result<(), Refusal> {
         let state = self.find(partition)?;
         let max = self.topics[&partition.topic].config.max_message_bytes;
         let bytes = batch.len_bytes() as u64;
         if bytes > max as u64 {
             return Err(Refusal::BatchTooLarge { bytes, max });
         }
-        let records = batch.record_count() as u64;
-        if records == 0 || batch.last_offset_delta() as u64 + 1 != records {
+        let count = batch.record_count() as u64;
+        if count == 0 || batch.last_offset_delta() as u64 + 1 != count {
             return Err(Refusal::Batch {
                 what: "has no records, or not as many as its last offset delta says",
             });
