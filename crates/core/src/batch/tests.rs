@@ -1,5 +1,6 @@
 //! Examples of the batch format: golden bytes, and what is refused by which error.
 
+mod oracle;
 mod properties;
 
 use super::*;

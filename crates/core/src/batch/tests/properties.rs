@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 /// What a test appends: the model of one record.
 #[derive(Clone, Debug)]
-struct Sample {
-    timestamp_ms: i64,
+pub(super) struct Sample {
+    pub(super) timestamp_ms: i64,
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
     headers: Vec<(String, Option<Vec<u8>>)>,
@@ -36,7 +36,7 @@ impl Sample {
     }
 }
 
-fn sample() -> impl Strategy<Value = Sample> {
+pub(super) fn sample() -> impl Strategy<Value = Sample> {
     let timestamp_ms = prop_oneof![any::<i64>(), 1_700_000_000_000_i64..1_700_000_100_000];
     let key = option::of(vec(any::<u8>(), 0..100));
     // Around 64 and 8192 bytes the length of a length changes.
@@ -50,7 +50,7 @@ fn sample() -> impl Strategy<Value = Sample> {
     })
 }
 
-fn build(samples: &[Sample], stamp: Option<ProducerStamp>) -> Batch {
+pub(super) fn build(samples: &[Sample], stamp: Option<ProducerStamp>) -> Batch {
     let mut builder = BatchBuilder::new(0);
     for sample in samples {
         builder.append(
@@ -63,7 +63,7 @@ fn build(samples: &[Sample], stamp: Option<ProducerStamp>) -> Batch {
     builder.finish(stamp)
 }
 
-fn stamp() -> impl Strategy<Value = Option<ProducerStamp>> {
+pub(super) fn stamp() -> impl Strategy<Value = Option<ProducerStamp>> {
     option::of(
         (0..=i64::MAX, 0..=i16::MAX, 0..=i32::MAX).prop_map(|(id, epoch, base_sequence)| ProducerStamp {
             id: ProducerId(id),
