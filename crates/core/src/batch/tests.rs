@@ -388,6 +388,11 @@ fn a_malformed_record_is_named_with_its_fault() {
     assert_eq!(record_fault(trailing, 1), (0, RecordFault::TrailingBytes { extra_bytes: 1 }));
     let header_without_key = b"\x10\x00\x00\x00\x01\x01\x02\x01\x01";
     assert_eq!(record_fault(header_without_key, 1), (0, RecordFault::Length { length: -1, left_bytes: 1 }));
+    let header_of_one_byte = b"\x0e\x00\x00\x00\x01\x01\x02\x00";
+    assert_eq!(
+        record_fault(header_of_one_byte, 1),
+        (0, RecordFault::HeaderCount { count: 1, left_bytes: 1 })
+    );
     let second_repeats_the_offset = [good, good].map(|record| &record[..]).concat();
     let delta = RecordFault::OffsetDelta { found: 0, least: 1, greatest: 1 };
     assert_eq!(record_fault(&second_repeats_the_offset, 2), (1, delta));
@@ -415,8 +420,12 @@ fn a_compacted_batch_leaves_room_for_its_later_records() {
     assert_eq!(with_deltas(0, 1), Ok(vec![0, 1]));
     assert_eq!(with_deltas(1, 4), Ok(vec![1, 4]));
     assert_eq!(with_deltas(3, 4), Ok(vec![3, 4]));
-    for (first, second) in [(3, 3), (3, 2), (3, 5), (4, 4)] {
-        assert!(with_deltas(first, second).is_err(), "{first} {second}");
+    for (first, second, refused_index) in [(3, 3, 1), (3, 2, 1), (3, 5, 1), (4, 4, 0)] {
+        let refused = with_deltas(first, second);
+        assert!(
+            matches!(refused, Err(BatchError::Record { index, .. }) if index == refused_index),
+            "{refused:?}"
+        );
     }
 }
 
