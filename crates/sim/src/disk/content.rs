@@ -4,13 +4,15 @@
 //! (see [`inode`](super::inode)).
 //!
 //! Invariants:
-//!   * a clone shares all pages; a page is copied when one of its owners writes it
+//!   * a clone shares all pages; the list of pages is copied when one of its owners changes, a page when it is written
 //!   * there are exactly as many pages as the length needs; a missing page is zeros
 //!   * bytes of the last page behind the length are zeros
 
 use std::sync::Arc;
 
 use exactlog_storage::disk::SECTOR_BYTES;
+
+use crate::rng::mix;
 
 /// The unit of sharing, in bytes.
 pub(super) const PAGE_BYTES: usize = 4096;
@@ -21,9 +23,11 @@ static ZERO_PAGE: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
 
 #[derive(Clone, Default)]
 pub(super) struct Content {
-    pages: Vec<Option<Arc<[u8; PAGE_BYTES]>>>,
+    pages: Arc<Vec<Option<Page>>>,
     len: u64,
 }
+
+type Page = Arc<[u8; PAGE_BYTES]>;
 
 impl Content {
     /// The length in bytes.
@@ -33,11 +37,15 @@ impl Content {
 
     /// Cuts, or extends with zeros.
     pub(super) fn set_len(&mut self, len: u64) {
-        self.pages.resize(len.div_ceil(PAGE_BYTES as u64) as usize, None);
+        if len == self.len {
+            return;
+        }
+        let pages = Arc::make_mut(&mut self.pages);
+        pages.resize(len.div_ceil(PAGE_BYTES as u64) as usize, None);
         let tail = (len % PAGE_BYTES as u64) as usize;
         if len < self.len
             && tail > 0
-            && let Some(Some(page)) = self.pages.last_mut()
+            && let Some(Some(page)) = pages.last_mut()
         {
             Arc::make_mut(page)[tail..].fill(0);
         }
@@ -100,15 +108,14 @@ impl Content {
     /// Takes over a whole page by sharing it. Both contents must have the same length.
     pub(super) fn share_page(&mut self, from: &Content, index: usize) {
         assert_eq!(self.len, from.len, "pages are shared between contents of the same length");
-        self.pages[index].clone_from(&from.pages[index]);
+        Arc::make_mut(&mut self.pages)[index].clone_from(&from.pages[index]);
     }
 
-    /// The pages that aren't all zeros, with their index.
-    pub(super) fn filled_pages(&self) -> impl Iterator<Item = (usize, &[u8; PAGE_BYTES])> {
+    /// A hash for each page that isn't all zeros, with the page's index.
+    pub(super) fn page_hashes(&self) -> impl Iterator<Item = (usize, u64)> {
         let pages = self.pages.iter().enumerate();
-        pages
-            .filter_map(|(index, page)| Some((index, &**page.as_ref()?)))
-            .filter(|(_, page)| **page != ZERO_PAGE)
+        let filled = pages.filter_map(|(index, page)| Some((index, page.as_ref()?)));
+        filled.filter(|(_, page)| ***page != ZERO_PAGE).map(|(index, page)| (index, hash(page)))
     }
 
     fn page(&self, index: usize) -> &[u8; PAGE_BYTES] {
@@ -119,13 +126,24 @@ impl Content {
     }
 
     fn page_mut(&mut self, index: usize) -> &mut [u8; PAGE_BYTES] {
-        Arc::make_mut(self.pages[index].get_or_insert_with(|| Arc::new(ZERO_PAGE)))
+        Arc::make_mut(Arc::make_mut(&mut self.pages)[index].get_or_insert_with(|| Arc::new(ZERO_PAGE)))
     }
 }
 
 /// The page of a position, and the position in it.
 fn place(pos: u64) -> (usize, usize) {
     ((pos / PAGE_BYTES as u64) as usize, (pos % PAGE_BYTES as u64) as usize)
+}
+
+/// Four chains of multiplications side by side, since one alone waits for each product.
+fn hash(page: &[u8; PAGE_BYTES]) -> u64 {
+    let mut lanes = [1u64, 2, 3, 4];
+    for words in page.as_chunks::<8>().0.as_chunks::<4>().0 {
+        for (lane, word) in lanes.iter_mut().zip(words) {
+            *lane = (*lane ^ u64::from_le_bytes(*word)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+        }
+    }
+    lanes.into_iter().fold(0, |hash, lane| mix(hash ^ lane).wrapping_add(lane))
 }
 
 #[cfg(test)]

@@ -269,11 +269,9 @@ impl Tree {
             add(*seen.entry(id).or_insert(count));
             let Inode::File(file) = inode else { return add(u64::MAX) };
             add(file.cached().len());
-            for (index, page) in file.cached().filled_pages() {
+            for (index, hash) in file.cached().page_hashes() {
                 add(index as u64);
-                for word in page.as_chunks::<8>().0 {
-                    add(u64::from_le_bytes(*word));
-                }
+                add(hash);
             }
         });
         hash
