@@ -2,3 +2,5 @@
 #![deny(unsafe_code)]
 
 pub mod disk;
+#[allow(unsafe_code)]
+pub mod mapped;
