@@ -99,7 +99,10 @@ impl ConsumerBuilder {
     ///
     /// # Errors
     /// [`Error::IllegalName`], [`Error::NoSuchPartition`].
-    pub fn assign<'t>(self, partitions: impl IntoIterator<Item = (&'t Topic, u32)>) -> Result<Consumer, Error> {
+    pub fn assign<'t>(
+        self,
+        partitions: impl IntoIterator<Item = (&'t Topic, u32)>,
+    ) -> Result<Consumer, Error> {
         self.inner.check_name("group", &self.group)?;
         let mut topics: BTreeMap<TopicId, Topic> = BTreeMap::new();
         let mut assigned = BTreeSet::new();
@@ -164,7 +167,12 @@ struct Span {
 }
 
 impl Consumer {
-    fn new(builder: ConsumerBuilder, member: Option<MemberId>, topics: Vec<Topic>, signal: Arc<Signal>) -> Self {
+    fn new(
+        builder: ConsumerBuilder,
+        member: Option<MemberId>,
+        topics: Vec<Topic>,
+        signal: Arc<Signal>,
+    ) -> Self {
         Consumer {
             inner: builder.inner,
             group: builder.group.into(),
@@ -436,7 +444,8 @@ impl Consumer {
     }
 
     fn offsets(&self, spans: &[Span]) -> GroupOffsets {
-        let offset = |span: &Span| OffsetCommit { partition: span.partition, offset: span.to, reset: span.reset };
+        let offset =
+            |span: &Span| OffsetCommit { partition: span.partition, offset: span.to, reset: span.reset };
         let offsets = spans.iter().map(offset).collect();
         GroupOffsets { group: self.group.to_string(), member: self.member, offsets }
     }
@@ -448,7 +457,8 @@ impl Drop for Consumer {
         if let Some(member) = self.member {
             let group = self.group.to_string();
             let command = Command::LeaveGroup { group, member, fenced: false };
-            let _ = self.inner.queue.push(Work::Command { command, answer: Arc::new(Slot::default()), bytes: 0 });
+            let _ =
+                self.inner.queue.push(Work::Command { command, answer: Arc::new(Slot::default()), bytes: 0 });
         }
     }
 }
@@ -551,7 +561,10 @@ impl Batch<'_> {
         self.consumer.inner.submit(Command::CommitOffsets { group, member, offsets }, 0).map(Some)
     }
 
-    fn conclude(&mut self, answer: Option<&Result<exactlog_core::reply::Applied, Error>>) -> Result<(), Error> {
+    fn conclude(
+        &mut self,
+        answer: Option<&Result<exactlog_core::reply::Applied, Error>>,
+    ) -> Result<(), Error> {
         match answer.expect("the answer is there") {
             Ok(_) => {
                 if let Some(pending) = self.pending.take() {
@@ -631,7 +644,8 @@ pub(crate) struct Acked {
 impl Acked {
     /// Merges the positions into those of the transaction: of one partition only the last counts.
     pub(crate) fn add_to(&self, all: &mut Vec<GroupOffsets>) {
-        let same = |it: &&mut GroupOffsets| it.group == self.offsets.group && it.member == self.offsets.member;
+        let same =
+            |it: &&mut GroupOffsets| it.group == self.offsets.group && it.member == self.offsets.member;
         let Some(existing) = all.iter_mut().find(same) else {
             all.push(self.offsets.clone());
             return;

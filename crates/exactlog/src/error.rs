@@ -15,7 +15,9 @@ pub enum Error {
     #[error("{0}")]
     Refused(#[from] Refusal),
     /// Topic, group and producer names have to be legal file and header text.
-    #[error("{what} name {name:?} is not legal: 1 to 249 of a-z, A-Z, 0-9, '.', '_', '-', and not '.' or '..'")]
+    #[error(
+        "{what} name {name:?} is not legal: 1 to 249 of a-z, A-Z, 0-9, '.', '_', '-', and not '.' or '..'"
+    )]
     IllegalName {
         /// What was to be named.
         what: &'static str,
@@ -97,7 +99,9 @@ pub enum Error {
         end: u64,
     },
     /// Records were trimmed before they were read. The consumer goes on at `to`.
-    #[error("topic {topic:?} partition {partition}: records {from} to {to} were trimmed before they were read")]
+    #[error(
+        "topic {topic:?} partition {partition}: records {from} to {to} were trimmed before they were read"
+    )]
     RecordsLost {
         /// The topic.
         topic: String,
@@ -147,7 +151,10 @@ impl Error {
 
     /// Whether the handle that gave it is of no more use.
     pub fn is_fatal(&self) -> bool {
-        matches!(self, Error::Fenced { .. } | Error::ConsumerFenced { .. } | Error::Closed | Error::ViewExpired { .. })
+        matches!(
+            self,
+            Error::Fenced { .. } | Error::ConsumerFenced { .. } | Error::Closed | Error::ViewExpired { .. }
+        )
     }
 
     /// Kafka's code for it (-1: unknown server error).

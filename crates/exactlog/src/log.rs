@@ -155,12 +155,6 @@ impl Builder {
     /// [`StorageError::InUse`] names who has it open; [`StorageError::Damaged`] names file and position: nothing is
     /// changed then.
     pub fn open(self, directory: impl AsRef<Path>) -> Result<Log, Error> {
-        const MIB: u64 = 1024 * 1024;
-        let file_bytes = self.options.journal_file_bytes;
-        if self.disk.is_none() && !(MIB..=1024 * MIB).contains(&file_bytes) {
-            let what = format!("journal_file_bytes = {file_bytes} is out of bounds: {MIB} to {}", 1024 * MIB);
-            return Err(Error::Storage(StorageError::option(what)));
-        }
         let disk = match self.disk {
             Some(disk) => disk,
             None => Arc::new(open_directory(directory.as_ref())?),
@@ -174,7 +168,7 @@ impl Builder {
 
 fn open_directory(directory: &Path) -> Result<RealDisk, Error> {
     RealDisk::new(directory).map_err(|error| {
-        Error::Storage(StorageError::io("open the directory", &directory.display().to_string(), error))
+        Error::Storage(StorageError::io("open the directory", directory.display().to_string(), error))
     })
 }
 
@@ -242,8 +236,7 @@ impl Log {
             move || writer::run(&inner)
         });
         let writer = writer.map_err(|error| StorageError::io("start a thread", "exactlog-writer", error))?;
-        let owner =
-            Owner { inner, writer: Mutex::new(Some(writer)), lock: Mutex::new(Some(lock)) };
+        let owner = Owner { inner, writer: Mutex::new(Some(writer)), lock: Mutex::new(Some(lock)) };
         Ok(Log { inner: Arc::new(owner) })
     }
 
@@ -254,9 +247,12 @@ impl Log {
     pub fn create_topic(&self, name: &str, options: TopicOptions) -> Result<Topic, Error> {
         self.inner.check_name("topic", name)?;
         let TopicOptions { partitions, config } = options;
-        let applied = self.inner.command(Command::CreateTopic { name: name.to_string(), partitions, config })?;
+        let applied =
+            self.inner.command(Command::CreateTopic { name: name.to_string(), partitions, config })?;
         match applied.reply {
-            Reply::Topic { topic, .. } => self.inner.topic(topic).ok_or(Error::NoSuchTopic { name: name.into() }),
+            Reply::Topic { topic, .. } => {
+                self.inner.topic(topic).ok_or(Error::NoSuchTopic { name: name.into() })
+            }
             _ => unreachable!("CreateTopic answers with a topic or a refusal"),
         }
     }

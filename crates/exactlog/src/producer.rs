@@ -149,7 +149,12 @@ impl Producer {
             epoch: producer_epoch,
             last_number,
             cursor,
-            accumulator: Arc::new(Accumulator { name: name.into(), id: producer, epoch: producer_epoch, gathered }),
+            accumulator: Arc::new(Accumulator {
+                name: name.into(),
+                id: producer,
+                epoch: producer_epoch,
+                gathered,
+            }),
         })
     }
 
@@ -304,7 +309,8 @@ impl Accumulator {
         let timestamp_ms = event.timestamp_ms.unwrap_or_else(now_ms);
         let index_in_batch = append(&mut open.builder, &event, timestamp_ms);
         open.room_bytes += bytes;
-        let ticket = Ticket { answer: open.answer.clone(), partition: index, index: index_in_batch, place: None };
+        let ticket =
+            Ticket { answer: open.answer.clone(), partition: index, index: index_in_batch, place: None };
         let first = !std::mem::replace(&mut gathered.queued, true);
         (ticket, first)
     }
@@ -356,7 +362,12 @@ impl Accumulator {
         }
     }
 
-    fn seal(&self, sequences: &mut BTreeMap<Partition, i32>, partition: Partition, open: OpenBatch) -> Sealed {
+    fn seal(
+        &self,
+        sequences: &mut BTreeMap<Partition, i32>,
+        partition: Partition,
+        open: OpenBatch,
+    ) -> Sealed {
         let next = sequences.entry(partition).or_insert(0);
         let base_sequence = *next;
         let records = open.builder.record_count();

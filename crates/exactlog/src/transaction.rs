@@ -97,7 +97,10 @@ impl<'p> Transaction<'p> {
     pub fn set_cursor(&mut self, cursor: impl Into<Bytes>) -> Result<(), Error> {
         let cursor = cursor.into();
         if cursor.len() > CURSOR_BYTES_MAX {
-            return Err(Error::Refused(Refusal::CursorTooLarge { bytes: cursor.len(), max: CURSOR_BYTES_MAX }));
+            return Err(Error::Refused(Refusal::CursorTooLarge {
+                bytes: cursor.len(),
+                max: CURSOR_BYTES_MAX,
+            }));
         }
         self.cursor = Some(cursor);
         Ok(())

@@ -26,7 +26,12 @@ pub struct ReadView {
 impl ReadView {
     pub(crate) fn new(inner: &Handle) -> ReadView {
         let state = inner.state.read();
-        ReadView { inner: inner.clone(), csn: state.lsn, topics: state.topics.clone(), opened: Instant::now() }
+        ReadView {
+            inner: inner.clone(),
+            csn: state.lsn,
+            topics: state.topics.clone(),
+            opened: Instant::now(),
+        }
     }
 
     /// The position that it shows: all that was committed up to it, and nothing later.
@@ -51,7 +56,13 @@ impl ReadView {
     ///
     /// # Errors
     /// [`Error::ViewExpired`], [`Error::RecordsLost`], [`Error::OffsetOutOfRange`] behind the view's end.
-    pub fn read(&self, topic: &Topic, partition: u32, offset: u64, max_bytes: usize) -> Result<Vec<Record>, Error> {
+    pub fn read(
+        &self,
+        topic: &Topic,
+        partition: u32,
+        offset: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<Record>, Error> {
         if self.opened.elapsed() > LIFE {
             return Err(Error::ViewExpired { max_ms: LIFE.as_millis() as u64 });
         }

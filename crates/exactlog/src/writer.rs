@@ -13,7 +13,7 @@ use exactlog_core::command::{Command, ConfigChange};
 use exactlog_core::ids::TopicId;
 use exactlog_core::reply::{Applied, Refusal, Reply};
 use exactlog_storage::error::StorageError;
-use exactlog_storage::shard::{Shard, Submission};
+use exactlog_storage::shard::Submission;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -220,13 +220,8 @@ fn refuse(inner: &Inner, recipients: Vec<Recipient>, error: StorageError) {
 }
 
 /// Lets a producer go on behind what the log holds of it.
-pub(crate) fn resume(inner: &Inner, accumulator: &Accumulator) {
+fn resume(inner: &Inner, accumulator: &Accumulator) {
     let state = inner.state.read();
-    accumulator.resume(|partition, producer, epoch| state.partition(partition)?.next_sequence(producer, epoch));
-}
-
-/// Called by the queue's owner when the writer has ended: nobody will answer what still waits.
-pub(crate) fn refuse_all(inner: &Inner, shard: &mut Shard) {
-    let _ = shard.idle();
-    inner.signals.ring_all();
+    accumulator
+        .resume(|partition, producer, epoch| state.partition(partition)?.next_sequence(producer, epoch));
 }

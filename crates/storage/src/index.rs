@@ -227,7 +227,12 @@ impl Reader {
 
     /// Batches from the one that holds `offset` on, up to `max_bytes` but at least one; none if `offset` is at or
     /// behind the end. Base offset and leader epoch are set. Doesn't look at the start offset: that is the caller's.
-    pub fn read(&self, partition: Partition, offset: u64, max_bytes: usize) -> Result<Vec<Batch>, StorageError> {
+    pub fn read(
+        &self,
+        partition: Partition,
+        offset: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<Batch>, StorageError> {
         match self.index.find(partition, offset, max_bytes) {
             Found::Batches(batches) => Ok(batches),
             Found::Nothing | Found::Flushed => Ok(Vec::new()),
@@ -245,13 +250,17 @@ impl Reader {
         let (start, candidate) = {
             let entry = found.lock();
             let start = entry.start_offset;
-            let holds = |located: &&Located| located.max_timestamp_ms >= timestamp_ms && located.next_offset > start;
+            let holds =
+                |located: &&Located| located.max_timestamp_ms >= timestamp_ms && located.next_offset > start;
             (start, entry.placed.iter().find(holds).map(|located| located.base_offset))
         };
         let Some(base_offset) = candidate else { return Ok(None) };
         for batch in self.read(partition, base_offset, 1)? {
             for record in batch.records() {
-                let record = record.map_err(|error| StorageError::batch(partition, base_offset, &error))?;
+                let record = record.map_err(|error| {
+                    let what = format!("the batch at offset {base_offset}: {error}");
+                    StorageError::damaged(format!("partition {partition}"), 0, what)
+                })?;
                 if record.timestamp_ms >= timestamp_ms && record.offset >= start {
                     return Ok(Some((record.offset, record.timestamp_ms)));
                 }
@@ -266,17 +275,18 @@ impl Reader {
         let header_at = located.head_at + located.header_in_frame as u64;
         let body_at = located.head_at + located.body_in_frame as u64;
         let (header, body) = if header_at + HEADER_BYTES as u64 == body_at {
-            let mut both = self.journal.read_at(located.generation, header_at, HEADER_BYTES + body_len)?;
+            let mut both =
+                self.journal.read_at(located.generation, header_at, (HEADER_BYTES + body_len) as u64)?;
             let header = both.split_to(HEADER_BYTES);
             (header, both)
         } else {
-            let header = self.journal.read_at(located.generation, header_at, HEADER_BYTES)?;
-            (header, self.journal.read_at(located.generation, body_at, body_len)?)
+            let header = self.journal.read_at(located.generation, header_at, HEADER_BYTES as u64)?;
+            (header, self.journal.read_at(located.generation, body_at, body_len as u64)?)
         };
         let mut fixed = [0; HEADER_BYTES];
         fixed.copy_from_slice(&header);
         let batch = Batch::from_parts(fixed, body)
-            .map_err(|error| self.journal.damaged(located.generation, header_at, &error.to_string()))?;
+            .map_err(|error| self.journal.damaged(located.generation, header_at, error.to_string()))?;
         Ok(batch.placed(located.base_offset, located.leader_epoch))
     }
 }

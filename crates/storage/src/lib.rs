@@ -1,6 +1,20 @@
-//! Where exactlog keeps bytes.
+//! Where exactlog keeps bytes: the journal, the index over it, and recovery.
+//!
+//! * [`disk`]: what is asked of a disk, and the real one
+//! * [`journal`]: every command in one order, on disk before anything relies on it
+//! * [`shard`]: journal, state and index as one step machine
+//! * [`index`]: where each batch can be read
+//! * [`error`]: what can go wrong
+//!
+//! It knows nothing of threads, clocks or users: those are the facade's.
 #![deny(unsafe_code)]
 
 pub mod disk;
+pub mod error;
+pub mod index;
+pub mod journal;
 #[allow(unsafe_code)]
 pub mod mapped;
+pub mod shard;
+
+pub use error::StorageError;

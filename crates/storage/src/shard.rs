@@ -97,6 +97,8 @@ pub struct Shard {
     state: Arc<RwLock<State>>,
     index: Arc<Index>,
     term: u32,
+    /// Nothing was written since the last seal.
+    sealed: bool,
     /// Why writing ended.
     failed: Option<StorageError>,
 }
@@ -114,15 +116,15 @@ impl Shard {
         random: &mut dyn FnMut() -> u64,
     ) -> Result<(Shard, RecoveryReport), StorageError> {
         let config = journal::Config {
-            shard: 0,
             file_bytes: options.journal_file_bytes,
             ring_bytes: options.journal_ring_bytes,
-            verify: codec::verify,
-            ..journal::Config::default()
+            ..journal::Config::new(0, codec::verify)
         };
-        let mut replay = Replay { state: State::default(), index: Index::new(options.tail_cache_bytes), commands: 0 };
+        let mut replay =
+            Replay { state: State::default(), index: Index::new(options.tail_cache_bytes), commands: 0 };
         let start = Start::default();
-        let (journal, opened) = FileJournal::open(disk, config, &start, random, &mut |frame| replay.frame(frame))?;
+        let (journal, opened) =
+            FileJournal::open(disk, config, &start, random, &mut |frame| replay.frame(frame))?;
         let Replay { state, index, commands } = replay;
         index.relocate(&opened.moved.iter().map(|placed| (placed.lsn, *placed)).collect());
         let report = report(&opened, commands);
@@ -133,6 +135,7 @@ impl Shard {
             state: Arc::new(RwLock::new(state)),
             index: Arc::new(index),
             term: opened.term,
+            sealed: true,
             failed: None,
         };
         Ok((shard, report))
@@ -152,9 +155,12 @@ impl Shard {
             return Ok(Vec::new());
         }
         let frames = self.frames(submissions);
+        self.sealed = false;
         let placed = match self.journal.append(&frames) {
             Ok(placed) => placed,
-            Err(error @ StorageError::DiskFull { .. }) => return Err(error),
+            Err(error @ (StorageError::DiskFull { .. } | StorageError::TooLarge { .. })) => {
+                return Err(error);
+            }
             Err(error) => return Err(self.fail(error)),
         };
         let sync = self.options.durability == Durability::Fsync
@@ -171,9 +177,11 @@ impl Shard {
 
     /// To be called when no command waits: what is durable is written down, so that damage can be told from a cut.
     pub fn idle(&mut self) -> Result<(), StorageError> {
-        if self.failed.is_some() || self.journal.is_sealed() {
+        let durable = self.journal.durable_lsn() == self.journal.last_lsn();
+        if self.failed.is_some() || self.sealed || !durable {
             return Ok(());
         }
+        self.sealed = true;
         self.journal.seal(false).map_err(|error| self.fail(error))
     }
 
@@ -231,7 +239,8 @@ impl Shard {
             Durability::Fsync => Level::Fsync,
             Durability::Os => Level::Os,
         };
-        let encoded = submissions.iter().map(|submission| codec::encode(submission.time_ms, &submission.command));
+        let encoded =
+            submissions.iter().map(|submission| codec::encode(submission.time_ms, &submission.command));
         let frame = |(index, encoded): (usize, codec::Encoded)| Frame {
             lsn: first + index as u64,
             term: self.term,
@@ -276,13 +285,19 @@ struct Replay {
 impl Replay {
     fn frame(&mut self, frame: ReadFrame) -> Result<(), StorageError> {
         let (time_ms, command) = codec::decode(frame.kind, frame.version, &frame.head, &frame.bodies)
-            .map_err(|error| StorageError::command(&frame, &error))?;
+            .map_err(|error| undecodable(&frame, &error))?;
         let at = At { lsn: frame.lsn, term: frame.term, time_ms };
         let applied = apply_one(&mut self.state, at, &command)?;
         record(&self.index, &command, &applied, &frame.placed, frame.head.len(), false);
         self.commands += 1;
         Ok(())
     }
+}
+
+fn undecodable(frame: &ReadFrame, error: &codec::DecodeError) -> StorageError {
+    let Placed { generation, head_at, .. } = frame.placed;
+    let what = format!("lsn {}: {error}", frame.lsn);
+    StorageError::damaged(journal::file_name(generation), head_at, what)
 }
 
 /// A panic in `apply` is a bug of ours that must not take the process down, nor be met with a half-changed state:
@@ -292,7 +307,9 @@ fn apply_one(state: &mut State, at: At, command: &Command) -> Result<Applied, St
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
         let kind = command.kind_name();
-        StorageError::Poisoned { reason: format!("applying {kind} at lsn {} panicked: {text}", at.lsn) }
+        StorageError::Poisoned {
+            reason: format!("applying {kind} at lsn {} panicked: {text}", at.lsn).into(),
+        }
     })
 }
 
@@ -301,7 +318,10 @@ fn mints_an_identity(command: &Command) -> bool {
     match command {
         Command::Append { .. } | Command::Commit(_) | Command::CommitOffsets { .. } => false,
         Command::Trim { .. } | Command::Tick => false,
-        Command::Open | Command::CreateTopic { .. } | Command::AlterTopic { .. } | Command::DeleteTopic { .. } => true,
+        Command::Open
+        | Command::CreateTopic { .. }
+        | Command::AlterTopic { .. }
+        | Command::DeleteTopic { .. } => true,
         Command::InitProducer { .. } | Command::JoinGroup { .. } | Command::LeaveGroup { .. } => true,
         Command::ReleasePartitions { .. } | Command::Config(_) => true,
     }
@@ -317,9 +337,18 @@ fn batches_of(command: &Command) -> SmallVec<[&Batch; 1]> {
 }
 
 /// Enters what a command did into the index.
-fn record(index: &Index, command: &Command, applied: &Applied, placed: &Placed, head_len: usize, cache: bool) {
+fn record(
+    index: &Index,
+    command: &Command,
+    applied: &Applied,
+    placed: &Placed,
+    head_len: usize,
+    cache: bool,
+) {
     match (command, &applied.reply) {
-        (Command::Trim { partition, .. }, Reply::Trimmed { start_offset }) => index.trim(*partition, *start_offset),
+        (Command::Trim { partition, .. }, Reply::Trimmed { start_offset }) => {
+            index.trim(*partition, *start_offset)
+        }
         (Command::DeleteTopic { topic }, Reply::TopicDeleted) => index.remove_topic(*topic),
         _ => {}
     }

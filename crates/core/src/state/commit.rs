@@ -65,7 +65,9 @@ impl State {
         let records: u64 = commit.batches.iter().map(|(_, batch)| batch.record_count() as u64).sum();
         for (partition, batch) in &commit.batches {
             if batch.producer().is_some() {
-                return Err(Refusal::Batch { what: "carries a producer id inside a commit, whose token replaces it" });
+                return Err(Refusal::Batch {
+                    what: "carries a producer id inside a commit, whose token replaces it",
+                });
             }
             self.check_batch(*partition, batch, records)?;
         }

@@ -344,7 +344,12 @@ impl State {
     }
 
     /// What every batch must fulfil, whichever command carries it. `records` is what the whole command may add.
-    pub(super) fn check_batch(&self, partition: Partition, batch: &Batch, records: u64) -> Result<(), Refusal> {
+    pub(super) fn check_batch(
+        &self,
+        partition: Partition,
+        batch: &Batch,
+        records: u64,
+    ) -> Result<(), Refusal> {
         let state = self.find(partition)?;
         let max = self.topics[&partition.topic].config.max_message_bytes;
         let bytes = batch.len_bytes() as u64;

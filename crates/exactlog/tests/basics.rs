@@ -1,0 +1,136 @@
+//! The facade from end to end: what is sent is there, once, also after the log is opened again.
+
+use exactlog::{Durability, Event, Log, TopicOptions};
+
+fn record_texts(log: &Log, group: &str, topic: &str) -> Vec<String> {
+    let topic = log.open_topic(topic).unwrap();
+    let mut consumer = log.consumer(group).subscribe([&topic]).unwrap();
+    let mut texts = Vec::new();
+    while let Some(batch) = consumer.try_next().unwrap() {
+        let records = batch.blocking_ack().unwrap();
+        texts.extend(records.iter().map(|record| String::from_utf8_lossy(record.value()).into_owned()));
+    }
+    texts
+}
+
+#[test]
+fn what_is_acknowledged_is_there_after_a_reopen_and_committed_positions_hold() {
+    let directory = tempfile::tempdir().unwrap();
+    {
+        let log = Log::open(directory.path()).unwrap();
+        let topic = log.create_topic("t", TopicOptions::default().partitions(3)).unwrap();
+        let producer = log.producer("p").unwrap();
+        for n in 0..100 {
+            producer.blocking_send(&topic, Event::new(format!("k{n}"), format!("v{n}"))).unwrap();
+        }
+        assert_eq!(record_texts(&log, "g", "t").len(), 100);
+        producer.blocking_send(&topic, Event::new("k", "new")).unwrap();
+    }
+    let log = Log::open(directory.path()).unwrap();
+    assert_eq!(record_texts(&log, "g", "t"), ["new"]);
+    let mut all = record_texts(&log, "other", "t");
+    all.sort();
+    assert_eq!(all.len(), 101);
+    all.dedup();
+    assert_eq!(all.len(), 101);
+    log.close().unwrap();
+}
+
+#[test]
+fn many_tickets_resolve_to_dense_offsets_in_order() {
+    for durability in [Durability::Fsync, Durability::Os] {
+        let directory = tempfile::tempdir().unwrap();
+        let log = Log::builder().durability(durability).open(directory.path()).unwrap();
+        let topic = log.create_topic("t", TopicOptions::default()).unwrap();
+        let producer = log.producer("p").unwrap();
+        let tickets: Vec<_> = (0..20_000)
+            .map(|n| producer.blocking_submit(&topic, Event::new("k", format!("value {n}"))).unwrap())
+            .collect();
+        for (n, ticket) in tickets.into_iter().enumerate() {
+            assert_eq!(ticket.wait().unwrap().offset, n as u64);
+        }
+        let texts = record_texts(&log, "g", "t");
+        assert_eq!(texts.len(), 20_000);
+        assert!(texts.iter().enumerate().all(|(n, text)| *text == format!("value {n}")));
+    }
+}
+
+#[test]
+fn a_transaction_that_is_dropped_leaves_nothing_and_its_input_comes_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log::open(directory.path()).unwrap();
+    let input = log.create_topic("in", TopicOptions::default()).unwrap();
+    let output = log.create_topic("out", TopicOptions::default().partitions(2)).unwrap();
+    let mut producer = log.producer("p").unwrap();
+    producer.blocking_send(&input, Event::new("k", "v")).unwrap();
+    let mut consumer = log.consumer("g").subscribe([&input]).unwrap();
+
+    let batch = consumer.blocking_next().unwrap().unwrap();
+    let mut transaction = producer.begin();
+    transaction.send(&output, Event::new("k", "dropped")).unwrap();
+    transaction.ack(batch);
+    drop(transaction);
+    assert_eq!(log.committed("g", &input, 0), None);
+
+    let batch = consumer.blocking_next().unwrap().unwrap();
+    assert_eq!(batch.len(), 1);
+    let mut transaction = producer.begin();
+    transaction.send(&output, Event::new("k", "kept")).unwrap();
+    transaction.ack(batch);
+    transaction.set_cursor("here").unwrap();
+    let receipt = transaction.blocking_commit().unwrap();
+    assert_eq!(receipt.base_offsets.len(), 1);
+    assert_eq!(log.committed("g", &input, 0), Some(1));
+    assert_eq!(record_texts(&log, "reader", "out"), ["kept"]);
+    assert_eq!(producer.cursor().unwrap(), "here");
+    let again = log.producer("p").unwrap();
+    assert_eq!(again.cursor().unwrap(), "here");
+    let error = producer.blocking_send(&output, Event::new("k", "zombie")).unwrap_err();
+    assert!(matches!(error, exactlog::Error::Fenced { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn tasks_wait_for_records_and_tickets() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log::open(directory.path()).unwrap();
+    let topic = log.create_topic("t", TopicOptions::default()).unwrap();
+    let mut consumer = log.consumer("g").subscribe([&topic]).unwrap();
+    let producer = log.producer("p").unwrap();
+    let sending = tokio::spawn(async move {
+        for n in 0..50 {
+            producer.send(&topic, Event::new("k", format!("{n}"))).await.unwrap();
+        }
+    });
+    let mut seen = 0;
+    while seen < 50 {
+        let batch = consumer.next().await.unwrap().unwrap();
+        for record in &batch {
+            assert_eq!(record.value(), format!("{seen}").as_bytes());
+            seen += 1;
+        }
+        batch.ack().await.unwrap();
+    }
+    sending.await.unwrap();
+}
+
+#[test]
+fn two_members_share_partitions_and_the_second_takes_over_what_the_first_leaves() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log::open(directory.path()).unwrap();
+    let topic = log.create_topic("t", TopicOptions::default().partitions(6)).unwrap();
+    let mut first = log.consumer("g").subscribe([&topic]).unwrap();
+    assert_eq!(first.positions().unwrap().len(), 6);
+    let mut second = log.consumer("g").subscribe([&topic]).unwrap();
+    assert_eq!(second.positions().unwrap().len(), 0, "nothing is released yet");
+    assert_eq!(first.positions().unwrap().len(), 3);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while second.positions().unwrap().len() < 3 {
+        assert!(std::time::Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    drop(first);
+    while second.positions().unwrap().len() < 6 {
+        assert!(std::time::Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+}
