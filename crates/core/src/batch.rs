@@ -111,6 +111,11 @@ impl Batch {
         announced_len(leading_header(header)?)
     }
 
+    /// Whether the CRC-32C in `header` holds over it and `body`; false if `header` is too short to hold one.
+    pub fn crc_holds(header: &[u8], body: &[u8]) -> bool {
+        leading_header(header).is_ok_and(|header| u32_at(header, CRC_AT) == crc_of(header, body))
+    }
+
     /// The batch with its place in the log: base offset and leader epoch set. The CRC stays, both lie outside it.
     ///
     /// # Panics

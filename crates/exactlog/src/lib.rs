@@ -1,2 +1,62 @@
-//! The embedded event log.
+//! An embedded, partitioned, append-only event log whose exactly-once semantics are built in.
+//!
+//! ```
+//! use exactlog::{Event, Log, TopicOptions};
+//!
+//! # fn main() -> Result<(), exactlog::Error> {
+//! # let directory = tempfile::tempdir().unwrap();
+//! # let data = directory.path().join("data");
+//! let log = Log::open(&data)?; // what is acknowledged is on disk
+//! let orders = log.create_topic("orders", TopicOptions::default().partitions(6))?;
+//! let invoices = log.create_topic("invoices", TopicOptions::default().partitions(6))?;
+//! let mut consumer = log.consumer("billing").subscribe([&orders])?;
+//! let mut producer = log.producer("billing")?; // always idempotent
+//! producer.blocking_send(&orders, Event::new("order-1", "two chairs"))?;
+//!
+//! let batch = consumer.blocking_next()?.expect("the log is open");
+//! let mut transaction = producer.begin();
+//! for order in &batch {
+//!     transaction.send(&invoices, Event::new(order.key.clone().unwrap(), "invoice"))?;
+//! }
+//! transaction.ack(batch); // these positions commit with the outputs
+//! transaction.blocking_commit()?; // one frame, one sync; dropping it instead aborts
+//! # assert_eq!(log.lag("billing", &orders), 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Where to go on: [`Log`] opens, creates and closes · [`Producer`] sends, each event with a [`Ticket`] ·
+//! [`Transaction`] is all or nothing · [`Consumer`] reads and shares partitions with its group · [`ReadView`] shows
+//! everything as of one moment.
+//!
+//! Every call that waits exists for tasks (`send`, `next`, `commit`) and for threads (`blocking_...`), as in tokio.
+//! The blocking half needs no runtime.
 #![forbid(unsafe_code)]
+
+mod clock;
+mod consumer;
+mod error;
+mod event;
+mod log;
+mod producer;
+mod queue;
+mod signal;
+mod slot;
+mod topic;
+mod transaction;
+mod view;
+mod writer;
+
+pub use consumer::{Batch, Consumer, ConsumerBuilder, RecordStream, Start};
+pub use error::Error;
+pub use event::{Event, Receipt, Record, Undecodable};
+pub use exactlog_core::batch::RecordHeader;
+pub use exactlog_core::command::TopicConfig;
+pub use exactlog_core::reply::Refusal;
+pub use exactlog_storage::error::StorageError;
+pub use exactlog_storage::shard::{Durability, RecoveryReport};
+pub use log::{Builder, Log};
+pub use producer::{Producer, Ticket};
+pub use topic::{Topic, TopicOptions};
+pub use transaction::{CommitReceipt, Transaction};
+pub use view::ReadView;

@@ -1,2 +1,5 @@
 //! The simulated disk, the obvious model, the checkers.
 #![forbid(unsafe_code)]
+
+pub mod disk;
+pub mod rng;

@@ -2,4 +2,6 @@
 #![deny(unsafe_code)]
 
 pub mod disk;
+#[allow(unsafe_code)]
+pub mod mapped;
 pub mod segment;

@@ -76,6 +76,7 @@ impl Batch {
 impl Iterator for Records {
     type Item = Result<Record, BatchError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let body = self.batch.body();
         let mut headers = Vec::new();

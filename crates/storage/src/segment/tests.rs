@@ -5,6 +5,7 @@ mod faults;
 mod indexes;
 mod memory;
 mod model;
+mod real;
 mod roll;
 
 use super::{Ends, Options, PartitionLog, SegmentSet, StorageError};

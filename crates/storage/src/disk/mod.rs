@@ -8,10 +8,19 @@
 //!   * a name (create, rename, unlink) is durable only after [`Disk::sync_dir`] of its directory
 //!   * after a failed sync, what was written since the last good one may be lost for good
 
+mod name;
+mod real;
+mod transfer;
+mod zero;
+
 use std::fmt::Debug;
 use std::io;
 use std::io::IoSlice;
 use std::sync::Arc;
+
+pub use name::{parts, split};
+pub use real::RealDisk;
+pub use zero::{ZERO_WRITE_BYTES, zero_fill};
 
 /// The smallest unit that the disk writes whole, in bytes.
 pub const SECTOR_BYTES: usize = 512;
@@ -34,7 +43,7 @@ pub struct Entry {
     pub name: String,
     /// Length in bytes (0 for directories).
     pub len: u64,
-    /// Number of names that lead to the same file (hard links).
+    /// Number of names that lead to the same file (hard links); 1 for directories.
     pub links: u64,
     /// Whether it is a directory.
     pub is_dir: bool,
@@ -49,6 +58,9 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// Makes a directory and its parents; nothing happens if it exists. The name isn't durable yet.
     fn create_dir(&self, dir: &str) -> io::Result<()>;
     /// Renames a file inside its directory, replacing what has the new name.
+    ///
+    /// As POSIX has it, nothing happens if both names already lead to the same file: then both stay, and the caller
+    /// who wants one of them gone unlinks it. Two different directories are [`io::ErrorKind::InvalidInput`].
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a name. The file lives on while it is open.
     fn unlink(&self, name: &str) -> io::Result<()>;
@@ -71,11 +83,12 @@ pub trait File: Debug + Send + Sync + 'static {
     /// Reads until `buf` is full or the file ends; the number of bytes read. Interrupted calls are repeated inside.
     fn read_at(&self, buf: &mut [u8], pos: u64) -> io::Result<usize>;
     /// Writes all of it at `pos`, extending the file if needed. Short writes are continued inside.
+    /// After an error any prefix may have been written.
     fn write_at(&self, parts: &[IoSlice<'_>], pos: u64) -> io::Result<()>;
     /// Makes data and length durable (`fdatasync`).
     fn sync(&self) -> io::Result<()>;
     /// Reserves blocks so that writes below `len` can't fail for want of space, and sets the length to at least `len`.
-    /// What wasn't written reads as zeros.
+    /// What wasn't written reads as zeros. On an error the length is what it was.
     fn allocate(&self, len: u64) -> io::Result<()>;
     /// Cuts the file. Never called on a file that may be mapped.
     fn truncate(&self, len: u64) -> io::Result<()>;

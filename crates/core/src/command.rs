@@ -1,0 +1,268 @@
+//! Commands: everything that changes the log, and nothing else does.
+//!
+//! A command is ordered by the journal and then applied by [`State::apply`](crate::state::State::apply). Its bytes
+//! are made and read in [`codec`](crate::codec).
+//!
+//! Invariants
+//!   * a command holds all that its effect depends on besides the state: also its time, which travels beside it
+//!   * what a command names need not exist: `apply` is total and answers with a refusal
+
+use crate::batch::Batch;
+use crate::ids::{MemberId, Partition, ProducerId, TopicId};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// One change of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// The log was opened for writing: the open number rises and the members of earlier opens are fenced.
+    Open,
+    /// Creates a topic, or answers with the one of this name if its shape and settings are equal.
+    CreateTopic {
+        /// Name by Kafka's rule: 1 to 249 of `a-zA-Z0-9._-`, not `.` or `..`.
+        name: String,
+        /// Number of partitions, at least 1.
+        partitions: u32,
+        /// Settings.
+        config: TopicConfig,
+    },
+    /// Replaces the settings of a topic; its config version rises by one.
+    AlterTopic {
+        /// The topic.
+        topic: TopicId,
+        /// The new settings.
+        config: TopicConfig,
+    },
+    /// Deletes a topic with its records and the groups' offsets in it. Its id is never given out again.
+    DeleteTopic {
+        /// The topic.
+        topic: TopicId,
+    },
+    /// Gives out a producer id, or for a name that is known its id with the next epoch (KIP-98).
+    InitProducer {
+        /// Name of the producer; without one each call gives out a new id.
+        name: Option<String>,
+    },
+    /// Appends one batch.
+    Append {
+        /// Where to.
+        partition: Partition,
+        /// The version of the topic's settings that the sender has checked against.
+        config_version: u32,
+        /// If set: refuse unless the partition ends exactly here.
+        expected_end: Option<u64>,
+        /// The records. Base offset and leader epoch in its header are not believed.
+        batch: Batch,
+    },
+    /// The embedded transaction: all of it or nothing.
+    Commit(Box<Commit>),
+    /// Stores a group's positions.
+    CommitOffsets {
+        /// The group.
+        group: String,
+        /// The member that commits; none only while the group has no members.
+        member: Option<MemberId>,
+        /// The positions.
+        offsets: Vec<OffsetCommit>,
+    },
+    /// A new member joins a group.
+    JoinGroup {
+        /// The group; it is made if it doesn't exist.
+        group: String,
+        /// What the member subscribes to.
+        topics: Vec<TopicId>,
+    },
+    /// A member leaves, or is fenced because it doesn't come back.
+    LeaveGroup {
+        /// The group.
+        group: String,
+        /// The member.
+        member: MemberId,
+        /// Whether somebody else says so.
+        fenced: bool,
+    },
+    /// A member confirms that it has stopped working on partitions that it was told to give up.
+    ReleasePartitions {
+        /// The group.
+        group: String,
+        /// The member.
+        member: MemberId,
+        /// The partitions.
+        partitions: Vec<Partition>,
+    },
+    /// Raises the first offset that can be read. Nothing happens if it is higher already.
+    Trim {
+        /// The partition.
+        partition: Partition,
+        /// The new first offset, at most the end.
+        start: u64,
+    },
+    /// Lets time pass: what is due expires.
+    Tick,
+    /// Changes a setting of the whole log.
+    Config(ConfigChange),
+}
+
+impl Command {
+    /// The command's name, for messages.
+    pub fn kind_name(&self) -> &'static str {
+        match self {
+            Command::Open => "Open",
+            Command::CreateTopic { .. } => "CreateTopic",
+            Command::AlterTopic { .. } => "AlterTopic",
+            Command::DeleteTopic { .. } => "DeleteTopic",
+            Command::InitProducer { .. } => "InitProducer",
+            Command::Append { .. } => "Append",
+            Command::Commit(_) => "Commit",
+            Command::CommitOffsets { .. } => "CommitOffsets",
+            Command::JoinGroup { .. } => "JoinGroup",
+            Command::LeaveGroup { .. } => "LeaveGroup",
+            Command::ReleasePartitions { .. } => "ReleasePartitions",
+            Command::Trim { .. } => "Trim",
+            Command::Tick => "Tick",
+            Command::Config(_) => "Config",
+        }
+    }
+}
+
+/// The parts of an embedded transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Names this commit, so that it applies at most once however often it is submitted.
+    pub token: CommitToken,
+    /// If set: the producer's position in an outside source, at most [`CURSOR_BYTES_MAX`] bytes.
+    pub cursor: Option<Bytes>,
+    /// Batches for any partitions; several for one partition follow each other without a gap.
+    pub batches: Vec<(Partition, Batch)>,
+    /// Positions of groups.
+    pub offsets: Vec<GroupOffsets>,
+    /// What must hold, or nothing is applied.
+    pub conditions: Vec<Condition>,
+}
+
+/// Positions that one member of one group commits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupOffsets {
+    /// The group.
+    pub group: String,
+    /// The member; none only while the group has no members.
+    pub member: Option<MemberId>,
+    /// The positions.
+    pub offsets: Vec<OffsetCommit>,
+}
+
+/// One position: the next offset to be consumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OffsetCommit {
+    /// The partition.
+    pub partition: Partition,
+    /// The offset of the first record that isn't consumed.
+    pub offset: u64,
+    /// Whether it may move back: an explicit reset.
+    pub reset: bool,
+}
+
+/// Names one commit of one producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CommitToken {
+    /// The producer.
+    pub producer: ProducerId,
+    /// Its epoch.
+    pub producer_epoch: i16,
+    /// Counts from 1, over all epochs of the producer.
+    pub number: u64,
+}
+
+impl fmt::Display for CommitToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.producer, self.producer_epoch, self.number)
+    }
+}
+
+/// What must hold for a commit to apply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// The partition ends at this offset.
+    EndOffset {
+        /// The partition.
+        partition: Partition,
+        /// The offset that the next record would get.
+        offset: u64,
+    },
+    /// The group's committed position in a partition is this one; `None`: it has none.
+    GroupOffset {
+        /// The group.
+        group: String,
+        /// The partition.
+        partition: Partition,
+        /// The position.
+        offset: Option<u64>,
+    },
+}
+
+/// Longest cursor in bytes.
+pub const CURSOR_BYTES_MAX: usize = 256;
+/// Most batches in one commit.
+pub const COMMIT_BATCHES_MAX: usize = 10_000;
+/// Largest commit in bytes: it has to fit into one journal file.
+pub const COMMIT_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Most partitions of one topic.
+pub const TOPIC_PARTITIONS_MAX: u32 = 100_000;
+/// Longest name of a topic, group or producer, in bytes.
+pub const NAME_BYTES_MAX: usize = 249;
+
+/// Settings of a topic. Names follow Kafka's topic configs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicConfig {
+    /// Largest batch in bytes (`max.message.bytes`). Default 1,048,588.
+    pub max_message_bytes: u32,
+    /// A segment is closed before it grows beyond this many bytes (`segment.bytes`). Default 128 MiB.
+    pub segment_bytes: u32,
+    /// A segment is closed when its records span more than this many milliseconds (`segment.ms`). Default 7 days.
+    pub segment_ms: u64,
+}
+
+impl Default for TopicConfig {
+    fn default() -> Self {
+        TopicConfig {
+            max_message_bytes: 1_048_588,
+            segment_bytes: 128 * 1024 * 1024,
+            segment_ms: 7 * 24 * 3600 * 1000,
+        }
+    }
+}
+
+/// A change of a setting of the whole log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigChange {
+    /// Confirms a step of the clock: stamps may follow the wall clock to this time again.
+    AcceptTime {
+        /// Milliseconds since 1970.
+        time_ms: i64,
+    },
+    /// Raises the semantics level: what `apply` does for commands from here on.
+    SemanticsLevel {
+        /// The new level, at most [`SEMANTICS_LEVEL`].
+        level: u32,
+    },
+    /// How long a producer may be idle before its window shrinks to a tombstone, and how long that is kept.
+    ProducerExpiration {
+        /// `producer.id.expiration.ms`, default 86,400,000.
+        idle_ms: u64,
+        /// Life of the tombstone after that, default 30 days.
+        tombstone_ms: u64,
+    },
+}
+
+/// The newest semantics level that this build knows.
+pub const SEMANTICS_LEVEL: u32 = 1;
+
+/// Checks a name of a topic, group or producer by Kafka's rule.
+pub fn is_legal_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= NAME_BYTES_MAX
+        && name != "."
+        && name != ".."
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}

@@ -1,0 +1,234 @@
+//! What `apply` answers: a reply for the sender, and placements for whoever keeps the bytes.
+
+use crate::command::{CommitToken, TopicConfig};
+use crate::ids::{MemberId, Partition, ProducerId, TopicId};
+use bytes::Bytes;
+use smallvec::SmallVec;
+use thiserror::Error;
+
+/// The outcome of one command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The answer to the sender.
+    pub reply: Reply,
+    /// One for each batch that became part of the log, in the order of the command's batches.
+    pub placements: SmallVec<[Placement; 1]>,
+}
+
+/// Where a batch stands in its partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The partition.
+    pub partition: Partition,
+    /// Offset of its first record.
+    pub base_offset: u64,
+    /// Offset behind its last record.
+    pub next_offset: u64,
+    /// The leader epoch that its header shows: the term of the shard.
+    pub leader_epoch: u32,
+    /// Which of the command's batches it is.
+    pub index: u32,
+}
+
+/// The answer to a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// `Open`: the number of this open, from 1.
+    Opened {
+        /// The number.
+        number: u64,
+    },
+    /// `CreateTopic`: it exists now.
+    Topic {
+        /// Its id.
+        topic: TopicId,
+        /// Whether it existed before.
+        existed: bool,
+    },
+    /// `AlterTopic`.
+    TopicAltered {
+        /// Its config version now.
+        config_version: u32,
+    },
+    /// `DeleteTopic`.
+    TopicDeleted,
+    /// `InitProducer`.
+    Producer {
+        /// The id.
+        producer: ProducerId,
+        /// The epoch; all lower ones are fenced.
+        producer_epoch: i16,
+        /// The number of its last commit, 0 if there was none.
+        last_number: u64,
+        /// Its cursor, if a commit set one.
+        cursor: Option<Bytes>,
+    },
+    /// `Append`: the records are in the log, now or since before.
+    Appended {
+        /// Offset of the first record: of the original, if this is a duplicate.
+        base_offset: u64,
+        /// Largest timestamp of the batch, ms: of the original, if this is a duplicate.
+        timestamp_ms: i64,
+        /// First offset that can be read.
+        start_offset: u64,
+        /// Whether nothing was appended since these records are remembered.
+        duplicate: bool,
+    },
+    /// `Commit`: everything in it is in effect, now or since before.
+    Committed(Committed),
+    /// `Commit` of a token that was committed so long ago that its answer is no longer kept.
+    CommittedBefore,
+    /// `CommitOffsets`.
+    OffsetsCommitted,
+    /// `JoinGroup`.
+    Joined {
+        /// The new member.
+        member: MemberId,
+        /// The generation that it starts.
+        generation: u64,
+    },
+    /// `LeaveGroup`, `ReleasePartitions`: the generation now.
+    Group {
+        /// The generation.
+        generation: u64,
+    },
+    /// `Trim`.
+    Trimmed {
+        /// First offset that can be read now.
+        start_offset: u64,
+    },
+    /// `Tick`: how many producers shrank to a tombstone, and how many tombstones went.
+    Ticked {
+        /// Producers of partitions whose window is gone.
+        producers: u64,
+        /// Tombstones that are gone.
+        tombstones: u64,
+    },
+    /// `Config`.
+    Configured,
+    /// Nothing was applied.
+    Refused(Refusal),
+}
+
+/// What a commit did. The same for every retry of its token, as far as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The csn: a reader that has seen this lsn sees all of the commit.
+    pub lsn: u64,
+    /// The first offset in each partition, ascending by partition, at most [`KEPT_PARTITIONS_MAX`] of them.
+    pub base_offsets: Vec<(Partition, u64)>,
+    /// Whether this answers a retry.
+    pub duplicate: bool,
+}
+
+/// Base offsets that a remembered commit keeps.
+pub const KEPT_PARTITIONS_MAX: usize = 64;
+
+/// Why a command was refused. Nothing of it was applied, and no offset or number was used up.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // the fields are what the message says
+pub enum Refusal {
+    #[error("name {name:?} is not legal: 1 to 249 of a-z, A-Z, 0-9, '.', '_', '-', and not '.' or '..'")]
+    IllegalName { name: String },
+    #[error("topic {name:?} exists with other settings: {differences}")]
+    TopicExists { name: String, topic: TopicId, differences: String },
+    #[error("{partitions} partitions: a topic has 1 to {max}")]
+    PartitionCount { partitions: u32, max: u32 },
+    #[error("topic {topic} doesn't exist")]
+    UnknownTopic { topic: TopicId },
+    #[error("partition {partition} doesn't exist: its topic has {partitions}")]
+    UnknownPartition { partition: Partition, partitions: u32 },
+    #[error("setting {setting} = {value} is out of bounds: {min} to {max}")]
+    SettingOutOfBounds { setting: &'static str, value: u64, min: u64, max: u64 },
+    #[error("the settings of the topic changed: version {current} instead of {sent}")]
+    ConfigChanged { sent: u32, current: u32 },
+    #[error("a batch of {bytes} bytes is over the topic's max.message.bytes = {max}")]
+    BatchTooLarge { bytes: u64, max: u32 },
+    #[error("partition {partition} ends at offset {actual}, not at {expected}")]
+    EndOffset { partition: Partition, expected: u64, actual: u64 },
+    #[error("partition {partition} is full: offset {end} can't be followed by {records} more")]
+    OffsetsExhausted { partition: Partition, end: u64, records: u64 },
+    #[error("producer {producer} epoch {sent} is fenced by epoch {current}")]
+    ProducerFenced { producer: ProducerId, sent: i16, current: i16 },
+    #[error("producer {producer} epoch {sent} was never given out; the current one is {current}")]
+    ProducerEpochUnknown { producer: ProducerId, sent: i16, current: i16 },
+    #[error("producer {producer} on {partition}: sequence {sent} instead of {expected}")]
+    OutOfOrderSequence { producer: ProducerId, partition: Partition, sent: i32, expected: i32 },
+    #[error(
+        "producer {producer} on {partition}: sequence {sent} was appended before, its offset is no longer kept"
+    )]
+    DuplicateSequence { producer: ProducerId, partition: Partition, sent: i32 },
+    #[error("producer {producer} doesn't exist")]
+    UnknownProducer { producer: ProducerId },
+    #[error("no producer id is left")]
+    ProducersExhausted,
+    #[error("commit {token}: the next number is {expected}")]
+    CommitNumber { token: CommitToken, expected: u64 },
+    #[error("commit {token}: its epoch is fenced by epoch {current}; it was not applied")]
+    CommitFenced { token: CommitToken, current: i16 },
+    #[error("commit {token}: its epoch is too old to say whether it was applied")]
+    CommitForgotten { token: CommitToken },
+    #[error("a cursor of {bytes} bytes is over the limit of {max}")]
+    CursorTooLarge { bytes: usize, max: usize },
+    #[error("a commit of {batches} batches is over the limit of {max}")]
+    TooManyBatches { batches: usize, max: usize },
+    #[error("group {group:?} has no member {member}: it left or was fenced")]
+    UnknownMember { group: String, member: MemberId },
+    #[error("group {group:?}: partition {partition} isn't owned by member {member}")]
+    NotOwned { group: String, partition: Partition, member: MemberId },
+    #[error("group {group:?} has {members} members: only they commit its offsets")]
+    GroupNotEmpty { group: String, members: usize },
+    #[error("group {group:?} at {partition}: offset {sent} is outside {start} to {end}")]
+    OffsetOutOfRange { group: String, partition: Partition, sent: u64, start: u64, end: u64 },
+    #[error("group {group:?} at {partition}: offset {sent} is behind the committed {committed}")]
+    OffsetRegress { group: String, partition: Partition, sent: u64, committed: u64 },
+    #[error("group {group:?} at {partition}: committed is {actual:?}, not {expected:?}")]
+    GroupOffset { group: String, partition: Partition, expected: Option<u64>, actual: Option<u64> },
+    #[error("partition {partition}: start {sent} is behind its end {end}")]
+    TrimOutOfRange { partition: Partition, sent: u64, end: u64 },
+    #[error("semantics level {sent}: it is {current} and this release knows up to {max}")]
+    SemanticsLevel { sent: u32, current: u32, max: u32 },
+    #[error("a batch from a client {what}")]
+    Batch { what: &'static str },
+}
+
+impl Refusal {
+    /// Kafka's error code for it.
+    pub fn kafka_code(&self) -> i16 {
+        match self {
+            Refusal::IllegalName { .. } => 17,
+            Refusal::TopicExists { .. } => 36,
+            Refusal::PartitionCount { .. } => 37,
+            Refusal::UnknownTopic { .. } | Refusal::UnknownPartition { .. } => 3,
+            Refusal::SettingOutOfBounds { .. } => 40,
+            Refusal::ConfigChanged { .. } => 7,
+            Refusal::BatchTooLarge { .. } => 10,
+            Refusal::ProducerFenced { .. } | Refusal::ProducerEpochUnknown { .. } => 47,
+            Refusal::OutOfOrderSequence { .. } => 45,
+            Refusal::DuplicateSequence { .. } => 46,
+            Refusal::UnknownProducer { .. } => 49,
+            Refusal::CommitNumber { .. } | Refusal::CommitForgotten { .. } => 48,
+            Refusal::CommitFenced { .. } => 90,
+            Refusal::UnknownMember { .. } => 25,
+            Refusal::NotOwned { .. } => 22,
+            Refusal::GroupNotEmpty { .. } => 25,
+            Refusal::OffsetOutOfRange { .. } | Refusal::TrimOutOfRange { .. } => 1,
+            Refusal::Batch { .. } => 87,
+            _ => 42,
+        }
+    }
+}
+
+/// Names the settings in which two topics differ, with both values; empty if they are equal.
+pub fn topic_differences(have: (u32, &TopicConfig), want: (u32, &TopicConfig)) -> String {
+    let (a, b) = (have.1, want.1);
+    let rows = [
+        ("partitions", have.0 as u64, want.0 as u64),
+        ("max.message.bytes", a.max_message_bytes as u64, b.max_message_bytes as u64),
+        ("segment.bytes", a.segment_bytes as u64, b.segment_bytes as u64),
+        ("segment.ms", a.segment_ms, b.segment_ms),
+    ];
+    let different = rows.iter().filter(|row| row.1 != row.2);
+    different.map(|(name, have, want)| format!("{name} is {have}, not {want}")).collect::<Vec<_>>().join(", ")
+}

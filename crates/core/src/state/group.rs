@@ -1,0 +1,309 @@
+//! Groups: members, who owns which partition, and committed offsets (semantics GR-4, GR-9, GR-10).
+//!
+//! ```text
+//!   partition:  Free -> Owned(member) -> Revoking(member) -> Free
+//!                                    \____ fenced, left ____/
+//! ```
+//!
+//! Invariants
+//!   * a partition has at most one owner; it gets the next one only after the last one released it or is gone
+//!   * only the owner commits a partition's offset, also while it is told to give it up
+//!   * a committed offset moves back only by an explicit reset
+//!   * each change of members or owners is a new generation
+
+use super::{Outcome, State, done};
+use crate::command::{OffsetCommit, is_legal_name};
+use crate::ids::{MemberId, Partition, TopicId};
+use crate::reply::{Refusal, Reply};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A group of consumers that share partitions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// Rises with each change of members or owners.
+    pub generation: u64,
+    /// The members.
+    pub members: BTreeMap<MemberId, Member>,
+    /// Who owns which partition; free ones are missing.
+    pub owners: BTreeMap<Partition, Owner>,
+    /// Committed offsets.
+    pub offsets: BTreeMap<Partition, CommittedOffset>,
+}
+
+/// A member of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The open of the log that it belongs to.
+    pub open_number: u64,
+    /// What it subscribes to, ascending.
+    pub topics: Vec<TopicId>,
+}
+
+/// The owner of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The member.
+    pub member: MemberId,
+    /// Whether it is told to give the partition up.
+    pub revoking: bool,
+}
+
+/// A committed offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommittedOffset {
+    /// The first offset that isn't consumed.
+    pub offset: u64,
+    /// Leader epoch of the record before it; 0: none (KIP-320).
+    pub leader_epoch: u32,
+    /// The command that set it.
+    pub lsn: u64,
+    /// When, ms since 1970.
+    pub time_ms: i64,
+}
+
+impl Group {
+    /// The partitions that a member owns, and whether it is told to give each up.
+    pub fn owned_by(&self, member: MemberId) -> impl Iterator<Item = (Partition, bool)> + '_ {
+        let owned = self.owners.iter().filter(move |(_, owner)| owner.member == member);
+        owned.map(|(partition, owner)| (*partition, owner.revoking))
+    }
+
+    fn remove_member(&mut self, member: MemberId) -> bool {
+        let existed = self.members.remove(&member).is_some();
+        if existed {
+            self.owners.retain(|_, owner| owner.member != member);
+        }
+        existed
+    }
+
+    /// Gives free partitions to members, and tells members with too many to give some up.
+    ///
+    /// What a member has it keeps, unless another that could take it has at least two fewer: so the least moves,
+    /// and loads end within one of each other where subscriptions allow it.
+    fn rebalance(&mut self, partitions_of: impl Fn(TopicId) -> u32) {
+        self.generation += 1;
+        let mut subscribers: BTreeMap<TopicId, Vec<MemberId>> = BTreeMap::new();
+        for (member, state) in &self.members {
+            for topic in &state.topics {
+                subscribers.entry(*topic).or_default().push(*member);
+            }
+        }
+        let exists = |partition: &Partition| partition.index < partitions_of(partition.topic);
+        self.owners.retain(|partition, _| exists(partition));
+        let mut loads: BTreeMap<MemberId, usize> = self.members.keys().map(|member| (*member, 0)).collect();
+        for (partition, owner) in &mut self.owners {
+            let subscribed =
+                subscribers.get(&partition.topic).is_some_and(|them| them.contains(&owner.member));
+            owner.revoking |= !subscribed;
+            if !owner.revoking {
+                *loads.entry(owner.member).or_default() += 1;
+            }
+        }
+        let mut settled = Vec::new();
+        for (topic, candidates) in &subscribers {
+            for index in 0..partitions_of(*topic) {
+                let partition = Partition { topic: *topic, index };
+                match self.owners.get(&partition) {
+                    Some(owner) if !owner.revoking => settled.push((partition, candidates)),
+                    // A partition that is being given up counts for the one that will get it, or more would be taken.
+                    given_up => {
+                        let next = least_loaded(candidates, &loads);
+                        if given_up.is_none() {
+                            self.owners.insert(partition, Owner { member: next, revoking: false });
+                        }
+                        *loads.entry(next).or_default() += 1;
+                    }
+                }
+            }
+        }
+        for (partition, candidates) in settled {
+            let next = least_loaded(candidates, &loads);
+            let owner = self.owners.get_mut(&partition).expect("a settled partition has an owner");
+            if loads[&owner.member] > loads[&next] + 1 {
+                owner.revoking = true;
+                *loads.entry(owner.member).or_default() -= 1;
+                *loads.entry(next).or_default() += 1;
+            }
+        }
+    }
+}
+
+fn least_loaded(candidates: &[MemberId], loads: &BTreeMap<MemberId, usize>) -> MemberId {
+    let least = candidates.iter().min_by_key(|member| (loads[*member], **member));
+    *least.expect("a subscribed topic has a subscriber")
+}
+
+impl State {
+    /// A group's committed offset in a partition.
+    pub fn committed_offset(&self, group: &str, partition: Partition) -> Option<CommittedOffset> {
+        self.groups.get(group)?.offsets.get(&partition).copied()
+    }
+
+    /// `Open` proves that no member of an earlier open lives: the lock of the directory was free.
+    pub(super) fn fence_earlier_members(&mut self) {
+        for group in self.groups.values_mut().filter(|group| !group.members.is_empty()) {
+            let group = Arc::make_mut(group);
+            group.members.clear();
+            group.owners.clear();
+            group.generation += 1;
+        }
+    }
+
+    pub(super) fn join_group(&mut self, lsn: u64, name: &str, topics: &[TopicId]) -> Outcome {
+        if !is_legal_name(name) {
+            return Err(Refusal::IllegalName { name: name.to_string() });
+        }
+        for topic in topics {
+            if !self.topics.contains_key(topic) {
+                return Err(Refusal::UnknownTopic { topic: *topic });
+            }
+        }
+        let mut topics = topics.to_vec();
+        topics.sort_unstable();
+        topics.dedup();
+        let member = MemberId(lsn);
+        let joined = Member { open_number: self.open_number, topics };
+        let group = self.groups.entry(name.to_string()).or_default();
+        Arc::make_mut(group).members.insert(member, joined);
+        let generation = self.rebalance(name);
+        done(Reply::Joined { member, generation })
+    }
+
+    pub(super) fn leave_group(&mut self, name: &str, member: MemberId) -> Outcome {
+        self.find_member(name, member)?;
+        self.group_mut(name).remove_member(member);
+        let generation = self.rebalance(name);
+        done(Reply::Group { generation })
+    }
+
+    pub(super) fn release_partitions(
+        &mut self,
+        name: &str,
+        member: MemberId,
+        partitions: &[Partition],
+    ) -> Outcome {
+        self.find_member(name, member)?;
+        let group = self.group_mut(name);
+        for partition in partitions {
+            let owned =
+                group.owners.get(partition).is_some_and(|owner| owner.member == member && owner.revoking);
+            if owned {
+                group.owners.remove(partition);
+            }
+        }
+        let generation = self.rebalance(name);
+        done(Reply::Group { generation })
+    }
+
+    pub(super) fn commit_offsets(
+        &mut self,
+        lsn: u64,
+        group: &str,
+        member: Option<MemberId>,
+        offsets: &[OffsetCommit],
+    ) -> Outcome {
+        self.check_offsets(group, member, offsets)?;
+        self.store_offsets(lsn, group, offsets);
+        done(Reply::OffsetsCommitted)
+    }
+
+    /// Everything that can refuse positions; after it [`State::store_offsets`] can't fail.
+    pub(super) fn check_offsets(
+        &self,
+        name: &str,
+        member: Option<MemberId>,
+        offsets: &[OffsetCommit],
+    ) -> Result<(), Refusal> {
+        if !is_legal_name(name) {
+            return Err(Refusal::IllegalName { name: name.to_string() });
+        }
+        let group = self.groups.get(name);
+        match member {
+            Some(member) => {
+                let group = self.find_member(name, member)?;
+                let foreign =
+                    |it: &&OffsetCommit| group.owners.get(&it.partition).map(|it| it.member) != Some(member);
+                if let Some(offset) = offsets.iter().find(foreign) {
+                    return Err(Refusal::NotOwned {
+                        group: name.to_string(),
+                        partition: offset.partition,
+                        member,
+                    });
+                }
+            }
+            None => {
+                let members = group.map_or(0, |group| group.members.len());
+                if members > 0 {
+                    return Err(Refusal::GroupNotEmpty { group: name.to_string(), members });
+                }
+            }
+        }
+        for commit in offsets {
+            let (partition, sent) = (commit.partition, commit.offset);
+            let (start, end) = self.find(partition).map(|state| (state.start, state.end))?;
+            if sent > end {
+                return Err(Refusal::OffsetOutOfRange {
+                    group: name.to_string(),
+                    partition,
+                    sent,
+                    start,
+                    end,
+                });
+            }
+            let committed = group.and_then(|group| group.offsets.get(&partition)).map_or(0, |it| it.offset);
+            if sent < committed && !commit.reset {
+                return Err(Refusal::OffsetRegress { group: name.to_string(), partition, sent, committed });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn store_offsets(&mut self, lsn: u64, name: &str, offsets: &[OffsetCommit]) {
+        for commit in offsets {
+            let partition = self.partition(commit.partition).expect("the partition was found before");
+            let leader_epoch =
+                commit.offset.checked_sub(1).map_or(0, |before| partition.leader_epoch_at(before));
+            let stored = CommittedOffset { offset: commit.offset, leader_epoch, lsn, time_ms: self.time_ms };
+            let group = self.groups.entry(name.to_string()).or_default();
+            Arc::make_mut(group).offsets.insert(commit.partition, stored);
+        }
+    }
+
+    pub(super) fn forget_topic_in_groups(&mut self, topic: TopicId) {
+        let concerned: Vec<String> = self
+            .groups
+            .iter()
+            .filter(|(_, group)| {
+                group.members.values().any(|member| member.topics.contains(&topic))
+                    || group.offsets.keys().any(|partition| partition.topic == topic)
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in concerned {
+            let group = self.group_mut(&name);
+            group.offsets.retain(|partition, _| partition.topic != topic);
+            for member in group.members.values_mut() {
+                member.topics.retain(|subscribed| *subscribed != topic);
+            }
+            self.rebalance(&name);
+        }
+    }
+
+    fn find_member(&self, name: &str, member: MemberId) -> Result<&Group, Refusal> {
+        let group = self.groups.get(name).filter(|group| group.members.contains_key(&member));
+        group.map(|group| &**group).ok_or_else(|| Refusal::UnknownMember { group: name.to_string(), member })
+    }
+
+    fn group_mut(&mut self, name: &str) -> &mut Group {
+        Arc::make_mut(self.groups.get_mut(name).expect("the group was found before"))
+    }
+
+    fn rebalance(&mut self, name: &str) -> u64 {
+        let State { groups, topics, .. } = self;
+        let group = Arc::make_mut(groups.get_mut(name).expect("the group was found before"));
+        group.rebalance(|topic| topics.get(&topic).map_or(0, |topic| topic.partitions.len() as u32));
+        group.generation
+    }
+}

@@ -1,0 +1,231 @@
+//! The state of a shard and the one function that changes it.
+//!
+//! ```text
+//! (lsn, term, time, command) -> State::apply -> reply + placements
+//! ```
+//!
+//! Live, after a crash and on a replica the same commands are applied in the same order, so all three hold the
+//! same state and gave the same replies. Nothing here reads a clock, a file, randomness or a hash order.
+//!
+//! Invariants
+//!   * `apply` is total: any command in any state gets a reply, and a refused one changes only lsn and time
+//!   * time never goes back: it is the highest time of any command so far
+//!   * ids of topics, producers and members are never given out twice
+//!   * sections stand behind [`Arc`], so that a checkpoint takes a copy without stopping the writer for long
+
+mod commit;
+mod group;
+mod producer;
+mod topic;
+
+pub use group::{CommittedOffset, Group, Member, Owner};
+pub use producer::{EpochEnd, KeptReply, Producer};
+pub use topic::{LeaderEpochStart, PartitionState, ProducerWindow, RememberedBatch, Tombstone, Topic};
+
+use crate::command::{Command, ConfigChange, SEMANTICS_LEVEL};
+use crate::ids::{Partition, ProducerId, TopicId};
+use crate::reply::{Applied, Refusal, Reply};
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Everything that decides what the next command does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Position of the last command applied; 0 before the first.
+    pub lsn: u64,
+    /// Highest time of any command so far, ms since 1970.
+    pub time_ms: i64,
+    /// What `apply` does for commands from here on; raised by `Config`.
+    pub semantics_level: u32,
+    /// How often the log was opened for writing.
+    pub open_number: u64,
+    /// Settings of the whole log.
+    pub settings: Settings,
+    /// Topics by id.
+    pub topics: BTreeMap<TopicId, Arc<Topic>>,
+    /// Topic ids by name.
+    pub topic_names: BTreeMap<String, TopicId>,
+    /// Named producers by id.
+    pub producers: BTreeMap<ProducerId, Arc<Producer>>,
+    /// Ids of named producers.
+    pub producer_names: BTreeMap<String, ProducerId>,
+    /// Former ids of named producers whose epochs ran out, and what they are now.
+    pub producer_renamed: BTreeMap<ProducerId, ProducerId>,
+    /// Groups by name.
+    pub groups: BTreeMap<String, Arc<Group>>,
+    next_topic: u32,
+    next_producer: i64,
+    next_expiry_ms: i64,
+}
+
+/// Settings of the whole log, changed by `Config`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Idle time after which a producer's window in a partition shrinks to a tombstone.
+    pub producer_idle_ms: u64,
+    /// Life of the tombstone after that.
+    pub producer_tombstone_ms: u64,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        const DAY_MS: u64 = 24 * 3600 * 1000;
+        State {
+            lsn: 0,
+            time_ms: 0,
+            semantics_level: SEMANTICS_LEVEL,
+            open_number: 0,
+            settings: Settings { producer_idle_ms: DAY_MS, producer_tombstone_ms: 30 * DAY_MS },
+            topics: BTreeMap::new(),
+            topic_names: BTreeMap::new(),
+            producers: BTreeMap::new(),
+            producer_names: BTreeMap::new(),
+            producer_renamed: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            next_topic: 1,
+            next_producer: 1,
+            next_expiry_ms: i64::MAX,
+        }
+    }
+}
+
+/// Position, term and time of a command: what the journal adds to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct At {
+    /// Position in the journal, dense from 1.
+    pub lsn: u64,
+    /// Term of the shard; records appended show it as their leader epoch.
+    pub term: u32,
+    /// When the writer took the command, ms since 1970.
+    pub time_ms: i64,
+}
+
+/// What a step of `apply` ends in: done with a reply, or refused.
+type Outcome = Result<Applied, Refusal>;
+
+fn done(reply: Reply) -> Outcome {
+    Ok(Applied { reply, placements: SmallVec::new() })
+}
+
+impl State {
+    /// Applies the next command.
+    ///
+    /// # Panics
+    /// If `at.lsn` isn't the next position: the caller has lost or doubled a frame.
+    pub fn apply(&mut self, at: At, command: &Command) -> Applied {
+        assert_eq!(at.lsn, self.lsn + 1, "commands are applied in the order of the journal");
+        self.lsn = at.lsn;
+        self.time_ms = self.time_ms.max(at.time_ms);
+        let outcome = self.dispatch(at.lsn, at.term, command);
+        outcome
+            .unwrap_or_else(|refusal| Applied { reply: Reply::Refused(refusal), placements: SmallVec::new() })
+    }
+
+    fn dispatch(&mut self, lsn: u64, term: u32, command: &Command) -> Outcome {
+        match command {
+            Command::Open => self.open(),
+            Command::CreateTopic { name, partitions, config } => self.create_topic(name, *partitions, config),
+            Command::AlterTopic { topic, config } => self.alter_topic(*topic, config),
+            Command::DeleteTopic { topic } => self.delete_topic(*topic),
+            Command::InitProducer { name } => self.init_producer(name.as_deref()),
+            Command::Append { partition, config_version, expected_end, batch } => {
+                self.append(term, *partition, *config_version, *expected_end, batch)
+            }
+            Command::Commit(commit) => self.commit(lsn, term, commit),
+            Command::CommitOffsets { group, member, offsets } => {
+                self.commit_offsets(lsn, group, *member, offsets)
+            }
+            Command::JoinGroup { group, topics } => self.join_group(lsn, group, topics),
+            Command::LeaveGroup { group, member, .. } => self.leave_group(group, *member),
+            Command::ReleasePartitions { group, member, partitions } => {
+                self.release_partitions(group, *member, partitions)
+            }
+            Command::Trim { partition, start } => self.trim(*partition, *start),
+            Command::Tick => self.tick(),
+            Command::Config(change) => self.configure(change),
+        }
+    }
+
+    /// When a `Tick` would next change something, ms since 1970; `i64::MAX`: never as things stand.
+    pub fn next_deadline_ms(&self) -> i64 {
+        self.next_expiry_ms
+    }
+
+    /// A partition, if it exists.
+    pub fn partition(&self, partition: Partition) -> Option<&PartitionState> {
+        let topic = self.topics.get(&partition.topic)?;
+        topic.partitions.get(partition.index as usize).map(|partition| &**partition)
+    }
+
+    /// A topic by name.
+    pub fn topic_named(&self, name: &str) -> Option<(TopicId, &Topic)> {
+        let id = *self.topic_names.get(name)?;
+        self.topics.get(&id).map(|topic| (id, &**topic))
+    }
+
+    fn open(&mut self) -> Outcome {
+        self.open_number += 1;
+        self.fence_earlier_members();
+        done(Reply::Opened { number: self.open_number })
+    }
+
+    fn tick(&mut self) -> Outcome {
+        if self.next_expiry_ms > self.time_ms {
+            return done(Reply::Ticked { producers: 0, tombstones: 0 });
+        }
+        let (mut producers, mut tombstones, mut next) = (0, 0, i64::MAX);
+        for topic in self.topics.values_mut() {
+            if topic.partitions.iter().all(|partition| !partition.has_producers()) {
+                continue;
+            }
+            for partition in &mut Arc::make_mut(topic).partitions {
+                if !partition.has_producers() {
+                    continue;
+                }
+                let expired = Arc::make_mut(partition).expire(self.time_ms, &self.settings);
+                producers += expired.producers;
+                tombstones += expired.tombstones;
+                next = next.min(expired.next_ms);
+            }
+        }
+        self.next_expiry_ms = next;
+        done(Reply::Ticked { producers, tombstones })
+    }
+
+    fn configure(&mut self, change: &ConfigChange) -> Outcome {
+        match change {
+            // The stamps are the writer's; the command is what makes the step an event of the log.
+            ConfigChange::AcceptTime { .. } => {}
+            ConfigChange::SemanticsLevel { level } => {
+                let current = self.semantics_level;
+                if *level < current || *level > SEMANTICS_LEVEL {
+                    return Err(Refusal::SemanticsLevel { sent: *level, current, max: SEMANTICS_LEVEL });
+                }
+                self.semantics_level = *level;
+            }
+            ConfigChange::ProducerExpiration { idle_ms, tombstone_ms } => {
+                const YEAR_MS: u64 = 366 * 24 * 3600 * 1000;
+                for (setting, value) in
+                    [("producer.id.expiration.ms", *idle_ms), ("tombstone", *tombstone_ms)]
+                {
+                    if !(1..=100 * YEAR_MS).contains(&value) {
+                        return Err(Refusal::SettingOutOfBounds {
+                            setting,
+                            value,
+                            min: 1,
+                            max: 100 * YEAR_MS,
+                        });
+                    }
+                }
+                self.settings = Settings { producer_idle_ms: *idle_ms, producer_tombstone_ms: *tombstone_ms };
+                // Deadlines moved: the next tick finds the true ones.
+                let any =
+                    self.topics.values().flat_map(|topic| &topic.partitions).any(|it| it.has_producers());
+                self.next_expiry_ms = if any { self.time_ms } else { i64::MAX };
+            }
+        }
+        done(Reply::Configured)
+    }
+}

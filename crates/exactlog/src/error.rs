@@ -1,0 +1,174 @@
+//! What can go wrong, in the words of whoever uses the log.
+
+use exactlog_core::batch::BatchError;
+use exactlog_core::reply::Refusal;
+use exactlog_storage::error::StorageError;
+use thiserror::Error;
+
+/// An error of the log.
+///
+/// Every message names the thing, the value and the limit. What was refused changed nothing.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The log answered: no. Nothing of the command was applied.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// Topic, group and producer names have to be legal file and header text.
+    #[error(
+        "{what} name {name:?} is not legal: 1 to 249 of a-z, A-Z, 0-9, '.', '_', '-', and not '.' or '..'"
+    )]
+    IllegalName {
+        /// What was to be named.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// `open_topic` never creates.
+    #[error("topic {name:?} doesn't exist; create_topic makes it")]
+    NoSuchTopic {
+        /// The name.
+        name: String,
+    },
+    /// A partition that the topic doesn't have.
+    #[error("topic {topic:?} has no partition {partition}: it has {partitions}")]
+    NoSuchPartition {
+        /// The topic.
+        topic: String,
+        /// The partition asked for.
+        partition: u32,
+        /// How many there are.
+        partitions: u32,
+    },
+    /// One event is larger than the topic takes.
+    #[error("an event of {bytes} bytes is over topic {topic:?}'s max.message.bytes = {max}")]
+    EventTooLarge {
+        /// The topic.
+        topic: String,
+        /// Encoded size in bytes.
+        bytes: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// A transaction is larger than one command may be.
+    #[error("a transaction of {bytes} bytes is over the limit of {max}")]
+    TransactionTooLarge {
+        /// Encoded size in bytes.
+        bytes: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// A transaction without anything in it.
+    #[error("an empty transaction: send, ack or set a cursor before commit")]
+    EmptyTransaction,
+    /// Bytes that are no record batch, or one that a client must not send.
+    #[error("record batch: {0}")]
+    Batch(#[from] BatchError),
+    /// `try_` found no room. Nothing was taken.
+    #[error("the submit queue is full: {bytes} bytes wait, the limit is {max}")]
+    Full {
+        /// Bytes that wait.
+        bytes: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// A newer handle of the same name took over.
+    #[error("producer {name:?} is fenced: a newer handle of this name was opened")]
+    Fenced {
+        /// The producer's name.
+        name: String,
+    },
+    /// This consumer is no longer a member of its group.
+    #[error("consumer of group {group:?} is fenced: it left the group or was away for too long")]
+    ConsumerFenced {
+        /// The group.
+        group: String,
+    },
+    /// A position that isn't in the partition.
+    #[error("topic {topic:?} partition {partition}: offset {offset} is outside {start} to {end}")]
+    OffsetOutOfRange {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// The offset asked for.
+        offset: u64,
+        /// First offset that can be read.
+        start: u64,
+        /// Offset behind the last record.
+        end: u64,
+    },
+    /// Records were trimmed before they were read. The consumer goes on at `to`.
+    #[error(
+        "topic {topic:?} partition {partition}: records {from} to {to} were trimmed before they were read"
+    )]
+    RecordsLost {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// First offset that is gone.
+        from: u64,
+        /// Where reading goes on.
+        to: u64,
+    },
+    /// The consumer doesn't read this partition.
+    #[error("the consumer doesn't read topic {topic:?} partition {partition}")]
+    NotAssigned {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+    },
+    /// The read view has been open for longer than `read.view.max.ms`.
+    #[error("the read view expired after {max_ms} ms; open a new one")]
+    ViewExpired {
+        /// The limit.
+        max_ms: u64,
+    },
+    /// The outcome is not known: the write failed after it was submitted. After [`reopen`](crate::Log::reopen) the log
+    /// knows; a commit can be asked for with its token.
+    #[error("the outcome is unknown, the log stopped while writing: {0}")]
+    Unknown(StorageError),
+    /// The disk or what lies on it.
+    #[error("{0}")]
+    Storage(#[from] StorageError),
+    /// The log was closed.
+    #[error("the log is closed")]
+    Closed,
+}
+
+impl Error {
+    /// Whether the same call may succeed later without anybody changing anything.
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Error::Full { .. } => true,
+            Error::Refused(refusal) => matches!(refusal, Refusal::ConfigChanged { .. }),
+            Error::Storage(error) => error.is_disk_full(),
+            _ => false,
+        }
+    }
+
+    /// Whether the handle that gave it is of no more use.
+    pub fn is_fatal(&self) -> bool {
+        matches!(
+            self,
+            Error::Fenced { .. } | Error::ConsumerFenced { .. } | Error::Closed | Error::ViewExpired { .. }
+        )
+    }
+
+    /// Kafka's code for it (-1: unknown server error).
+    pub fn kafka_code(&self) -> i16 {
+        match self {
+            Error::Refused(refusal) => refusal.kafka_code(),
+            Error::Batch(error) => error.kafka_code(),
+            Error::IllegalName { .. } => 17,
+            Error::NoSuchTopic { .. } | Error::NoSuchPartition { .. } => 3,
+            Error::EventTooLarge { .. } | Error::TransactionTooLarge { .. } => 10,
+            Error::Fenced { .. } => 90,
+            Error::ConsumerFenced { .. } => 25,
+            Error::OffsetOutOfRange { .. } | Error::RecordsLost { .. } => 1,
+            _ => -1,
+        }
+    }
+}

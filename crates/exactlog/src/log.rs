@@ -1,0 +1,437 @@
+//! The log: open it, make topics, get producers and consumers, close it.
+
+use crate::consumer::ConsumerBuilder;
+use crate::error::Error;
+use crate::producer::Producer;
+use crate::queue::{Queue, Work};
+use crate::signal::Signals;
+use crate::slot::Slot;
+use crate::topic::{Topic, TopicOptions};
+use crate::view::ReadView;
+use crate::writer;
+use bytes::Bytes;
+use exactlog_core::batch::Batch;
+use exactlog_core::command::{Command, ConfigChange, is_legal_name};
+use exactlog_core::ids::{Partition, TopicId};
+use exactlog_core::reply::{Applied, Reply};
+use exactlog_core::state::State;
+use exactlog_storage::disk::{Disk, RealDisk};
+use exactlog_storage::error::StorageError;
+use exactlog_storage::index::Reader;
+use exactlog_storage::shard::{Durability, Options, RecoveryReport, Shard};
+use parking_lot::{Mutex, RwLock};
+use std::fmt;
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// An open event log. Cheap to clone; all clones are the same log.
+///
+/// When the last handle of any kind (log, producer, consumer) is dropped, the log is closed; [`close`](Log::close)
+/// does the same and can say how it went.
+#[derive(Clone, Debug)]
+pub struct Log {
+    inner: Handle,
+}
+
+/// What every handle holds: the last one to go closes the log.
+pub(crate) type Handle = Arc<Owner>;
+
+/// What all handles share.
+pub(crate) struct Inner {
+    pub(crate) queue: Queue,
+    pub(crate) shard: Mutex<Shard>,
+    pub(crate) state: Arc<RwLock<State>>,
+    pub(crate) reader: RwLock<Reader>,
+    pub(crate) signals: Signals,
+    /// Writing ended by a failure.
+    pub(crate) failed: AtomicBool,
+    pub(crate) closed: AtomicBool,
+    started: Instant,
+    report: RecoveryReport,
+    open_number: u64,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("open_number", &self.open_number).finish_non_exhaustive()
+    }
+}
+
+/// The writer thread and the lock of an open log.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    inner: Arc<Inner>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    lock: Mutex<Option<Box<dyn fmt::Debug + Send + Sync>>>,
+}
+
+impl Deref for Owner {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let _ = self.finish();
+    }
+}
+
+impl Owner {
+    fn finish(&self) -> Result<(), Error> {
+        self.inner.closed.store(true, Ordering::Release);
+        self.inner.queue.close();
+        let Some(writer) = self.writer.lock().take() else { return Ok(()) };
+        if writer.thread().id() != std::thread::current().id() {
+            // A panic of the writer was reported by the panic hook; the files are as after a kill.
+            let _ = writer.join();
+        }
+        let closed = self.inner.shard.lock().close();
+        self.inner.signals.ring_all();
+        self.lock.lock().take();
+        closed.map_err(Error::Storage)
+    }
+}
+
+/// How a log is opened. Every setting has a default that is safe.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    options: Options,
+    queue_bytes: usize,
+    disk: Option<Arc<dyn Disk>>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Builder { options: Options::default(), queue_bytes: 4 * 1024 * 1024, disk: None }
+    }
+}
+
+impl Builder {
+    /// When an acknowledgement is given. Default [`Durability::Fsync`]: what is acknowledged survives a power loss.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.options.durability = durability;
+        self
+    }
+
+    /// Size of a journal file in bytes. Default 64 MiB; at least 1 MiB.
+    #[must_use]
+    pub fn journal_file_bytes(mut self, bytes: u64) -> Self {
+        self.options.journal_file_bytes = bytes;
+        self
+    }
+
+    /// Most bytes of recent events kept in memory for consumers at the end. Default 64 MiB.
+    #[must_use]
+    pub fn tail_cache_bytes(mut self, bytes: u64) -> Self {
+        self.options.tail_cache_bytes = bytes;
+        self
+    }
+
+    /// Most bytes that wait to be written before senders wait. Default 4 MiB.
+    #[must_use]
+    pub fn queue_bytes(mut self, bytes: usize) -> Self {
+        self.queue_bytes = bytes;
+        self
+    }
+
+    /// Keeps the log on this disk instead of a directory.
+    #[must_use]
+    pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.disk = Some(disk);
+        self
+    }
+
+    /// Opens or creates the log in a directory.
+    ///
+    /// # Errors
+    /// [`StorageError::InUse`] names who has it open; [`StorageError::Damaged`] names file and position: nothing is
+    /// changed then.
+    pub fn open(self, directory: impl AsRef<Path>) -> Result<Log, Error> {
+        const MIB: u64 = 1024 * 1024;
+        let file_bytes = self.options.journal_file_bytes;
+        if self.disk.is_none() && !(MIB..=1024 * MIB).contains(&file_bytes) {
+            let what = format!("journal_file_bytes = {file_bytes} is out of bounds: {MIB} to {}", 1024 * MIB);
+            return Err(Error::Storage(StorageError::option(what)));
+        }
+        let disk = match self.disk {
+            Some(disk) => disk,
+            None => Arc::new(open_directory(directory.as_ref())?),
+        };
+        let lock = take_lock(&*disk)?;
+        let mut random = random_from_system();
+        let (shard, report) = Shard::open(disk, self.options, &mut random)?;
+        Log::start(shard, report, lock, self.queue_bytes)
+    }
+}
+
+fn open_directory(directory: &Path) -> Result<RealDisk, Error> {
+    RealDisk::new(directory).map_err(|error| {
+        Error::Storage(StorageError::io("open the directory", &directory.display().to_string(), error))
+    })
+}
+
+fn take_lock(disk: &dyn Disk) -> Result<Box<dyn fmt::Debug + Send + Sync>, Error> {
+    let owner = format!("process {}", std::process::id());
+    disk.lock(&owner).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => Error::Storage(StorageError::InUse { owner: error.to_string() }),
+        _ => Error::Storage(StorageError::io("take the lock", "LOCK", error)),
+    })
+}
+
+/// Numbers that no other process draws: nonces of journal files. Std's hasher keys come from the system.
+fn random_from_system() -> impl FnMut() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    let mut count = 0u64;
+    move || {
+        count += 1;
+        let mut hasher = RandomState::new().build_hasher();
+        hasher.write_u64(count);
+        hasher.finish()
+    }
+}
+
+impl Log {
+    /// Opens or creates the log in a directory, with the defaults: what is acknowledged is on disk.
+    ///
+    /// # Errors
+    /// As [`Builder::open`].
+    pub fn open(directory: impl AsRef<Path>) -> Result<Log, Error> {
+        Builder::default().open(directory)
+    }
+
+    /// Settings first.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    fn start(
+        mut shard: Shard,
+        report: RecoveryReport,
+        lock: Box<dyn fmt::Debug + Send + Sync>,
+        queue_bytes: usize,
+    ) -> Result<Log, Error> {
+        // The first command of every open: it proves that the journal can be written and fences earlier members.
+        let time_ms = system_ms().max(shard.state().time_ms);
+        let submission = exactlog_storage::shard::Submission { time_ms, command: Command::Open };
+        let applied = shard.execute(std::slice::from_ref(&submission))?;
+        let Some(Reply::Opened { number }) = applied.first().map(|applied| applied.reply.clone()) else {
+            unreachable!("Open answers with a number")
+        };
+        let inner = Arc::new(Inner {
+            queue: Queue::new(queue_bytes),
+            state: shard.shared_state(),
+            reader: RwLock::new(shard.reader()),
+            shard: Mutex::new(shard),
+            signals: Signals::default(),
+            failed: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            started: Instant::now(),
+            report,
+            open_number: number,
+        });
+        let writer = std::thread::Builder::new().name("exactlog-writer".into()).spawn({
+            let inner = inner.clone();
+            move || writer::run(&inner)
+        });
+        let writer = writer.map_err(|error| StorageError::io("start a thread", "exactlog-writer", error))?;
+        let owner = Owner { inner, writer: Mutex::new(Some(writer)), lock: Mutex::new(Some(lock)) };
+        Ok(Log { inner: Arc::new(owner) })
+    }
+
+    /// Creates a topic, or returns the one of this name if its options are equal.
+    ///
+    /// # Errors
+    /// A topic of this name with other options: each difference is named. Illegal names and sizes.
+    pub fn create_topic(&self, name: &str, options: TopicOptions) -> Result<Topic, Error> {
+        self.inner.check_name("topic", name)?;
+        let TopicOptions { partitions, config } = options;
+        let applied =
+            self.inner.command(Command::CreateTopic { name: name.to_string(), partitions, config })?;
+        match applied.reply {
+            Reply::Topic { topic, .. } => {
+                self.inner.topic(topic).ok_or(Error::NoSuchTopic { name: name.into() })
+            }
+            _ => unreachable!("CreateTopic answers with a topic or a refusal"),
+        }
+    }
+
+    /// The topic of this name.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTopic`]: it never creates one.
+    pub fn open_topic(&self, name: &str) -> Result<Topic, Error> {
+        let state = self.inner.state.read();
+        let found = state.topic_named(name).map(|(id, topic)| Topic::new(id, topic));
+        found.ok_or_else(|| Error::NoSuchTopic { name: name.to_string() })
+    }
+
+    /// All topics, by name.
+    pub fn topics(&self) -> Vec<Topic> {
+        let state = self.inner.state.read();
+        state.topic_names.values().filter_map(|id| Some(Topic::new(*id, state.topics.get(id)?))).collect()
+    }
+
+    /// Deletes a topic with its records and the groups' positions in it.
+    ///
+    /// # Errors
+    /// When it is gone already.
+    pub fn delete_topic(&self, topic: &Topic) -> Result<(), Error> {
+        self.inner.command(Command::DeleteTopic { topic: topic.id() }).map(|_| ())
+    }
+
+    /// Raises the first offset of a partition that can be read; records below it are gone.
+    ///
+    /// # Errors
+    /// When `start` is behind the end.
+    pub fn trim(&self, topic: &Topic, partition: u32, start: u64) -> Result<u64, Error> {
+        let partition = Partition { topic: topic.id(), index: partition };
+        match self.inner.command(Command::Trim { partition, start })?.reply {
+            Reply::Trimmed { start_offset } => Ok(start_offset),
+            _ => unreachable!("Trim answers with a start or a refusal"),
+        }
+    }
+
+    /// First offset that can be read, and the offset that the next record will get.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchPartition`].
+    pub fn bounds(&self, topic: &Topic, partition: u32) -> Result<(u64, u64), Error> {
+        self.inner.bounds(topic, partition)
+    }
+
+    /// A producer of this name: always idempotent. An older one of the name is fenced.
+    ///
+    /// # Errors
+    /// [`Error::IllegalName`], and whatever ends writing.
+    pub fn producer(&self, name: &str) -> Result<Producer, Error> {
+        Producer::open(&self.inner, name)
+    }
+
+    /// A consumer of this group: then say what it reads.
+    pub fn consumer(&self, group: &str) -> ConsumerBuilder {
+        ConsumerBuilder::new(self.inner.clone(), group)
+    }
+
+    /// A view of everything as of now: it sees each transaction wholly or not at all, over all partitions.
+    pub fn read_view(&self) -> ReadView {
+        ReadView::new(&self.inner)
+    }
+
+    /// The committed offset of a group: the first record that isn't consumed; `None`: it never committed there.
+    pub fn committed(&self, group: &str, topic: &Topic, partition: u32) -> Option<u64> {
+        let partition = Partition { topic: topic.id(), index: partition };
+        self.inner.state.read().committed_offset(group, partition).map(|committed| committed.offset)
+    }
+
+    /// Records of a topic that a group has not consumed: exact, and 0 when nothing is unread.
+    pub fn lag(&self, group: &str, topic: &Topic) -> u64 {
+        let state = self.inner.state.read();
+        let lag = |index| {
+            let partition = Partition { topic: topic.id(), index };
+            let bounds = state.partition(partition)?;
+            let committed = state.committed_offset(group, partition).map_or(0, |committed| committed.offset);
+            Some(bounds.end - committed.clamp(bounds.start, bounds.end))
+        };
+        (0..topic.partitions()).filter_map(lag).sum()
+    }
+
+    /// Appends a finished record batch v2, as a Kafka client would send it, with its own producer id and sequence.
+    ///
+    /// # Errors
+    /// [`Error::Batch`] before anything is written, refusals such as a sequence out of order after.
+    pub fn append_batch(&self, topic: &Topic, partition: u32, batch: Bytes) -> Result<u64, Error> {
+        let batch = Batch::parse(batch)?;
+        batch.check_client(topic.config().max_message_bytes as usize)?;
+        let partition = Partition { topic: topic.id(), index: partition };
+        let config_version = topic.config_version();
+        let command = Command::Append { partition, config_version, expected_end: None, batch };
+        match self.inner.command(command)?.reply {
+            Reply::Appended { base_offset, .. } => Ok(base_offset),
+            _ => unreachable!("Append answers with a place or a refusal"),
+        }
+    }
+
+    /// Confirms that the wall clock is right after a step ahead that was not followed.
+    ///
+    /// # Errors
+    /// Whatever ends writing.
+    pub fn accept_time(&self) -> Result<(), Error> {
+        let time_ms = self.inner.wall_ms();
+        self.inner.command(Command::Config(ConfigChange::AcceptTime { time_ms })).map(|_| ())
+    }
+
+    /// What opening found.
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.inner.report
+    }
+
+    /// Closes the log: what is on its way is written, then the journal is sealed. All other handles answer
+    /// [`Error::Closed`] from now on. Dropping the last handle does the same, but can't report.
+    ///
+    /// # Errors
+    /// When the last write or sync failed. The next open finds what was acknowledged all the same.
+    pub fn close(self) -> Result<(), Error> {
+        self.inner.finish()
+    }
+}
+
+impl Inner {
+    /// Submits a command and waits for its answer. For the rare ones; records go through accumulators.
+    pub(crate) fn command(&self, command: Command) -> Result<Applied, Error> {
+        let answer = self.submit(command, 0)?;
+        answer.wait().clone()
+    }
+
+    /// Submits a command for which room was taken.
+    pub(crate) fn submit(&self, command: Command, bytes: usize) -> Result<Arc<crate::queue::Answer>, Error> {
+        let answer = Arc::new(Slot::default());
+        if self.queue.push(Work::Command { command, answer: answer.clone(), bytes }) {
+            return Ok(answer);
+        }
+        self.queue.release(bytes);
+        Err(Error::Closed)
+    }
+
+    pub(crate) fn check_name(&self, what: &'static str, name: &str) -> Result<(), Error> {
+        if is_legal_name(name) { Ok(()) } else { Err(Error::IllegalName { what, name: name.to_string() }) }
+    }
+
+    pub(crate) fn topic(&self, id: TopicId) -> Option<Topic> {
+        self.state.read().topics.get(&id).map(|topic| Topic::new(id, topic))
+    }
+
+    pub(crate) fn bounds(&self, topic: &Topic, partition: u32) -> Result<(u64, u64), Error> {
+        let state = self.state.read();
+        let found = state.partition(Partition { topic: topic.id(), index: partition });
+        found.map(|found| (found.start, found.end)).ok_or_else(|| Error::NoSuchPartition {
+            topic: topic.name().to_string(),
+            partition,
+            partitions: topic.partitions(),
+        })
+    }
+
+    /// Whether waiting for more makes no sense any more.
+    pub(crate) fn check_open(&self) -> Result<(), Error> {
+        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    pub(crate) fn monotonic_ms(&self) -> i64 {
+        self.started.elapsed().as_millis() as i64
+    }
+
+    pub(crate) fn wall_ms(&self) -> i64 {
+        system_ms()
+    }
+}
+
+fn system_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}

@@ -1,0 +1,400 @@
+//! Sending: a named, idempotent producer whose records travel in batches that nobody has to wait for.
+//!
+//! ```text
+//!   send -> encode into the partition's open batch (first record: one token to the writer)
+//!   writer, when its sync returns: takes whatever is there, full batches and open ones, in order
+//! ```
+//!
+//! So there is no linger: groups grow by themselves with what arrives during a sync.
+//!
+//! Invariants
+//!   * records of one producer and partition keep their order
+//!   * a record is either answered or its slot says why not; nothing is dropped silently
+
+use crate::error::Error;
+use crate::event::{Event, Receipt};
+use crate::log::{Handle, Inner};
+use crate::queue::Work;
+use crate::slot::Slot;
+use crate::topic::Topic;
+use crate::transaction::Transaction;
+use bytes::Bytes;
+use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
+use exactlog_core::command::{Command, CommitToken};
+use exactlog_core::ids::{Partition, ProducerId, TopicId};
+use exactlog_core::partitioner::partition_for_key;
+use exactlog_core::reply::Reply;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// Largest batch that a producer gathers, in bytes; a single larger event still travels, alone.
+const BATCH_BYTES_MAX: usize = 128 * 1024;
+
+/// What a batch needs besides its records, for the accounting of bytes in flight.
+const RECORD_OVERHEAD_BYTES: usize = 32;
+
+/// A named producer. Cheap to share by reference or [`Arc`]; only [`begin`](Producer::begin) needs it alone.
+///
+/// Opening a second one of the same name fences this one.
+#[derive(Debug)]
+pub struct Producer {
+    pub(crate) inner: Handle,
+    pub(crate) name: Arc<str>,
+    pub(crate) id: ProducerId,
+    pub(crate) epoch: i16,
+    pub(crate) last_number: u64,
+    cursor: Option<Bytes>,
+    accumulator: Arc<Accumulator>,
+}
+
+/// Records of one producer on their way to the writer.
+#[derive(Debug)]
+pub(crate) struct Accumulator {
+    pub(crate) name: Arc<str>,
+    id: ProducerId,
+    epoch: i16,
+    gathered: Mutex<Gathered>,
+}
+
+#[derive(Debug, Default)]
+struct Gathered {
+    topics: Vec<(TopicId, Vec<Option<OpenBatch>>)>,
+    sealed: VecDeque<Sealed>,
+    sequences: BTreeMap<Partition, i32>,
+    sticky: BTreeMap<TopicId, u32>,
+    /// A token is with the writer.
+    queued: bool,
+}
+
+#[derive(Debug)]
+struct OpenBatch {
+    builder: BatchBuilder,
+    answer: Arc<BatchAnswer>,
+    config_version: u32,
+    room_bytes: usize,
+}
+
+/// A batch that takes no more records.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    pub(crate) partition: Partition,
+    pub(crate) batch: Batch,
+    pub(crate) config_version: u32,
+    pub(crate) answer: Arc<BatchAnswer>,
+    pub(crate) room_bytes: usize,
+}
+
+/// Base offset of a batch, for all its tickets.
+pub(crate) type BatchAnswer = Slot<Result<u64, Error>>;
+
+/// The promise of a receipt. Await it, or block on it; drop it if you don't care: the event is on its way.
+#[derive(Debug)]
+#[must_use = "a ticket says whether and where the event was stored"]
+pub struct Ticket {
+    answer: Arc<BatchAnswer>,
+    partition: u32,
+    index: u32,
+    place: Option<usize>,
+}
+
+impl Ticket {
+    /// Blocks until the event is as durable as the log promises.
+    ///
+    /// # Errors
+    /// As the future.
+    pub fn wait(self) -> Result<Receipt, Error> {
+        self.receipt(self.answer.wait())
+    }
+
+    /// The receipt, if it is there.
+    pub fn peek(&self) -> Option<Result<Receipt, Error>> {
+        self.answer.peek().map(|answer| self.receipt(answer))
+    }
+
+    fn receipt(&self, answer: &Result<u64, Error>) -> Result<Receipt, Error> {
+        let base_offset = *answer.as_ref().map_err(Clone::clone)?;
+        Ok(Receipt { partition: self.partition, offset: base_offset + self.index as u64 })
+    }
+}
+
+/// # Cancel safety
+/// Dropping the future changes nothing: the event was submitted and will be stored.
+impl Future for Ticket {
+    type Output = Result<Receipt, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let mut place = this.place;
+        let polled = this.answer.poll(&mut place, context).map(|answer| this.receipt(answer));
+        this.place = place;
+        polled
+    }
+}
+
+impl Producer {
+    pub(crate) fn open(inner: &Handle, name: &str) -> Result<Producer, Error> {
+        inner.check_name("producer", name)?;
+        let applied = inner.command(Command::InitProducer { name: Some(name.to_string()) })?;
+        let Reply::Producer { producer, producer_epoch, last_number, cursor } = applied.reply else {
+            unreachable!("InitProducer answers with a producer or a refusal")
+        };
+        let gathered = Mutex::new(Gathered::default());
+        Ok(Producer {
+            inner: inner.clone(),
+            name: name.into(),
+            id: producer,
+            epoch: producer_epoch,
+            last_number,
+            cursor,
+            accumulator: Arc::new(Accumulator {
+                name: name.into(),
+                id: producer,
+                epoch: producer_epoch,
+                gathered,
+            }),
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The position in an outside source that the last commit with a cursor has set: where to go on after a kill.
+    pub fn cursor(&self) -> Option<&Bytes> {
+        self.cursor.as_ref()
+    }
+
+    pub(crate) fn set_cursor(&mut self, cursor: Bytes) {
+        self.cursor = Some(cursor);
+    }
+
+    /// Sends one event and waits until it is as durable as the log promises.
+    ///
+    /// # Errors
+    /// [`Error::EventTooLarge`], [`Error::Fenced`], [`Error::Unknown`] when the log stopped while writing.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits for room nothing was sent; later the event is on its way all the same.
+    ///
+    /// # Kafka equivalent
+    /// `producer.send(record).get()` with `acks=all` and `enable.idempotence=true`.
+    pub async fn send(&self, topic: &Topic, event: Event) -> Result<Receipt, Error> {
+        self.submit(topic, event).await?.await
+    }
+
+    /// As [`send`](Producer::send), blocking the thread.
+    pub fn blocking_send(&self, topic: &Topic, event: Event) -> Result<Receipt, Error> {
+        self.blocking_submit(topic, event)?.wait()
+    }
+
+    /// Waits for room and submits an event; the ticket says when and where it was stored. Keep many of them.
+    ///
+    /// # Errors
+    /// [`Error::EventTooLarge`], [`Error::Closed`]. What happens later is the ticket's to tell.
+    ///
+    /// # Cancel safety
+    /// Safe: dropped while it waits for room, nothing was submitted.
+    pub async fn submit(&self, topic: &Topic, event: Event) -> Result<Ticket, Error> {
+        let bytes = self.check(topic, &event)?;
+        self.inner.queue.room(bytes).await;
+        self.gather(topic, event, bytes)
+    }
+
+    /// As [`submit`](Producer::submit), blocking the thread while there is no room.
+    pub fn blocking_submit(&self, topic: &Topic, event: Event) -> Result<Ticket, Error> {
+        let bytes = self.check(topic, &event)?;
+        self.inner.queue.blocking_room(bytes);
+        self.gather(topic, event, bytes)
+    }
+
+    /// As [`submit`](Producer::submit), but instead of waiting answers [`Error::Full`].
+    pub fn try_submit(&self, topic: &Topic, event: Event) -> Result<Ticket, Error> {
+        let bytes = self.check(topic, &event)?;
+        self.inner.queue.try_room(bytes)?;
+        self.gather(topic, event, bytes)
+    }
+
+    /// Begins a transaction: what is sent and acked in it takes effect at one position of the log, or not at all.
+    ///
+    /// A producer has one transaction at a time; the compiler sees to it. Dropping it aborts.
+    pub fn begin(&mut self) -> Transaction<'_> {
+        Transaction::new(self)
+    }
+
+    /// Runs `body` in a transaction and commits it; an error from it aborts.
+    ///
+    /// # Errors
+    /// What `body` answers, or what [`Transaction::blocking_commit`] does.
+    pub fn transaction<T, E: From<Error>>(
+        &mut self,
+        body: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut transaction = self.begin();
+        let value = body(&mut transaction)?;
+        transaction.blocking_commit()?;
+        Ok(value)
+    }
+
+    /// The token of the next commit.
+    pub(crate) fn next_token(&self) -> CommitToken {
+        CommitToken { producer: self.id, producer_epoch: self.epoch, number: self.last_number + 1 }
+    }
+
+    fn check(&self, topic: &Topic, event: &Event) -> Result<usize, Error> {
+        let bytes = event_bytes(event);
+        let max = topic.config().max_message_bytes as usize;
+        if bytes + exactlog_core::batch::HEADER_BYTES > max {
+            return Err(Error::EventTooLarge { topic: topic.name().to_string(), bytes, max });
+        }
+        Ok(bytes)
+    }
+
+    fn gather(&self, topic: &Topic, event: Event, bytes: usize) -> Result<Ticket, Error> {
+        let (ticket, first) = self.accumulator.add(topic, event, bytes, || self.inner.wall_ms());
+        if first && !self.inner.queue.push(Work::Records(self.accumulator.clone())) {
+            self.accumulator.refuse(&self.inner, &Error::Closed);
+            return Err(Error::Closed);
+        }
+        Ok(ticket)
+    }
+}
+
+/// Upper bound of what an event takes in a batch, in bytes.
+pub(crate) fn event_bytes(event: &Event) -> usize {
+    let len = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+    let headers: usize = event.headers.iter().map(|(name, value)| name.len() + len(value) + 10).sum();
+    len(&event.key) + len(&event.value) + headers + RECORD_OVERHEAD_BYTES
+}
+
+/// Appends an event to a batch that is being built.
+pub(crate) fn append(builder: &mut BatchBuilder, event: &Event, timestamp_ms: i64) -> u32 {
+    let key = event.key.as_deref();
+    let value = event.value.as_deref();
+    if event.headers.is_empty() {
+        return builder.append(timestamp_ms, key, value, &[]);
+    }
+    let headers: Vec<(&str, Option<&[u8]>)> =
+        event.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+    builder.append(timestamp_ms, key, value, &headers)
+}
+
+impl Accumulator {
+    /// Adds a record; whether the writer must be told.
+    fn add(&self, topic: &Topic, event: Event, bytes: usize, now_ms: impl Fn() -> i64) -> (Ticket, bool) {
+        let mut gathered = self.gathered.lock();
+        let gathered = &mut *gathered;
+        let index = match &event.key {
+            Some(key) => partition_for_key(key, topic.partitions()),
+            None => gathered.sticky.get(&topic.id()).copied().unwrap_or(0) % topic.partitions(),
+        };
+        let partition = Partition { topic: topic.id(), index };
+        let batch_max = BATCH_BYTES_MAX.min(topic.config().max_message_bytes as usize);
+        let open = slot_of(&mut gathered.topics, topic, index);
+        if open.as_ref().is_some_and(|open| open.builder.len_bytes() + bytes > batch_max) {
+            let full = open.take().expect("it was just looked at");
+            let sealed = self.seal(&mut gathered.sequences, partition, full);
+            gathered.sealed.push_back(sealed);
+            *gathered.sticky.entry(topic.id()).or_default() += 1;
+        }
+        let open = open.get_or_insert_with(|| OpenBatch {
+            builder: BatchBuilder::new(bytes.max(1024)),
+            answer: Arc::default(),
+            config_version: topic.config_version(),
+            room_bytes: 0,
+        });
+        let timestamp_ms = event.timestamp_ms.unwrap_or_else(now_ms);
+        let index_in_batch = append(&mut open.builder, &event, timestamp_ms);
+        open.room_bytes += bytes;
+        let ticket =
+            Ticket { answer: open.answer.clone(), partition: index, index: index_in_batch, place: None };
+        let first = !std::mem::replace(&mut gathered.queued, true);
+        (ticket, first)
+    }
+
+    /// Takes batches in order until `bytes_max` is reached, and at least one; whether there is more.
+    pub(crate) fn take(&self, bytes_max: usize, into: &mut Vec<Sealed>) -> bool {
+        let mut gathered = self.gathered.lock();
+        let gathered = &mut *gathered;
+        let mut total = 0;
+        while let Some(sealed) = gathered.sealed.front() {
+            total += sealed.batch.len_bytes();
+            if total > bytes_max && !into.is_empty() {
+                return true;
+            }
+            into.extend(gathered.sealed.pop_front());
+        }
+        for (topic, partitions) in &mut gathered.topics {
+            for (index, open) in partitions.iter_mut().enumerate() {
+                let Some(batch) = open.take() else { continue };
+                total += batch.builder.len_bytes();
+                if total > bytes_max && !into.is_empty() {
+                    *open = Some(batch);
+                    return true;
+                }
+                let partition = Partition { topic: *topic, index: index as u32 };
+                into.push(self.seal(&mut gathered.sequences, partition, batch));
+                *gathered.sticky.entry(*topic).or_default() += 1;
+            }
+        }
+        gathered.queued = false;
+        false
+    }
+
+    /// Answers everything that is gathered with an error, and gives its room back.
+    pub(crate) fn refuse(&self, inner: &Inner, error: &Error) {
+        let mut all = Vec::new();
+        while self.take(usize::MAX, &mut all) {}
+        for sealed in all {
+            inner.queue.release(sealed.room_bytes);
+            sealed.answer.complete(Err(error.clone()));
+        }
+    }
+
+    /// After a failure the log decides which of the batches in flight exist: sequences go on behind those.
+    pub(crate) fn resume(&self, next: impl Fn(Partition, ProducerId, i16) -> Option<i32>) {
+        let mut gathered = self.gathered.lock();
+        for (partition, sequence) in &mut gathered.sequences {
+            *sequence = next(*partition, self.id, self.epoch).unwrap_or(0);
+        }
+    }
+
+    fn seal(
+        &self,
+        sequences: &mut BTreeMap<Partition, i32>,
+        partition: Partition,
+        open: OpenBatch,
+    ) -> Sealed {
+        let next = sequences.entry(partition).or_insert(0);
+        let base_sequence = *next;
+        let records = open.builder.record_count();
+        *next = exactlog_core::batch::sequence_after(base_sequence, records);
+        let stamp = ProducerStamp { id: self.id, epoch: self.epoch, base_sequence };
+        Sealed {
+            partition,
+            batch: open.builder.finish(Some(stamp)),
+            config_version: open.config_version,
+            answer: open.answer,
+            room_bytes: open.room_bytes,
+        }
+    }
+}
+
+fn slot_of<'a>(
+    topics: &'a mut Vec<(TopicId, Vec<Option<OpenBatch>>)>,
+    topic: &Topic,
+    index: u32,
+) -> &'a mut Option<OpenBatch> {
+    let at = topics.iter().position(|(id, _)| *id == topic.id()).unwrap_or_else(|| {
+        topics.push((topic.id(), Vec::new()));
+        topics.len() - 1
+    });
+    let partitions = &mut topics[at].1;
+    if partitions.len() <= index as usize {
+        partitions.resize_with(index as usize + 1, || None);
+    }
+    &mut partitions[index as usize]
+}

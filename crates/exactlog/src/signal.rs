@@ -1,0 +1,117 @@
+//! How waiting consumers learn that there is something to read, or that their group changed.
+
+use exactlog_core::ids::TopicId;
+use parking_lot::{Condvar, Mutex, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::Waker;
+use std::time::Instant;
+use tokio::sync::Notify;
+
+/// One consumer's bell. It is rung often and listened to by one.
+#[derive(Debug, Default)]
+pub(crate) struct Signal {
+    rung: AtomicU64,
+    tasks: Notify,
+    /// The task of a stream, which can't hold a future between polls.
+    stream: Mutex<Option<Waker>>,
+    lock: Mutex<()>,
+    threads: Condvar,
+}
+
+impl Signal {
+    /// How often it was rung. Read before looking for something, so that no ring is missed.
+    pub(crate) fn rung(&self) -> u64 {
+        self.rung.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn ring(&self) {
+        self.rung.fetch_add(1, Ordering::Release);
+        self.tasks.notify_waiters();
+        if let Some(waker) = self.stream.lock().take() {
+            waker.wake();
+        }
+        drop(self.lock.lock());
+        self.threads.notify_all();
+    }
+
+    /// Wakes this task at the next ring.
+    pub(crate) fn register(&self, waker: &Waker) {
+        *self.stream.lock() = Some(waker.clone());
+    }
+
+    /// Waits until it has been rung more often than `seen`.
+    pub(crate) async fn wait(&self, seen: u64) {
+        loop {
+            let mut notified = std::pin::pin!(self.tasks.notified());
+            notified.as_mut().enable();
+            if self.rung() != seen {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// Blocks until it has been rung more often than `seen`, or until the deadline; whether it was rung.
+    pub(crate) fn blocking_wait(&self, seen: u64, deadline: Option<Instant>) -> bool {
+        let mut guard = self.lock.lock();
+        while self.rung() == seen {
+            match deadline {
+                Some(deadline) => {
+                    if self.threads.wait_until(&mut guard, deadline).timed_out() {
+                        return self.rung() != seen;
+                    }
+                }
+                None => self.threads.wait(&mut guard),
+            }
+        }
+        true
+    }
+}
+
+/// Who is to be rung for what.
+#[derive(Debug, Default)]
+pub(crate) struct Signals {
+    topics: RwLock<BTreeMap<TopicId, Vec<Weak<Signal>>>>,
+    groups: RwLock<BTreeMap<String, Vec<Weak<Signal>>>>,
+}
+
+impl Signals {
+    pub(crate) fn watch_topic(&self, topic: TopicId, signal: &Arc<Signal>) {
+        let mut topics = self.topics.write();
+        let watchers = topics.entry(topic).or_default();
+        watchers.retain(|watcher| watcher.strong_count() > 0);
+        if !watchers.iter().any(|watcher| std::ptr::eq(watcher.as_ptr(), Arc::as_ptr(signal))) {
+            watchers.push(Arc::downgrade(signal));
+        }
+    }
+
+    pub(crate) fn watch_group(&self, group: &str, signal: &Arc<Signal>) {
+        let mut groups = self.groups.write();
+        let watchers = groups.entry(group.to_string()).or_default();
+        watchers.retain(|watcher| watcher.strong_count() > 0);
+        watchers.push(Arc::downgrade(signal));
+    }
+
+    pub(crate) fn ring_topics(&self, touched: &BTreeSet<TopicId>) {
+        let topics = self.topics.read();
+        for topic in touched {
+            ring(topics.get(topic));
+        }
+    }
+
+    pub(crate) fn ring_group(&self, group: &str) {
+        ring(self.groups.read().get(group));
+    }
+
+    /// Rings everybody: the log failed, was reopened or closed.
+    pub(crate) fn ring_all(&self) {
+        self.topics.read().values().for_each(|watchers| ring(Some(watchers)));
+        self.groups.read().values().for_each(|watchers| ring(Some(watchers)));
+    }
+}
+
+fn ring(watchers: Option<&Vec<Weak<Signal>>>) {
+    watchers.into_iter().flatten().filter_map(Weak::upgrade).for_each(|signal| signal.ring());
+}

@@ -1,0 +1,233 @@
+//! The writer: one thread that gives everything its order.
+//!
+//! ```text
+//!   take what waits -> one group of at most 4 MiB -> Shard::execute -> answer -> ring whoever waits to read
+//! ```
+
+use crate::clock::Stamper;
+use crate::error::Error;
+use crate::log::Inner;
+use crate::producer::{Accumulator, Sealed};
+use crate::queue::{Answer, Work};
+use exactlog_core::command::{Command, ConfigChange};
+use exactlog_core::ids::TopicId;
+use exactlog_core::reply::{Applied, Refusal, Reply};
+use exactlog_storage::error::StorageError;
+use exactlog_storage::shard::{Shard, Submission};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Most bytes of batches in one group; a larger command is a group of its own.
+const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How long the writer sleeps when nothing happens and nothing is due.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// Whom a command's answer goes to.
+enum Recipient {
+    Command(Arc<Answer>, usize),
+    Batch(Arc<Accumulator>, Box<Sealed>),
+    Nobody,
+}
+
+/// A group that is being gathered.
+#[derive(Default)]
+struct Group {
+    submissions: Vec<Submission>,
+    recipients: Vec<Recipient>,
+    bytes: usize,
+}
+
+/// Runs until the queue is closed and empty.
+pub(crate) fn run(inner: &Inner) {
+    let mut stamper = {
+        let shard = inner.shard.lock();
+        let state_ms = shard.state().time_ms;
+        Stamper::new(state_ms, inner.monotonic_ms(), inner.wall_ms())
+    };
+    let mut group = Group::default();
+    while let Some(work) = inner.queue.take(until_deadline(inner, &stamper)) {
+        if work.is_empty() {
+            tick_if_due(inner, &mut stamper, &mut group);
+        }
+        for work in work {
+            gather(inner, &mut stamper, &mut group, work);
+        }
+        write(inner, &mut stamper, &mut group);
+        if inner.queue.is_empty() {
+            // The outcome shows at the next write: a failed seal ends writing like any failed write.
+            let _ = inner.shard.lock().idle();
+        }
+    }
+}
+
+fn until_deadline(inner: &Inner, stamper: &Stamper) -> Duration {
+    let deadline = inner.state.read().next_deadline_ms();
+    if deadline == i64::MAX || inner.failed.load(Ordering::Acquire) {
+        return IDLE;
+    }
+    let mut ahead = *stamper;
+    let now = ahead.stamp(inner.monotonic_ms(), inner.wall_ms());
+    Duration::from_millis(deadline.saturating_sub(now).max(1) as u64).min(IDLE)
+}
+
+fn tick_if_due(inner: &Inner, stamper: &mut Stamper, group: &mut Group) {
+    let now = stamper.stamp(inner.monotonic_ms(), inner.wall_ms());
+    if inner.state.read().next_deadline_ms() <= now {
+        group.push(stamper, inner, Command::Tick, Recipient::Nobody, 0);
+    }
+}
+
+impl Group {
+    fn push(&mut self, stamper: &mut Stamper, inner: &Inner, command: Command, to: Recipient, bytes: usize) {
+        if matches!(command, Command::Config(ConfigChange::AcceptTime { .. })) {
+            stamper.accept(inner.wall_ms());
+        }
+        let time_ms = stamper.stamp(inner.monotonic_ms(), inner.wall_ms());
+        self.submissions.push(Submission { time_ms, command });
+        self.recipients.push(to);
+        self.bytes += bytes;
+    }
+}
+
+fn gather(inner: &Inner, stamper: &mut Stamper, group: &mut Group, work: Work) {
+    match work {
+        Work::Command { command, answer, bytes } => {
+            if group.bytes + bytes > GROUP_BYTES_MAX {
+                write(inner, stamper, group);
+            }
+            group.push(stamper, inner, command, Recipient::Command(answer, bytes), bytes);
+        }
+        Work::Records(accumulator) => {
+            let mut more = true;
+            while more {
+                if group.bytes >= GROUP_BYTES_MAX {
+                    write(inner, stamper, group);
+                }
+                let mut taken = Vec::new();
+                more = accumulator.take(GROUP_BYTES_MAX - group.bytes, &mut taken);
+                for sealed in taken {
+                    let bytes = sealed.batch.len_bytes();
+                    let command = append_command(&sealed, sealed.config_version);
+                    let to = Recipient::Batch(accumulator.clone(), Box::new(sealed));
+                    group.push(stamper, inner, command, to, bytes);
+                }
+            }
+        }
+    }
+}
+
+fn append_command(sealed: &Sealed, config_version: u32) -> Command {
+    let batch = sealed.batch.clone();
+    Command::Append { partition: sealed.partition, config_version, expected_end: None, batch }
+}
+
+/// Writes the group and answers everybody in it.
+fn write(inner: &Inner, stamper: &mut Stamper, group: &mut Group) {
+    while !group.submissions.is_empty() {
+        let submissions = std::mem::take(&mut group.submissions);
+        let recipients = std::mem::take(&mut group.recipients);
+        group.bytes = 0;
+        let executed = inner.shard.lock().execute(&submissions);
+        match executed {
+            Ok(applied) => {
+                ring(inner, &submissions, &applied);
+                for (recipient, applied) in recipients.into_iter().zip(applied) {
+                    answer(inner, stamper, group, recipient, applied);
+                }
+            }
+            Err(error) => refuse(inner, recipients, error),
+        }
+    }
+}
+
+fn ring(inner: &Inner, submissions: &[Submission], applied: &[Applied]) {
+    let mut topics: BTreeSet<TopicId> = BTreeSet::new();
+    for (submission, applied) in submissions.iter().zip(applied) {
+        topics.extend(applied.placements.iter().map(|placement| placement.partition.topic));
+        match &submission.command {
+            Command::JoinGroup { group, .. }
+            | Command::LeaveGroup { group, .. }
+            | Command::ReleasePartitions { group, .. } => inner.signals.ring_group(group),
+            Command::DeleteTopic { .. } => inner.signals.ring_all(),
+            _ => {}
+        }
+    }
+    inner.signals.ring_topics(&topics);
+}
+
+fn answer(inner: &Inner, stamper: &mut Stamper, group: &mut Group, recipient: Recipient, applied: Applied) {
+    match recipient {
+        Recipient::Nobody => {}
+        Recipient::Command(answer, bytes) => {
+            inner.queue.release(bytes);
+            answer.complete(match applied.reply {
+                Reply::Refused(refusal) => Err(Error::Refused(refusal)),
+                _ => Ok(applied),
+            });
+        }
+        Recipient::Batch(accumulator, sealed) => {
+            let reply = match applied.reply {
+                Reply::Appended { base_offset, .. } => Ok(base_offset),
+                // The settings changed on the way: the same batch again, judged by the new ones.
+                Reply::Refused(Refusal::ConfigChanged { current, .. }) => {
+                    let bytes = sealed.batch.len_bytes();
+                    let command = append_command(&sealed, current);
+                    group.push(stamper, inner, command, Recipient::Batch(accumulator, sealed), bytes);
+                    return;
+                }
+                Reply::Refused(Refusal::ProducerFenced { .. }) => {
+                    Err(Error::Fenced { name: accumulator.name.to_string() })
+                }
+                Reply::Refused(refusal) => Err(Error::Refused(refusal)),
+                _ => unreachable!("Append answers with a place or a refusal"),
+            };
+            inner.queue.release(sealed.room_bytes);
+            sealed.answer.complete(reply);
+        }
+    }
+}
+
+/// Nothing of the group was applied. What is known of its future depends on the error.
+fn refuse(inner: &Inner, recipients: Vec<Recipient>, error: StorageError) {
+    let error = if error.is_disk_full() {
+        Error::Storage(error)
+    } else {
+        inner.failed.store(true, Ordering::Release);
+        Error::Unknown(error)
+    };
+    for recipient in recipients {
+        match recipient {
+            Recipient::Nobody => {}
+            Recipient::Command(answer, bytes) => {
+                inner.queue.release(bytes);
+                answer.complete(Err(error.clone()));
+            }
+            Recipient::Batch(accumulator, sealed) => {
+                inner.queue.release(sealed.room_bytes);
+                sealed.answer.complete(Err(error.clone()));
+                // What was gathered behind it would leave a gap in its sequences, and in its order.
+                accumulator.refuse(inner, &error);
+                resume(inner, &accumulator);
+            }
+        }
+    }
+    if inner.failed.load(Ordering::Acquire) {
+        inner.signals.ring_all();
+    }
+}
+
+/// Lets a producer go on behind what the log holds of it.
+pub(crate) fn resume(inner: &Inner, accumulator: &Accumulator) {
+    let state = inner.state.read();
+    accumulator
+        .resume(|partition, producer, epoch| state.partition(partition)?.next_sequence(producer, epoch));
+}
+
+/// Called by the queue's owner when the writer has ended: nobody will answer what still waits.
+pub(crate) fn refuse_all(inner: &Inner, shard: &mut Shard) {
+    let _ = shard.idle();
+    inner.signals.ring_all();
+}

@@ -1,0 +1,282 @@
+//! Where each batch can be read: the tail cache, the journal, or segments.
+//!
+//! The writer adds placements as commands are applied, the flusher takes them out as segments are synced, readers
+//! look up and then read without any lock held.
+//!
+//! ```text
+//!  offsets  start ......... flushed ................. cached ......... end
+//!                segments          journal read-back         tail cache
+//! ```
+//!
+//! Invariants
+//!   * per partition, placements are dense and ascending, from the flushed end to the end
+//!   * the tail cache holds the newest batches of a partition, never a gap
+//!   * what is evicted from the tail cache is the oldest lsn over all partitions, so an idle partition pins nothing
+
+use crate::error::StorageError;
+use crate::journal::{JournalReader, Placed};
+use exactlog_core::batch::{Batch, HEADER_BYTES};
+use exactlog_core::ids::{Partition, TopicId};
+use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A batch in the journal, and the place that it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Located {
+    /// Offset of its first record.
+    pub base_offset: u64,
+    /// Offset behind its last record.
+    pub next_offset: u64,
+    /// The command that carried it.
+    pub lsn: u64,
+    /// Largest timestamp, ms.
+    pub max_timestamp_ms: i64,
+    /// Generation of the journal file.
+    pub generation: u64,
+    /// Position in that file of the head of the frame that carries it.
+    pub head_at: u64,
+    /// Its 61-byte header lies this many bytes behind `head_at`.
+    pub header_in_frame: u32,
+    /// Its body lies this many bytes behind `head_at`.
+    pub body_in_frame: u32,
+    /// Length of its body in bytes.
+    pub body_len: u32,
+    /// The leader epoch that it shows.
+    pub leader_epoch: u32,
+}
+
+/// What is known of one partition's bytes.
+#[derive(Debug, Default)]
+struct PartitionIndex {
+    start_offset: u64,
+    end_offset: u64,
+    placed: VecDeque<Located>,
+    tail: VecDeque<Batch>,
+}
+
+/// The index over all partitions of a shard. Shared by the writer, the flusher and all readers.
+#[derive(Debug)]
+pub struct Index {
+    partitions: RwLock<BTreeMap<Partition, Arc<Mutex<PartitionIndex>>>>,
+    /// Tail entries over all partitions in the order of their lsn: (partition, bytes).
+    cached: Mutex<VecDeque<(Partition, u32)>>,
+    cached_bytes: AtomicU64,
+    cache_limit_bytes: u64,
+}
+
+/// Book-keeping of one cached batch besides its body, in bytes.
+const CACHED_OVERHEAD_BYTES: usize = HEADER_BYTES + 64;
+
+/// What a reader found.
+#[derive(Debug)]
+enum Found {
+    Batches(Vec<Batch>),
+    InJournal(Vec<Located>),
+    Flushed,
+    Nothing,
+}
+
+impl Index {
+    /// An empty index whose tail cache holds at most about this many bytes.
+    pub fn new(cache_limit_bytes: u64) -> Index {
+        Index {
+            partitions: RwLock::default(),
+            cached: Mutex::default(),
+            cached_bytes: AtomicU64::new(0),
+            cache_limit_bytes,
+        }
+    }
+
+    fn partition(&self, partition: Partition) -> Option<Arc<Mutex<PartitionIndex>>> {
+        self.partitions.read().get(&partition).cloned()
+    }
+
+    fn partition_or_new(&self, partition: Partition) -> Arc<Mutex<PartitionIndex>> {
+        if let Some(found) = self.partition(partition) {
+            return found;
+        }
+        self.partitions.write().entry(partition).or_default().clone()
+    }
+
+    /// Records a batch that was applied. `batch` is the placed one, if it is to be cached: then its body must not keep
+    /// a larger buffer alive, or the cache's limit means nothing.
+    pub fn add(&self, partition: Partition, located: Located, batch: Option<Batch>) {
+        let found = self.partition_or_new(partition);
+        let mut entry = found.lock();
+        debug_assert!(entry.placed.back().is_none_or(|last| last.next_offset == located.base_offset));
+        entry.placed.push_back(located);
+        entry.end_offset = located.next_offset;
+        match batch.filter(|_| self.cache_limit_bytes > 0) {
+            Some(batch) => {
+                let bytes = (batch.body().len() + CACHED_OVERHEAD_BYTES) as u32;
+                entry.tail.push_back(batch);
+                drop(entry);
+                self.cached.lock().push_back((partition, bytes));
+                self.cached_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            }
+            None => {
+                debug_assert!(entry.tail.is_empty(), "the tail has no gap");
+            }
+        }
+    }
+
+    /// Evicts the oldest cached batches until the cache is within its limit. Called by the writer, once per group.
+    pub fn evict(&self) {
+        if self.cached_bytes.load(Ordering::Relaxed) <= self.cache_limit_bytes {
+            return;
+        }
+        let mut cached = self.cached.lock();
+        while self.cached_bytes.load(Ordering::Relaxed) > self.cache_limit_bytes {
+            let Some((partition, bytes)) = cached.pop_front() else { return };
+            if let Some(found) = self.partition(partition) {
+                let evicted = found.lock().tail.pop_front();
+                drop(evicted);
+            }
+            self.cached_bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Raises the first offset that can be read.
+    pub fn trim(&self, partition: Partition, start_offset: u64) {
+        let found = self.partition_or_new(partition);
+        let mut entry = found.lock();
+        entry.start_offset = entry.start_offset.max(start_offset);
+    }
+
+    /// Bytes that the tail cache holds now.
+    pub fn cached_bytes(&self) -> u64 {
+        self.cached_bytes.load(Ordering::Relaxed)
+    }
+
+    fn find(&self, partition: Partition, offset: u64, max_bytes: usize) -> Found {
+        let Some(found) = self.partition(partition) else { return Found::Nothing };
+        let entry = found.lock();
+        if offset >= entry.end_offset {
+            return Found::Nothing;
+        }
+        if entry.tail.front().is_some_and(|first| first.base_offset() <= offset) {
+            let from = entry.tail.partition_point(|batch| batch.next_offset() <= offset);
+            let batches = take_up_to(entry.tail.range(from..), max_bytes, Batch::len_bytes);
+            return Found::Batches(batches.cloned().collect());
+        }
+        if entry.placed.front().is_some_and(|first| first.base_offset <= offset) {
+            let from = entry.placed.partition_point(|located| located.next_offset <= offset);
+            let len = |located: &Located| HEADER_BYTES + located.body_len as usize;
+            let located = take_up_to(entry.placed.range(from..), max_bytes, len);
+            return Found::InJournal(located.copied().collect());
+        }
+        Found::Flushed
+    }
+
+    /// Forgets the partitions of a deleted topic.
+    pub fn remove_topic(&self, topic: TopicId) {
+        self.partitions.write().retain(|partition, _| partition.topic != topic);
+    }
+
+    /// Recovery has written the newest frames into another journal file: their batches lie there now.
+    pub(crate) fn relocate(&self, moved: &BTreeMap<u64, Placed>) {
+        let Some(first) = moved.keys().next() else { return };
+        for found in self.partitions.read().values() {
+            for located in found.lock().placed.iter_mut().rev().take_while(|located| located.lsn >= *first) {
+                if let Some(placed) = moved.get(&located.lsn) {
+                    located.generation = placed.generation;
+                    located.head_at = placed.head_at;
+                }
+            }
+        }
+    }
+}
+
+/// The first items that fit into `max_bytes`, and at least one.
+fn take_up_to<'a, T: 'a>(
+    items: impl Iterator<Item = &'a T>,
+    max_bytes: usize,
+    len: impl Fn(&T) -> usize,
+) -> impl Iterator<Item = &'a T> {
+    let mut total = 0usize;
+    items.take_while(move |item| {
+        let first = total == 0;
+        total = total.saturating_add(len(item));
+        first || total <= max_bytes
+    })
+}
+
+/// Reads batches from wherever they are. Cheap to clone; used from any thread.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    index: Arc<Index>,
+    journal: JournalReader,
+}
+
+impl Reader {
+    /// A reader over an index and the journal that it points into.
+    pub fn new(index: Arc<Index>, journal: JournalReader) -> Reader {
+        Reader { index, journal }
+    }
+
+    /// Start and end offset of a partition: what can be read, and what the next record will get.
+    pub fn bounds(&self, partition: Partition) -> (u64, u64) {
+        self.index.partition(partition).map_or((0, 0), |found| {
+            let entry = found.lock();
+            (entry.start_offset, entry.end_offset)
+        })
+    }
+
+    /// Batches from the one that holds `offset` on, up to `max_bytes` but at least one; none if `offset` is at or
+    /// behind the end. Base offset and leader epoch are set. Doesn't look at the start offset: that is the caller's.
+    pub fn read(&self, partition: Partition, offset: u64, max_bytes: usize) -> Result<Vec<Batch>, StorageError> {
+        match self.index.find(partition, offset, max_bytes) {
+            Found::Batches(batches) => Ok(batches),
+            Found::Nothing | Found::Flushed => Ok(Vec::new()),
+            Found::InJournal(located) => located.iter().map(|located| self.read_back(located)).collect(),
+        }
+    }
+
+    /// Offset and timestamp of the first record whose timestamp is at or after `timestamp_ms`.
+    pub fn first_at_or_after(
+        &self,
+        partition: Partition,
+        timestamp_ms: i64,
+    ) -> Result<Option<(u64, i64)>, StorageError> {
+        let Some(found) = self.index.partition(partition) else { return Ok(None) };
+        let (start, candidate) = {
+            let entry = found.lock();
+            let start = entry.start_offset;
+            let holds = |located: &&Located| located.max_timestamp_ms >= timestamp_ms && located.next_offset > start;
+            (start, entry.placed.iter().find(holds).map(|located| located.base_offset))
+        };
+        let Some(base_offset) = candidate else { return Ok(None) };
+        for batch in self.read(partition, base_offset, 1)? {
+            for record in batch.records() {
+                let record = record.map_err(|error| StorageError::batch(partition, base_offset, &error))?;
+                if record.timestamp_ms >= timestamp_ms && record.offset >= start {
+                    return Ok(Some((record.offset, record.timestamp_ms)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Body and header from the journal, place from the index; the CRC-32C is checked.
+    fn read_back(&self, located: &Located) -> Result<Batch, StorageError> {
+        let body_len = located.body_len as usize;
+        let header_at = located.head_at + located.header_in_frame as u64;
+        let body_at = located.head_at + located.body_in_frame as u64;
+        let (header, body) = if header_at + HEADER_BYTES as u64 == body_at {
+            let mut both = self.journal.read_at(located.generation, header_at, HEADER_BYTES + body_len)?;
+            let header = both.split_to(HEADER_BYTES);
+            (header, both)
+        } else {
+            let header = self.journal.read_at(located.generation, header_at, HEADER_BYTES)?;
+            (header, self.journal.read_at(located.generation, body_at, body_len)?)
+        };
+        let mut fixed = [0; HEADER_BYTES];
+        fixed.copy_from_slice(&header);
+        let batch = Batch::from_parts(fixed, body)
+            .map_err(|error| self.journal.damaged(located.generation, header_at, &error.to_string()))?;
+        Ok(batch.placed(located.base_offset, located.leader_epoch))
+    }
+}

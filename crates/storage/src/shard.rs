@@ -1,0 +1,367 @@
+//! One shard: a journal, the state that its commands make, and the index of their batches.
+//!
+//! ```text
+//!   commands -> encode -> journal: write, sync -> State::apply -> index -> replies
+//! ```
+//!
+//! A shard is a step machine: it has no thread and no clock. The facade's writer thread drives it, and so does the
+//! simulator.
+//!
+//! Invariants
+//!   * nothing is applied, readable or answered before its frame is durable at its level (semantics OA-6)
+//!   * a failed write or sync applies nothing and ends writing until the log is opened again (OA-5)
+//!   * live, replay and follower run the same `apply` over the same frames (OA-1)
+
+use crate::disk::Disk;
+use crate::error::StorageError;
+use crate::index::{Index, Located, Reader};
+use crate::journal::{self, Cut, FileJournal, Frame, Level, Opened, Placed, ReadFrame, Start};
+use exactlog_core::batch::Batch;
+use exactlog_core::codec;
+use exactlog_core::command::Command;
+use exactlog_core::ids::Partition;
+use exactlog_core::mutants::{Mutant, on};
+use exactlog_core::reply::{Applied, Reply};
+use exactlog_core::state::{At, State};
+use parking_lot::{RwLock, RwLockReadGuard};
+use smallvec::{SmallVec, smallvec};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// When an acknowledged command is safe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// On disk: it survives a power loss. The default.
+    #[default]
+    Fsync,
+    /// With the operating system: it survives the process, but not a power loss.
+    Os,
+}
+
+/// How a shard is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// When an acknowledged command is safe.
+    pub durability: Durability,
+    /// Size of one journal file in bytes. Default 64 MiB.
+    pub journal_file_bytes: u64,
+    /// Most bytes that journal files take together. Default 1 GiB.
+    pub journal_ring_bytes: u64,
+    /// Most bytes of batches kept in memory for readers at the tail. Default 64 MiB.
+    pub tail_cache_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        const MIB: u64 = 1024 * 1024;
+        Options {
+            durability: Durability::Fsync,
+            journal_file_bytes: 64 * MIB,
+            journal_ring_bytes: 1024 * MIB,
+            tail_cache_bytes: 64 * MIB,
+        }
+    }
+}
+
+/// What opening found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Commands that were applied from the journal.
+    pub replayed_commands: u64,
+    /// Position of the last command found.
+    pub last_lsn: u64,
+    /// Term of the commands from now on.
+    pub term: u32,
+    /// Whether the log had been closed properly.
+    pub clean: bool,
+    /// The end of the journal that was cut off since it was never acknowledged, or could not be told from that.
+    pub cut: Option<Cut>,
+    /// Files that were found and have no part in the log.
+    pub ignored: Vec<String>,
+}
+
+/// A command with the time at which it was taken, in ms since 1970.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// When.
+    pub time_ms: i64,
+    /// What.
+    pub command: Command,
+}
+
+/// One shard, open for writing.
+#[derive(Debug)]
+pub struct Shard {
+    options: Options,
+    journal: FileJournal,
+    state: Arc<RwLock<State>>,
+    index: Arc<Index>,
+    term: u32,
+    /// Why writing ended.
+    failed: Option<StorageError>,
+}
+
+/// Directory of the journal.
+pub const JOURNAL_DIR: &str = "journal";
+
+impl Shard {
+    /// Opens or creates the shard on a disk whose lock the caller holds, and recovers what is there.
+    ///
+    /// `random` gives the nonces of journal files. The first command of the new open, `Open`, is not submitted here.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<(Shard, RecoveryReport), StorageError> {
+        let config = journal::Config {
+            shard: 0,
+            file_bytes: options.journal_file_bytes,
+            ring_bytes: options.journal_ring_bytes,
+            verify: codec::verify,
+            ..journal::Config::default()
+        };
+        let mut replay = Replay { state: State::default(), index: Index::new(options.tail_cache_bytes), commands: 0 };
+        let start = Start::default();
+        let (journal, opened) = FileJournal::open(disk, config, &start, random, &mut |frame| replay.frame(frame))?;
+        let Replay { state, index, commands } = replay;
+        index.relocate(&opened.moved.iter().map(|placed| (placed.lsn, *placed)).collect());
+        let report = report(&opened, commands);
+        tracing::info!(lsn = opened.last_lsn, term = opened.term, clean = opened.clean, "journal recovered");
+        let shard = Shard {
+            options,
+            journal,
+            state: Arc::new(RwLock::new(state)),
+            index: Arc::new(index),
+            term: opened.term,
+            failed: None,
+        };
+        Ok((shard, report))
+    }
+
+    /// Writes, makes durable and applies commands as one group; the replies in their order.
+    ///
+    /// # Errors
+    /// When the group couldn't be written or synced nothing of it is applied, and it is unknown whether a later open
+    /// finds it; all later calls fail, until the log is opened again. [`StorageError::DiskFull`] is different:
+    /// nothing was written and the shard goes on.
+    pub fn execute(&mut self, submissions: &[Submission]) -> Result<Vec<Applied>, StorageError> {
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
+        if submissions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let frames = self.frames(submissions);
+        let placed = match self.journal.append(&frames) {
+            Ok(placed) => placed,
+            Err(error @ StorageError::DiskFull { .. }) => return Err(error),
+            Err(error) => return Err(self.fail(error)),
+        };
+        let sync = self.options.durability == Durability::Fsync
+            || submissions.iter().any(|submission| mints_an_identity(&submission.command));
+        if sync && !on(Mutant::M2AckBeforeSync) {
+            self.journal.sync().map_err(|error| self.fail(error))?;
+        }
+        let applied = self.apply(submissions, &placed, &frames);
+        if sync && on(Mutant::M2AckBeforeSync) {
+            self.journal.sync().map_err(|error| self.fail(error))?;
+        }
+        applied
+    }
+
+    /// To be called when no command waits: what is durable is written down, so that damage can be told from a cut.
+    pub fn idle(&mut self) -> Result<(), StorageError> {
+        if self.failed.is_some() || self.journal.is_sealed() {
+            return Ok(());
+        }
+        self.journal.seal(false).map_err(|error| self.fail(error))
+    }
+
+    /// Ends writing properly: everything is synced and the journal says so. Afterwards nothing can be written.
+    pub fn close(&mut self) -> Result<(), StorageError> {
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
+        self.journal.sync().map_err(|error| self.fail(error))?;
+        self.journal.seal(true).map_err(|error| self.fail(error))?;
+        self.journal.sync().map_err(|error| self.fail(error))?;
+        self.failed = Some(StorageError::Poisoned { reason: "the log is closed".into() });
+        Ok(())
+    }
+
+    /// The state as of the last command applied.
+    pub fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read()
+    }
+
+    /// The state, shared with readers of other threads.
+    pub fn shared_state(&self) -> Arc<RwLock<State>> {
+        self.state.clone()
+    }
+
+    /// A reader of records.
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.index.clone(), self.journal.reader())
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> &FileJournal {
+        &self.journal
+    }
+
+    /// Term of the commands that are written now.
+    pub fn term(&self) -> u32 {
+        self.term
+    }
+
+    /// Why writing ended, if it did.
+    pub fn failure(&self) -> Option<&StorageError> {
+        self.failed.as_ref()
+    }
+
+    fn fail(&mut self, error: StorageError) -> StorageError {
+        tracing::error!(%error, "the journal failed; writing ends until the log is opened again");
+        self.failed = Some(error.clone());
+        error
+    }
+
+    fn frames(&self, submissions: &[Submission]) -> Vec<Frame> {
+        let first = self.journal.last_lsn() + 1;
+        let level = match self.options.durability {
+            Durability::Fsync => Level::Fsync,
+            Durability::Os => Level::Os,
+        };
+        let encoded = submissions.iter().map(|submission| codec::encode(submission.time_ms, &submission.command));
+        let frame = |(index, encoded): (usize, codec::Encoded)| Frame {
+            lsn: first + index as u64,
+            term: self.term,
+            kind: encoded.kind,
+            version: encoded.version,
+            level,
+            head: encoded.head,
+            bodies: encoded.bodies,
+        };
+        encoded.enumerate().map(frame).collect()
+    }
+
+    fn apply(
+        &mut self,
+        submissions: &[Submission],
+        placed: &[Placed],
+        frames: &[Frame],
+    ) -> Result<Vec<Applied>, StorageError> {
+        let state = self.state.clone();
+        let mut state = state.write();
+        let mut all = Vec::with_capacity(submissions.len());
+        for ((submission, placed), frame) in submissions.iter().zip(placed).zip(frames) {
+            let at = At { lsn: placed.lsn, term: self.term, time_ms: submission.time_ms };
+            let applied = match apply_one(&mut state, at, &submission.command) {
+                Ok(applied) => applied,
+                Err(error) => return Err(self.fail(error)),
+            };
+            record(&self.index, &submission.command, &applied, placed, frame.head.len(), true);
+            all.push(applied);
+        }
+        self.index.evict();
+        Ok(all)
+    }
+}
+
+struct Replay {
+    state: State,
+    index: Index,
+    commands: u64,
+}
+
+impl Replay {
+    fn frame(&mut self, frame: ReadFrame) -> Result<(), StorageError> {
+        let (time_ms, command) = codec::decode(frame.kind, frame.version, &frame.head, &frame.bodies)
+            .map_err(|error| StorageError::command(&frame, &error))?;
+        let at = At { lsn: frame.lsn, term: frame.term, time_ms };
+        let applied = apply_one(&mut self.state, at, &command)?;
+        record(&self.index, &command, &applied, &frame.placed, frame.head.len(), false);
+        self.commands += 1;
+        Ok(())
+    }
+}
+
+/// A panic in `apply` is a bug of ours that must not take the process down, nor be met with a half-changed state:
+/// the shard ends before the next command, and open refuses with the same words.
+fn apply_one(state: &mut State, at: At, command: &Command) -> Result<Applied, StorageError> {
+    catch_unwind(AssertUnwindSafe(|| state.apply(at, command))).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        let kind = command.kind_name();
+        StorageError::Poisoned { reason: format!("applying {kind} at lsn {} panicked: {text}", at.lsn) }
+    })
+}
+
+/// Commands that give out an identity or take a decision are synced in every mode (semantics OA-6).
+fn mints_an_identity(command: &Command) -> bool {
+    match command {
+        Command::Append { .. } | Command::Commit(_) | Command::CommitOffsets { .. } => false,
+        Command::Trim { .. } | Command::Tick => false,
+        Command::Open | Command::CreateTopic { .. } | Command::AlterTopic { .. } | Command::DeleteTopic { .. } => true,
+        Command::InitProducer { .. } | Command::JoinGroup { .. } | Command::LeaveGroup { .. } => true,
+        Command::ReleasePartitions { .. } | Command::Config(_) => true,
+    }
+}
+
+/// The batches of a command, in the order of their bodies.
+fn batches_of(command: &Command) -> SmallVec<[&Batch; 1]> {
+    match command {
+        Command::Append { batch, .. } => smallvec![batch],
+        Command::Commit(commit) => commit.batches.iter().map(|(_, batch)| batch).collect(),
+        _ => SmallVec::new(),
+    }
+}
+
+/// Enters what a command did into the index.
+fn record(index: &Index, command: &Command, applied: &Applied, placed: &Placed, head_len: usize, cache: bool) {
+    match (command, &applied.reply) {
+        (Command::Trim { partition, .. }, Reply::Trimmed { start_offset }) => index.trim(*partition, *start_offset),
+        (Command::DeleteTopic { topic }, Reply::TopicDeleted) => index.remove_topic(*topic),
+        _ => {}
+    }
+    if applied.placements.is_empty() {
+        return;
+    }
+    let batches = batches_of(command);
+    let mut body_in_frame = head_len as u32;
+    let mut placements = applied.placements.iter().peekable();
+    for (nth, batch) in batches.iter().enumerate() {
+        if let Some(placement) = placements.next_if(|placement| placement.index as usize == nth) {
+            let located = Located {
+                base_offset: placement.base_offset,
+                next_offset: placement.next_offset,
+                lsn: placed.lsn,
+                max_timestamp_ms: batch.max_timestamp_ms(),
+                generation: placed.generation,
+                head_at: placed.head_at,
+                header_in_frame: codec::batch_header_at(head_len, batches.len(), nth) as u32,
+                body_in_frame,
+                body_len: batch.body().len() as u32,
+                leader_epoch: placement.leader_epoch,
+            };
+            let cached = cache.then(|| batch.placed(placement.base_offset, placement.leader_epoch));
+            index.add(placement.partition, located, cached);
+        }
+        body_in_frame += batch.body().len() as u32;
+    }
+}
+
+fn report(opened: &Opened, replayed_commands: u64) -> RecoveryReport {
+    RecoveryReport {
+        replayed_commands,
+        last_lsn: opened.last_lsn,
+        term: opened.term,
+        clean: opened.clean,
+        cut: opened.cut.clone(),
+        ignored: opened.ignored.clone(),
+    }
+}
+
+/// Partitions of a command's batches, for whoever wakes readers.
+pub fn touched(applied: &Applied) -> impl Iterator<Item = Partition> + '_ {
+    applied.placements.iter().map(|placement| placement.partition)
+}
