@@ -92,7 +92,7 @@ fn an_index_that_is_whole_but_disagrees_with_the_segment_is_not_believed() {
 }
 
 #[test]
-fn the_index_of_another_segment_or_version_is_not_believed() {
+fn the_index_of_another_segment_version_or_length_is_not_believed() {
     let (disk, ends, batches) = log();
     for extension in EXTENSIONS {
         let name = first_index(extension);
@@ -100,10 +100,12 @@ fn the_index_of_another_segment_or_version_is_not_believed() {
         let other = format!("{DIR}/{:020}.{extension}", ends.segments[1].base_offset);
         disk.put(&name, disk.content(&other));
         assert_healed(&disk, &ends, &batches, &name, &good);
-        let mut future = good.clone();
-        future[8] = 2;
-        disk.put(&name, with_crc(future));
-        assert_healed(&disk, &ends, &batches, &name, &good);
+        for at in [8, 24] {
+            let mut other = good.clone(); // a later version; this segment when it was shorter or longer
+            other[at] ^= 3;
+            disk.put(&name, with_crc(other));
+            assert_healed(&disk, &ends, &batches, &name, &good);
+        }
     }
 }
 

@@ -16,6 +16,15 @@ fn a_batch_that_would_exceed_the_bytes_begins_a_segment_and_a_larger_one_has_its
 }
 
 #[test]
+fn a_segment_may_be_filled_to_the_last_byte() {
+    let batches = [batch(0, &[0], 300), batch(1, &[0], 200), batch(2, &[0], 10)];
+    let segment_bytes = (batches[0].len_bytes() + batches[1].len_bytes()) as u64;
+    let ends_with = |segment_bytes| written(&batches, Options { segment_bytes, ..SMALL }).1.ends();
+    assert_eq!(base_offsets(&ends_with(segment_bytes)), [0, 2]);
+    assert_eq!(base_offsets(&ends_with(segment_bytes - 1)), [0, 1]);
+}
+
+#[test]
 fn a_batch_that_is_too_young_begins_a_segment_but_one_without_time_never_does() {
     let (_, log) = written(&[batch(0, &[50], 1), batch(1, &[1_050], 1), batch(2, &[1_051], 1)], SMALL);
     assert_eq!(base_offsets(&log.ends()), [0, 2]);
@@ -198,4 +207,37 @@ fn no_handle_stays_open_and_few_segments_stay_mapped() {
     assert_reads_as(&log.readable(), &batches);
     assert_eq!(disk.open_handles(), 0);
     assert_eq!(disk.open_handles_max(), written_with.max(1));
+}
+
+#[test]
+fn readers_on_other_threads_see_whole_syncs_while_the_writer_goes_on() {
+    let batches = batches(300);
+    let disk = MemoryDisk::default();
+    // Opened again after each sync, so that readers and the writer build the same index in turns.
+    let mut log = open(&disk, SMALL, &Ends::default());
+    let reader = parking_lot::RwLock::new(log.reader());
+    let read_until_the_end = || {
+        let mut end_offset = 0;
+        while end_offset < batches.last().unwrap().next_offset() {
+            let set = reader.read().current();
+            assert!(set.end_offset() >= end_offset);
+            end_offset = set.end_offset();
+            let synced = &batches[..batches.partition_point(|batch| batch.base_offset() < end_offset)];
+            assert_eq!(set.read(0, usize::MAX).unwrap(), synced);
+            if let Some(last) = synced.last() {
+                assert_eq!(set.read(end_offset - 1, 1).unwrap(), std::slice::from_ref(last));
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(read_until_the_end);
+        scope.spawn(read_until_the_end);
+        for some in batches.chunks(3) {
+            append_all(&mut log, some);
+            log.sync().unwrap();
+            log = open(&disk, SMALL, &log.ends());
+            *reader.write() = log.reader();
+        }
+    });
+    assert_reads_as(&log.readable(), &batches);
 }
