@@ -3,6 +3,7 @@
 //! * [`disk`]: what is asked of a disk, and the real one
 //! * [`journal`]: every command in one order, on disk before anything relies on it
 //! * [`shard`]: journal, state and index as one step machine
+//! * [`segment`]: a partition's batches as files of their own, written behind
 //! * [`index`]: where each batch can be read
 //! * [`error`]: what can go wrong
 //!
@@ -15,6 +16,7 @@ pub mod index;
 pub mod journal;
 #[allow(unsafe_code)]
 pub mod mapped;
+pub mod segment;
 pub mod shard;
 
 pub use error::StorageError;
