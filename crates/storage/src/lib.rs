@@ -10,6 +10,7 @@
 //! It knows nothing of threads, clocks or users: those are the facade's.
 #![deny(unsafe_code)]
 
+pub mod checkpoint;
 pub mod disk;
 pub mod error;
 pub mod index;
