@@ -2,6 +2,10 @@
 #![deny(unsafe_code)]
 
 pub mod disk;
+pub mod error;
+pub mod journal;
 #[allow(unsafe_code)]
 pub mod mapped;
 pub mod segment;
+
+pub use error::StorageError;

@@ -36,7 +36,6 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use fault::StorageError;
 pub use reader::SegmentSet;
 pub use writer::{PartitionLog, SegmentReader};
 

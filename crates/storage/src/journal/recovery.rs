@@ -1,0 +1,45 @@
+//! Opens a journal: look at the directory, follow the chain, read it, go on in a new file.
+//!
+//! (`open` of the model.) Nothing is written before everything was read and judged, so a refusal leaves the
+//! directory as it was.
+
+use super::chain::Found;
+use super::renewal::Renewal;
+use super::writer::{FileJournal, Nonces};
+use super::{Config, Opened, ReadFrame, Start, scan};
+use crate::disk::Disk;
+use crate::error::StorageError;
+use std::sync::Arc;
+
+impl FileJournal {
+    /// Opens the journal of a directory, or begins one.
+    ///
+    /// `frame` gets every command above `start.applied_lsn`, in lsn order. The places that it sees are those in
+    /// the files as they were; [`Opened::moved`] has the new places of the frames that were written again.
+    /// `random` feeds the nonces of new files.
+    ///
+    /// Refuses, with file and position, what no crash can leave behind: `Damaged`, `Version`, `Missing`. After an
+    /// error nothing that counts has changed, and open may be tried again.
+    ///
+    /// The caller holds the directory's lock, writes one command next (which states that the log was opened), and
+    /// syncs it.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        config: Config,
+        start: &Start,
+        random: &mut dyn FnMut() -> u64,
+        frame: &mut dyn FnMut(ReadFrame) -> Result<(), StorageError>,
+    ) -> Result<(FileJournal, Opened), StorageError> {
+        config.check()?;
+        if start.needed_lsn > start.applied_lsn {
+            let (value, bounds) = (start.needed_lsn, "at most the checkpoint's lsn");
+            return Err(StorageError::Setting { name: "needed lsn", value, bounds });
+        }
+        let mut found = Found::look(&*disk, &config)?;
+        found.judge_newest()?;
+        let chain = found.chain(start)?;
+        let scanned = scan::scan(&chain, &config, start, frame)?;
+        let nonces = Nonces::new(random);
+        Renewal { disk, config, found, chain, scanned, nonces }.run()
+    }
+}
