@@ -7,8 +7,9 @@
 //!   * nothing at or behind the logical end is looked at
 //!   * no length from the file is used before it was compared with what is left up to that end
 
-use super::fault::{StorageError, damaged, io_error};
+use super::fault::{damaged, io_error};
 use crate::disk::File;
+use crate::error::StorageError;
 use bytes::Bytes;
 use exactlog_core::batch::{Batch, HEADER_BYTES};
 use std::sync::Arc;

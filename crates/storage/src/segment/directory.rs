@@ -6,9 +6,10 @@
 //!   * a created file is a new one: what had its name before is unlinked, never written
 //!   * a name whose creation or sync failed is made anew before it is synced again
 
-use super::fault::{StorageError, io_error};
+use super::fault::io_error;
 use super::names;
 use crate::disk::{Disk, File, Mode};
+use crate::error::StorageError;
 use std::io;
 use std::sync::Arc;
 

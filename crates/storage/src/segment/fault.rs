@@ -1,8 +1,8 @@
-//! Errors of segment files, in the words of the whole crate.
+//! Short ways to name what went wrong with a segment's file.
 //!
 //! Not a policy: who closes a file after a failure is the writer.
 
-pub(super) use crate::error::StorageError;
+use crate::error::StorageError;
 use std::io;
 
 /// For `map_err`: the disk refused `what` on `file`.

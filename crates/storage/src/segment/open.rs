@@ -7,10 +7,11 @@
 //!   * a wrong index costs a survey, never a wrong answer
 
 use super::cursor::{Content, Cursor};
-use super::fault::{StorageError, damaged};
+use super::fault::damaged;
 use super::gather::Gathered;
 use super::index::{Index, Place, Region};
 use super::survey::{SURVEY_READ_BYTES, survey};
+use crate::error::StorageError;
 use exactlog_core::batch::Batch;
 use parking_lot::RwLock;
 use std::sync::Arc;

@@ -7,11 +7,11 @@
 //!   * a damaged batch never hides others: what was read before it is returned, what lies behind it can be asked for
 
 use super::SegmentEnd;
-use super::fault::StorageError;
 use super::gather::Gathered;
 use super::index::Index;
 use super::open::OpenSegment;
 use super::shelf::Shelf;
+use crate::error::StorageError;
 use exactlog_core::batch::Batch;
 use parking_lot::RwLock;
 use std::sync::Arc;

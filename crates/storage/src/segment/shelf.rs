@@ -8,11 +8,12 @@
 //!   * index files are written by one thread at a time
 
 use super::cursor::Content;
-use super::fault::{StorageError, damaged, io_error};
+use super::fault::{damaged, io_error};
 use super::index::Index;
 use super::open::OpenSegment;
 use super::{SegmentEnd, index_file, names};
 use crate::disk::{Disk, Mode};
+use crate::error::StorageError;
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::sync::Arc;

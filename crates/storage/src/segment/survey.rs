@@ -11,8 +11,9 @@
 //!     offsets of records that aren't its own
 
 use super::cursor::Cursor;
-use super::fault::{StorageError, damaged};
+use super::fault::damaged;
 use super::index::{Index, Place};
+use crate::error::StorageError;
 use exactlog_core::batch::{Batch, HEADER_BYTES};
 
 /// A file is surveyed in pieces of this many bytes.

@@ -8,10 +8,11 @@
 //!   * bytes are copied once, into the buffer; those of a batch larger than the buffer never
 
 use super::directory::Directory;
-use super::fault::{StorageError, io_error};
+use super::fault::io_error;
 use super::index::{INDEX_ENTRIES_MAX, Index};
 use super::{Options, SegmentEnd};
 use crate::disk::File;
+use crate::error::StorageError;
 use exactlog_core::batch::Batch;
 use parking_lot::RwLock;
 use std::io::IoSlice;

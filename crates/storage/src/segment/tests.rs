@@ -8,8 +8,9 @@ mod model;
 mod real;
 mod roll;
 
-use super::{Ends, Options, PartitionLog, SegmentSet, StorageError};
+use super::{Ends, Options, PartitionLog, SegmentSet};
 use crate::disk::Disk;
+use crate::error::StorageError;
 use exactlog_core::batch::{Batch, BatchBuilder};
 use memory::MemoryDisk;
 use std::sync::Arc;

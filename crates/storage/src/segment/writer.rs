@@ -17,12 +17,13 @@
 //!     one that has a good prefix is sealed there, one that has none is unlinked when its name is needed again
 
 use super::directory::Directory;
-use super::fault::{StorageError, damaged, io_error};
+use super::fault::{damaged, io_error};
 use super::reader::SegmentSet;
 use super::shelf::Shelf;
 use super::tail::Tail;
 use super::{Ends, Options, SegmentEnd, names};
 use crate::disk::Disk;
+use crate::error::StorageError;
 use exactlog_core::batch::Batch;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
