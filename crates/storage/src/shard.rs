@@ -50,6 +50,8 @@ pub struct Options {
     pub journal_file_bytes: u64,
     /// Most bytes that journal files take together. Default 1 GiB.
     pub journal_ring_bytes: u64,
+    /// A checkpoint is due when the journal has grown by this much since the last. Default 128 MiB.
+    pub checkpoint_bytes: u64,
     /// Most bytes of batches kept in memory for readers at the tail. Default 64 MiB.
     pub tail_cache_bytes: u64,
 }
@@ -61,6 +63,7 @@ impl Default for Options {
             durability: Durability::Fsync,
             journal_file_bytes: 64 * MIB,
             journal_ring_bytes: 1024 * MIB,
+            checkpoint_bytes: 128 * MIB,
             tail_cache_bytes: 64 * MIB,
         }
     }
@@ -110,6 +113,8 @@ pub struct Shard {
     found: Vec<Kept>,
     /// Checkpoints that this open has made durable and keeps, oldest first.
     own: Vec<Kept>,
+    /// Bytes written to the journal since the last checkpoint.
+    since_checkpoint: u64,
     term: u32,
     /// Nothing was written since the last seal.
     sealed: bool,
@@ -139,10 +144,10 @@ impl Shard {
         let index = Index::new(options.tail_cache_bytes);
         let start = start_of(&found);
         let (state, end) = restore(found.newest, &index, &segments);
-        let mut replay = Replay { state, index, commands: 0, end };
+        let mut replay = Replay { state, index, commands: 0, end, bytes: 0 };
         let (journal, opened) =
             FileJournal::open(disk.clone(), config, &start, random, &mut |frame| replay.frame(frame))?;
-        let Replay { state, index, commands, end } = replay;
+        let Replay { state, index, commands, end, bytes: replayed_bytes } = replay;
         checkpoint::remove_temporary(&*disk)?;
         index.relocate(&opened.moved.iter().map(|placed| (placed.lsn, *placed)).collect());
         let end = opened.moved.last().map(Placed::end).or(end);
@@ -170,6 +175,7 @@ impl Shard {
             end,
             found: found.kept,
             own: Vec::new(),
+            since_checkpoint: replayed_bytes,
             term: opened.term,
             sealed: true,
             failed: None,
@@ -283,6 +289,7 @@ impl Shard {
         let _no_flush = _no_flush.lock();
         self.journal.sync().map_err(|error| self.fail(error))?;
         self.idle()?;
+        self.since_checkpoint = 0;
         let state = self.state.read().clone();
         let image = |partition| {
             let ends = self.segments.ends(partition);
@@ -330,6 +337,38 @@ impl Shard {
         self.flusher.flush()?;
         let kept = self.checkpoint_image()?.write(&*self.disk)?;
         self.keep_checkpoint(kept)
+    }
+
+    /// Bytes written to the journal since the last checkpoint was begun.
+    pub fn bytes_since_checkpoint(&self) -> u64 {
+        self.since_checkpoint
+    }
+
+    /// Bytes of recent batches in memory.
+    pub fn cached_bytes(&self) -> u64 {
+        self.index.cached_bytes()
+    }
+
+    /// Batches that are only in the journal.
+    pub fn unflushed_batches(&self) -> usize {
+        self.index.unflushed_batches()
+    }
+
+    /// Whether a checkpoint is due: much was written, or the journal takes more than half of what it may.
+    pub fn wants_checkpoint(&self) -> bool {
+        let half_full = self.journal.used_bytes() > self.options.journal_ring_bytes / 2;
+        let some = self.since_checkpoint > self.options.journal_file_bytes;
+        self.since_checkpoint >= self.options.checkpoint_bytes || (half_full && some) || self.is_full()
+    }
+
+    /// Whether a journal file should be prepared.
+    pub fn wants_spare(&self) -> bool {
+        self.journal.spares().ready() == 0
+    }
+
+    /// Whether the journal takes what it may: the next group waits for a checkpoint.
+    pub fn is_full(&self) -> bool {
+        self.journal.used_bytes() > self.options.journal_ring_bytes
     }
 
     /// The disk, for [`Image::write`].
@@ -395,6 +434,7 @@ impl Shard {
             };
             record(&self.index, &submission.command, &applied, placed, frame.head.len(), true);
             self.end = Some(placed.end());
+            self.since_checkpoint += placed.head_len() + placed.bodies_len;
             all.push(applied);
         }
         self.index.evict();
@@ -428,6 +468,7 @@ struct Replay {
     state: State,
     index: Index,
     commands: u64,
+    bytes: u64,
     end: Option<Position>,
 }
 
@@ -440,6 +481,7 @@ impl Replay {
         record(&self.index, &command, &applied, &frame.placed, frame.head.len(), false);
         self.end = Some(frame.end());
         self.commands += 1;
+        self.bytes += (frame.head.len() + frame.bodies.len()) as u64;
         Ok(())
     }
 }
