@@ -23,14 +23,14 @@ impl State {
             let first = commit
                 .batches
                 .first()
-                .filter(|(partition, batch)| self.check_batch(*partition, batch).is_ok());
+                .filter(|(partition, batch)| self.check_batch(term, *partition, batch).is_ok());
             if let Some((partition, batch)) = first {
-                self.check_commit(commit).inspect_err(|_| {
+                self.check_commit(term, commit).inspect_err(|_| {
                     self.place_batch(term, *partition, 0, batch);
                 })?;
             }
         }
-        self.check_commit(commit)?;
+        self.check_commit(term, commit)?;
 
         let mut placements: SmallVec<[Placement; 1]> = SmallVec::with_capacity(commit.batches.len());
         for (index, (partition, batch)) in commit.batches.iter().enumerate() {
@@ -47,7 +47,7 @@ impl State {
         Ok(Applied { reply: Reply::Committed(reply), placements })
     }
 
-    fn check_commit(&self, commit: &Commit) -> Result<(), Refusal> {
+    fn check_commit(&self, term: u32, commit: &Commit) -> Result<(), Refusal> {
         if let Some(bytes) =
             commit.cursor.as_ref().map(|cursor| cursor.len()).filter(|len| *len > CURSOR_BYTES_MAX)
         {
@@ -60,8 +60,9 @@ impl State {
         for condition in &commit.conditions {
             self.check_condition(condition)?;
         }
+        let mut positions = BTreeSet::new();
         for offsets in &commit.offsets {
-            self.check_offsets(&offsets.group, offsets.member, &offsets.offsets)?;
+            self.check_offsets(&offsets.group, offsets.member, &offsets.offsets, &mut positions)?;
         }
         let mut seen = BTreeSet::new();
         for (partition, batch) in &commit.batches {
@@ -73,7 +74,7 @@ impl State {
                     what: "carries a producer id inside a commit, whose token replaces it",
                 });
             }
-            self.check_batch(*partition, batch)?;
+            self.check_batch(term, *partition, batch)?;
         }
         Ok(())
     }
@@ -87,6 +88,7 @@ impl State {
                 }
             }
             Condition::GroupOffset { group, partition, offset } => {
+                self.find(*partition)?;
                 let actual = self.committed_offset(group, *partition).map(|committed| committed.offset);
                 if actual != *offset {
                     let (group, partition, expected) = (group.clone(), *partition, *offset);
