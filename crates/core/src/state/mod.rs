@@ -17,10 +17,12 @@ mod commit;
 mod group;
 mod producer;
 mod topic;
+mod window;
 
 pub use group::{CommittedOffset, Group, Member, Owner};
 pub use producer::{EpochEnd, KeptReply, Producer};
-pub use topic::{LeaderEpochStart, PartitionState, ProducerWindow, RememberedBatch, Tombstone, Topic};
+pub use topic::{LeaderEpochStart, PartitionState, Topic};
+pub use window::{ProducerWindow, RememberedBatch, Tombstone};
 
 use crate::command::{Command, ConfigChange, SEMANTICS_LEVEL, SEMANTICS_LEVEL_FIRST};
 use crate::ids::{Partition, ProducerId, TopicId};
