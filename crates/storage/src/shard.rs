@@ -285,8 +285,13 @@ impl Shard {
         if let Some(failed) = &self.failed {
             return Err(failed.clone());
         }
-        let _no_flush = self.flusher.one_at_a_time.clone();
-        let _no_flush = _no_flush.lock();
+        let one_at_a_time = self.flusher.one_at_a_time.clone();
+        let _no_flush = one_at_a_time.lock();
+        if self.own.last().is_some_and(|own| own.applied_lsn == self.journal.last_lsn()) {
+            // Two checkpoints at one lsn would be one: a full journal could never be given up.
+            let time_ms = self.state().time_ms;
+            self.execute(&[Submission { time_ms, command: Command::Tick }])?;
+        }
         self.journal.sync().map_err(|error| self.fail(error))?;
         self.idle()?;
         self.since_checkpoint = 0;
@@ -342,6 +347,13 @@ impl Shard {
     /// Bytes written to the journal since the last checkpoint was begun.
     pub fn bytes_since_checkpoint(&self) -> u64 {
         self.since_checkpoint
+    }
+
+    /// Most bytes of commands to be gathered into one group: 4 MiB, and no more than half a journal file. A larger
+    /// command is executed alone.
+    pub fn group_bytes_max(&self) -> usize {
+        const GROUP_BYTES: u64 = 4 * 1024 * 1024;
+        GROUP_BYTES.min(self.options.journal_file_bytes / 2) as usize
     }
 
     /// Bytes of recent batches in memory.
