@@ -72,7 +72,7 @@ impl Found {
             let name = if entry.is_dir { Name::Other } else { names::parse(&entry.name) };
             match name {
                 Name::Journal(generation) => {
-                    let candidate = Candidate::read(disk, path, entry.links)?;
+                    let mut candidate = Candidate::read(disk, path, entry.links)?;
                     candidate.check(generation, config)?;
                     found.journals.insert(generation, candidate);
                 }
@@ -187,9 +187,10 @@ impl Candidate {
         Ok(Candidate { path, links, len, file, header })
     }
 
-    /// What can't come from a crash: a version that this build doesn't know, another shard's file, a file under
-    /// another one's name. (A file gets its name only after its header is durable.)
-    fn check(&self, generation: u64, config: &Config) -> Result<(), StorageError> {
+    /// Refuses what can't come from a crash: a version that this build doesn't know, another shard's file, a file
+    /// under another one's name. (A file gets its name only after its header is durable. Only a directory sync that
+    /// failed can bring an older name back; the file then has both.)
+    fn check(&mut self, generation: u64, config: &Config) -> Result<(), StorageError> {
         let what = match self.header {
             Err(HeaderFault::Version(found)) => {
                 let file = self.path.clone();
@@ -198,6 +199,10 @@ impl Candidate {
             Err(_) => return Ok(()),
             Ok(header) if header.shard != config.shard => {
                 format!("a file of shard {}, expected shard {}", header.shard, config.shard)
+            }
+            Ok(header) if header.generation != generation && self.links > 1 => {
+                self.header = Err(HeaderFault::SecondName(header.generation));
+                return Ok(());
             }
             Ok(header) if header.generation != generation => {
                 format!("a file of generation {}, expected {generation}", header.generation)
