@@ -92,8 +92,8 @@ pub(super) enum HeaderFault {
     },
     Rest(usize),
     Contradiction,
-    /// The header of the file that this is a second name of.
-    SecondName(u64),
+    /// The header of a file of this generation, which isn't that of the name.
+    Generation(u64),
 }
 
 impl FileHeader {
@@ -179,8 +179,8 @@ impl fmt::Display for HeaderFault {
                 write!(f, "header checksum {found:#010x}, computed {computed:#010x}")
             }
             HeaderFault::Rest(at) => write!(f, "header byte {at} isn't zero"),
-            HeaderFault::SecondName(generation) => {
-                write!(f, "a second name of the file of generation {generation}")
+            HeaderFault::Generation(found) => {
+                write!(f, "the file of generation {found} under another one's name")
             }
             HeaderFault::Contradiction => {
                 write!(f, "header doesn't follow from what it says of its predecessor")

@@ -164,7 +164,7 @@ fn files_that_are_missing_or_in_each_others_place_are_refused() {
         disk.put(&generation(4), disk.read(&generation(3)));
         disk.remove(&generation(3));
     });
-    assert!(renamed.contains("a file of generation 3, expected 4"), "{renamed}");
+    assert!(renamed.contains("the file of generation 3 under another one's name"), "{renamed}");
     refused(&|disk| disk.put(&generation(9), disk.read(&first)));
     refused(&|disk| {
         let (second, third) = (disk.read(&generation(2)), disk.read(&generation(3)));
@@ -231,7 +231,7 @@ fn a_newest_file_whose_header_is_damaged_is_refused_if_it_holds_a_group_and_igno
         disk.put(&generation(2), garbage);
         let open = try_open_with(&disk, small(), &Start::default()).unwrap();
         assert_eq!(open.ids(), [1, 2]);
-        assert!(open.opened.ignored[0].contains("never started"), "{:?}", open.opened.ignored);
+        assert!(open.opened.ignored[0].starts_with(&generation(2)), "{:?}", open.opened.ignored);
         assert_eq!(open.journal.generation(), 3);
     }
 }

@@ -221,17 +221,29 @@ fn a_spare_with_a_second_name_is_removed_and_never_written() {
 }
 
 #[test]
-fn an_older_name_that_came_back_is_removed() {
+fn names_that_came_back_after_recycling_are_ignored_and_removed() {
     let disk = MemoryDisk::new();
-    for _ in 0..3 {
-        open(&disk).commit(1);
+    let mut first = open(&disk);
+    for _ in 0..17 {
+        first.commit(1);
     }
-    disk.link(&generation(3), &generation(9));
-    let fourth = open(&disk);
-    assert_eq!(fourth.ids(), [1, 2, 3]);
-    assert!(fourth.opened.ignored[0].contains("a second name of the file of generation 3"));
-    assert_eq!(fourth.journal.generation(), 10);
-    assert!(!disk.names().contains(&generation(9)));
+    first.journal.recycle(15).unwrap();
+    let start = Start { applied_lsn: 15, applied_at: None, needed_lsn: 15, checkpoints_found: 1 };
+    // The oldest file's name now leads to the newest file: as a second name, and as a name of some other file.
+    for second_name in [true, false] {
+        let disk = disk.copy();
+        if second_name {
+            disk.link(&generation(2), &generation(1));
+        } else {
+            let header = disk.read(&generation(2))[..4096].to_vec();
+            disk.put(&generation(1), [header, vec![0; 60 << 10]].concat());
+        }
+        let second = try_open_with(&disk, config(), &start).unwrap();
+        assert_eq!(second.ids(), [16, 17]);
+        let reason = "the file of generation 2 under another one's name";
+        assert_eq!(second.opened.ignored, [format!("{}: {reason}", generation(1))]);
+        assert!(!disk.names().contains(&generation(1)));
+    }
 }
 
 #[test]
