@@ -246,6 +246,15 @@ fn a_prepared_spare_is_allocated_durable_and_used_by_the_next_roll() {
 }
 
 #[test]
+fn spares_are_no_longer_prepared_once_the_journal_was_dropped() {
+    let disk = MemoryDisk::new();
+    let spares = open(&disk).journal.spares();
+    let error = spares.prepare().unwrap_err();
+    assert!(matches!(error, StorageError::Poisoned { .. }), "{error}");
+    assert_eq!(disk.names(), [generation(1)]);
+}
+
+#[test]
 fn a_directory_sync_that_fails_in_the_background_ends_the_journal() {
     let disk = MemoryDisk::new();
     let mut open = open(&disk);
