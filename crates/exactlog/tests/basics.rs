@@ -167,6 +167,6 @@ fn a_log_larger_than_its_journal_goes_on_and_every_record_is_readable() {
     log.close().unwrap();
     let log = open().unwrap();
     assert!(log.recovery().clean);
-    assert_eq!(log.recovery().replayed_commands, 0);
+    assert!(log.recovery().checkpoint_lsn > 0);
     assert_eq!(record_texts(&log, "second", "t").len(), 40_000);
 }

@@ -220,11 +220,15 @@ impl Shard {
     /// Opens the shard again in place, after a failure: what the journal holds decides what was in flight. The shared
     /// state is the same object afterwards; [`Shard::reader`] has to be asked for again.
     pub fn reopen(&mut self, random: &mut dyn FnMut() -> u64) -> Result<RecoveryReport, StorageError> {
+        let one_at_a_time = self.flusher.one_at_a_time.clone();
+        let _no_flush = one_at_a_time.lock();
+        self.journal.retire();
         let (opened, report) = Shard::open(self.disk.clone(), self.options.clone(), random)?;
         let shared = self.state.clone();
         let fresh = std::mem::take(&mut *opened.state.write());
         *shared.write() = fresh;
-        let flusher = Flusher { state: shared.clone(), ..opened.flusher.clone() };
+        let flusher =
+            Flusher { state: shared.clone(), one_at_a_time: one_at_a_time.clone(), ..opened.flusher.clone() };
         *self = Shard { state: shared, flusher, ..opened };
         // It changes nothing but proves that the journal can be written, and puts the new term on disk.
         let time_ms = self.state().time_ms;
