@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -147,6 +148,8 @@ struct Reading {
     positions: BTreeMap<Partition, Position>,
     /// Batches that a transaction holds.
     held: usize,
+    /// A commit ended unknown: where to go on is what the log says once it is open again.
+    unsure: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -349,8 +352,23 @@ impl Consumer {
         }
     }
 
+    /// After a commit whose outcome is unknown only the committed offsets say what is consumed.
+    fn settle(&mut self) {
+        if self.inner.failed.load(Ordering::Acquire) || !std::mem::take(&mut self.reading.lock().unsure) {
+            return;
+        }
+        let partitions: Vec<Partition> = self.reading.lock().positions.keys().copied().collect();
+        for partition in partitions {
+            let next = self.initial_position(partition);
+            if let Some(position) = self.reading.lock().positions.get_mut(&partition) {
+                position.next = next;
+            }
+        }
+    }
+
     /// Takes over what the group's generation says, and confirms what is to be given up.
     fn refresh(&mut self) -> Result<(), Error> {
+        self.settle();
         let Some(member) = self.member else { return Ok(()) };
         let (generation, owned) = {
             let state = self.inner.state.read();
@@ -575,7 +593,12 @@ impl Batch<'_> {
             Err(Error::Refused(Refusal::UnknownMember { group, .. } | Refusal::NotOwned { group, .. })) => {
                 Err(Error::ConsumerFenced { group: group.clone() })
             }
-            Err(error) => Err(error.clone()),
+            Err(error) => {
+                if let (Error::Unknown(_), Some(pending)) = (error, self.pending.take()) {
+                    pending.doubt();
+                }
+                Err(error.clone())
+            }
         }
     }
 
@@ -617,6 +640,13 @@ impl Pending {
                 position.reset = false;
             }
         }
+    }
+}
+
+impl Pending {
+    /// Nobody knows whether they were committed.
+    fn doubt(self) {
+        self.reading.lock().unsure = true;
     }
 }
 
@@ -663,6 +693,10 @@ impl Acked {
 
     pub(crate) fn keep(self) {
         self.pending.keep();
+    }
+
+    pub(crate) fn doubt(self) {
+        self.pending.doubt();
     }
 }
 

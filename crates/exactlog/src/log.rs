@@ -2,7 +2,7 @@
 
 use crate::consumer::ConsumerBuilder;
 use crate::error::Error;
-use crate::producer::Producer;
+use crate::producer::{Accumulator, Producer};
 use crate::queue::{Queue, Work};
 use crate::signal::Signals;
 use crate::slot::Slot;
@@ -11,9 +11,9 @@ use crate::view::ReadView;
 use crate::writer;
 use bytes::Bytes;
 use exactlog_core::batch::Batch;
-use exactlog_core::command::{Command, ConfigChange, is_legal_name};
+use exactlog_core::command::{Command, CommitToken, ConfigChange, is_legal_name};
 use exactlog_core::ids::{Partition, TopicId};
-use exactlog_core::reply::{Applied, Reply};
+use exactlog_core::reply::{Applied, Refusal, Reply};
 use exactlog_core::state::State;
 use exactlog_storage::disk::{Disk, RealDisk};
 use exactlog_storage::error::StorageError;
@@ -23,7 +23,7 @@ use parking_lot::{Mutex, RwLock};
 use std::fmt;
 use std::ops::Deref;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -47,6 +47,8 @@ pub(crate) struct Inner {
     pub(crate) state: Arc<RwLock<State>>,
     pub(crate) reader: RwLock<Reader>,
     pub(crate) signals: Signals,
+    /// Producers' batches on their way, to be told when the log is opened again.
+    accumulators: Mutex<Vec<Weak<Accumulator>>>,
     /// Writing ended by a failure.
     pub(crate) failed: AtomicBool,
     pub(crate) closed: AtomicBool,
@@ -192,6 +194,13 @@ fn random_from_system() -> impl FnMut() -> u64 {
     }
 }
 
+/// What became of a commit that was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Its position in the log's order, if that is still kept.
+    pub csn: Option<u64>,
+}
+
 impl Log {
     /// Opens or creates the log in a directory, with the defaults: what is acknowledged is on disk.
     ///
@@ -225,6 +234,7 @@ impl Log {
             reader: RwLock::new(shard.reader()),
             shard: Mutex::new(shard),
             signals: Signals::default(),
+            accumulators: Mutex::default(),
             failed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             started: Instant::now(),
@@ -362,6 +372,44 @@ impl Log {
         self.inner.command(Command::Config(ConfigChange::AcceptTime { time_ms })).map(|_| ())
     }
 
+    /// Whether and where a commit was applied: `None` if it certainly was not. After an [`Error::Unknown`] ask when the
+    /// log is open again.
+    ///
+    /// # Errors
+    /// [`Refusal::CommitForgotten`](crate::Refusal::CommitForgotten) when the token is too old to say.
+    pub fn outcome(&self, token: CommitToken) -> Result<Option<Outcome>, Error> {
+        match self.inner.state.read().outcome(&token) {
+            Ok(Some(Reply::Committed(committed))) => Ok(Some(Outcome { csn: Some(committed.lsn) })),
+            Ok(Some(_)) => Ok(Some(Outcome { csn: None })),
+            Err(refusal @ Refusal::CommitForgotten { .. }) => Err(Error::Refused(refusal)),
+            Ok(None) | Err(_) => Ok(None),
+        }
+    }
+
+    /// Opens the log again in place after a failure, under the same lock: the journal decides what became of what
+    /// was in flight, producers and consumers go on. Without a failure nothing happens.
+    ///
+    /// # Errors
+    /// What opening can answer; the log then stays as it is, readable.
+    pub fn reopen(&self) -> Result<(), Error> {
+        let mut shard = self.inner.shard.lock();
+        if shard.failure().is_none() {
+            return Ok(());
+        }
+        self.inner.check_open()?;
+        let report = shard.reopen(&mut random_from_system())?;
+        tracing::info!(lsn = report.last_lsn, term = report.term, "the log is open again");
+        *self.inner.reader.write() = shard.reader();
+        drop(shard);
+        let accumulators: Vec<_> = self.inner.accumulators.lock().iter().filter_map(Weak::upgrade).collect();
+        for accumulator in accumulators {
+            writer::resume(&self.inner, &accumulator);
+        }
+        self.inner.failed.store(false, Ordering::Release);
+        self.inner.signals.ring_all();
+        Ok(())
+    }
+
     /// What opening found.
     pub fn recovery(&self) -> &RecoveryReport {
         &self.inner.report
@@ -392,6 +440,12 @@ impl Inner {
         }
         self.queue.release(bytes);
         Err(Error::Closed)
+    }
+
+    pub(crate) fn register(&self, accumulator: &Arc<Accumulator>) {
+        let mut accumulators = self.accumulators.lock();
+        accumulators.retain(|accumulator| accumulator.strong_count() > 0);
+        accumulators.push(Arc::downgrade(accumulator));
     }
 
     pub(crate) fn check_name(&self, what: &'static str, name: &str) -> Result<(), Error> {

@@ -14,16 +14,17 @@
 use crate::error::Error;
 use crate::event::{Event, Receipt};
 use crate::log::{Handle, Inner};
-use crate::queue::Work;
+use crate::consumer::Acked;
+use crate::queue::{Answer, Work};
 use crate::slot::Slot;
 use crate::topic::Topic;
-use crate::transaction::Transaction;
+use crate::transaction::{CommitReceipt, InFlight, Transaction};
 use bytes::Bytes;
 use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
 use exactlog_core::command::{Command, CommitToken};
 use exactlog_core::ids::{Partition, ProducerId, TopicId};
 use exactlog_core::partitioner::partition_for_key;
-use exactlog_core::reply::Reply;
+use exactlog_core::reply::{Committed, Refusal, Reply};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
@@ -45,8 +46,12 @@ pub struct Producer {
     pub(crate) name: Arc<str>,
     pub(crate) id: ProducerId,
     pub(crate) epoch: i16,
-    pub(crate) last_number: u64,
+    last_number: u64,
     cursor: Option<Bytes>,
+    /// A commit whose outcome isn't taken in yet.
+    in_flight: Option<InFlight>,
+    /// The last commit ended unknown: the log knows its number once it is open again.
+    in_doubt: bool,
     accumulator: Arc<Accumulator>,
 }
 
@@ -141,20 +146,21 @@ impl Producer {
         let Reply::Producer { producer, producer_epoch, last_number, cursor } = applied.reply else {
             unreachable!("InitProducer answers with a producer or a refusal")
         };
+        let name: Arc<str> = name.into();
         let gathered = Mutex::new(Gathered::default());
+        let accumulator =
+            Arc::new(Accumulator { name: name.clone(), id: producer, epoch: producer_epoch, gathered });
+        inner.register(&accumulator);
         Ok(Producer {
             inner: inner.clone(),
-            name: name.into(),
+            name,
             id: producer,
             epoch: producer_epoch,
             last_number,
             cursor,
-            accumulator: Arc::new(Accumulator {
-                name: name.into(),
-                id: producer,
-                epoch: producer_epoch,
-                gathered,
-            }),
+            in_flight: None,
+            in_doubt: false,
+            accumulator,
         })
     }
 
@@ -166,10 +172,6 @@ impl Producer {
     /// The position in an outside source that the last commit with a cursor has set: where to go on after a kill.
     pub fn cursor(&self) -> Option<&Bytes> {
         self.cursor.as_ref()
-    }
-
-    pub(crate) fn set_cursor(&mut self, cursor: Bytes) {
-        self.cursor = Some(cursor);
     }
 
     /// Sends one event and waits until it is as durable as the log promises.
@@ -241,7 +243,52 @@ impl Producer {
 
     /// The token of the next commit.
     pub(crate) fn next_token(&self) -> CommitToken {
-        CommitToken { producer: self.id, producer_epoch: self.epoch, number: self.last_number + 1 }
+        let state = self.in_doubt.then(|| self.inner.state.read());
+        let known = state.as_ref().and_then(|state| state.producers.get(&self.id));
+        let last_number = known.map_or(self.last_number, |known| known.last_number);
+        CommitToken { producer: self.id, producer_epoch: self.epoch, number: last_number + 1 }
+    }
+
+    pub(crate) fn in_flight(&self) -> Option<Arc<Answer>> {
+        self.in_flight.as_ref().map(|in_flight| in_flight.answer.clone())
+    }
+
+    pub(crate) fn set_in_flight(&mut self, in_flight: InFlight) {
+        self.in_flight = Some(in_flight);
+    }
+
+    /// Takes in the outcome of the commit in flight, whose answer is there. Refused: its input goes back.
+    pub(crate) fn conclude(&mut self) -> Result<Option<CommitReceipt>, Error> {
+        let Some(in_flight) = self.in_flight.take() else { return Ok(None) };
+        let answer = in_flight.answer.peek().expect("the answer was awaited").clone();
+        self.in_doubt = matches!(answer, Err(Error::Unknown(_)));
+        if self.in_doubt {
+            in_flight.acked.into_iter().for_each(Acked::doubt);
+            return Err(answer.expect_err("an unknown outcome"));
+        }
+        let applied = answer.map_err(|error| self.explain(error))?;
+        let Reply::Committed(committed) = applied.reply else {
+            unreachable!("a new token is answered with a commit or a refusal")
+        };
+        self.last_number = in_flight.token.number;
+        if let Some(cursor) = in_flight.cursor {
+            self.cursor = Some(cursor);
+        }
+        in_flight.acked.into_iter().for_each(Acked::keep);
+        let Committed { lsn, base_offsets, .. } = committed;
+        Ok(Some(CommitReceipt { token: in_flight.token, csn: lsn, base_offsets }))
+    }
+
+    fn explain(&self, error: Error) -> Error {
+        match error {
+            Error::Refused(Refusal::CommitFenced { .. } | Refusal::CommitForgotten { .. }) => {
+                Error::Fenced { name: self.name.to_string() }
+            }
+            Error::Refused(Refusal::UnknownMember { group, .. } | Refusal::NotOwned { group, .. }) => {
+                Error::ConsumerFenced { group }
+            }
+            error => error,
+        }
     }
 
     fn check(&self, topic: &Topic, event: &Event) -> Result<usize, Error> {

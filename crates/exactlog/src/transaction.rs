@@ -10,10 +10,12 @@ use crate::queue::Answer;
 use crate::topic::Topic;
 use bytes::Bytes;
 use exactlog_core::batch::BatchBuilder;
-use exactlog_core::command::{COMMIT_BYTES_MAX, CURSOR_BYTES_MAX, Command, Commit, Condition, GroupOffsets};
+use exactlog_core::command::{
+    COMMIT_BYTES_MAX, CURSOR_BYTES_MAX, Command, Commit, CommitToken, Condition, GroupOffsets,
+};
 use exactlog_core::ids::Partition;
 use exactlog_core::partitioner::partition_for_key;
-use exactlog_core::reply::{Applied, Refusal, Reply};
+use exactlog_core::reply::Refusal;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -33,6 +35,8 @@ pub struct Transaction<'p> {
 /// What a commit did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitReceipt {
+    /// Names the commit.
+    pub token: CommitToken,
     /// Position of the commit in the log's order: a reader that has seen it sees all of the transaction.
     pub csn: u64,
     /// First offset in each partition (topic id and index), ascending; for at most 64 partitions.
@@ -122,27 +126,40 @@ impl<'p> Transaction<'p> {
     ///
     /// # Errors
     /// [`Error::Refused`] names the condition that failed: nothing was applied and the consumed records come again.
-    /// [`Error::Unknown`]: the log stopped while writing; whether it was applied shows after the next open, in the
-    /// cursor and in the committed offsets.
+    /// [`Error::Unknown`]: the log stopped while writing; after [`Log::reopen`](crate::Log::reopen) or the next open
+    /// [`Log::outcome`](crate::Log::outcome) tells, by the token.
     ///
     /// # Cancel safety
-    /// Not safe: dropped after its first poll the commit may be on its way and is not called back; its outcome then
-    /// shows in the log only.
+    /// A commit that is on its way isn't called back when the future is dropped. The producer's next commit waits
+    /// for its outcome first, and fails with its error if it was refused, so no input is skipped.
     pub async fn commit(mut self) -> Result<CommitReceipt, Error> {
+        if let Some(answer) = self.producer.in_flight() {
+            answer_of(&answer).await;
+            self.producer.conclude()?;
+        }
         let (command, bytes) = self.prepare()?;
         self.producer.inner.queue.room(bytes).await;
-        let mut sent = self.submit(command, bytes)?;
-        std::future::poll_fn(|context| sent.answer.poll(&mut sent.place, context).map(|_| ())).await;
-        self.conclude(&sent.answer)
+        let answer = self.submit(command, bytes)?;
+        answer_of(&answer).await;
+        self.producer.conclude().map(|receipt| receipt.expect("it was just submitted"))
     }
 
     /// As [`commit`](Transaction::commit), blocking the thread.
     pub fn blocking_commit(mut self) -> Result<CommitReceipt, Error> {
+        if let Some(answer) = self.producer.in_flight() {
+            answer.wait();
+            self.producer.conclude()?;
+        }
         let (command, bytes) = self.prepare()?;
         self.producer.inner.queue.blocking_room(bytes);
-        let sent = self.submit(command, bytes)?;
-        sent.answer.wait();
-        self.conclude(&sent.answer)
+        let answer = self.submit(command, bytes)?;
+        answer.wait();
+        self.producer.conclude().map(|receipt| receipt.expect("it was just submitted"))
+    }
+
+    /// The token of this transaction's commit, to ask for its outcome later.
+    pub fn token(&self) -> CommitToken {
+        self.producer.next_token()
     }
 
     /// Gives the transaction up, as dropping it does.
@@ -170,39 +187,26 @@ impl<'p> Transaction<'p> {
         Ok((Command::Commit(Box::new(commit)), self.bytes + 256))
     }
 
-    fn submit(&self, command: Command, bytes: usize) -> Result<Sent, Error> {
-        Ok(Sent { answer: self.producer.inner.submit(command, bytes)?, place: None })
-    }
-
-    fn conclude(mut self, answer: &Answer) -> Result<CommitReceipt, Error> {
-        let applied = answer.peek().expect("the answer is there").clone();
-        let reply = applied.map_err(|error| self.explain(error))?;
-        let Applied { reply: Reply::Committed(committed), .. } = reply else {
-            unreachable!("a new token is answered with a commit or a refusal")
-        };
-        self.producer.last_number += 1;
-        if let Some(cursor) = self.cursor.take() {
-            self.producer.set_cursor(cursor);
-        }
-        self.acked.drain(..).for_each(Acked::keep);
-        Ok(CommitReceipt { csn: committed.lsn, base_offsets: committed.base_offsets })
-    }
-
-    fn explain(&self, error: Error) -> Error {
-        match error {
-            Error::Refused(Refusal::CommitFenced { .. } | Refusal::CommitForgotten { .. }) => {
-                Error::Fenced { name: self.producer.name.to_string() }
-            }
-            Error::Refused(Refusal::UnknownMember { group, .. } | Refusal::NotOwned { group, .. }) => {
-                Error::ConsumerFenced { group }
-            }
-            error => error,
-        }
+    /// From here on the producer keeps what has to be decided by the answer.
+    fn submit(&mut self, command: Command, bytes: usize) -> Result<Arc<Answer>, Error> {
+        let token = self.producer.next_token();
+        let answer = self.producer.inner.submit(command, bytes)?;
+        let (acked, cursor) = (std::mem::take(&mut self.acked), self.cursor.take());
+        self.producer.set_in_flight(InFlight { token, answer: answer.clone(), acked, cursor });
+        Ok(answer)
     }
 }
 
-/// A commit on its way.
-struct Sent {
-    answer: Arc<Answer>,
-    place: Option<usize>,
+async fn answer_of(answer: &Answer) {
+    let mut place = None;
+    std::future::poll_fn(|context| answer.poll(&mut place, context).map(|_| ())).await;
+}
+
+/// A commit that was submitted.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    pub(crate) token: CommitToken,
+    pub(crate) answer: Arc<Answer>,
+    pub(crate) acked: Vec<Acked>,
+    pub(crate) cursor: Option<Bytes>,
 }

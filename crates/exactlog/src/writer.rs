@@ -15,6 +15,7 @@ use exactlog_core::reply::{Applied, Refusal, Reply};
 use exactlog_storage::error::StorageError;
 use exactlog_storage::shard::Submission;
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -40,8 +41,40 @@ struct Group {
     bytes: usize,
 }
 
-/// Runs until the queue is closed and empty.
+/// Runs until the queue is closed and empty. A panic is a bug of ours: it ends writing, and whoever waits is told.
 pub(crate) fn run(inner: &Inner) {
+    if catch_unwind(AssertUnwindSafe(|| write_all(inner))).is_ok() {
+        return;
+    }
+    inner.failed.store(true, Ordering::Release);
+    inner.signals.ring_all();
+    let error = Error::Unknown(StorageError::Poisoned { reason: "the writer panicked".into() });
+    while let Some(work) = inner.queue.take(IDLE) {
+        for work in work {
+            match work {
+                Work::Command { answer, bytes, .. } => {
+                    inner.queue.release(bytes);
+                    answer.complete(Err(error.clone()));
+                }
+                Work::Records(accumulator) => accumulator.refuse(inner, &error),
+            }
+        }
+    }
+}
+
+/// Answers that the outcome is unknown, if nobody answered before.
+impl Drop for Recipient {
+    fn drop(&mut self) {
+        let error = || Error::Unknown(StorageError::Poisoned { reason: "the writer panicked".into() });
+        match self {
+            Recipient::Command(answer, _) if answer.peek().is_none() => answer.complete(Err(error())),
+            Recipient::Batch(_, sealed) if sealed.answer.peek().is_none() => sealed.answer.complete(Err(error())),
+            _ => {}
+        }
+    }
+}
+
+fn write_all(inner: &Inner) {
     let mut stamper = {
         let shard = inner.shard.lock();
         let state_ms = shard.state().time_ms;
@@ -159,10 +192,10 @@ fn ring(inner: &Inner, submissions: &[Submission], applied: &[Applied]) {
 }
 
 fn answer(inner: &Inner, stamper: &mut Stamper, group: &mut Group, recipient: Recipient, applied: Applied) {
-    match recipient {
+    match &recipient {
         Recipient::Nobody => {}
         Recipient::Command(answer, bytes) => {
-            inner.queue.release(bytes);
+            inner.queue.release(*bytes);
             answer.complete(match applied.reply {
                 Reply::Refused(refusal) => Err(Error::Refused(refusal)),
                 _ => Ok(applied),
@@ -174,8 +207,8 @@ fn answer(inner: &Inner, stamper: &mut Stamper, group: &mut Group, recipient: Re
                 // The settings changed on the way: the same batch again, judged by the new ones.
                 Reply::Refused(Refusal::ConfigChanged { current, .. }) => {
                     let bytes = sealed.batch.len_bytes();
-                    let command = append_command(&sealed, current);
-                    group.push(stamper, inner, command, Recipient::Batch(accumulator, sealed), bytes);
+                    let command = append_command(sealed, current);
+                    group.push(stamper, inner, command, recipient, bytes);
                     return;
                 }
                 Reply::Refused(Refusal::ProducerFenced { .. }) => {
@@ -198,11 +231,11 @@ fn refuse(inner: &Inner, recipients: Vec<Recipient>, error: StorageError) {
         inner.failed.store(true, Ordering::Release);
         Error::Unknown(error)
     };
-    for recipient in recipients {
+    for recipient in &recipients {
         match recipient {
             Recipient::Nobody => {}
             Recipient::Command(answer, bytes) => {
-                inner.queue.release(bytes);
+                inner.queue.release(*bytes);
                 answer.complete(Err(error.clone()));
             }
             Recipient::Batch(accumulator, sealed) => {
@@ -210,7 +243,7 @@ fn refuse(inner: &Inner, recipients: Vec<Recipient>, error: StorageError) {
                 sealed.answer.complete(Err(error.clone()));
                 // What was gathered behind it would leave a gap in its sequences, and in its order.
                 accumulator.refuse(inner, &error);
-                resume(inner, &accumulator);
+                resume(inner, accumulator);
             }
         }
     }
@@ -220,7 +253,7 @@ fn refuse(inner: &Inner, recipients: Vec<Recipient>, error: StorageError) {
 }
 
 /// Lets a producer go on behind what the log holds of it.
-fn resume(inner: &Inner, accumulator: &Accumulator) {
+pub(crate) fn resume(inner: &Inner, accumulator: &Accumulator) {
     let state = inner.state.read();
     accumulator
         .resume(|partition, producer, epoch| state.partition(partition)?.next_sequence(producer, epoch));

@@ -3,18 +3,21 @@
 //! * [`disk`]: what is asked of a disk, and the real one
 //! * [`journal`]: every command in one order, on disk before anything relies on it
 //! * [`shard`]: journal, state and index as one step machine
+//! * [`segment`]: a partition's batches as files of their own, written behind
 //! * [`index`]: where each batch can be read
 //! * [`error`]: what can go wrong
 //!
 //! It knows nothing of threads, clocks or users: those are the facade's.
 #![deny(unsafe_code)]
 
+pub mod checkpoint;
 pub mod disk;
 pub mod error;
 pub mod index;
 pub mod journal;
 #[allow(unsafe_code)]
 pub mod mapped;
+pub mod segment;
 pub mod shard;
 
 pub use error::StorageError;

@@ -92,6 +92,7 @@ pub struct Submission {
 /// One shard, open for writing.
 #[derive(Debug)]
 pub struct Shard {
+    disk: Arc<dyn Disk>,
     options: Options,
     journal: FileJournal,
     state: Arc<RwLock<State>>,
@@ -124,12 +125,13 @@ impl Shard {
             Replay { state: State::default(), index: Index::new(options.tail_cache_bytes), commands: 0 };
         let start = Start::default();
         let (journal, opened) =
-            FileJournal::open(disk, config, &start, random, &mut |frame| replay.frame(frame))?;
+            FileJournal::open(disk.clone(), config, &start, random, &mut |frame| replay.frame(frame))?;
         let Replay { state, index, commands } = replay;
         index.relocate(&opened.moved.iter().map(|placed| (placed.lsn, *placed)).collect());
         let report = report(&opened, commands);
         tracing::info!(lsn = opened.last_lsn, term = opened.term, clean = opened.clean, "journal recovered");
         let shard = Shard {
+            disk,
             options,
             journal,
             state: Arc::new(RwLock::new(state)),
@@ -173,6 +175,22 @@ impl Shard {
             self.journal.sync().map_err(|error| self.fail(error))?;
         }
         applied
+    }
+
+    /// Opens the shard again in place, after a failure: what the journal holds decides what was in flight. The shared
+    /// state is the same object afterwards; [`Shard::reader`] has to be asked for again.
+    pub fn reopen(&mut self, random: &mut dyn FnMut() -> u64) -> Result<RecoveryReport, StorageError> {
+        let (opened, report) = Shard::open(self.disk.clone(), self.options.clone(), random)?;
+        let shared = self.state.clone();
+        let fresh = std::mem::take(&mut *opened.state.write());
+        *shared.write() = fresh;
+        *self = Shard { state: shared, ..opened };
+        // It changes nothing but proves that the journal can be written, and puts the new term on disk.
+        let time_ms = self.state().time_ms;
+        let probe = Submission { time_ms, command: Command::Tick };
+        self.execute(std::slice::from_ref(&probe))?;
+        self.journal.sync().map_err(|error| self.fail(error))?;
+        Ok(report)
     }
 
     /// To be called when no command waits: what is durable is written down, so that damage can be told from a cut.

@@ -150,6 +150,11 @@ impl State {
         }
     }
 
+    /// Whether a commit was applied: the reply to a retry of it now, `Ok(None)` if it would be the producer's next.
+    pub fn outcome(&self, token: &CommitToken) -> Result<Option<Reply>, Refusal> {
+        self.look_up(token)
+    }
+
     /// What is known of a commit token: `Ok(None)` means that this commit is the producer's next one.
     pub(super) fn look_up(&self, token: &CommitToken) -> Result<Option<Reply>, Refusal> {
         let id = *self.producer_renamed.get(&token.producer).unwrap_or(&token.producer);

@@ -273,7 +273,7 @@ pub(super) fn flags(group_head: bool, level: Level, clean: bool) -> u16 {
         Level::Interval => 1,
         Level::Os => 2,
     };
-    u16::from(group_head) * GROUP_HEAD | level << LEVEL_SHIFT | u16::from(clean) * CLEAN
+    (u16::from(group_head) * GROUP_HEAD) | (level << LEVEL_SHIFT) | (u16::from(clean) * CLEAN)
 }
 
 /// Ties the checksums of a file's frames to the file.

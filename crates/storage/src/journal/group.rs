@@ -9,7 +9,7 @@
 //!   * the group's first frame carries the file's nonce and the durable lsn, each later one the first one's lsn
 
 use super::format::{
-    FILE_HEADER_BYTES, FRAME_HEADER_BYTES, FileHeader, FrameHeader, SEAL_KIND, Seed, TIE_AT, flags, round_up,
+    FILE_HEADER_BYTES, FRAME_HEADER_BYTES, FrameHeader, SEAL_KIND, Seed, TIE_AT, flags, round_up,
 };
 use super::{BLOCK_BYTES, Frame, Level, Placed};
 use crate::error::StorageError;

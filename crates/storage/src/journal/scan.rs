@@ -180,8 +180,11 @@ impl<'a> Scan<'a> {
         if !on(Mutant::M9DurableLsnForgotten) {
             scanned.durable_lsn = scanned.durable_lsn.max(durable_lsn);
         }
-        while let Some(frame) = scanned.unproven.pop_front_if(|frame| frame.lsn <= scanned.durable_lsn) {
+        while let Some(frame) = scanned.unproven.front()
+            && frame.lsn <= scanned.durable_lsn
+        {
             scanned.proven_end = Some((frame.file, frame.at + frame.len));
+            scanned.unproven.pop_front();
         }
     }
 

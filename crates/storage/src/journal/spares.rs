@@ -81,14 +81,6 @@ impl Pool {
         Pool { disk, file_bytes, state, directory: Mutex::default() }
     }
 
-    pub(super) fn disk(&self) -> &Arc<dyn Disk> {
-        &self.disk
-    }
-
-    pub(super) fn file_bytes(&self) -> u64 {
-        self.file_bytes
-    }
-
     /// How many spares are ready.
     pub(super) fn ready(&self) -> usize {
         self.state.lock().ready.len()

@@ -1,0 +1,368 @@
+//! Checkpoints: the state at one lsn, and where the batches lie that it names.
+//!
+//! ```text
+//!   checkpoint/<lsn, 20 digits>.checkpoint
+//!   header 48 B | section: length u64, crc u32, reserved u32, payload | section ... | section
+//! ```
+//!
+//! The payload of a section is bincode 2.0.1 in its `legacy` configuration (little-endian, fixed-width integers,
+//! u64 lengths, u32 variant index): the one place where a derive decides bytes. That is bearable since nothing but
+//! time is lost with a checkpoint that can't be read (the older one and a longer replay serve), and since bincode
+//! sees bytes only behind our own frame, version and CRC, with a limit.
+//!
+//! Invariants
+//!   * a checkpoint counts when its name does: written whole under a temporary name, synced, renamed, directory synced
+//!   * two states are equal exactly if their sections are: only ordered maps go in
+//!   * it is never repaired: one that doesn't verify is reported, and the older one is used
+
+use crate::disk::{Disk, Mode};
+use crate::error::StorageError;
+use crate::index::Located;
+use crate::journal::Position;
+use crate::mapped::read_whole;
+use crate::segment::Ends;
+use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use bytes::Bytes;
+use exactlog_core::ids::{Partition, TopicId};
+use exactlog_core::mutants::{Mutant, on};
+use exactlog_core::state::{PartitionState, State, Topic};
+use serde::{Deserialize, Serialize};
+use std::io::IoSlice;
+use std::sync::Arc;
+
+/// Directory of the checkpoints.
+pub const CHECKPOINT_DIR: &str = "checkpoint";
+
+/// The format that this build writes, and the only one so far.
+pub const CHECKPOINT_VERSION: u16 = 1;
+
+/// Everything that open needs besides the journal from `applied_lsn` on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The state is that after this command (C).
+    pub applied_lsn: u64,
+    /// Batches of commands up to this one are in segments (F).
+    pub flushed_lsn: u64,
+    /// Directly behind the frame of `applied_lsn`, if it is known.
+    pub applied_at: Option<Position>,
+    /// The state.
+    pub state: State,
+    /// What is in segments and what isn't, for each partition that ever got a batch.
+    pub partitions: Vec<PartitionImage>,
+}
+
+/// The bytes of one partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionImage {
+    /// Which.
+    pub partition: Partition,
+    /// How far its segments go.
+    pub ends: Ends,
+    /// Its batches behind that, which lie in the journal.
+    pub placed: Vec<Located>,
+}
+
+/// A checkpoint on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Its C, which is its name.
+    pub applied_lsn: u64,
+    /// Its F: the journal is needed from the lsn behind it on.
+    pub flushed_lsn: u64,
+}
+
+/// What was found at open.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The newest one that verifies.
+    pub newest: Option<Image>,
+    /// All that verify, oldest first.
+    pub kept: Vec<Kept>,
+    /// Those that don't, each with the reason.
+    pub damaged: Vec<String>,
+}
+
+const MAGIC: [u8; 8] = *b"EXLOGCKP";
+const MAGIC_AT: usize = 0;
+const VERSION_AT: usize = MAGIC_AT + 8; // u16
+const SECTIONS_AT: usize = VERSION_AT + 4; // u32, behind a reserved u16
+const LSN_AT: usize = SECTIONS_AT + 4; // u64
+const FLUSHED_AT: usize = LSN_AT + 8; // u64
+const LEN_AT: usize = FLUSHED_AT + 8; // u64: of the whole file
+const CRC_AT: usize = LEN_AT + 8; // u32, over everything before it
+const HEADER_BYTES: usize = CRC_AT + 8; // a reserved u32 behind it
+const _: () = assert!(HEADER_BYTES == 48);
+
+const SECTION_CRC_AT: usize = 8;
+const SECTION_HEADER_BYTES: usize = 16;
+
+/// No section may be larger, in bytes: the limit that keeps bincode from allocating what a length claims.
+const SECTION_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Partitions in one section.
+const PARTITIONS_PER_SECTION: usize = 4096;
+
+type Config = Configuration<LittleEndian, Fixint, Limit<SECTION_BYTES_MAX>>;
+
+fn config() -> Config {
+    bincode::config::legacy().with_limit::<SECTION_BYTES_MAX>()
+}
+
+/// A part of an image. Order and names are the format: a change is a new version.
+#[derive(Serialize, Deserialize)]
+enum Section {
+    /// Everything but what the other sections hold.
+    State(Option<Position>, Box<State>),
+    /// Partitions of one topic, from an index on.
+    Partitions(TopicId, u32, Vec<Arc<PartitionState>>),
+    /// Where bytes lie.
+    Bytes(Vec<PartitionImage>),
+}
+
+impl Image {
+    /// Writes it and makes it durable. Nothing of the journal may be given up for it before this returns.
+    ///
+    /// # Errors
+    /// Whatever the disk answers; a temporary file may be left, which the next open removes.
+    pub fn write(&self, disk: &dyn Disk) -> Result<Kept, StorageError> {
+        let name = file_name(self.applied_lsn);
+        let temporary = format!("{name}.tmp");
+        let bytes = self.encode()?;
+        let io = |what| move |error| StorageError::io(what, CHECKPOINT_DIR, error);
+        if disk.list(CHECKPOINT_DIR).is_err() {
+            disk.create_dir(CHECKPOINT_DIR).map_err(io("create"))?;
+            disk.sync_dir("").map_err(io("sync the directory of"))?;
+        }
+        let _ = disk.unlink(&temporary);
+        let file = disk.open(&temporary, Mode::CreateNew).map_err(io("create a file in"))?;
+        file.write_at(&[IoSlice::new(&bytes)], 0).map_err(io("write a file in"))?;
+        file.sync().map_err(io("sync a file in"))?;
+        disk.rename(&temporary, &name).map_err(io("rename a file in"))?;
+        if !on(Mutant::M3NoDirectorySync) {
+            disk.sync_dir(CHECKPOINT_DIR).map_err(io("sync"))?;
+        }
+        Ok(Kept { applied_lsn: self.applied_lsn, flushed_lsn: self.flushed_lsn })
+    }
+
+    fn encode(&self) -> Result<Vec<u8>, StorageError> {
+        let mut bytes = vec![0; HEADER_BYTES];
+        let mut count = encode_state(&self.state, self.applied_at, &mut bytes)?;
+        for chunk in self.partitions.chunks(PARTITIONS_PER_SECTION) {
+            encode_section(&Section::Bytes(chunk.to_vec()), &mut bytes)?;
+            count += 1;
+        }
+        let len = bytes.len() as u64;
+        bytes[MAGIC_AT..VERSION_AT].copy_from_slice(&MAGIC);
+        bytes[VERSION_AT..VERSION_AT + 2].copy_from_slice(&CHECKPOINT_VERSION.to_le_bytes());
+        bytes[SECTIONS_AT..LSN_AT].copy_from_slice(&count.to_le_bytes());
+        bytes[LSN_AT..FLUSHED_AT].copy_from_slice(&self.applied_lsn.to_le_bytes());
+        bytes[FLUSHED_AT..LEN_AT].copy_from_slice(&self.flushed_lsn.to_le_bytes());
+        bytes[LEN_AT..CRC_AT].copy_from_slice(&len.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[..CRC_AT]);
+        bytes[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
+        Ok(bytes)
+    }
+
+    fn decode(name: &str, bytes: &Bytes) -> Result<Image, StorageError> {
+        let damaged = |position: usize, what: String| StorageError::damaged(name, position as u64, what);
+        let header = bytes.get(..HEADER_BYTES).ok_or_else(|| damaged(0, format!("{} B, less than a header", bytes.len())))?;
+        if header[MAGIC_AT..VERSION_AT] != MAGIC {
+            return Err(damaged(MAGIC_AT, "no checkpoint begins like this".into()));
+        }
+        let crc = u32_at(header, CRC_AT);
+        if crc != crc32fast::hash(&header[..CRC_AT]) || header[CRC_AT + 4..].iter().any(|byte| *byte != 0) {
+            return Err(damaged(CRC_AT, "the header's checksum doesn't hold".into()));
+        }
+        let version = u32_at(header, VERSION_AT) as u16;
+        if version != CHECKPOINT_VERSION {
+            return Err(StorageError::Version { file: name.into(), found: version, supported: CHECKPOINT_VERSION });
+        }
+        let len = u64_at(header, LEN_AT);
+        if len != bytes.len() as u64 {
+            return Err(damaged(LEN_AT, format!("{} B, the header says {len}", bytes.len())));
+        }
+        let mut image = Image {
+            applied_lsn: u64_at(header, LSN_AT),
+            flushed_lsn: u64_at(header, FLUSHED_AT),
+            applied_at: None,
+            state: State::default(),
+            partitions: Vec::new(),
+        };
+        let mut at = HEADER_BYTES;
+        for _ in 0..u32_at(header, SECTIONS_AT) {
+            let (section, end) = decode_section(name, bytes, at)?;
+            image.add(section).map_err(|what| damaged(at, what))?;
+            at = end;
+        }
+        if at != bytes.len() || image.state.lsn != image.applied_lsn || image.flushed_lsn > image.applied_lsn {
+            return Err(damaged(at, "the sections don't make the checkpoint that the header announces".into()));
+        }
+        Ok(image)
+    }
+
+    fn add(&mut self, section: Section) -> Result<(), String> {
+        match section {
+            Section::State(applied_at, state) => {
+                self.applied_at = applied_at;
+                self.state = *state;
+            }
+            Section::Partitions(topic, from, partitions) => {
+                let found = self.state.topics.get_mut(&topic).ok_or(format!("partitions of no topic {topic}"))?;
+                let found = Arc::make_mut(found);
+                if found.partitions.len() != from as usize {
+                    return Err(format!("partitions of topic {topic} from {from} on, not {}", found.partitions.len()));
+                }
+                found.partitions.extend(partitions);
+            }
+            Section::Bytes(partitions) => self.partitions.extend(partitions),
+        }
+        Ok(())
+    }
+}
+
+/// A hash over the content of a state: equal for equal states, wherever their parts lie.
+pub fn state_hash(state: &State) -> u64 {
+    let mut bytes = Vec::new();
+    // Only a section beyond the limit fails, which no checkpoint could hold either.
+    if encode_state(state, None, &mut bytes).is_err() {
+        return 0;
+    }
+    (crc32c::crc32c(&bytes) as u64) << 32 | crc32fast::hash(&bytes) as u64
+}
+
+/// Reads what is there. An older checkpoint serves where a newer one is damaged.
+///
+/// # Errors
+/// [`StorageError::Damaged`] if there are checkpoints and none verifies: an empty log would be a guess.
+pub fn find(disk: &dyn Disk) -> Result<Found, StorageError> {
+    let io = |error| StorageError::io("list", CHECKPOINT_DIR, error);
+    let mut found = Found::default();
+    let entries = match disk.list(CHECKPOINT_DIR) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        listed => listed.map_err(io)?,
+    };
+    let mut lsns: Vec<u64> = entries.iter().filter_map(|entry| lsn_of(&entry.name)).collect();
+    lsns.sort_unstable();
+    let mut last_error = None;
+    for lsn in lsns.iter().rev() {
+        match read(disk, *lsn) {
+            Ok(image) => {
+                found.kept.insert(0, Kept { applied_lsn: image.applied_lsn, flushed_lsn: image.flushed_lsn });
+                found.newest.get_or_insert(image);
+            }
+            Err(error @ StorageError::Damaged { .. }) => {
+                found.damaged.push(error.to_string());
+                last_error = Some(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match last_error.filter(|_| found.newest.is_none()) {
+        Some(error) => Err(error),
+        None => Ok(found),
+    }
+}
+
+/// Removes files that no checkpoint of the log is: what a crash left behind.
+pub fn remove_temporary(disk: &dyn Disk) -> Result<(), StorageError> {
+    let io = |what| move |error| StorageError::io(what, CHECKPOINT_DIR, error);
+    let Ok(entries) = disk.list(CHECKPOINT_DIR) else { return Ok(()) };
+    for entry in entries.iter().filter(|entry| entry.name.ends_with(".checkpoint.tmp")) {
+        disk.unlink(&format!("{CHECKPOINT_DIR}/{}", entry.name)).map_err(io("remove a file in"))?;
+    }
+    Ok(())
+}
+
+/// Removes a checkpoint that newer ones have made superfluous.
+pub fn remove(disk: &dyn Disk, kept: Kept) -> Result<(), StorageError> {
+    let name = file_name(kept.applied_lsn);
+    disk.unlink(&name).map_err(|error| StorageError::io("remove", name, error))
+}
+
+/// The file of the checkpoint at an lsn, relative to the root of the disk.
+pub fn file_name(applied_lsn: u64) -> String {
+    format!("{CHECKPOINT_DIR}/{applied_lsn:020}.checkpoint")
+}
+
+fn lsn_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".checkpoint")?;
+    (digits.len() == 20).then(|| digits.parse().ok()).flatten()
+}
+
+fn read(disk: &dyn Disk, lsn: u64) -> Result<Image, StorageError> {
+    let name = file_name(lsn);
+    let file = disk.open(&name, Mode::Read).map_err(|error| StorageError::io("open", name.as_str(), error))?;
+    let bytes = read_whole(&*file).map_err(|error| StorageError::io("read", name.as_str(), error))?;
+    let image = Image::decode(&name, &bytes)?;
+    if image.applied_lsn != lsn {
+        let what = format!("it holds the state at lsn {}", image.applied_lsn);
+        return Err(StorageError::damaged(name, LSN_AT as u64, what));
+    }
+    Ok(image)
+}
+
+/// Encodes the state as sections; how many.
+fn encode_state(state: &State, applied_at: Option<Position>, into: &mut Vec<u8>) -> Result<u32, StorageError> {
+    let mut rest = state.clone();
+    for topic in rest.topics.values_mut() {
+        let Topic { name, config, config_version, .. } = &**topic;
+        let (name, config, config_version) = (name.clone(), config.clone(), *config_version);
+        *topic = Arc::new(Topic { name, config, config_version, partitions: Vec::new() });
+    }
+    encode_section(&Section::State(applied_at, Box::new(rest)), into)?;
+    let mut count = 1;
+    for (id, topic) in &state.topics {
+        for (nth, chunk) in topic.partitions.chunks(PARTITIONS_PER_SECTION).enumerate() {
+            let from = (nth * PARTITIONS_PER_SECTION) as u32;
+            encode_section(&Section::Partitions(*id, from, chunk.to_vec()), into)?;
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
+fn encode_section(section: &Section, into: &mut Vec<u8>) -> Result<(), StorageError> {
+    let header_at = into.len();
+    into.resize(header_at + SECTION_HEADER_BYTES, 0);
+    let payload_at = into.len();
+    let written = bincode::serde::encode_into_std_write(section, into, config());
+    let found = (into.len() - payload_at) as u64;
+    let limit = SECTION_BYTES_MAX as u64;
+    if written.is_err() || found > limit {
+        return Err(StorageError::TooLarge { what: "a section of a checkpoint", found, limit });
+    }
+    let crc = crc32fast::hash(&into[payload_at..]);
+    into[header_at..header_at + SECTION_CRC_AT].copy_from_slice(&found.to_le_bytes());
+    into[header_at + SECTION_CRC_AT..header_at + SECTION_CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
+    Ok(())
+}
+
+fn decode_section(name: &str, bytes: &Bytes, at: usize) -> Result<(Section, usize), StorageError> {
+    let damaged = |what: &str| StorageError::damaged(name, at as u64, what);
+    let header = bytes.get(at..at + SECTION_HEADER_BYTES).ok_or_else(|| damaged("a section is missing"))?;
+    let from = at + SECTION_HEADER_BYTES;
+    let len = usize::try_from(u64_at(header, 0)).ok().filter(|len| *len <= bytes.len() - from);
+    let len = len.ok_or_else(|| damaged("a section is longer than the file"))?;
+    let payload = &bytes[from..from + len];
+    if u32_at(header, SECTION_CRC_AT) != crc32fast::hash(payload) || u32_at(header, SECTION_CRC_AT + 4) != 0 {
+        return Err(damaged("a section's checksum doesn't hold"));
+    }
+    let decoded = bincode::serde::decode_from_slice::<Section, _>(payload, config());
+    let (section, consumed) = decoded.map_err(|error| damaged(&format!("a section can't be decoded: {error}")))?;
+    if consumed != len {
+        return Err(damaged("bytes behind a section's end"));
+    }
+    Ok((section, from + len))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    let mut four = [0; 4];
+    four.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(four)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    let mut eight = [0; 8];
+    eight.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(eight)
+}

@@ -1,0 +1,162 @@
+//! The sealed segments of one partition that are open for reading, a few at a time.
+//!
+//! A sealed segment is opened at its first read: its file is mapped, its handle closed, its index loaded or built by
+//! a survey. Batches that a reader holds keep their mapping alive after the segment has left the shelf.
+//!
+//! Invariants
+//!   * at most [`OPEN_SEGMENTS_MAX`] segments of a partition are on the shelf, and no file handle stays open
+//!   * index files are written by one thread at a time
+
+use super::cursor::Content;
+use super::fault::{damaged, io_error};
+use super::index::Index;
+use super::open::OpenSegment;
+use super::{SegmentEnd, index_file, names};
+use crate::disk::{Disk, Mode};
+use crate::error::StorageError;
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use std::sync::Arc;
+
+/// Mappings per partition: 10,000 partitions stay below the 65,530 that Linux allows a process by default.
+pub(super) const OPEN_SEGMENTS_MAX: usize = 4;
+
+/// The open sealed segments of one partition.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    disk: Arc<dyn Disk>,
+    dir: String,
+    index_interval_bytes: u32,
+    /// The one used last comes last.
+    open: Mutex<Vec<Arc<OpenSegment>>>,
+    /// Held while index files are written, and while a segment is opened, so that no two threads survey the same.
+    indexing: Mutex<()>,
+}
+
+impl Shelf {
+    /// An empty shelf for the segments in `dir`.
+    pub(super) fn new(disk: Arc<dyn Disk>, dir: String, index_interval_bytes: u32) -> Shelf {
+        Shelf { disk, dir, index_interval_bytes, open: Mutex::default(), indexing: Mutex::default() }
+    }
+
+    /// The sealed segment `end`, in which no offset reaches `limit_offset`.
+    pub(super) fn sealed(
+        &self,
+        end: &SegmentEnd,
+        limit_offset: u64,
+    ) -> Result<Arc<OpenSegment>, StorageError> {
+        if let Some(segment) = self.on_shelf(end) {
+            return Ok(segment);
+        }
+        let guard = self.indexing.lock();
+        if let Some(segment) = self.on_shelf(end) {
+            return Ok(segment); // opened by another thread meanwhile
+        }
+        let segment = Arc::new(self.open_sealed(end, limit_offset, &guard)?);
+        let mut open = self.open.lock();
+        if open.len() >= OPEN_SEGMENTS_MAX {
+            open.remove(0);
+        }
+        open.push(Arc::clone(&segment));
+        Ok(segment)
+    }
+
+    /// The segment that still grows, up to `end`. Its file is open as long as the answer lives.
+    pub(super) fn tail(
+        &self,
+        end: &SegmentEnd,
+        limit_offset: u64,
+        index: &Arc<RwLock<Index>>,
+    ) -> Result<OpenSegment, StorageError> {
+        let name = names::log(&self.dir, end.base_offset);
+        let file = self.disk.open(&name, Mode::Read).map_err(io_error("open", &name))?;
+        let segment = self.segment(name, end, limit_offset, Content::InFile(file), Arc::clone(index));
+        segment.cover()?;
+        Ok(segment)
+    }
+
+    /// Writes the index files of a sealed segment if its index is complete and knows of no damage. That they can't
+    /// be written is no error: the next reader builds the index again.
+    pub(super) fn save_index(&self, end: &SegmentEnd, index: &Index) {
+        let guard = self.indexing.lock();
+        self.save_index_locked(end, index, &guard);
+    }
+
+    /// Keeps readers from writing index files while the guard lives.
+    pub(super) fn without_indexing(&self) -> MutexGuard<'_, ()> {
+        self.indexing.lock()
+    }
+
+    fn on_shelf(&self, end: &SegmentEnd) -> Option<Arc<OpenSegment>> {
+        let mut open = self.open.lock();
+        let same = |segment: &Arc<OpenSegment>| {
+            segment.base_offset == end.base_offset && segment.len_bytes == end.len_bytes
+        };
+        let at = open.iter().position(same)?;
+        let segment = open.remove(at);
+        open.push(Arc::clone(&segment));
+        Some(segment)
+    }
+
+    fn open_sealed(
+        &self,
+        end: &SegmentEnd,
+        limit_offset: u64,
+        guard: &MutexGuard<'_, ()>,
+    ) -> Result<OpenSegment, StorageError> {
+        let name = names::log(&self.dir, end.base_offset);
+        let content = self.map(&name, end)?;
+        let loaded = index_file::load(&*self.disk, &self.dir, end.base_offset, end.len_bytes);
+        let is_loaded = loaded.is_some();
+        let index = loaded.unwrap_or_else(|| Index::new(end.base_offset, self.index_interval_bytes));
+        let index = Arc::new(RwLock::new(index));
+        let segment = self.segment(name, end, limit_offset, Content::Mapped(content), index);
+        if !is_loaded {
+            segment.cover()?;
+            self.save_index_locked(end, &segment.index.read(), guard);
+        }
+        Ok(segment)
+    }
+
+    fn map(&self, name: &str, end: &SegmentEnd) -> Result<Bytes, StorageError> {
+        let file = self.disk.open(name, Mode::Read).map_err(io_error("open", name))?;
+        let content = file.map_sealed().map_err(io_error("map", name))?;
+        match usize::try_from(end.len_bytes) {
+            Ok(len_bytes) if len_bytes <= content.len() => Ok(content.slice(..len_bytes)),
+            _ => Err(damaged(
+                name,
+                content.len() as u64,
+                format!("the file ends here, the segment has {} bytes", end.len_bytes),
+            )),
+        }
+    }
+
+    fn segment(
+        &self,
+        name: String,
+        end: &SegmentEnd,
+        limit_offset: u64,
+        content: Content,
+        index: Arc<RwLock<Index>>,
+    ) -> OpenSegment {
+        OpenSegment {
+            name,
+            base_offset: end.base_offset,
+            len_bytes: end.len_bytes,
+            // A gap may follow the segment, and its own offsets fit 31 bits.
+            limit_offset: limit_offset.min(end.base_offset.saturating_add(1 << 31)),
+            content,
+            index,
+            index_interval_bytes: self.index_interval_bytes,
+        }
+    }
+
+    fn save_index_locked(&self, end: &SegmentEnd, index: &Index, _guard: &MutexGuard<'_, ()>) {
+        if index.covered().position != end.len_bytes || !index.regions().is_empty() {
+            return;
+        }
+        if let Err(error) = index_file::save(&*self.disk, &self.dir, end.base_offset, index) {
+            tracing::debug!(dir = self.dir, base_offset = end.base_offset, %error, "index not written");
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! The writing half of a partition's segments. One thread has it, the flusher.
+//!
+//! ```text
+//!             append                    sync                 (good)
+//!   synced ----------> synced + buffer ------> files, names ---------> synced, published
+//!      ^                     |                      |
+//!      +---------------------+----------------------+  (failed: back to what was synced, in a new file)
+//! ```
+//!
+//! It doesn't repeat anything by itself: what a failed call has dropped is fed again by its owner, who has it in
+//! the journal.
+//!
+//! Invariants
+//!   * [`PartitionLog::ends`] and what readers see are always those of the last good sync
+//!   * a file is written only behind what the last good sync covers, or what the checkpoint names
+//!   * once a write or sync has failed, every file touched since the last good sync is closed for writing for good:
+//!     one that has a good prefix is sealed there, one that has none is unlinked when its name is needed again
+
+use super::directory::Directory;
+use super::fault::{damaged, io_error};
+use super::reader::SegmentSet;
+use super::shelf::Shelf;
+use super::tail::Tail;
+use super::{Ends, Options, SegmentEnd, names};
+use crate::disk::Disk;
+use crate::error::StorageError;
+use exactlog_core::batch::Batch;
+use parking_lot::RwLock;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+/// The writing half of one partition's segments.
+#[derive(Debug)]
+pub struct PartitionLog {
+    dir: String,
+    options: Options,
+    directory: Directory,
+    shelf: Arc<Shelf>,
+    published: Arc<RwLock<Arc<SegmentSet>>>,
+    synced: Ends,
+    next_offset: u64,
+    /// Full since the last sync.
+    rolled: Vec<Tail>,
+    /// `None` until the next batch begins a segment.
+    tail: Option<Tail>,
+    /// What follows the written bytes of the tail. Memory is held between an append and the next sync only.
+    buffer: Vec<u8>,
+}
+
+/// Gives other threads what the last sync has published.
+#[derive(Clone, Debug)]
+pub struct SegmentReader(Arc<RwLock<Arc<SegmentSet>>>);
+
+impl SegmentReader {
+    /// The segments as of the last good sync. Takes a lock for as long as it takes to copy a pointer.
+    pub fn current(&self) -> Arc<SegmentSet> {
+        Arc::clone(&self.0.read())
+    }
+}
+
+impl PartitionLog {
+    /// Opens the segments in directory `dir` as far as `ends` says they go. Whatever lies behind that, in these files
+    /// or in others, doesn't count; it is written over or stays, see [`PartitionLog::remove_unnamed`].
+    ///
+    /// Lists the directory and reads no data. No file is held open by it, nor by the log while nothing is appended.
+    ///
+    /// # Errors
+    /// [`StorageError::Missing`] or [`StorageError::Damaged`] if a named file isn't there or is too short, or if `ends`
+    /// contradicts itself.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: String,
+        options: Options,
+        ends: &Ends,
+    ) -> Result<PartitionLog, StorageError> {
+        let options = Options { index_interval_bytes: options.index_interval_bytes.max(1), ..options };
+        check_ends(&dir, ends)?;
+        check_files(&*disk, &dir, ends)?;
+        let shelf = Arc::new(Shelf::new(Arc::clone(&disk), dir.clone(), options.index_interval_bytes));
+        let tail = tail_of(ends, &options);
+        let set = set_of(&shelf, ends, tail.as_ref());
+        Ok(PartitionLog {
+            directory: Directory::new(disk, dir.clone(), !ends.segments.is_empty()),
+            dir,
+            options,
+            shelf,
+            published: Arc::new(RwLock::new(Arc::new(set))),
+            synced: ends.clone(),
+            next_offset: ends.end_offset,
+            rolled: Vec::new(),
+            tail,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// The offset that the next batch must begin at.
+    pub fn next_offset(&self) -> u64 {
+        self.next_offset
+    }
+
+    /// Adds a batch, which must begin at [`PartitionLog::next_offset`]. Nobody sees it before the next sync.
+    ///
+    /// # Errors
+    /// A batch at another offset is refused ([`io::ErrorKind::InvalidInput`]) and changes nothing. After any other
+    /// error everything since the last good sync is dropped, and the log goes on in a new file: append again what
+    /// follows [`PartitionLog::ends`] (after a [`PartitionLog::skip_to`], that too).
+    pub fn append(&mut self, batch: &Batch) -> Result<(), StorageError> {
+        if batch.base_offset() != self.next_offset {
+            let (found, expected) = (batch.base_offset(), self.next_offset);
+            let what = format!("batch begins at offset {found}, the log goes on at {expected}");
+            return Err(self.refused("append to", what));
+        }
+        let appended = self.append_inner(batch);
+        self.or_abandon(appended)
+    }
+
+    /// Leaves out the offsets up to `offset`, where the next batch begins: they were trimmed before they got here.
+    /// Begins a new segment, since a segment has no gaps. Counts as appended: durable with the next sync.
+    ///
+    /// # Errors
+    /// As [`PartitionLog::append`]; an offset below the next one is refused.
+    pub fn skip_to(&mut self, offset: u64) -> Result<(), StorageError> {
+        if offset < self.next_offset {
+            let what = format!("the log can't go back from offset {} to {offset}", self.next_offset);
+            return Err(self.refused("skip in", what));
+        }
+        if offset > self.next_offset {
+            let rolled = self.roll();
+            self.or_abandon(rolled)?;
+            self.next_offset = offset;
+        }
+        Ok(())
+    }
+
+    /// Makes everything appended durable, and then readable: files first, then new names. Index files of segments
+    /// that became full are written behind that and not synced.
+    ///
+    /// # Errors
+    /// As [`PartitionLog::append`].
+    pub fn sync(&mut self) -> Result<(), StorageError> {
+        let synced = self.sync_inner();
+        self.or_abandon(synced)
+    }
+
+    /// How far everything is durable: what a checkpoint keeps.
+    pub fn ends(&self) -> Ends {
+        self.synced.clone()
+    }
+
+    /// What can be read, as of the last good sync.
+    pub fn readable(&self) -> Arc<SegmentSet> {
+        Arc::clone(&self.published.read())
+    }
+
+    /// For other threads: what can be read, as of the last good sync at the time they ask.
+    pub fn reader(&self) -> SegmentReader {
+        SegmentReader(Arc::clone(&self.published))
+    }
+
+    /// Unlinks the files in the directory that look like a segment's and belong to none of this log: left by a
+    /// crash, by a failed write or by segments that were removed. Foreign names stay. The number of files.
+    ///
+    /// Not done by [`PartitionLog::open`]: the owner first decides which checkpoint counts, and that no other
+    /// one that it keeps names such a file.
+    pub fn remove_unnamed(&mut self) -> Result<usize, StorageError> {
+        let synced = self.synced.segments.iter().map(|segment| segment.base_offset);
+        let current = self.rolled.iter().chain(&self.tail).map(|tail| tail.end().base_offset);
+        let mut named: Vec<u64> = synced.chain(current).collect();
+        named.sort_unstable();
+        let _no_index_is_being_written = self.shelf.without_indexing();
+        self.directory.remove_unnamed(|base_offset| named.binary_search(&base_offset).is_ok())
+    }
+
+    fn append_inner(&mut self, batch: &Batch) -> Result<(), StorageError> {
+        if self.tail.as_ref().is_some_and(|tail| tail.is_full_for(batch, &self.options)) {
+            self.roll()?;
+        }
+        let tail = self
+            .tail
+            .get_or_insert_with(|| Tail::begin(batch.base_offset(), batch.max_timestamp_ms(), &self.options));
+        tail.append(batch, &mut self.buffer, &mut self.directory)?;
+        self.next_offset = batch.next_offset();
+        Ok(())
+    }
+
+    /// Ends the tail where it is. Its sync is left to the next one.
+    fn roll(&mut self) -> Result<(), StorageError> {
+        if let Some(mut tail) = self.tail.take() {
+            // Put back first, so that a failed write is seen to have touched it.
+            let written = tail.write_out(&mut self.buffer, &mut self.directory);
+            self.rolled.push(tail);
+            written?;
+        }
+        Ok(())
+    }
+
+    fn sync_inner(&mut self) -> Result<(), StorageError> {
+        if let Some(tail) = &mut self.tail {
+            tail.write_out(&mut self.buffer, &mut self.directory)?;
+        }
+        for tail in self.rolled.iter_mut().chain(&mut self.tail) {
+            tail.sync(&names::log(&self.dir, tail.end().base_offset))?;
+        }
+        self.directory.sync_names()?;
+        self.synced = self.ends_now();
+        self.publish();
+        for tail in self.rolled.drain(..) {
+            self.shelf.save_index(&tail.end(), &tail.index().read());
+        }
+        self.buffer = Vec::new();
+        Ok(())
+    }
+
+    /// The ends if everything that was appended is durable.
+    fn ends_now(&self) -> Ends {
+        let mut segments = self.synced.segments.clone();
+        // The last one is written on, or was only planned, or ended by a roll: each time it comes again below.
+        if let Some(last) = segments.last()
+            && (last.len_bytes == 0 || self.is_current(last.base_offset))
+        {
+            segments.pop();
+        }
+        segments.extend(self.rolled.iter().chain(&self.tail).map(Tail::end));
+        if self.tail.is_none() && !segments.is_empty() {
+            segments.push(SegmentEnd::planned(self.next_offset));
+        }
+        Ends { end_offset: self.next_offset, segments }
+    }
+
+    fn is_current(&self, base_offset: u64) -> bool {
+        self.rolled.iter().chain(&self.tail).any(|tail| tail.end().base_offset == base_offset)
+    }
+
+    fn publish(&self) {
+        *self.published.write() = Arc::new(set_of(&self.shelf, &self.synced, self.tail.as_ref()));
+    }
+
+    fn or_abandon(&mut self, result: Result<(), StorageError>) -> Result<(), StorageError> {
+        if result.is_err() {
+            self.abandon();
+        }
+        result
+    }
+
+    /// Back to the last good sync, without the files that were touched since.
+    fn abandon(&mut self) {
+        self.buffer = Vec::new();
+        let last = self.synced.segments.last().copied().filter(|last| last.len_bytes > 0);
+        let is_touched = |last: SegmentEnd| {
+            let mut current = self.rolled.iter().chain(&self.tail);
+            current.any(|tail| tail.end().base_offset == last.base_offset && tail.is_touched())
+        };
+        if last.is_some_and(is_touched) {
+            self.synced.segments.push(SegmentEnd::planned(self.synced.end_offset));
+        }
+        self.rolled.clear();
+        self.tail = tail_of(&self.synced, &self.options);
+        self.next_offset = self.synced.end_offset;
+        self.publish();
+    }
+
+    fn refused(&self, what: &'static str, why: String) -> StorageError {
+        io_error(what, &self.dir)(io::Error::new(io::ErrorKind::InvalidInput, why))
+    }
+}
+
+/// The segment that is written on, if the last one has a file.
+fn tail_of(ends: &Ends, options: &Options) -> Option<Tail> {
+    let last = ends.segments.last().filter(|last| last.len_bytes > 0)?;
+    Some(Tail::resume(*last, options))
+}
+
+fn set_of(shelf: &Arc<Shelf>, ends: &Ends, tail: Option<&Tail>) -> SegmentSet {
+    let segments = ends.segments.iter().filter(|segment| segment.len_bytes > 0).copied().collect();
+    let tail_index = tail.map(|tail| Arc::clone(tail.index()));
+    SegmentSet::new(Arc::clone(shelf), segments, tail_index, ends.end_offset)
+}
+
+/// Segments rise, lie below the end, and only the last one may be without a file.
+fn check_ends(dir: &str, ends: &Ends) -> Result<(), StorageError> {
+    let rise = ends.segments.windows(2).all(|pair| pair[0].base_offset < pair[1].base_offset);
+    let have_files = ends.segments.iter().rev().skip(1).all(|segment| segment.len_bytes > 0);
+    let end = ends.segments.last().is_none_or(|last| match last.len_bytes {
+        0 => last.base_offset == ends.end_offset,
+        _ => last.base_offset < ends.end_offset,
+    });
+    match rise && have_files && end {
+        true => Ok(()),
+        false => Err(damaged(dir, 0, format!("the checkpoint's ends contradict each other: {ends:?}"))),
+    }
+}
+
+fn check_files(disk: &dyn Disk, dir: &str, ends: &Ends) -> Result<(), StorageError> {
+    if ends.segments.iter().all(|segment| segment.len_bytes == 0) {
+        return Ok(());
+    }
+    let entries = match disk.list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        listed => listed.map_err(io_error("list", dir))?,
+    };
+    let lengths: BTreeMap<String, u64> =
+        entries.into_iter().filter(|entry| !entry.is_dir).map(|entry| (entry.name, entry.len)).collect();
+    for segment in ends.segments.iter().filter(|segment| segment.len_bytes > 0) {
+        let file = names::log(dir, segment.base_offset);
+        match lengths.get(file.rsplit('/').next().unwrap_or(&file)) {
+            Some(len_bytes) if *len_bytes >= segment.len_bytes => {}
+            Some(len_bytes) => {
+                let what = format!("the file ends here, the checkpoint names {} bytes", segment.len_bytes);
+                return Err(damaged(&file, *len_bytes, what));
+            }
+            None => return Err(StorageError::Missing { file, named_by: "the checkpoint".to_owned() }),
+        }
+    }
+    Ok(())
+}
