@@ -130,15 +130,9 @@ fn report(log: &Log, orders: &Topic, payments: &Topic, taken: &Topic) -> Result<
         Ok(found)
     };
     let (orders, payments, taken) = (read(orders)?, read(payments)?, read(taken)?);
-    let once = |found: &BTreeMap<u64, Vec<Order>>| {
-        orders.keys().filter(|id| found.get(id).is_some_and(|it| it.len() == 1)).count()
-    };
-    println!(
-        "{} orders, {} paid once, {} taken from stock once",
-        orders.len(),
-        once(&payments),
-        once(&taken)
-    );
+    let once = |found: &BTreeMap<u64, Vec<Order>>| found.values().filter(|same| same.len() == 1).count();
+    let (ordered, paid, shipped) = (once(&orders), once(&payments), once(&taken));
+    println!("{ordered} ordered once, {paid} paid once, {shipped} taken from stock once");
     for item in ITEMS {
         let sum = |found: &BTreeMap<u64, Vec<Order>>| -> u64 {
             found.values().flatten().filter(|order| order.item == item).map(|order| order.quantity).sum()
