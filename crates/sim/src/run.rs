@@ -197,7 +197,6 @@ impl Run {
             if let Some(end) = self.execute(shard, &group)? {
                 return Ok(end);
             }
-            self.disk.clear_faults();
             if let Some(end) = self.between(shard)? {
                 return Ok(end);
             }
@@ -229,6 +228,7 @@ impl Run {
             mark.writing = true;
         });
         let result = shard.execute(group);
+        self.disk.clear_faults();
         let len = group.iter().map(frame_len).sum::<u64>();
         let place = match shard.journal().position() {
             at if at.generation == position.generation => {
@@ -304,7 +304,7 @@ impl Run {
         let lsn = self.last_mark().submitted;
         let same = check::same_state(&shard.state(), self.ledger.state(lsn));
         same.map_err(|what| self.fail(what))?;
-        if self.random.chance(1, 4) {
+        if self.random.chance(1, 4) && !self.disk.is_stopped() {
             let records = check::records(shard, &self.ledger, lsn);
             records.map_err(|what| self.fail(what))?;
         }
