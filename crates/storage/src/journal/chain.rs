@@ -6,7 +6,7 @@
 //!   * the chain ends in the newest file with a valid header and leads down by what each header names (rule R3)
 //!   * it is walked down as far as its files exist (rule R7); a named file that is missing is refused, unless
 //!     everything that is needed lies above it
-//!   * a file name never stands for another file's content: a valid header of another generation is refused
+//!   * a file under the name of another one never counts
 
 use super::files::Readable;
 use super::format::{FILE_HEADER_BYTES, FileHeader, HeaderFault};
@@ -72,7 +72,7 @@ impl Found {
             let name = if entry.is_dir { Name::Other } else { names::parse(&entry.name) };
             match name {
                 Name::Journal(generation) => {
-                    let candidate = Candidate::read(disk, path, entry.links)?;
+                    let mut candidate = Candidate::read(disk, path, entry.links)?;
                     candidate.check(generation, config)?;
                     found.journals.insert(generation, candidate);
                 }
@@ -100,17 +100,20 @@ impl Found {
         headers.map(|header| header.term).max().unwrap_or(0)
     }
 
-    /// Rule R5: files newer than the newest valid header. One that holds a valid group of its generation lost its
-    /// header to damage: refused. Any other was never started, and is ignored.
-    pub(super) fn judge_newest(&mut self) -> Result<(), StorageError> {
+    /// Judges the files whose headers don't count, those that are newer than the newest valid header by rule R5:
+    /// one that holds a valid group of its generation lost its header to damage, and is refused; any other was
+    /// never started. An older one is only needed if the chain names it, which refuses it then.
+    pub(super) fn judge_headers(&mut self) -> Result<(), StorageError> {
+        let mut newest = true;
         for (generation, candidate) in self.journals.iter().rev() {
-            let Err(fault) = &candidate.header else { break };
-            let group = scan::any_group(&*candidate.file, &candidate.path, *generation, candidate.len)?;
-            if let Some(at) = group.filter(|_| !on(Mutant::R5BadHeaderIgnored)) {
-                let what = format!("{fault}, but a group of generation {generation} follows at byte {at}");
-                return Err(StorageError::damaged(candidate.path.as_str(), 0, what));
+            let Err(fault) = &candidate.header else {
+                newest = false;
+                continue;
+            };
+            if newest {
+                candidate.judge_unstarted(*generation, fault)?;
             }
-            self.ignored.push(format!("{}: never started: {fault}", candidate.path));
+            self.ignored.push(format!("{}: {fault}", candidate.path));
         }
         Ok(())
     }
@@ -187,24 +190,38 @@ impl Candidate {
         Ok(Candidate { path, links, len, file, header })
     }
 
-    /// What can't come from a crash: a version that this build doesn't know, another shard's file, a file under
-    /// another one's name. (A file gets its name only after its header is durable.)
-    fn check(&self, generation: u64, config: &Config) -> Result<(), StorageError> {
-        let what = match self.header {
+    /// Refuses a version that this build doesn't know, and another shard's file. A file under the name of another
+    /// one doesn't count: after a directory sync that failed, a name from before the file was recycled can come
+    /// back.
+    fn check(&mut self, generation: u64, config: &Config) -> Result<(), StorageError> {
+        match self.header {
             Err(HeaderFault::Version(found)) => {
-                let file = self.path.clone();
-                return Err(StorageError::Version { file, found, supported: FORMAT_VERSION });
+                Err(StorageError::Version { file: self.path.clone(), found, supported: FORMAT_VERSION })
             }
-            Err(_) => return Ok(()),
             Ok(header) if header.shard != config.shard => {
-                format!("a file of shard {}, expected shard {}", header.shard, config.shard)
+                let what = format!("a file of shard {}, expected shard {}", header.shard, config.shard);
+                Err(StorageError::damaged(self.path.as_str(), 0, what))
             }
             Ok(header) if header.generation != generation => {
-                format!("a file of generation {}, expected {generation}", header.generation)
+                self.header = Err(HeaderFault::Generation(header.generation));
+                Ok(())
             }
-            Ok(_) => return Ok(()),
-        };
-        Err(StorageError::damaged(self.path.as_str(), 0, what))
+            _ => Ok(()),
+        }
+    }
+
+    fn judge_unstarted(&self, generation: u64, fault: &HeaderFault) -> Result<(), StorageError> {
+        // The newest name always belongs to a file that got it with its header durable: a rename by hand. Under two
+        // names nothing is lost.
+        if matches!(fault, HeaderFault::Generation(_)) && self.links == 1 {
+            return Err(StorageError::damaged(self.path.as_str(), 0, fault.to_string()));
+        }
+        let group = scan::any_group(&*self.file, &self.path, generation, self.len)?;
+        if let Some(at) = group.filter(|_| !on(Mutant::R5BadHeaderIgnored)) {
+            let what = format!("{fault}, but a group of generation {generation} follows at byte {at}");
+            return Err(StorageError::damaged(self.path.as_str(), 0, what));
+        }
+        Ok(())
     }
 
     fn link(&self, header: FileHeader, end: u64) -> Link {

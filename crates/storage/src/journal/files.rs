@@ -122,7 +122,10 @@ impl Files {
     }
 }
 
-/// Reads the journal from any thread, also while it is written.
+/// Reads the journal from any thread, also while it is written and after it has failed.
+///
+/// It belongs to one open journal. When the log is opened again, also in place, take a new one: files that this one
+/// knows may then be written again.
 #[derive(Clone, Debug)]
 pub struct JournalReader {
     files: Arc<Files>,

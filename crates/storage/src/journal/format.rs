@@ -86,9 +86,14 @@ pub(super) enum HeaderFault {
     Short(u64),
     Magic([u8; 8]),
     Version(u16),
-    Checksum { found: u32, computed: u32 },
+    Checksum {
+        found: u32,
+        computed: u32,
+    },
     Rest(usize),
     Contradiction,
+    /// The header of a file of this generation, which isn't that of the name.
+    Generation(u64),
 }
 
 impl FileHeader {
@@ -174,6 +179,9 @@ impl fmt::Display for HeaderFault {
                 write!(f, "header checksum {found:#010x}, computed {computed:#010x}")
             }
             HeaderFault::Rest(at) => write!(f, "header byte {at} isn't zero"),
+            HeaderFault::Generation(found) => {
+                write!(f, "the file of generation {found} under another one's name")
+            }
             HeaderFault::Contradiction => {
                 write!(f, "header doesn't follow from what it says of its predecessor")
             }

@@ -6,7 +6,7 @@
 use super::chain::Found;
 use super::renewal::Renewal;
 use super::writer::{FileJournal, Nonces};
-use super::{Config, Opened, ReadFrame, Start, scan};
+use super::{Config, Opened, ReadFrame, Start, names, scan};
 use crate::disk::Disk;
 use crate::error::StorageError;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ impl FileJournal {
     /// Refuses, with file and position, what no crash can leave behind: `Damaged`, `Version`, `Missing`. After an
     /// error nothing that counts has changed, and open may be tried again.
     ///
-    /// The caller holds the directory's lock, writes one command next (which states that the log was opened), and
+    /// The caller holds the directory's lock, has dropped any earlier `FileJournal` of the directory, writes one command next (which states that the log was opened), and
     /// syncs it.
     pub fn open(
         disk: Arc<dyn Disk>,
@@ -31,12 +31,16 @@ impl FileJournal {
         frame: &mut dyn FnMut(ReadFrame) -> Result<(), StorageError>,
     ) -> Result<(FileJournal, Opened), StorageError> {
         config.check()?;
+        if start.applied_lsn >= names::NUMBER_LIMIT {
+            let (value, bounds) = (start.applied_lsn, "below 2^63");
+            return Err(StorageError::Setting { name: "applied lsn", value, bounds });
+        }
         if start.needed_lsn > start.applied_lsn {
             let (value, bounds) = (start.needed_lsn, "at most the checkpoint's lsn");
             return Err(StorageError::Setting { name: "needed lsn", value, bounds });
         }
         let mut found = Found::look(&*disk, &config)?;
-        found.judge_newest()?;
+        found.judge_headers()?;
         let chain = found.chain(start)?;
         let scanned = scan::scan(&chain, &config, start, frame)?;
         let nonces = Nonces::new(random);

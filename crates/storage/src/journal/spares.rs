@@ -34,7 +34,8 @@ impl Spares {
 
     /// Makes one spare: allocated, filled with zeros, durable, under a durable name.
     ///
-    /// A full disk is `DiskFull`, and nothing is left behind. A failed directory sync also ends the journal.
+    /// A full disk is `DiskFull`, and nothing is left behind. A failed directory sync also ends the journal. Once the
+    /// journal was dropped, this fails.
     pub fn prepare(&self) -> Result<(), StorageError> {
         self.pool.prepare()
     }
@@ -150,7 +151,15 @@ impl Pool {
         self.directory.lock().failed.clone()
     }
 
+    /// No name is changed after this. A handle that outlives the journal could else give a name of the next one to
+    /// a file of its own.
+    pub(super) fn close(&self) {
+        let closed = StorageError::Poisoned { reason: "the journal was closed".into() };
+        self.directory.lock().failed.get_or_insert(closed);
+    }
+
     fn prepare(&self) -> Result<(), StorageError> {
+        self.directory.lock().usable()?;
         let number = self.number();
         let (path, spare) = (names::new_spare(number), names::spare(number));
         let file = self.create(&path, self.file_bytes)?;
@@ -159,6 +168,7 @@ impl Pool {
             return Err(self.full_or("fill", &path, self.file_bytes, error));
         }
         let mut directory = self.directory.lock();
+        // If not, the unfinished file stays: by now its name may be that of a file of the next journal.
         directory.usable()?;
         self.rename(&path, &spare)?;
         self.sync_names(&mut directory)?;

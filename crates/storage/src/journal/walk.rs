@@ -9,7 +9,7 @@
 
 use super::files::Readable;
 use super::format::{FRAME_HEADER, FRAME_HEADER_BYTES, FrameHeader, round_up};
-use super::{Placed, ReadFrame, Verify};
+use super::{BLOCK_BYTES, Placed, ReadFrame, Verify};
 use crate::error::StorageError;
 use bytes::Bytes;
 use std::fmt;
@@ -114,7 +114,27 @@ impl Walk {
                 return Ok(Step::End);
             }
         }
-        self.frame(file, end)
+        match self.frame(file, end)? {
+            Step::Bad(fault) if self.group == Group::Between => self.skip_seal(file, end, fault),
+            step => Ok(step),
+        }
+    }
+
+    /// A block that holds nothing valid, but behind it the next lsn: only a seal can have been there, which carries
+    /// no command and is written without a sync. A file is written by one process in lsn order, so a group that
+    /// continues the order is the next one.
+    fn skip_seal(&mut self, file: &Readable, end: u64, fault: Fault) -> Result<Step, StorageError> {
+        let here = self.at;
+        if here + BLOCK_BYTES >= end {
+            return Ok(Step::Bad(fault));
+        }
+        self.at = here + BLOCK_BYTES;
+        let step = self.frame(file, end)?;
+        if matches!(step, Step::Bad(_)) {
+            self.at = here;
+            return Ok(Step::Bad(fault));
+        }
+        Ok(step)
     }
 
     fn frame(&mut self, file: &Readable, end: u64) -> Result<Step, StorageError> {

@@ -269,6 +269,12 @@ impl FileJournal {
     }
 }
 
+impl Drop for FileJournal {
+    fn drop(&mut self) {
+        self.pool.close();
+    }
+}
+
 impl Journal for FileJournal {
     fn append(&mut self, frames: &[Frame]) -> Result<Vec<Placed>, StorageError> {
         FileJournal::append(self, frames)

@@ -3,7 +3,6 @@
 //! Sectors that weren't synced reach the disk or don't, each on its own; so do names. After a failed sync pages
 //! count as clean whether or not they reached the disk, and may leave the cache later.
 
-#![allow(dead_code)]
 use crate::disk::{Disk, Entry, File, Mode, SECTOR_BYTES};
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
@@ -30,9 +29,12 @@ struct Tree {
     /// Operations of this kind left until one fails.
     until_failure: Option<(Op, u64, i32)>,
     random: Random,
+    /// Whether names that a failed directory sync covered count as durable from then on.
+    forgets_names: bool,
     /// Bytes that files may still be given.
     room: Option<u64>,
     done: BTreeMap<Op, u64>,
+    bytes_read: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -109,6 +111,11 @@ impl MemoryDisk {
         self.tree.lock().random = Random::new(seed);
     }
 
+    /// After a failed directory sync, names that didn't reach the disk are never written again.
+    pub(super) fn forget_names(&self) {
+        self.tree.lock().forgets_names = true;
+    }
+
     /// Every later operation fails once this many more were done.
     pub(super) fn crash_after(&self, operations: Option<u64>) {
         self.tree.lock().until_crash = operations;
@@ -133,6 +140,10 @@ impl MemoryDisk {
         self.tree.lock().done.get(&op).copied().unwrap_or(0)
     }
 
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.tree.lock().bytes_read
+    }
+
     pub(super) fn limit_room(&self, room: Option<u64>) {
         self.tree.lock().room = room;
     }
@@ -149,14 +160,7 @@ impl MemoryDisk {
             }
             inode.cache = inode.durable.clone();
         }
-        for name in std::mem::take(&mut tree.dirty_names) {
-            if tree.random.below(2) == 0 {
-                match tree.names.get(&name) {
-                    Some(inode) => tree.durable_names.insert(name, *inode),
-                    None => tree.durable_names.remove(&name),
-                };
-            }
-        }
+        tree.keep_some_names();
         tree.names = tree.durable_names.clone();
         (tree.stopped, tree.until_crash) = (false, None);
     }
@@ -280,6 +284,22 @@ impl Tree {
         Ok(())
     }
 
+    /// What is to happen to a name reaches the disk.
+    fn keep_name(&mut self, name: String) {
+        match self.names.get(&name) {
+            Some(inode) => self.durable_names.insert(name, *inode),
+            None => self.durable_names.remove(&name),
+        };
+    }
+
+    fn keep_some_names(&mut self) {
+        for name in std::mem::take(&mut self.dirty_names) {
+            if self.random.below(2) == 0 {
+                self.keep_name(name);
+            }
+        }
+    }
+
     fn name_changed(&mut self, name: &str) {
         self.dirty_names.insert(name.to_owned());
     }
@@ -351,10 +371,14 @@ impl Disk for MemoryDisk {
         if dir.is_empty() {
             return Ok(());
         }
-        guard.operation(Op::SyncDirectory)?;
-        let tree = &mut *guard;
-        tree.dirty_names.clear();
-        tree.durable_names = tree.names.clone();
+        let done = guard.operation(Op::SyncDirectory);
+        if done.is_err() && !guard.stopped && guard.forgets_names {
+            guard.keep_some_names();
+        }
+        done?;
+        for name in std::mem::take(&mut guard.dirty_names) {
+            guard.keep_name(name);
+        }
         Ok(())
     }
 
@@ -385,6 +409,7 @@ impl File for MemoryFile {
         let from = bytes.len().min(pos as usize);
         let len = buf.len().min(bytes.len() - from);
         buf[..len].copy_from_slice(&bytes[from..from + len]);
+        tree.bytes_read += len as u64;
         Ok(len)
     }
 

@@ -1,5 +1,8 @@
 //! Tests of the journal, by topic: the running journal, opening, damage, bytes, and random crashes.
 
+mod bytes;
+mod crashes;
+mod damage;
 mod disk;
 mod opening;
 mod running;

@@ -12,6 +12,49 @@ fn a_fresh_directory_begins_at_lsn_one_and_term_one() {
 }
 
 #[test]
+fn handles_can_be_given_to_other_threads() {
+    fn sendable<T: Send>() {}
+    fn shareable<T: Send + Sync + Clone>() {}
+    sendable::<FileJournal>();
+    sendable::<Cursor>();
+    shareable::<JournalReader>();
+    shareable::<Spares>();
+    shareable::<StorageError>();
+}
+
+#[test]
+fn a_reader_and_the_writer_agree_while_files_are_recycled() {
+    let disk = MemoryDisk::new();
+    let mut open = open(&disk);
+    let reader = open.journal.reader();
+    let last = 600;
+    let (mut cursor, mut read) = (reader.cursor(1).unwrap(), 0);
+    let follower = std::thread::spawn(move || {
+        while cursor.next_lsn() <= last {
+            match cursor.next() {
+                Ok(Some(frame)) => {
+                    assert_eq!(id_of(&frame), frame.lsn);
+                    read += 1;
+                }
+                Ok(None) => std::thread::yield_now(),
+                Err(StorageError::Recycled { first_lsn }) => {
+                    cursor = reader.cursor(first_lsn).unwrap_or(cursor)
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        read
+    });
+    for lsn in 1..=last {
+        open.commit(1);
+        if lsn % 50 == 0 {
+            open.journal.recycle(lsn - 40).unwrap();
+        }
+    }
+    assert!(follower.join().unwrap() > 0);
+}
+
+#[test]
 fn frames_of_a_group_lie_back_to_back_and_groups_begin_at_blocks() {
     let disk = MemoryDisk::new();
     let mut open = open(&disk);
@@ -200,6 +243,15 @@ fn a_prepared_spare_is_allocated_durable_and_used_by_the_next_roll() {
     assert_eq!(open.journal.generation(), 2);
     assert!(matches!(open.journal.spares().prepare(), Err(StorageError::DiskFull { .. })));
     assert!(open.journal.failure().is_none(), "a spare that can't be made is no failure of the journal");
+}
+
+#[test]
+fn spares_are_no_longer_prepared_once_the_journal_was_dropped() {
+    let disk = MemoryDisk::new();
+    let spares = open(&disk).journal.spares();
+    let error = spares.prepare().unwrap_err();
+    assert!(matches!(error, StorageError::Poisoned { .. }), "{error}");
+    assert_eq!(disk.names(), [generation(1)]);
 }
 
 #[test]
