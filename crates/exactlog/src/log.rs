@@ -2,6 +2,8 @@
 
 use crate::consumer::ConsumerBuilder;
 use crate::error::Error;
+use crate::maintenance::{self, Maintenance};
+use crate::metrics::{Counters, Metrics};
 use crate::producer::{Accumulator, Producer};
 use crate::queue::{Queue, Work};
 use crate::signal::Signals;
@@ -47,6 +49,8 @@ pub(crate) struct Inner {
     pub(crate) state: Arc<RwLock<State>>,
     pub(crate) reader: RwLock<Reader>,
     pub(crate) signals: Signals,
+    pub(crate) maintenance: Maintenance,
+    pub(crate) counters: Counters,
     /// Producers' batches on their way, to be told when the log is opened again.
     accumulators: Mutex<Vec<Weak<Accumulator>>>,
     /// Writing ended by a failure.
@@ -67,7 +71,7 @@ impl fmt::Debug for Inner {
 #[derive(Debug)]
 pub(crate) struct Owner {
     inner: Arc<Inner>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     lock: Mutex<Option<Box<dyn fmt::Debug + Send + Sync>>>,
 }
 
@@ -86,15 +90,32 @@ impl Drop for Owner {
 }
 
 impl Owner {
+    fn spawn(&self, name: &str, work: fn(&Inner)) -> Result<(), Error> {
+        let inner = self.inner.clone();
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || work(&inner));
+        self.threads.lock().push(thread.map_err(|error| StorageError::io("start a thread", name, error))?);
+        Ok(())
+    }
+
     fn finish(&self) -> Result<(), Error> {
         self.inner.closed.store(true, Ordering::Release);
         self.inner.queue.close();
-        let Some(writer) = self.writer.lock().take() else { return Ok(()) };
-        if writer.thread().id() != std::thread::current().id() {
-            // A panic of the writer was reported by the panic hook; the files are as after a kill.
-            let _ = writer.join();
+        self.inner.maintenance.close();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        if threads.is_empty() {
+            return Ok(());
         }
-        let closed = self.inner.shard.lock().close();
+        for thread in threads.into_iter().filter(|it| it.thread().id() != std::thread::current().id()) {
+            // A panic was reported by the panic hook; the files are as after a kill.
+            let _ = thread.join();
+        }
+        let mut shard = self.inner.shard.lock();
+        // Without it the next open replays more; what is acknowledged is there all the same.
+        if let Err(error) = maintenance::at_close(&mut shard) {
+            tracing::warn!(%error, "no checkpoint at close");
+        }
+        let closed = shard.close();
+        drop(shard);
         self.inner.signals.ring_all();
         self.lock.lock().take();
         closed.map_err(Error::Storage)
@@ -127,6 +148,20 @@ impl Builder {
     #[must_use]
     pub fn journal_file_bytes(mut self, bytes: u64) -> Self {
         self.options.journal_file_bytes = bytes;
+        self
+    }
+
+    /// Most bytes that journal files take together. Default 1 GiB; at least four files.
+    #[must_use]
+    pub fn journal_ring_bytes(mut self, bytes: u64) -> Self {
+        self.options.journal_ring_bytes = bytes;
+        self
+    }
+
+    /// How much the journal grows between checkpoints. Default 128 MiB.
+    #[must_use]
+    pub fn checkpoint_bytes(mut self, bytes: u64) -> Self {
+        self.options.checkpoint_bytes = bytes;
         self
     }
 
@@ -234,6 +269,8 @@ impl Log {
             reader: RwLock::new(shard.reader()),
             shard: Mutex::new(shard),
             signals: Signals::default(),
+            maintenance: Maintenance::default(),
+            counters: Counters::default(),
             accumulators: Mutex::default(),
             failed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -241,13 +278,11 @@ impl Log {
             report,
             open_number: number,
         });
-        let writer = std::thread::Builder::new().name("exactlog-writer".into()).spawn({
-            let inner = inner.clone();
-            move || writer::run(&inner)
-        });
-        let writer = writer.map_err(|error| StorageError::io("start a thread", "exactlog-writer", error))?;
-        let owner = Owner { inner, writer: Mutex::new(Some(writer)), lock: Mutex::new(Some(lock)) };
-        Ok(Log { inner: Arc::new(owner) })
+        let owner = Arc::new(Owner { inner, threads: Mutex::default(), lock: Mutex::new(Some(lock)) });
+        owner.spawn("exactlog-writer", writer::run)?;
+        owner.spawn("exactlog-behind", maintenance::run)?;
+        owner.inner.maintenance.kick();
+        Ok(Log { inner: owner })
     }
 
     /// Creates a topic, or returns the one of this name if its options are equal.
@@ -408,6 +443,21 @@ impl Log {
         self.inner.failed.store(false, Ordering::Release);
         self.inner.signals.ring_all();
         Ok(())
+    }
+
+    /// Counters and gauges as of now.
+    pub fn metrics(&self) -> Metrics {
+        let shard = self.inner.shard.lock();
+        Metrics {
+            lsn: shard.journal().last_lsn(),
+            durable_lsn: shard.journal().durable_lsn(),
+            queue_bytes: self.inner.queue.bytes() as u64,
+            tail_cache_bytes: shard.cached_bytes(),
+            journal_bytes: shard.journal().used_bytes(),
+            unflushed_batches: shard.unflushed_batches() as u64,
+            failed: shard.failure().is_some(),
+            ..self.inner.counters.snapshot()
+        }
     }
 
     /// What opening found.

@@ -7,6 +7,7 @@
 use crate::clock::Stamper;
 use crate::error::Error;
 use crate::log::Inner;
+use crate::metrics::add;
 use crate::producer::{Accumulator, Sealed};
 use crate::queue::{Answer, Work};
 use exactlog_core::command::{Command, ConfigChange};
@@ -14,11 +15,12 @@ use exactlog_core::ids::TopicId;
 use exactlog_core::reply::{Applied, Refusal, Reply};
 use exactlog_storage::error::StorageError;
 use exactlog_storage::shard::Submission;
+use parking_lot::MutexGuard;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Most bytes of batches in one group; a larger command is a group of its own.
 const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -119,6 +121,7 @@ impl Group {
             stamper.accept(inner.wall_ms());
         }
         let time_ms = stamper.stamp(inner.monotonic_ms(), inner.wall_ms());
+        inner.counters.clock_held.store(stamper.is_held(), Ordering::Relaxed);
         self.submissions.push(Submission { time_ms, command });
         self.recipients.push(to);
         self.bytes += bytes;
@@ -163,9 +166,10 @@ fn write(inner: &Inner, stamper: &mut Stamper, group: &mut Group) {
         let submissions = std::mem::take(&mut group.submissions);
         let recipients = std::mem::take(&mut group.recipients);
         group.bytes = 0;
-        let executed = inner.shard.lock().execute(&submissions);
+        let executed = execute(inner, &submissions);
         match executed {
             Ok(applied) => {
+                count(inner, &submissions, &applied);
                 ring(inner, &submissions, &applied);
                 for (recipient, applied) in recipients.into_iter().zip(applied) {
                     answer(inner, stamper, group, recipient, applied);
@@ -174,6 +178,22 @@ fn write(inner: &Inner, stamper: &mut Stamper, group: &mut Group) {
             Err(error) => refuse(inner, recipients, error),
         }
     }
+}
+
+fn execute(inner: &Inner, submissions: &[Submission]) -> Result<Vec<Applied>, StorageError> {
+    let mut shard = inner.shard.lock();
+    while shard.is_full() && shard.failure().is_none() {
+        // The journal has what it may take: whoever sends waits for the disk, and hears of it if that fails.
+        MutexGuard::unlocked(&mut shard, || inner.maintenance.round())?;
+    }
+    let began = Instant::now();
+    let applied = shard.execute(submissions);
+    add(&inner.counters.group_us, began.elapsed().as_micros() as u64);
+    add(&inner.counters.groups, 1);
+    if shard.wants_checkpoint() || shard.wants_spare() {
+        inner.maintenance.kick();
+    }
+    applied
 }
 
 fn ring(inner: &Inner, submissions: &[Submission], applied: &[Applied]) {
@@ -189,6 +209,30 @@ fn ring(inner: &Inner, submissions: &[Submission], applied: &[Applied]) {
         }
     }
     inner.signals.ring_topics(&topics);
+}
+
+fn count(inner: &Inner, submissions: &[Submission], applied: &[Applied]) {
+    let counters = &inner.counters;
+    add(&counters.commands, applied.len() as u64);
+    let (mut records, mut bytes, mut refused, mut duplicates, mut commits) = (0, 0, 0, 0, 0);
+    for (submission, applied) in submissions.iter().zip(applied) {
+        records += applied.placements.iter().map(|placed| placed.next_offset - placed.base_offset).sum::<u64>();
+        match (&applied.reply, &submission.command) {
+            (Reply::Refused(_), _) => refused += 1,
+            (Reply::Appended { duplicate: true, .. }, _) => duplicates += 1,
+            (_, Command::Append { batch, .. }) => bytes += batch.len_bytes() as u64,
+            (_, Command::Commit(commit)) => {
+                commits += 1;
+                bytes += commit.batches.iter().map(|(_, batch)| batch.len_bytes() as u64).sum::<u64>();
+            }
+            _ => {}
+        }
+    }
+    add(&counters.records_in, records);
+    add(&counters.bytes_in, bytes);
+    add(&counters.refused, refused);
+    add(&counters.duplicates, duplicates);
+    add(&counters.commits, commits);
 }
 
 fn answer(inner: &Inner, stamper: &mut Stamper, group: &mut Group, recipient: Recipient, applied: Applied) {
@@ -225,11 +269,13 @@ fn answer(inner: &Inner, stamper: &mut Stamper, group: &mut Group, recipient: Re
 
 /// Nothing of the group was applied. What is known of its future depends on the error.
 fn refuse(inner: &Inner, recipients: Vec<Recipient>, error: StorageError) {
-    let error = if error.is_disk_full() {
-        Error::Storage(error)
-    } else {
+    // A shard that didn't fail has written nothing of the group.
+    let failed = inner.shard.lock().failure().is_some();
+    let error = if failed {
         inner.failed.store(true, Ordering::Release);
         Error::Unknown(error)
+    } else {
+        Error::Storage(error)
     };
     for recipient in &recipients {
         match recipient {

@@ -1,5 +1,7 @@
 //! The facade from end to end: what is sent is there, once, also after the log is opened again.
 
+#![allow(clippy::unwrap_used)]
+
 use exactlog::{Durability, Event, Log, TopicOptions};
 
 fn record_texts(log: &Log, group: &str, topic: &str) -> Vec<String> {
@@ -133,4 +135,34 @@ fn two_members_share_partitions_and_the_second_takes_over_what_the_first_leaves(
         assert!(std::time::Instant::now() < deadline);
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn a_log_larger_than_its_journal_goes_on_and_every_record_is_readable() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || {
+        let builder = Log::builder().durability(Durability::Os).journal_file_bytes(1 << 20);
+        builder.journal_ring_bytes(4 << 20).checkpoint_bytes(2 << 20).tail_cache_bytes(1 << 20).open(directory.path())
+    };
+    let log = open().unwrap();
+    let topic = log.create_topic("t", TopicOptions::default().partitions(4)).unwrap();
+    let producer = log.producer("p").unwrap();
+    let value = "x".repeat(1000);
+    let tickets: Vec<_> = (0..40_000)
+        .map(|n| producer.blocking_submit(&topic, Event::new(format!("{n}"), value.clone())).unwrap())
+        .collect();
+    for ticket in tickets {
+        ticket.wait().unwrap();
+    }
+    let metrics = log.metrics();
+    assert_eq!(metrics.records_in, 40_000);
+    assert!(metrics.journal_bytes <= 6 << 20, "{metrics:?}");
+    let seen = record_texts(&log, "g", "t");
+    assert_eq!(seen.len(), 40_000);
+    drop((producer, topic));
+    log.close().unwrap();
+    let log = open().unwrap();
+    assert!(log.recovery().clean);
+    assert_eq!(log.recovery().replayed_commands, 0);
+    assert_eq!(record_texts(&log, "second", "t").len(), 40_000);
 }

@@ -13,8 +13,10 @@
 //!   * the tail cache holds the newest batches of a partition, never a gap
 //!   * what is evicted from the tail cache is the oldest lsn over all partitions, so an idle partition pins nothing
 
+use crate::checkpoint::PartitionImage;
 use crate::error::StorageError;
 use crate::journal::{JournalReader, Placed};
+use crate::projection::Segments;
 use exactlog_core::batch::{Batch, HEADER_BYTES};
 use exactlog_core::ids::{Partition, TopicId};
 use parking_lot::{Mutex, RwLock};
@@ -53,6 +55,7 @@ pub struct Located {
 struct PartitionIndex {
     start_offset: u64,
     end_offset: u64,
+    flushed_offset: u64,
     placed: VecDeque<Located>,
     tail: VecDeque<Batch>,
 }
@@ -139,6 +142,61 @@ impl Index {
         }
     }
 
+    /// Enters a partition as a checkpoint has it: what is flushed, and what isn't.
+    pub(crate) fn restore(&self, partition: Partition, start_offset: u64, end_offset: u64, image: &PartitionImage) {
+        let found = self.partition_or_new(partition);
+        let mut entry = found.lock();
+        entry.start_offset = start_offset;
+        entry.end_offset = end_offset;
+        entry.flushed_offset = image.ends.end_offset;
+        entry.placed = image.placed.iter().copied().collect();
+    }
+
+    /// All partitions that ever got a batch, ascending.
+    pub(crate) fn partitions(&self) -> Vec<Partition> {
+        self.partitions.read().keys().copied().collect()
+    }
+
+    /// First offset that can be read.
+    pub(crate) fn start_offset(&self, partition: Partition) -> u64 {
+        self.partition(partition).map_or(0, |found| found.lock().start_offset)
+    }
+
+    /// Batches from `offset` on of commands up to `lsn`, at most about `bytes_max` bytes, that aren't flushed.
+    pub(crate) fn unflushed(&self, partition: Partition, offset: u64, lsn: u64, bytes_max: usize) -> Vec<Located> {
+        let Some(found) = self.partition(partition) else { return Vec::new() };
+        let entry = found.lock();
+        let from = entry.placed.partition_point(|located| located.base_offset < offset);
+        let due = entry.placed.range(from..).take_while(|located| located.lsn <= lsn);
+        take_up_to(due, bytes_max, |located| HEADER_BYTES + located.body_len as usize).copied().collect()
+    }
+
+    /// What a checkpoint keeps of the journal's part of a partition.
+    pub(crate) fn placed(&self, partition: Partition, from_offset: u64) -> Vec<Located> {
+        let Some(found) = self.partition(partition) else { return Vec::new() };
+        let entry = found.lock();
+        let from = entry.placed.partition_point(|located| located.base_offset < from_offset);
+        entry.placed.range(from..).copied().collect()
+    }
+
+    /// Everything below `offset` is in segments now, and readable there.
+    pub(crate) fn flushed(&self, partition: Partition, offset: u64) {
+        let Some(found) = self.partition(partition) else { return };
+        let mut entry = found.lock();
+        entry.flushed_offset = entry.flushed_offset.max(offset);
+        let below = entry.placed.partition_point(|located| located.next_offset <= offset);
+        entry.placed.drain(..below);
+        if entry.placed.capacity() > 1024 && entry.placed.len() * 4 < entry.placed.capacity() {
+            entry.placed.shrink_to_fit();
+        }
+    }
+
+    /// Number of batches that are only in the journal.
+    pub fn unflushed_batches(&self) -> usize {
+        let all: Vec<_> = self.partitions.read().values().cloned().collect();
+        all.iter().map(|found| found.lock().placed.len()).sum()
+    }
+
     /// Raises the first offset that can be read.
     pub fn trim(&self, partition: Partition, start_offset: u64) {
         let found = self.partition_or_new(partition);
@@ -209,12 +267,16 @@ fn take_up_to<'a, T: 'a>(
 pub struct Reader {
     index: Arc<Index>,
     journal: JournalReader,
+    segments: Arc<Segments>,
 }
 
+/// How often a look-up is repeated when what it found moved before it was read.
+const MOVES_MAX: usize = 16;
+
 impl Reader {
-    /// A reader over an index and the journal that it points into.
-    pub fn new(index: Arc<Index>, journal: JournalReader) -> Reader {
-        Reader { index, journal }
+    /// A reader over an index and what it points into.
+    pub fn new(index: Arc<Index>, journal: JournalReader, segments: Arc<Segments>) -> Reader {
+        Reader { index, journal, segments }
     }
 
     /// Start and end offset of a partition: what can be read, and what the next record will get.
@@ -227,17 +289,22 @@ impl Reader {
 
     /// Batches from the one that holds `offset` on, up to `max_bytes` but at least one; none if `offset` is at or
     /// behind the end. Base offset and leader epoch are set. Doesn't look at the start offset: that is the caller's.
-    pub fn read(
-        &self,
-        partition: Partition,
-        offset: u64,
-        max_bytes: usize,
-    ) -> Result<Vec<Batch>, StorageError> {
-        match self.index.find(partition, offset, max_bytes) {
-            Found::Batches(batches) => Ok(batches),
-            Found::Nothing | Found::Flushed => Ok(Vec::new()),
-            Found::InJournal(located) => located.iter().map(|located| self.read_back(located)).collect(),
+    pub fn read(&self, partition: Partition, offset: u64, max_bytes: usize) -> Result<Vec<Batch>, StorageError> {
+        let mut moved = None;
+        for _ in 0..MOVES_MAX {
+            let read = match self.index.find(partition, offset, max_bytes) {
+                Found::Batches(batches) => return Ok(batches),
+                Found::Nothing => return Ok(Vec::new()),
+                Found::Flushed => return self.segments.set(partition)?.read(offset, max_bytes),
+                Found::InJournal(located) => located.iter().map(|located| self.read_back(located)).collect(),
+            };
+            match read {
+                // The flusher was faster: by now it is in a segment.
+                Err(error @ StorageError::Recycled { .. }) => moved = Some(error),
+                read => return read,
+            }
         }
+        Err(moved.expect("the loop ends early unless something moved"))
     }
 
     /// Offset and timestamp of the first record whose timestamp is at or after `timestamp_ms`.
@@ -247,36 +314,60 @@ impl Reader {
         timestamp_ms: i64,
     ) -> Result<Option<(u64, i64)>, StorageError> {
         let Some(found) = self.index.partition(partition) else { return Ok(None) };
-        let (start, candidate) = {
+        let (start, flushed, candidate) = {
             let entry = found.lock();
             let start = entry.start_offset;
-            let holds =
-                |located: &&Located| located.max_timestamp_ms >= timestamp_ms && located.next_offset > start;
-            (start, entry.placed.iter().find(holds).map(|located| located.base_offset))
+            let holds = |located: &&Located| located.max_timestamp_ms >= timestamp_ms && located.next_offset > start;
+            let candidate = entry.placed.iter().find(holds).map(|located| located.base_offset);
+            (start, entry.flushed_offset, candidate)
         };
-        let Some(base_offset) = candidate else { return Ok(None) };
-        for batch in self.read(partition, base_offset, 1)? {
-            for record in batch.records() {
-                let record = record.map_err(|error| {
-                    let what = format!("the batch at offset {base_offset}: {error}");
-                    StorageError::damaged(format!("partition {partition}"), 0, what)
-                })?;
-                if record.timestamp_ms >= timestamp_ms && record.offset >= start {
-                    return Ok(Some((record.offset, record.timestamp_ms)));
-                }
+        if flushed > start {
+            let first = self.segments.set(partition)?.first_at_or_after(timestamp_ms)?;
+            match first {
+                Some((offset, _)) if offset >= start => return Ok(first),
+                // What was trimmed doesn't count: look on from the start.
+                Some(_) => return self.scan_for(partition, start, start, timestamp_ms),
+                None => {}
             }
         }
-        Ok(None)
+        let Some(base_offset) = candidate else { return Ok(None) };
+        self.scan_for(partition, base_offset, start, timestamp_ms)
+    }
+
+    fn scan_for(
+        &self,
+        partition: Partition,
+        mut offset: u64,
+        start: u64,
+        timestamp_ms: i64,
+    ) -> Result<Option<(u64, i64)>, StorageError> {
+        loop {
+            let batches = self.read(partition, offset, 1024 * 1024)?;
+            let Some(last) = batches.last() else { return Ok(None) };
+            let next = last.next_offset();
+            for batch in batches.iter().filter(|batch| batch.max_timestamp_ms() >= timestamp_ms) {
+                for record in batch.records() {
+                    let record = record.map_err(|error| {
+                        let what = format!("the batch at offset {}: {error}", batch.base_offset());
+                        StorageError::damaged(format!("partition {partition}"), 0, what)
+                    })?;
+                    if record.timestamp_ms >= timestamp_ms && record.offset >= start {
+                        return Ok(Some((record.offset, record.timestamp_ms)));
+                    }
+                }
+            }
+            offset = next;
+        }
     }
 
     /// Body and header from the journal, place from the index; the CRC-32C is checked.
-    fn read_back(&self, located: &Located) -> Result<Batch, StorageError> {
+    pub(crate) fn read_back(&self, located: &Located) -> Result<Batch, StorageError> {
         let body_len = located.body_len as usize;
         let header_at = located.head_at + located.header_in_frame as u64;
         let body_at = located.head_at + located.body_in_frame as u64;
         let (header, body) = if header_at + HEADER_BYTES as u64 == body_at {
-            let mut both =
-                self.journal.read_at(located.generation, header_at, (HEADER_BYTES + body_len) as u64)?;
+            let len = (HEADER_BYTES + body_len) as u64;
+            let mut both = self.journal.read_at(located.generation, header_at, len)?;
             let header = both.split_to(HEADER_BYTES);
             (header, both)
         } else {

@@ -4,6 +4,8 @@
 //! * [`journal`]: every command in one order, on disk before anything relies on it
 //! * [`shard`]: journal, state and index as one step machine
 //! * [`segment`]: a partition's batches as files of their own, written behind
+//! * [`checkpoint`]: the state at one lsn, so that the journal before it can go
+//! * [`projection`]: writing behind, from the journal into segments
 //! * [`index`]: where each batch can be read
 //! * [`error`]: what can go wrong
 //!
@@ -17,6 +19,7 @@ pub mod index;
 pub mod journal;
 #[allow(unsafe_code)]
 pub mod mapped;
+pub mod projection;
 pub mod segment;
 pub mod shard;
 

@@ -12,10 +12,12 @@
 //!   * a failed write or sync applies nothing and ends writing until the log is opened again (OA-5)
 //!   * live, replay and follower run the same `apply` over the same frames (OA-1)
 
+use crate::checkpoint::{self, Image, Kept, PartitionImage};
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::index::{Index, Located, Reader};
-use crate::journal::{self, Cut, FileJournal, Frame, Level, Opened, Placed, ReadFrame, Start};
+use crate::journal::{self, Cut, FileJournal, Frame, Level, Opened, Placed, Position, ReadFrame, Start};
+use crate::projection::{Flusher, Segments, segment_options};
 use exactlog_core::batch::Batch;
 use exactlog_core::codec;
 use exactlog_core::command::Command;
@@ -27,6 +29,7 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use smallvec::{SmallVec, smallvec};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// When an acknowledged command is safe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +50,8 @@ pub struct Options {
     pub journal_file_bytes: u64,
     /// Most bytes that journal files take together. Default 1 GiB.
     pub journal_ring_bytes: u64,
+    /// A checkpoint is due when the journal has grown by this much since the last. Default 128 MiB.
+    pub checkpoint_bytes: u64,
     /// Most bytes of batches kept in memory for readers at the tail. Default 64 MiB.
     pub tail_cache_bytes: u64,
 }
@@ -58,6 +63,7 @@ impl Default for Options {
             durability: Durability::Fsync,
             journal_file_bytes: 64 * MIB,
             journal_ring_bytes: 1024 * MIB,
+            checkpoint_bytes: 128 * MIB,
             tail_cache_bytes: 64 * MIB,
         }
     }
@@ -66,6 +72,8 @@ impl Default for Options {
 /// What opening found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
+    /// Position of the checkpoint that was used; 0: none.
+    pub checkpoint_lsn: u64,
     /// Commands that were applied from the journal.
     pub replayed_commands: u64,
     /// Position of the last command found.
@@ -97,6 +105,16 @@ pub struct Shard {
     journal: FileJournal,
     state: Arc<RwLock<State>>,
     index: Arc<Index>,
+    segments: Arc<Segments>,
+    flusher: Flusher,
+    /// Directly behind the last frame.
+    end: Option<Position>,
+    /// Checkpoints that this open found, oldest first.
+    found: Vec<Kept>,
+    /// Checkpoints that this open has made durable and keeps, oldest first.
+    own: Vec<Kept>,
+    /// Bytes written to the journal since the last checkpoint.
+    since_checkpoint: u64,
     term: u32,
     /// Nothing was written since the last seal.
     sealed: bool,
@@ -121,21 +139,43 @@ impl Shard {
             ring_bytes: options.journal_ring_bytes,
             ..journal::Config::new(0, codec::verify)
         };
-        let mut replay =
-            Replay { state: State::default(), index: Index::new(options.tail_cache_bytes), commands: 0 };
-        let start = Start::default();
+        let found = checkpoint::find(&*disk)?;
+        let segments = Arc::new(Segments::new(disk.clone()));
+        let index = Index::new(options.tail_cache_bytes);
+        let start = start_of(&found);
+        let (state, end) = restore(found.newest, &index, &segments);
+        let mut replay = Replay { state, index, commands: 0, end, bytes: 0 };
         let (journal, opened) =
             FileJournal::open(disk.clone(), config, &start, random, &mut |frame| replay.frame(frame))?;
-        let Replay { state, index, commands } = replay;
+        let Replay { state, index, commands, end, bytes: replayed_bytes } = replay;
+        checkpoint::remove_temporary(&*disk)?;
         index.relocate(&opened.moved.iter().map(|placed| (placed.lsn, *placed)).collect());
-        let report = report(&opened, commands);
+        let end = opened.moved.last().map(Placed::end).or(end);
+        let mut report = report(&opened, commands);
+        report.ignored.extend(found.damaged);
+        report.checkpoint_lsn = start.applied_lsn;
         tracing::info!(lsn = opened.last_lsn, term = opened.term, clean = opened.clean, "journal recovered");
+        let (state, index) = (Arc::new(RwLock::new(state)), Arc::new(index));
+        let flusher = Flusher {
+            state: state.clone(),
+            index: index.clone(),
+            segments: segments.clone(),
+            reader: Reader::new(index.clone(), journal.reader(), segments.clone()),
+            flushed_lsn: Arc::new(AtomicU64::new(start.needed_lsn)),
+            one_at_a_time: Arc::default(),
+        };
         let shard = Shard {
             disk,
             options,
             journal,
-            state: Arc::new(RwLock::new(state)),
-            index: Arc::new(index),
+            state,
+            index,
+            segments,
+            flusher,
+            end,
+            found: found.kept,
+            own: Vec::new(),
+            since_checkpoint: replayed_bytes,
             term: opened.term,
             sealed: true,
             failed: None,
@@ -184,7 +224,8 @@ impl Shard {
         let shared = self.state.clone();
         let fresh = std::mem::take(&mut *opened.state.write());
         *shared.write() = fresh;
-        *self = Shard { state: shared, ..opened };
+        let flusher = Flusher { state: shared.clone(), ..opened.flusher.clone() };
+        *self = Shard { state: shared, flusher, ..opened };
         // It changes nothing but proves that the journal can be written, and puts the new term on disk.
         let time_ms = self.state().time_ms;
         let probe = Submission { time_ms, command: Command::Tick };
@@ -227,7 +268,112 @@ impl Shard {
 
     /// A reader of records.
     pub fn reader(&self) -> Reader {
-        Reader::new(self.index.clone(), self.journal.reader())
+        Reader::new(self.index.clone(), self.journal.reader(), self.segments.clone())
+    }
+
+    /// What brings batches into segments; for a thread of its own.
+    pub fn flusher(&self) -> Flusher {
+        self.flusher.clone()
+    }
+
+    /// Takes a picture of everything, for [`Image::write`] without this shard being held. The journal is synced up to
+    /// it first, in every mode: a checkpoint must never know more than the disk.
+    ///
+    /// # Errors
+    /// As [`Shard::execute`]; nothing is pictured of a shard that failed.
+    pub fn checkpoint_image(&mut self) -> Result<Image, StorageError> {
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
+        let _no_flush = self.flusher.one_at_a_time.clone();
+        let _no_flush = _no_flush.lock();
+        self.journal.sync().map_err(|error| self.fail(error))?;
+        self.idle()?;
+        self.since_checkpoint = 0;
+        let state = self.state.read().clone();
+        let image = |partition| {
+            let ends = self.segments.ends(partition);
+            let placed = self.index.placed(partition, ends.end_offset);
+            PartitionImage { partition, ends, placed }
+        };
+        let partitions = self.index.partitions().into_iter().map(image).collect();
+        Ok(Image {
+            applied_lsn: state.lsn,
+            flushed_lsn: self.flusher.flushed_lsn(),
+            applied_at: self.end,
+            state,
+            partitions,
+        })
+    }
+
+    /// Takes over a checkpoint that [`Image::write`] has made durable: older ones and the journal below the older of
+    /// the two that are kept are given up.
+    ///
+    /// # Errors
+    /// When a file can't be removed or recycled; for the journal that is final.
+    pub fn keep_checkpoint(&mut self, kept: Kept) -> Result<(), StorageError> {
+        self.own.retain(|own| own.applied_lsn != kept.applied_lsn);
+        self.found.retain(|found| found.applied_lsn != kept.applied_lsn);
+        self.own.push(kept);
+        if self.own.len() < 2 && !on(Mutant::R7FoundFilesRecycled) {
+            // What was found stays until two of our own are there: the newest might be the only good one.
+            return Ok(());
+        }
+        let superfluous = self.own.len().saturating_sub(2);
+        let gone: Vec<Kept> = self.own.drain(..superfluous).chain(self.found.drain(..)).collect();
+        for kept in gone {
+            checkpoint::remove(&*self.disk, kept)?;
+        }
+        let needed = if on(Mutant::M7RecycledTooEarly) { self.own.last() } else { self.own.first() };
+        let through = needed.map_or(0, |needed| needed.flushed_lsn);
+        self.journal.recycle(through).map_err(|error| self.fail(error)).map(|_| ())
+    }
+
+    /// Flushes, and makes a checkpoint: all of it at once, for those who have no other threads.
+    ///
+    /// # Errors
+    /// As its parts. After a failed flush there is no checkpoint.
+    pub fn checkpoint(&mut self) -> Result<(), StorageError> {
+        self.flusher.flush()?;
+        let kept = self.checkpoint_image()?.write(&*self.disk)?;
+        self.keep_checkpoint(kept)
+    }
+
+    /// Bytes written to the journal since the last checkpoint was begun.
+    pub fn bytes_since_checkpoint(&self) -> u64 {
+        self.since_checkpoint
+    }
+
+    /// Bytes of recent batches in memory.
+    pub fn cached_bytes(&self) -> u64 {
+        self.index.cached_bytes()
+    }
+
+    /// Batches that are only in the journal.
+    pub fn unflushed_batches(&self) -> usize {
+        self.index.unflushed_batches()
+    }
+
+    /// Whether a checkpoint is due: much was written, or the journal takes more than half of what it may.
+    pub fn wants_checkpoint(&self) -> bool {
+        let half_full = self.journal.used_bytes() > self.options.journal_ring_bytes / 2;
+        let some = self.since_checkpoint > self.options.journal_file_bytes;
+        self.since_checkpoint >= self.options.checkpoint_bytes || (half_full && some) || self.is_full()
+    }
+
+    /// Whether a journal file should be prepared.
+    pub fn wants_spare(&self) -> bool {
+        self.journal.spares().ready() == 0
+    }
+
+    /// Whether the journal takes what it may: the next group waits for a checkpoint.
+    pub fn is_full(&self) -> bool {
+        self.journal.used_bytes() > self.options.journal_ring_bytes
+    }
+
+    /// The disk, for [`Image::write`].
+    pub fn disk(&self) -> Arc<dyn Disk> {
+        self.disk.clone()
     }
 
     /// The journal.
@@ -287,6 +433,8 @@ impl Shard {
                 Err(error) => return Err(self.fail(error)),
             };
             record(&self.index, &submission.command, &applied, placed, frame.head.len(), true);
+            self.end = Some(placed.end());
+            self.since_checkpoint += placed.head_len() + placed.bodies_len;
             all.push(applied);
         }
         self.index.evict();
@@ -294,10 +442,34 @@ impl Shard {
     }
 }
 
+fn start_of(found: &checkpoint::Found) -> Start {
+    found.newest.as_ref().map_or_else(Start::default, |image| Start {
+        applied_lsn: image.applied_lsn,
+        applied_at: image.applied_at,
+        needed_lsn: image.flushed_lsn,
+        checkpoints_found: found.kept.len(),
+    })
+}
+
+fn restore(newest: Option<Image>, index: &Index, segments: &Segments) -> (State, Option<Position>) {
+    let Some(Image { state, partitions, applied_at, .. }) = newest else { return (State::default(), None) };
+    for image in partitions {
+        let partition = image.partition;
+        let topic = state.topics.get(&partition.topic);
+        if let (Some(topic), Some(found)) = (topic, state.partition(partition)) {
+            index.restore(partition, found.start, found.end, &image);
+            segments.restore(partition, image.ends, segment_options(topic));
+        }
+    }
+    (state, applied_at)
+}
+
 struct Replay {
     state: State,
     index: Index,
     commands: u64,
+    bytes: u64,
+    end: Option<Position>,
 }
 
 impl Replay {
@@ -307,7 +479,9 @@ impl Replay {
         let at = At { lsn: frame.lsn, term: frame.term, time_ms };
         let applied = apply_one(&mut self.state, at, &command)?;
         record(&self.index, &command, &applied, &frame.placed, frame.head.len(), false);
+        self.end = Some(frame.end());
         self.commands += 1;
+        self.bytes += (frame.head.len() + frame.bodies.len()) as u64;
         Ok(())
     }
 }
@@ -399,6 +573,7 @@ fn record(
 
 fn report(opened: &Opened, replayed_commands: u64) -> RecoveryReport {
     RecoveryReport {
+        checkpoint_lsn: 0,
         replayed_commands,
         last_lsn: opened.last_lsn,
         term: opened.term,

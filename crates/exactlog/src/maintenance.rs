@@ -1,0 +1,126 @@
+//! The second thread: prepares journal files, writes segments behind the journal, makes checkpoints.
+//!
+//! It is lazy: nothing is written twice before the journal has grown by a good part, so a burst costs one write.
+//!
+//! ```text
+//!   kicked -> a spare journal file, zeroed -> much since the last checkpoint? flush -> picture -> write it -> recycle
+//! ```
+
+use crate::log::Inner;
+use exactlog_storage::error::StorageError;
+use exactlog_storage::shard::Shard;
+use parking_lot::{Condvar, Mutex};
+use std::time::Duration;
+
+/// How it is asked, and how it went.
+#[derive(Debug, Default)]
+pub(crate) struct Maintenance {
+    requests: Mutex<Requests>,
+    wake: Condvar,
+    /// A round ended.
+    done: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Requests {
+    kicked: bool,
+    closing: bool,
+    rounds: u64,
+    failure: Option<StorageError>,
+}
+
+impl Maintenance {
+    /// Asks for a round.
+    pub(crate) fn kick(&self) {
+        self.requests.lock().kicked = true;
+        self.wake.notify_one();
+    }
+
+    /// Ends the thread after the round that runs.
+    pub(crate) fn close(&self) {
+        self.requests.lock().closing = true;
+        self.wake.notify_one();
+        self.done.notify_all();
+    }
+
+    /// Asks for a round and waits until one has ended: the reason if it failed.
+    pub(crate) fn round(&self) -> Result<(), StorageError> {
+        let mut requests = self.requests.lock();
+        requests.kicked = true;
+        self.wake.notify_one();
+        // The round that runs may have begun before what made this one necessary: then the caller asks again.
+        let until = requests.rounds + 1;
+        while requests.rounds < until && !requests.closing {
+            self.done.wait_for(&mut requests, Duration::from_millis(100));
+        }
+        requests.failure.clone().map_or(Ok(()), Err)
+    }
+}
+
+/// Runs until it is closed.
+pub(crate) fn run(inner: &Inner) {
+    loop {
+        {
+            let mut requests = inner.maintenance.requests.lock();
+            while !requests.kicked && !requests.closing {
+                inner.maintenance.wake.wait(&mut requests);
+            }
+            if requests.closing {
+                return;
+            }
+            requests.kicked = false;
+        }
+        let failure = round(inner).err();
+        if let Some(error) = &failure {
+            tracing::warn!(%error, "writing behind failed; nothing is lost, the journal keeps it");
+        }
+        let mut requests = inner.maintenance.requests.lock();
+        requests.rounds += 1;
+        requests.failure = failure;
+        inner.maintenance.done.notify_all();
+    }
+}
+
+fn round(inner: &Inner) -> Result<(), StorageError> {
+    let (spares, wanted, due) = {
+        let shard = inner.shard.lock();
+        if shard.failure().is_some() {
+            return Ok(());
+        }
+        (shard.journal().spares(), shard.wants_spare(), shard.wants_checkpoint())
+    };
+    if wanted {
+        // Without a spare the next file is allocated when it is needed: slower, not wrong.
+        if let Err(error) = spares.prepare() {
+            tracing::warn!(%error, "no journal file could be prepared");
+        }
+    }
+    if due { checkpoint(inner) } else { Ok(()) }
+}
+
+fn checkpoint(inner: &Inner) -> Result<(), StorageError> {
+    let (flusher, disk) = {
+        let shard = inner.shard.lock();
+        (shard.flusher(), shard.disk())
+    };
+    flusher.flush()?;
+    let image = inner.shard.lock().checkpoint_image()?;
+    let kept = image.write(&*disk)?;
+    inner.shard.lock().keep_checkpoint(kept)
+}
+
+/// The checkpoint at close: then the next open has nothing to replay.
+pub(crate) fn at_close(shard: &mut Shard) -> Result<(), StorageError> {
+    /// Below this many bytes replaying is faster than anything else.
+    const REPLAY_BYTES: u64 = 1024 * 1024;
+    /// More batches than this go to segments first, instead of into the checkpoint.
+    const PLACED_MAX: usize = 100_000;
+    if shard.bytes_since_checkpoint() < REPLAY_BYTES {
+        return Ok(());
+    }
+    if shard.unflushed_batches() > PLACED_MAX {
+        return shard.checkpoint();
+    }
+    let kept = shard.checkpoint_image()?.write(&*shard.disk())?;
+    shard.keep_checkpoint(kept)
+}

@@ -1,0 +1,78 @@
+//! What the log counts: plain numbers, read at any time.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Counters and gauges of an open log, as of one moment. Counters start at 0 with each open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Records that became part of the log.
+    pub records_in: u64,
+    /// Bytes of the batches that carried them.
+    pub bytes_in: u64,
+    /// Commands applied, refused ones included.
+    pub commands: u64,
+    /// Commands that were refused.
+    pub refused: u64,
+    /// Appends that were answered with the place of an earlier one.
+    pub duplicates: u64,
+    /// Embedded transactions that were committed.
+    pub commits: u64,
+    /// Groups written to the journal: commands per group is what a sync is shared by.
+    pub groups: u64,
+    /// Time spent in writing and syncing groups and applying them, in microseconds.
+    pub group_us: u64,
+    /// Position of the last command.
+    pub lsn: u64,
+    /// Position up to which everything is on disk.
+    pub durable_lsn: u64,
+    /// Bytes waiting to be written.
+    pub queue_bytes: u64,
+    /// Bytes of recent batches in memory.
+    pub tail_cache_bytes: u64,
+    /// Bytes that journal files take.
+    pub journal_bytes: u64,
+    /// Batches that are only in the journal so far.
+    pub unflushed_batches: u64,
+    /// Whether writing ended by a failure.
+    pub failed: bool,
+    /// Whether a step of the wall clock waits for `accept_time`.
+    pub clock_held: bool,
+}
+
+/// The counters behind [`Metrics`].
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) records_in: AtomicU64,
+    pub(crate) bytes_in: AtomicU64,
+    pub(crate) commands: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) duplicates: AtomicU64,
+    pub(crate) commits: AtomicU64,
+    pub(crate) groups: AtomicU64,
+    pub(crate) group_us: AtomicU64,
+    pub(crate) clock_held: AtomicBool,
+}
+
+impl Counters {
+    pub(crate) fn snapshot(&self) -> Metrics {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Metrics {
+            records_in: read(&self.records_in),
+            bytes_in: read(&self.bytes_in),
+            commands: read(&self.commands),
+            refused: read(&self.refused),
+            duplicates: read(&self.duplicates),
+            commits: read(&self.commits),
+            groups: read(&self.groups),
+            group_us: read(&self.group_us),
+            clock_held: self.clock_held.load(Ordering::Relaxed),
+            ..Metrics::default()
+        }
+    }
+}
+
+/// Adds to a counter.
+pub(crate) fn add(counter: &AtomicU64, value: u64) {
+    counter.fetch_add(value, Ordering::Relaxed);
+}

@@ -1,0 +1,167 @@
+//! The shard from end to end on a real directory: checkpoints, segments, recycling, reading back from everywhere.
+
+use bytes::Bytes;
+use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
+use exactlog_core::command::{Command, TopicConfig};
+use exactlog_core::ids::{Partition, ProducerId, TopicId};
+use exactlog_core::reply::Reply;
+use exactlog_storage::checkpoint::state_hash;
+use exactlog_storage::disk::{Disk, RealDisk};
+use exactlog_storage::shard::{Options, RecoveryReport, Shard, Submission};
+use std::path::Path;
+use std::sync::Arc;
+
+fn options() -> Options {
+    Options {
+        journal_file_bytes: 64 * 1024,
+        journal_ring_bytes: 1024 * 1024,
+        tail_cache_bytes: 20_000,
+        ..Options::default()
+    }
+}
+
+fn open(directory: &Path) -> (Shard, RecoveryReport) {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(directory).unwrap());
+    let mut count = directory.to_string_lossy().len() as u64;
+    let mut random = || {
+        count = count.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        count
+    };
+    let (mut shard, report) = Shard::open(disk, options(), &mut random).unwrap();
+    run(&mut shard, Command::Open);
+    (shard, report)
+}
+
+fn run(shard: &mut Shard, command: Command) -> Reply {
+    let applied = shard.execute(&[Submission { time_ms: 1_000, command }]).unwrap();
+    shard.idle().unwrap();
+    applied.into_iter().next().unwrap().reply
+}
+
+fn create_topic(shard: &mut Shard, partitions: u32) -> TopicId {
+    let config = TopicConfig { segment_bytes: 8192, ..TopicConfig::default() };
+    match run(shard, Command::CreateTopic { name: "t".into(), partitions, config }) {
+        Reply::Topic { topic, .. } => topic,
+        reply => panic!("{reply:?}"),
+    }
+}
+
+fn batch(sequence: i32, text: &str) -> Batch {
+    let mut builder = BatchBuilder::new(64);
+    builder.append(1_000 + sequence as i64, Some(b"key"), Some(text.as_bytes()), &[]);
+    builder.finish(Some(ProducerStamp { id: ProducerId(77), epoch: 0, base_sequence: sequence }))
+}
+
+fn append(shard: &mut Shard, topic: TopicId, n: u32, partitions: u32) {
+    let partition = Partition { topic, index: n % partitions };
+    let text = format!("value {n} {}", "x".repeat((n % 700) as usize));
+    let batch = batch((n / partitions) as i32, &text);
+    let reply = run(shard, Command::Append { partition, config_version: 0, expected_end: None, batch });
+    assert!(matches!(reply, Reply::Appended { duplicate: false, .. }), "{reply:?}");
+}
+
+fn check(shard: &Shard, topic: TopicId, count: u32, partitions: u32) {
+    let reader = shard.reader();
+    for index in 0..partitions {
+        let mut offset = 0;
+        loop {
+            let batches = reader.read(Partition { topic, index }, offset, 10_000).unwrap();
+            let Some(last) = batches.last() else { break };
+            for record in batches.iter().flat_map(|batch| batch.records()) {
+                let record = record.unwrap();
+                let n = record.offset as u32 * partitions + index;
+                let expected = format!("value {n} {}", "x".repeat((n % 700) as usize));
+                assert_eq!(record.value.unwrap(), Bytes::from(expected));
+                assert_eq!(record.offset, offset);
+                offset += 1;
+            }
+            assert_eq!(last.next_offset(), offset);
+        }
+        assert_eq!(offset, (count - index).div_ceil(partitions) as u64);
+    }
+}
+
+#[test]
+fn oa_1_state_is_the_same_live_and_from_checkpoint_and_replay_while_the_journal_is_recycled() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut shard, _) = open(directory.path());
+    let topic = create_topic(&mut shard, 3);
+    let mut n = 0;
+    for round in 0..12 {
+        for _ in 0..150 {
+            append(&mut shard, topic, n, 3);
+            n += 1;
+        }
+        if round % 2 == 0 {
+            shard.checkpoint().unwrap();
+        } else {
+            shard.flusher().flush().unwrap();
+        }
+        check(&shard, topic, n, 3);
+        if round % 3 == 2 {
+            if round % 2 == 0 {
+                shard.close().unwrap();
+            }
+            let live = state_hash(&shard.state());
+            drop(shard);
+            let (mut reopened, report) = open(directory.path());
+            assert!(report.checkpoint_lsn > 0);
+            run(&mut reopened, Command::Tick);
+            assert_ne!(state_hash(&reopened.state()), live, "opening is a command");
+            shard = reopened;
+            check(&shard, topic, n, 3);
+        }
+    }
+    shard.checkpoint().unwrap();
+    append(&mut shard, topic, n, 3);
+    shard.checkpoint().unwrap();
+    append(&mut shard, topic, n + 1, 3);
+    check(&shard, topic, n + 2, 3);
+    let used = shard.journal().used_bytes();
+    assert!(used <= 2 * 64 * 1024, "the journal takes {used} bytes");
+    let segments = std::fs::read_dir(directory.path().join("topics")).unwrap().count();
+    assert_eq!(segments, 3);
+}
+
+#[test]
+fn oa_1_a_reopened_shard_has_the_hash_of_the_live_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut shard, _) = open(directory.path());
+    let topic = create_topic(&mut shard, 2);
+    for n in 0..300 {
+        append(&mut shard, topic, n, 2);
+        if n % 70 == 0 {
+            shard.checkpoint().unwrap();
+        }
+    }
+    let live = state_hash(&shard.state());
+    drop(shard);
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(directory.path()).unwrap());
+    let (shard, report) = Shard::open(disk, options(), &mut || 99).unwrap();
+    assert_eq!(state_hash(&shard.state()), live);
+    assert_eq!(report.checkpoint_lsn + report.replayed_commands, report.last_lsn);
+    assert!(report.replayed_commands < 100);
+}
+
+#[test]
+fn lg_2_a_look_up_by_time_gives_the_first_record_at_or_after_it_wherever_it_lies() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut shard, _) = open(directory.path());
+    let topic = create_topic(&mut shard, 1);
+    for n in 0..400 {
+        append(&mut shard, topic, n, 1);
+        if n == 200 {
+            shard.checkpoint().unwrap();
+        }
+    }
+    let reader = shard.reader();
+    let partition = Partition { topic, index: 0 };
+    for n in 0..400u64 {
+        let time = 1_000 + n as i64;
+        assert_eq!(reader.first_at_or_after(partition, time).unwrap(), Some((n, time)));
+    }
+    assert_eq!(reader.first_at_or_after(partition, 0).unwrap(), Some((0, 1_000)));
+    assert_eq!(reader.first_at_or_after(partition, 10_000).unwrap(), None);
+    run(&mut shard, Command::Trim { partition, start: 100 });
+    assert_eq!(reader.first_at_or_after(partition, 0).unwrap(), Some((100, 1_100)));
+}
