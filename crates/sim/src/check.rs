@@ -94,8 +94,11 @@ pub fn records(shard: &Shard, ledger: &Ledger, lsn: u64) -> Result<(), String> {
                 return Err(format!("{at}: readers see {bounds:?}, not {:?}", (partition.start, partition.end)));
             }
             let stored = ledger.contents.get(&at).map_or(&[][..], Vec::as_slice);
-            let mut expected = stored.iter().take_while(|stored| stored.lsn <= lsn);
-            let mut offset = 0;
+            let expected = stored.iter().take_while(|stored| stored.lsn <= lsn);
+            // What was trimmed may be gone or not.
+            let mut expected =
+                expected.skip_while(|stored| stored.batch.next_offset() <= partition.start).peekable();
+            let mut offset = partition.start;
             while offset < partition.end {
                 let batches = reader.read(at, offset, FETCH_BYTES);
                 let batches = batches.map_err(|error| format!("{at} can't be read at {offset}: {error}"))?;
@@ -118,11 +121,14 @@ pub fn records(shard: &Shard, ledger: &Ledger, lsn: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// The journal's own reader yields the commands as they were submitted, each under its term.
+/// The journal's own reader yields the commands that it still has as they were submitted, each under its term.
 pub fn commands(shard: &Shard, ledger: &Ledger, lsn: u64) -> Result<(), String> {
     let failed = |error: StorageError| format!("the journal can't be read: {error}");
-    let mut cursor = shard.journal().reader().cursor(1).map_err(failed)?;
-    for (index, entry) in ledger.entries[..lsn as usize].iter().enumerate() {
+    let reader = shard.journal().reader();
+    let first_lsn = reader.first_lsn();
+    let mut cursor = reader.cursor(first_lsn).map_err(failed)?;
+    let entries = ledger.entries[..lsn as usize].iter().enumerate();
+    for (index, entry) in entries.skip(first_lsn as usize - 1) {
         let Some(frame) = cursor.next().map_err(failed)? else {
             return Err(format!("the cursor ends before lsn {}", index + 1));
         };

@@ -68,8 +68,8 @@ pub struct Counters {
     pub continued: u64,
     /// Opens that reported a cut.
     pub cuts: u64,
-    /// Images of a group of several frames in which a later frame was whole and an earlier one wasn't.
-    pub holes: u64,
+    /// Opens that began with a checkpoint.
+    pub from_checkpoint: u64,
     /// Images that brought back commands that weren't acknowledged.
     pub unacknowledged: u64,
 }
@@ -84,7 +84,7 @@ impl Counters {
         self.nested += other.nested;
         self.continued += other.continued;
         self.cuts += other.cuts;
-        self.holes += other.holes;
+        self.from_checkpoint += other.from_checkpoint;
         self.unacknowledged += other.unacknowledged;
     }
 }
@@ -274,6 +274,7 @@ impl Enumerator {
         let (shard, report) = self.open(&disk, random)?;
         disk.record_points(false);
         let lsn = check::recovered(&shard, &report, ledger, &image.owed, &image.disk)?;
+        self.counters.from_checkpoint += u64::from(report.checkpoint_lsn > 0);
         self.counters.cuts += u64::from(report.cut.is_some());
         self.counters.unacknowledged += u64::from(lsn > image.owed.lowest);
         if nested {

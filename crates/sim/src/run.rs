@@ -62,6 +62,8 @@ struct Run {
     disk: SimDisk,
     ledger: Ledger,
     marks: Vec<Mark>,
+    /// A checkpoint that is durable, but that the shard wasn't told of.
+    made: Option<exactlog_storage::checkpoint::Kept>,
     enumerator: Enumerator,
     trace: Vec<String>,
 }
@@ -92,6 +94,7 @@ impl Run {
             disk: SimDisk::new(),
             ledger: Ledger::new(),
             marks: vec![nothing],
+            made: None,
         }
     }
 
@@ -129,6 +132,7 @@ impl Run {
     fn life(&mut self, torn: bool) -> Result<(), Violation> {
         let owed = self.last_mark().owed();
         self.marks = vec![Mark { opening: true, ..self.last_mark() }];
+        self.made = None;
         self.disk.record_points(true);
         let Some(mut shard) = self.open(&owed)? else { return Ok(()) };
         let end = self.work(&mut shard, torn)?;
@@ -342,7 +346,49 @@ impl Run {
             self.trace.push("written back".to_owned());
             self.disk.write_back(&mut Survival::random(self.random.number()));
         }
+        if self.random.chance(self.plan.maintenance, 12) {
+            return self.maintain(shard);
+        }
         Ok(None)
+    }
+
+    /// What the owner of a shard does in the background, step by step. An end, if the engine has ended writing.
+    fn maintain(&mut self, shard: &mut Shard) -> Result<Option<End>, Violation> {
+        if self.random.chance(self.plan.faults, 8) {
+            self.plan_fault(12);
+        }
+        let step = self.random.below(8);
+        let result = match step {
+            0 => shard.journal().spares().prepare(),
+            1 => shard.flusher().flush().map(|_| ()),
+            // Made now, kept when groups have come in between.
+            _ if self.made.is_some() => match self.made.take() {
+                Some(kept) => shard.keep_checkpoint(kept),
+                None => Ok(()),
+            },
+            2 | 3 => shard.checkpoint_image().and_then(|image| image.write(&*shard.disk())).map(|kept| {
+                self.made = Some(kept);
+            }),
+            _ => shard.checkpoint(),
+        };
+        self.disk.clear_faults();
+        self.trace.push(format!("maintenance {step}: {result:?}"));
+        if shard.failure().is_some() {
+            let error = result.err().unwrap_or_else(|| StorageError::Poisoned { reason: "in passing".into() });
+            let before = self.ledger.last_lsn();
+            return self.failed(shard, before, &error).map(Some);
+        }
+        let stated = shard.journal().durable_lsn();
+        if stated > self.last_mark().survives_power {
+            self.mark(|mark| mark.survives_power = stated);
+        }
+        if self.disk.is_stopped() {
+            return Ok(Some(End::Kill));
+        }
+        match result {
+            Err(error) if error.is_refusal() => Err(self.fail(format!("maintenance was refused: {error}"))),
+            _ => self.check_unchanged(shard).map(|()| None),
+        }
     }
 
     fn last_step(&mut self, shard: &mut Shard, torn: bool) -> Result<End, Violation> {

@@ -25,8 +25,12 @@ pub struct Plan {
     pub durability: Durability,
     /// Size of a journal file.
     pub journal_file_bytes: u64,
+    /// How many journal files are kept.
+    pub journal_files: u64,
     /// Size of the tail cache.
     pub tail_cache_bytes: u64,
+    /// After how many of 12 groups something is done in the background: a flush, a checkpoint, a spare file.
+    pub maintenance: u64,
     /// Whether the first command after each open is `Open`, as the journal's owner promises. Some runs don't, so
     /// that nothing hides behind that command's sync.
     pub submits_open: bool,
@@ -57,7 +61,9 @@ impl Plan {
         Plan {
             durability: if random.chance(1, 3) { Durability::Os } else { Durability::Fsync },
             journal_file_bytes: size_kib * 1024,
+            journal_files: 2 + random.below(6),
             tail_cache_bytes: [0, 2048, 1 << 20][random.below(3) as usize],
+            maintenance: [0, 0, 2, 6][random.below(4) as usize],
             submits_open: random.chance(3, 4),
             lives: if torn_tails { 5 } else { 1 + random.below(4) },
             groups: 2 + random.below(9),
@@ -75,6 +81,7 @@ impl Plan {
         Options {
             durability: self.durability,
             journal_file_bytes: self.journal_file_bytes,
+            journal_ring_bytes: self.journal_files * self.journal_file_bytes,
             tail_cache_bytes: self.tail_cache_bytes,
             ..Options::default()
         }
@@ -189,7 +196,15 @@ impl Generator {
         Command::CreateTopic {
             name: format!("topic-{}", self.names),
             partitions: 1 + self.random.below(3) as u32,
-            config: TopicConfig::default(),
+            config: self.topic_config(),
+        }
+    }
+
+    /// With small segments, or all in one.
+    fn topic_config(&mut self) -> TopicConfig {
+        match self.random.below(2) {
+            0 => TopicConfig::default(),
+            _ => TopicConfig { segment_bytes: 4096, ..TopicConfig::default() },
         }
     }
 
