@@ -255,6 +255,10 @@ pub enum ConfigChange {
     },
 }
 
+/// The semantics level at which every journal begins, also one that a newer release writes: the same commands
+/// replayed from the start then meet the same rules. The shell raises the level of a new log by a `Config`.
+pub const SEMANTICS_LEVEL_FIRST: u32 = 1;
+
 /// The newest semantics level that this build knows.
 pub const SEMANTICS_LEVEL: u32 = 1;
 

@@ -115,7 +115,7 @@ pub enum Reply {
 pub struct Committed {
     /// The csn: a reader that has seen this lsn sees all of the commit.
     pub lsn: u64,
-    /// The first offset in each partition, ascending by partition, at most [`KEPT_PARTITIONS_MAX`] of them.
+    /// The first offset in each partition, in the order of the command, at most [`KEPT_PARTITIONS_MAX`] of them.
     pub base_offsets: Vec<(Partition, u64)>,
     /// Whether this answers a retry.
     pub duplicate: bool,
@@ -149,6 +149,8 @@ pub enum Refusal {
     EndOffset { partition: Partition, expected: u64, actual: u64 },
     #[error("partition {partition} is full: offset {end} can't be followed by {records} more")]
     OffsetsExhausted { partition: Partition, end: u64, records: u64 },
+    #[error("term {term} is over {max}: a batch header can't show it as leader epoch")]
+    LeaderEpochsExhausted { term: u32, max: u32 },
     #[error("producer {producer} epoch {sent} is fenced by epoch {current}")]
     ProducerFenced { producer: ProducerId, sent: i16, current: i16 },
     #[error("producer {producer} epoch {sent} was never given out; the current one is {current}")]
@@ -163,12 +165,16 @@ pub enum Refusal {
     UnknownProducer { producer: ProducerId },
     #[error("no producer id is left")]
     ProducersExhausted,
+    #[error("no topic id is left")]
+    TopicsExhausted,
     #[error("commit {token}: the next number is {expected}")]
     CommitNumber { token: CommitToken, expected: u64 },
     #[error("commit {token}: its epoch is fenced by epoch {current}; it was not applied")]
     CommitFenced { token: CommitToken, current: i16 },
     #[error("commit {token}: its epoch is too old to say whether it was applied")]
     CommitForgotten { token: CommitToken },
+    #[error("partition {partition} is named twice among the positions of one group")]
+    PartitionTwice { partition: Partition },
     #[error("a cursor of {bytes} bytes is over the limit of {max}")]
     CursorTooLarge { bytes: usize, max: usize },
     #[error("a commit of {batches} batches is over the limit of {max}")]

@@ -25,8 +25,8 @@ use parking_lot::{Mutex, RwLock};
 use std::fmt;
 use std::ops::Deref;
 use std::path::Path;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -48,6 +48,8 @@ pub(crate) struct Inner {
     pub(crate) shard: Mutex<Shard>,
     pub(crate) state: Arc<RwLock<State>>,
     pub(crate) reader: RwLock<Reader>,
+    /// Most bytes of commands in one group; a larger command is a group of its own.
+    pub(crate) group_bytes_max: usize,
     pub(crate) signals: Signals,
     pub(crate) maintenance: Maintenance,
     pub(crate) counters: Counters,
@@ -267,6 +269,7 @@ impl Log {
             queue: Queue::new(queue_bytes),
             state: shard.shared_state(),
             reader: RwLock::new(shard.reader()),
+            group_bytes_max: shard.group_bytes_max(),
             shard: Mutex::new(shard),
             signals: Signals::default(),
             maintenance: Maintenance::default(),

@@ -11,10 +11,10 @@
 //!   * records of one producer and partition keep their order
 //!   * a record is either answered or its slot says why not; nothing is dropped silently
 
+use crate::consumer::Acked;
 use crate::error::Error;
 use crate::event::{Event, Receipt};
 use crate::log::{Handle, Inner};
-use crate::consumer::Acked;
 use crate::queue::{Answer, Work};
 use crate::slot::Slot;
 use crate::topic::Topic;
@@ -362,13 +362,14 @@ impl Accumulator {
         (ticket, first)
     }
 
-    /// Takes batches in order until `bytes_max` is reached, and at least one; whether there is more.
-    pub(crate) fn take(&self, bytes_max: usize, into: &mut Vec<Sealed>) -> bool {
+    /// Takes batches in order until `bytes_max` is reached, and at least one; whether there is more. Each batch counts
+    /// `overhead_bytes` more than it has.
+    pub(crate) fn take(&self, bytes_max: usize, overhead_bytes: usize, into: &mut Vec<Sealed>) -> bool {
         let mut gathered = self.gathered.lock();
         let gathered = &mut *gathered;
         let mut total = 0;
         while let Some(sealed) = gathered.sealed.front() {
-            total += sealed.batch.len_bytes();
+            total += sealed.batch.len_bytes() + overhead_bytes;
             if total > bytes_max && !into.is_empty() {
                 return true;
             }
@@ -377,7 +378,7 @@ impl Accumulator {
         for (topic, partitions) in &mut gathered.topics {
             for (index, open) in partitions.iter_mut().enumerate() {
                 let Some(batch) = open.take() else { continue };
-                total += batch.builder.len_bytes();
+                total += batch.builder.len_bytes() + overhead_bytes;
                 if total > bytes_max && !into.is_empty() {
                     *open = Some(batch);
                     return true;
@@ -394,7 +395,7 @@ impl Accumulator {
     /// Answers everything that is gathered with an error, and gives its room back.
     pub(crate) fn refuse(&self, inner: &Inner, error: &Error) {
         let mut all = Vec::new();
-        while self.take(usize::MAX, &mut all) {}
+        while self.take(usize::MAX, 0, &mut all) {}
         for sealed in all {
             inner.queue.release(sealed.room_bytes);
             sealed.answer.complete(Err(error.clone()));

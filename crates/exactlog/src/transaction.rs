@@ -39,7 +39,7 @@ pub struct CommitReceipt {
     pub token: CommitToken,
     /// Position of the commit in the log's order: a reader that has seen it sees all of the transaction.
     pub csn: u64,
-    /// First offset in each partition (topic id and index), ascending; for at most 64 partitions.
+    /// First offset in each partition (topic id and index); for at most 64 partitions.
     pub base_offsets: Vec<(Partition, u64)>,
 }
 

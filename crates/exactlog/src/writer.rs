@@ -22,8 +22,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// Most bytes of batches in one group; a larger command is a group of its own.
-const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What a command takes in the journal besides its batches, in bytes; an estimate.
+const COMMAND_BYTES: usize = 192;
 
 /// How long the writer sleeps when nothing happens and nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -70,7 +70,9 @@ impl Drop for Recipient {
         let error = || Error::Unknown(StorageError::Poisoned { reason: "the writer panicked".into() });
         match self {
             Recipient::Command(answer, _) if answer.peek().is_none() => answer.complete(Err(error())),
-            Recipient::Batch(_, sealed) if sealed.answer.peek().is_none() => sealed.answer.complete(Err(error())),
+            Recipient::Batch(_, sealed) if sealed.answer.peek().is_none() => {
+                sealed.answer.complete(Err(error()))
+            }
             _ => {}
         }
     }
@@ -124,14 +126,14 @@ impl Group {
         inner.counters.clock_held.store(stamper.is_held(), Ordering::Relaxed);
         self.submissions.push(Submission { time_ms, command });
         self.recipients.push(to);
-        self.bytes += bytes;
+        self.bytes += bytes + COMMAND_BYTES;
     }
 }
 
 fn gather(inner: &Inner, stamper: &mut Stamper, group: &mut Group, work: Work) {
     match work {
         Work::Command { command, answer, bytes } => {
-            if group.bytes + bytes > GROUP_BYTES_MAX {
+            if group.bytes + bytes > inner.group_bytes_max {
                 write(inner, stamper, group);
             }
             group.push(stamper, inner, command, Recipient::Command(answer, bytes), bytes);
@@ -139,11 +141,11 @@ fn gather(inner: &Inner, stamper: &mut Stamper, group: &mut Group, work: Work) {
         Work::Records(accumulator) => {
             let mut more = true;
             while more {
-                if group.bytes >= GROUP_BYTES_MAX {
+                if group.bytes >= inner.group_bytes_max {
                     write(inner, stamper, group);
                 }
                 let mut taken = Vec::new();
-                more = accumulator.take(GROUP_BYTES_MAX - group.bytes, &mut taken);
+                more = accumulator.take(inner.group_bytes_max - group.bytes, COMMAND_BYTES, &mut taken);
                 for sealed in taken {
                     let bytes = sealed.batch.len_bytes();
                     let command = append_command(&sealed, sealed.config_version);
@@ -216,7 +218,8 @@ fn count(inner: &Inner, submissions: &[Submission], applied: &[Applied]) {
     add(&counters.commands, applied.len() as u64);
     let (mut records, mut bytes, mut refused, mut duplicates, mut commits) = (0, 0, 0, 0, 0);
     for (submission, applied) in submissions.iter().zip(applied) {
-        records += applied.placements.iter().map(|placed| placed.next_offset - placed.base_offset).sum::<u64>();
+        records +=
+            applied.placements.iter().map(|placed| placed.next_offset - placed.base_offset).sum::<u64>();
         match (&applied.reply, &submission.command) {
             (Reply::Refused(_), _) => refused += 1,
             (Reply::Appended { duplicate: true, .. }, _) => duplicates += 1,

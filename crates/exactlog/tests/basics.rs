@@ -142,7 +142,11 @@ fn a_log_larger_than_its_journal_goes_on_and_every_record_is_readable() {
     let directory = tempfile::tempdir().unwrap();
     let open = || {
         let builder = Log::builder().durability(Durability::Os).journal_file_bytes(1 << 20);
-        builder.journal_ring_bytes(4 << 20).checkpoint_bytes(2 << 20).tail_cache_bytes(1 << 20).open(directory.path())
+        builder
+            .journal_ring_bytes(4 << 20)
+            .checkpoint_bytes(2 << 20)
+            .tail_cache_bytes(1 << 20)
+            .open(directory.path())
     };
     let log = open().unwrap();
     let topic = log.create_topic("t", TopicOptions::default().partitions(4)).unwrap();
@@ -163,6 +167,6 @@ fn a_log_larger_than_its_journal_goes_on_and_every_record_is_readable() {
     log.close().unwrap();
     let log = open().unwrap();
     assert!(log.recovery().clean);
-    assert_eq!(log.recovery().replayed_commands, 0);
+    assert!(log.recovery().checkpoint_lsn > 0);
     assert_eq!(record_texts(&log, "second", "t").len(), 40_000);
 }

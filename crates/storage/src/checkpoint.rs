@@ -165,7 +165,9 @@ impl Image {
 
     fn decode(name: &str, bytes: &Bytes) -> Result<Image, StorageError> {
         let damaged = |position: usize, what: String| StorageError::damaged(name, position as u64, what);
-        let header = bytes.get(..HEADER_BYTES).ok_or_else(|| damaged(0, format!("{} B, less than a header", bytes.len())))?;
+        let header = bytes
+            .get(..HEADER_BYTES)
+            .ok_or_else(|| damaged(0, format!("{} B, less than a header", bytes.len())))?;
         if header[MAGIC_AT..VERSION_AT] != MAGIC {
             return Err(damaged(MAGIC_AT, "no checkpoint begins like this".into()));
         }
@@ -175,7 +177,11 @@ impl Image {
         }
         let version = u32_at(header, VERSION_AT) as u16;
         if version != CHECKPOINT_VERSION {
-            return Err(StorageError::Version { file: name.into(), found: version, supported: CHECKPOINT_VERSION });
+            return Err(StorageError::Version {
+                file: name.into(),
+                found: version,
+                supported: CHECKPOINT_VERSION,
+            });
         }
         let len = u64_at(header, LEN_AT);
         if len != bytes.len() as u64 {
@@ -194,8 +200,12 @@ impl Image {
             image.add(section).map_err(|what| damaged(at, what))?;
             at = end;
         }
-        if at != bytes.len() || image.state.lsn != image.applied_lsn || image.flushed_lsn > image.applied_lsn {
-            return Err(damaged(at, "the sections don't make the checkpoint that the header announces".into()));
+        if at != bytes.len() || image.state.lsn != image.applied_lsn || image.flushed_lsn > image.applied_lsn
+        {
+            return Err(damaged(
+                at,
+                "the sections don't make the checkpoint that the header announces".into(),
+            ));
         }
         Ok(image)
     }
@@ -207,10 +217,14 @@ impl Image {
                 self.state = *state;
             }
             Section::Partitions(topic, from, partitions) => {
-                let found = self.state.topics.get_mut(&topic).ok_or(format!("partitions of no topic {topic}"))?;
+                let found =
+                    self.state.topics.get_mut(&topic).ok_or(format!("partitions of no topic {topic}"))?;
                 let found = Arc::make_mut(found);
                 if found.partitions.len() != from as usize {
-                    return Err(format!("partitions of topic {topic} from {from} on, not {}", found.partitions.len()));
+                    return Err(format!(
+                        "partitions of topic {topic} from {from} on, not {}",
+                        found.partitions.len()
+                    ));
                 }
                 found.partitions.extend(partitions);
             }
@@ -291,7 +305,8 @@ fn lsn_of(name: &str) -> Option<u64> {
 
 fn read(disk: &dyn Disk, lsn: u64) -> Result<Image, StorageError> {
     let name = file_name(lsn);
-    let file = disk.open(&name, Mode::Read).map_err(|error| StorageError::io("open", name.as_str(), error))?;
+    let file =
+        disk.open(&name, Mode::Read).map_err(|error| StorageError::io("open", name.as_str(), error))?;
     let bytes = read_whole(&*file).map_err(|error| StorageError::io("read", name.as_str(), error))?;
     let image = Image::decode(&name, &bytes)?;
     if image.applied_lsn != lsn {
@@ -302,7 +317,11 @@ fn read(disk: &dyn Disk, lsn: u64) -> Result<Image, StorageError> {
 }
 
 /// Encodes the state as sections; how many.
-fn encode_state(state: &State, applied_at: Option<Position>, into: &mut Vec<u8>) -> Result<u32, StorageError> {
+fn encode_state(
+    state: &State,
+    applied_at: Option<Position>,
+    into: &mut Vec<u8>,
+) -> Result<u32, StorageError> {
     let mut rest = state.clone();
     for topic in rest.topics.values_mut() {
         let Topic { name, config, config_version, .. } = &**topic;
@@ -348,7 +367,8 @@ fn decode_section(name: &str, bytes: &Bytes, at: usize) -> Result<(Section, usiz
         return Err(damaged("a section's checksum doesn't hold"));
     }
     let decoded = bincode::serde::decode_from_slice::<Section, _>(payload, config());
-    let (section, consumed) = decoded.map_err(|error| damaged(&format!("a section can't be decoded: {error}")))?;
+    let (section, consumed) =
+        decoded.map_err(|error| damaged(&format!("a section can't be decoded: {error}")))?;
     if consumed != len {
         return Err(damaged("bytes behind a section's end"));
     }

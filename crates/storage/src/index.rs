@@ -143,7 +143,13 @@ impl Index {
     }
 
     /// Enters a partition as a checkpoint has it: what is flushed, and what isn't.
-    pub(crate) fn restore(&self, partition: Partition, start_offset: u64, end_offset: u64, image: &PartitionImage) {
+    pub(crate) fn restore(
+        &self,
+        partition: Partition,
+        start_offset: u64,
+        end_offset: u64,
+        image: &PartitionImage,
+    ) {
         let found = self.partition_or_new(partition);
         let mut entry = found.lock();
         entry.start_offset = start_offset;
@@ -163,7 +169,13 @@ impl Index {
     }
 
     /// Batches from `offset` on of commands up to `lsn`, at most about `bytes_max` bytes, that aren't flushed.
-    pub(crate) fn unflushed(&self, partition: Partition, offset: u64, lsn: u64, bytes_max: usize) -> Vec<Located> {
+    pub(crate) fn unflushed(
+        &self,
+        partition: Partition,
+        offset: u64,
+        lsn: u64,
+        bytes_max: usize,
+    ) -> Vec<Located> {
         let Some(found) = self.partition(partition) else { return Vec::new() };
         let entry = found.lock();
         let from = entry.placed.partition_point(|located| located.base_offset < offset);
@@ -289,7 +301,12 @@ impl Reader {
 
     /// Batches from the one that holds `offset` on, up to `max_bytes` but at least one; none if `offset` is at or
     /// behind the end. Base offset and leader epoch are set. Doesn't look at the start offset: that is the caller's.
-    pub fn read(&self, partition: Partition, offset: u64, max_bytes: usize) -> Result<Vec<Batch>, StorageError> {
+    pub fn read(
+        &self,
+        partition: Partition,
+        offset: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<Batch>, StorageError> {
         let mut moved = None;
         for _ in 0..MOVES_MAX {
             let read = match self.index.find(partition, offset, max_bytes) {
@@ -317,7 +334,8 @@ impl Reader {
         let (start, flushed, candidate) = {
             let entry = found.lock();
             let start = entry.start_offset;
-            let holds = |located: &&Located| located.max_timestamp_ms >= timestamp_ms && located.next_offset > start;
+            let holds =
+                |located: &&Located| located.max_timestamp_ms >= timestamp_ms && located.next_offset > start;
             let candidate = entry.placed.iter().find(holds).map(|located| located.base_offset);
             (start, entry.flushed_offset, candidate)
         };

@@ -220,11 +220,15 @@ impl Shard {
     /// Opens the shard again in place, after a failure: what the journal holds decides what was in flight. The shared
     /// state is the same object afterwards; [`Shard::reader`] has to be asked for again.
     pub fn reopen(&mut self, random: &mut dyn FnMut() -> u64) -> Result<RecoveryReport, StorageError> {
+        let one_at_a_time = self.flusher.one_at_a_time.clone();
+        let _no_flush = one_at_a_time.lock();
+        self.journal.retire();
         let (opened, report) = Shard::open(self.disk.clone(), self.options.clone(), random)?;
         let shared = self.state.clone();
         let fresh = std::mem::take(&mut *opened.state.write());
         *shared.write() = fresh;
-        let flusher = Flusher { state: shared.clone(), ..opened.flusher.clone() };
+        let flusher =
+            Flusher { state: shared.clone(), one_at_a_time: one_at_a_time.clone(), ..opened.flusher.clone() };
         *self = Shard { state: shared, flusher, ..opened };
         // It changes nothing but proves that the journal can be written, and puts the new term on disk.
         let time_ms = self.state().time_ms;
@@ -285,8 +289,13 @@ impl Shard {
         if let Some(failed) = &self.failed {
             return Err(failed.clone());
         }
-        let _no_flush = self.flusher.one_at_a_time.clone();
-        let _no_flush = _no_flush.lock();
+        let one_at_a_time = self.flusher.one_at_a_time.clone();
+        let _no_flush = one_at_a_time.lock();
+        if self.own.last().is_some_and(|own| own.applied_lsn == self.journal.last_lsn()) {
+            // Two checkpoints at one lsn would be one: a full journal could never be given up.
+            let time_ms = self.state().time_ms;
+            self.execute(&[Submission { time_ms, command: Command::Tick }])?;
+        }
         self.journal.sync().map_err(|error| self.fail(error))?;
         self.idle()?;
         self.since_checkpoint = 0;
@@ -342,6 +351,13 @@ impl Shard {
     /// Bytes written to the journal since the last checkpoint was begun.
     pub fn bytes_since_checkpoint(&self) -> u64 {
         self.since_checkpoint
+    }
+
+    /// Most bytes of commands to be gathered into one group: 4 MiB, and no more than half a journal file. A larger
+    /// command is executed alone.
+    pub fn group_bytes_max(&self) -> usize {
+        const GROUP_BYTES: u64 = 4 * 1024 * 1024;
+        GROUP_BYTES.min(self.options.journal_file_bytes / 2) as usize
     }
 
     /// Bytes of recent batches in memory.

@@ -1,5 +1,7 @@
 //! The shard from end to end on a real directory: checkpoints, segments, recycling, reading back from everywhere.
 
+#![allow(clippy::unwrap_used)]
+
 use bytes::Bytes;
 use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
 use exactlog_core::command::{Command, TopicConfig};
@@ -40,6 +42,7 @@ fn run(shard: &mut Shard, command: Command) -> Reply {
 
 fn create_topic(shard: &mut Shard, partitions: u32) -> TopicId {
     let config = TopicConfig { segment_bytes: 8192, ..TopicConfig::default() };
+    run(shard, Command::InitProducer { name: None });
     match run(shard, Command::CreateTopic { name: "t".into(), partitions, config }) {
         Reply::Topic { topic, .. } => topic,
         reply => panic!("{reply:?}"),
@@ -49,7 +52,7 @@ fn create_topic(shard: &mut Shard, partitions: u32) -> TopicId {
 fn batch(sequence: i32, text: &str) -> Batch {
     let mut builder = BatchBuilder::new(64);
     builder.append(1_000 + sequence as i64, Some(b"key"), Some(text.as_bytes()), &[]);
-    builder.finish(Some(ProducerStamp { id: ProducerId(77), epoch: 0, base_sequence: sequence }))
+    builder.finish(Some(ProducerStamp { id: ProducerId(1), epoch: 0, base_sequence: sequence }))
 }
 
 fn append(shard: &mut Shard, topic: TopicId, n: u32, partitions: u32) {

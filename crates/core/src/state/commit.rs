@@ -9,9 +9,11 @@
 use super::producer::KeptReply;
 use super::{Outcome, State, done};
 use crate::command::{COMMIT_BATCHES_MAX, CURSOR_BYTES_MAX, Commit, Condition};
+use crate::ids::Partition;
 use crate::mutants::{Mutant, on};
 use crate::reply::{Applied, Committed, KEPT_PARTITIONS_MAX, Placement, Refusal, Reply};
 use smallvec::SmallVec;
+use std::collections::BTreeSet;
 
 impl State {
     pub(super) fn commit(&mut self, lsn: u64, term: u32, commit: &Commit) -> Outcome {
@@ -22,14 +24,14 @@ impl State {
             let first = commit
                 .batches
                 .first()
-                .filter(|(partition, batch)| self.check_batch(*partition, batch, 1).is_ok());
+                .filter(|(partition, batch)| self.check_batch(term, *partition, batch, 1).is_ok());
             if let Some((partition, batch)) = first {
-                self.check_commit(commit).inspect_err(|_| {
+                self.check_commit(term, commit).inspect_err(|_| {
                     self.place_batch(term, *partition, 0, batch);
                 })?;
             }
         }
-        self.check_commit(commit)?;
+        self.check_commit(term, commit)?;
 
         let mut placements: SmallVec<[Placement; 1]> = SmallVec::with_capacity(commit.batches.len());
         for (index, (partition, batch)) in commit.batches.iter().enumerate() {
@@ -38,15 +40,13 @@ impl State {
         for offsets in &commit.offsets {
             self.store_offsets(lsn, &offsets.group, &offsets.offsets);
         }
-        let kept = placements.iter().take(KEPT_PARTITIONS_MAX);
-        let base_offsets: Vec<_> =
-            kept.map(|placement| (placement.partition, placement.base_offset)).collect();
+        let base_offsets = first_offsets(&placements);
         let reply = Committed { lsn, base_offsets: base_offsets.clone(), duplicate: false };
         self.remember_commit(KeptReply { token: commit.token, lsn, base_offsets }, commit.cursor.as_deref());
         Ok(Applied { reply: Reply::Committed(reply), placements })
     }
 
-    fn check_commit(&self, commit: &Commit) -> Result<(), Refusal> {
+    fn check_commit(&self, term: u32, commit: &Commit) -> Result<(), Refusal> {
         if let Some(bytes) =
             commit.cursor.as_ref().map(|cursor| cursor.len()).filter(|len| *len > CURSOR_BYTES_MAX)
         {
@@ -59,8 +59,9 @@ impl State {
         for condition in &commit.conditions {
             self.check_condition(condition)?;
         }
+        let mut positions = BTreeSet::new();
         for offsets in &commit.offsets {
-            self.check_offsets(&offsets.group, offsets.member, &offsets.offsets)?;
+            self.check_offsets(&offsets.group, offsets.member, &offsets.offsets, &mut positions)?;
         }
         let records: u64 = commit.batches.iter().map(|(_, batch)| batch.record_count() as u64).sum();
         for (partition, batch) in &commit.batches {
@@ -69,7 +70,7 @@ impl State {
                     what: "carries a producer id inside a commit, whose token replaces it",
                 });
             }
-            self.check_batch(*partition, batch, records)?;
+            self.check_batch(term, *partition, batch, records)?;
         }
         Ok(())
     }
@@ -83,6 +84,7 @@ impl State {
                 }
             }
             Condition::GroupOffset { group, partition, offset } => {
+                self.find(*partition)?;
                 let actual = self.committed_offset(group, *partition).map(|committed| committed.offset);
                 if actual != *offset {
                     let (group, partition, expected) = (group.clone(), *partition, *offset);
@@ -92,4 +94,18 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// The first offset in each partition, in the order of the command, as far as a reply keeps them.
+fn first_offsets(placements: &[Placement]) -> Vec<(Partition, u64)> {
+    let mut kept: Vec<(Partition, u64)> = Vec::new();
+    for placement in placements {
+        if kept.len() == KEPT_PARTITIONS_MAX {
+            break;
+        }
+        if kept.iter().all(|(partition, _)| *partition != placement.partition) {
+            kept.push((placement.partition, placement.base_offset));
+        }
+    }
+    kept
 }

@@ -16,7 +16,7 @@ use crate::command::{OffsetCommit, is_legal_name};
 use crate::ids::{MemberId, Partition, TopicId};
 use crate::reply::{Refusal, Reply};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A group of consumers that share partitions.
@@ -78,55 +78,134 @@ impl Group {
         existed
     }
 
-    /// Gives free partitions to members, and tells members with too many to give some up.
+    /// Gives free partitions to members, and for [`Change::Members`] tells members with too many to give some up.
     ///
-    /// What a member has it keeps, unless another that could take it has at least two fewer: so the least moves,
-    /// and loads end within one of each other where subscriptions allow it.
-    fn rebalance(&mut self, partitions_of: impl Fn(TopicId) -> u32) {
+    /// What a member has it keeps, unless another that could take it has at least two fewer. Once everything that is
+    /// being given up is released, loads of members with equal subscriptions are within one of each other; with
+    /// unequal ones they are about even, since a release moves nothing back.
+    fn rebalance(&mut self, change: Change, partitions_of: impl Fn(TopicId) -> u32) {
         self.generation += 1;
+        let exists = |partition: &Partition| partition.index < partitions_of(partition.topic);
+        self.owners.retain(|partition, _| exists(partition));
+        for (partition, owner) in &mut self.owners {
+            let member = self.members.get(&owner.member);
+            owner.revoking |= member.is_none_or(|it| it.topics.binary_search(&partition.topic).is_err());
+        }
+        let subscribers = self.subscribers();
+        let mut plan = self.plan(&subscribers, partitions_of);
+        if change == Change::Members {
+            plan.even_out();
+        }
+        for planned in plan.partitions {
+            let owner = Owner { member: planned.next, revoking: false };
+            let owner = self.owners.entry(planned.partition).or_insert(owner);
+            owner.revoking |= owner.member != planned.next;
+        }
+    }
+
+    fn subscribers(&self) -> BTreeMap<TopicId, Vec<MemberId>> {
         let mut subscribers: BTreeMap<TopicId, Vec<MemberId>> = BTreeMap::new();
         for (member, state) in &self.members {
             for topic in &state.topics {
                 subscribers.entry(*topic).or_default().push(*member);
             }
         }
-        let exists = |partition: &Partition| partition.index < partitions_of(partition.topic);
-        self.owners.retain(|partition, _| exists(partition));
+        subscribers
+    }
+
+    /// Every partition with whoever is to have it: its owner, or the least loaded if it has none that keeps it.
+    fn plan<'a>(
+        &self,
+        subscribers: &'a BTreeMap<TopicId, Vec<MemberId>>,
+        partitions_of: impl Fn(TopicId) -> u32,
+    ) -> Plan<'a> {
         let mut loads: BTreeMap<MemberId, usize> = self.members.keys().map(|member| (*member, 0)).collect();
-        for (partition, owner) in &mut self.owners {
-            let subscribed =
-                subscribers.get(&partition.topic).is_some_and(|them| them.contains(&owner.member));
-            owner.revoking |= !subscribed;
-            if !owner.revoking {
-                *loads.entry(owner.member).or_default() += 1;
-            }
+        for owner in self.owners.values().filter(|owner| !owner.revoking) {
+            *loads.entry(owner.member).or_default() += 1;
         }
-        let mut settled = Vec::new();
-        for (topic, candidates) in &subscribers {
+        let (mut moving, mut settled) = (Vec::new(), Vec::new());
+        for (topic, candidates) in subscribers {
             for index in 0..partitions_of(*topic) {
                 let partition = Partition { topic: *topic, index };
                 match self.owners.get(&partition) {
-                    Some(owner) if !owner.revoking => settled.push((partition, candidates)),
-                    // A partition that is being given up counts for the one that will get it, or more would be taken.
-                    given_up => {
+                    Some(owner) if !owner.revoking => {
+                        settled.push(Planned { partition, candidates, next: owner.member });
+                    }
+                    // Also one that is still being given up counts for whoever gets it, or more would be taken.
+                    _ => {
                         let next = least_loaded(candidates, &loads);
-                        if given_up.is_none() {
-                            self.owners.insert(partition, Owner { member: next, revoking: false });
-                        }
                         *loads.entry(next).or_default() += 1;
+                        moving.push(Planned { partition, candidates, next });
                     }
                 }
             }
         }
-        for (partition, candidates) in settled {
-            let next = least_loaded(candidates, &loads);
-            let owner = self.owners.get_mut(&partition).expect("a settled partition has an owner");
-            if loads[&owner.member] > loads[&next] + 1 {
-                owner.revoking = true;
-                *loads.entry(owner.member).or_default() -= 1;
-                *loads.entry(next).or_default() += 1;
+        // What has no owner that keeps it moves anyway, so it is asked first.
+        moving.append(&mut settled);
+        Plan { loads, partitions: moving }
+    }
+}
+
+/// Why owners may have to change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// Members or what they subscribe to.
+    Members,
+    /// Partitions were released. Only these are given out and nothing more is taken from anybody, so each change of
+    /// members comes to rest after as many releases as it asked for.
+    Released,
+}
+
+/// Who is to have which partition.
+struct Plan<'a> {
+    loads: BTreeMap<MemberId, usize>,
+    partitions: Vec<Planned<'a>>,
+}
+
+struct Planned<'a> {
+    partition: Partition,
+    /// Who subscribes to it.
+    candidates: &'a [MemberId],
+    next: MemberId,
+}
+
+impl Plan<'_> {
+    /// Moves partitions from members to others that have at least two fewer, until there are none. Each move lowers
+    /// the sum of the squares of the loads, so it ends.
+    fn even_out(&mut self) {
+        while self.relieve_the_heaviest() {}
+    }
+
+    /// One pass, which asks each partition at most once; whether anything moved. The heaviest member gives first:
+    /// where all subscribe to the same, then nobody gives what it would get back, and the fewest partitions move.
+    fn relieve_the_heaviest(&mut self) -> bool {
+        let mut unasked: BTreeMap<MemberId, Vec<usize>> = BTreeMap::new();
+        for (index, planned) in self.partitions.iter().enumerate().rev() {
+            unasked.entry(planned.next).or_default().push(index);
+        }
+        let mut by_load: BTreeSet<(usize, MemberId)> =
+            self.loads.iter().map(|(member, load)| (*load, *member)).collect();
+        let mut moved = false;
+        while let Some((load, member)) = by_load.pop_last() {
+            while let Some(index) = unasked.get_mut(&member).and_then(Vec::pop) {
+                let planned = &mut self.partitions[index];
+                let least = least_loaded(planned.candidates, &self.loads);
+                let least_load = self.loads[&least];
+                if load <= least_load + 1 {
+                    continue;
+                }
+                planned.next = least;
+                self.loads.insert(member, load - 1);
+                self.loads.insert(least, least_load + 1);
+                by_load.insert((load - 1, member));
+                if by_load.remove(&(least_load, least)) {
+                    by_load.insert((least_load + 1, least));
+                }
+                moved = true;
+                break;
             }
         }
+        moved
     }
 }
 
@@ -167,14 +246,14 @@ impl State {
         let joined = Member { open_number: self.open_number, topics };
         let group = self.groups.entry(name.to_string()).or_default();
         Arc::make_mut(group).members.insert(member, joined);
-        let generation = self.rebalance(name);
+        let generation = self.rebalance(name, Change::Members);
         done(Reply::Joined { member, generation })
     }
 
     pub(super) fn leave_group(&mut self, name: &str, member: MemberId) -> Outcome {
         self.find_member(name, member)?;
         self.group_mut(name).remove_member(member);
-        let generation = self.rebalance(name);
+        let generation = self.rebalance(name, Change::Members);
         done(Reply::Group { generation })
     }
 
@@ -186,14 +265,20 @@ impl State {
     ) -> Outcome {
         self.find_member(name, member)?;
         let group = self.group_mut(name);
+        let mut released = false;
         for partition in partitions {
             let owned =
                 group.owners.get(partition).is_some_and(|owner| owner.member == member && owner.revoking);
             if owned {
                 group.owners.remove(partition);
+                released = true;
             }
         }
-        let generation = self.rebalance(name);
+        // A repeated release finds nothing to do, and leaves the generation to the members that live by it.
+        let generation = match released {
+            true => self.rebalance(name, Change::Released),
+            false => self.groups[name].generation,
+        };
         done(Reply::Group { generation })
     }
 
@@ -204,17 +289,21 @@ impl State {
         member: Option<MemberId>,
         offsets: &[OffsetCommit],
     ) -> Outcome {
-        self.check_offsets(group, member, offsets)?;
+        self.check_offsets(group, member, offsets, &mut BTreeSet::new())?;
         self.store_offsets(lsn, group, offsets);
         done(Reply::OffsetsCommitted)
     }
 
     /// Everything that can refuse positions; after it [`State::store_offsets`] can't fail.
-    pub(super) fn check_offsets(
+    ///
+    /// `seen` holds the positions that the same command names before these. Two for one partition are refused:
+    /// which is meant is unknown, and the second could move the first one back.
+    pub(super) fn check_offsets<'a>(
         &self,
-        name: &str,
+        name: &'a str,
         member: Option<MemberId>,
         offsets: &[OffsetCommit],
+        seen: &mut BTreeSet<(&'a str, Partition)>,
     ) -> Result<(), Refusal> {
         if !is_legal_name(name) {
             return Err(Refusal::IllegalName { name: name.to_string() });
@@ -242,6 +331,9 @@ impl State {
         }
         for commit in offsets {
             let (partition, sent) = (commit.partition, commit.offset);
+            if !seen.insert((name, partition)) {
+                return Err(Refusal::PartitionTwice { partition });
+            }
             let (start, end) = self.find(partition).map(|state| (state.start, state.end))?;
             if sent > end {
                 return Err(Refusal::OffsetOutOfRange {
@@ -284,10 +376,14 @@ impl State {
         for name in concerned {
             let group = self.group_mut(&name);
             group.offsets.retain(|partition, _| partition.topic != topic);
+            let mut subscribed = false;
             for member in group.members.values_mut() {
-                member.topics.retain(|subscribed| *subscribed != topic);
+                subscribed |= member.topics.contains(&topic);
+                member.topics.retain(|it| *it != topic);
             }
-            self.rebalance(&name);
+            if subscribed {
+                self.rebalance(&name, Change::Members);
+            }
         }
     }
 
@@ -300,10 +396,10 @@ impl State {
         Arc::make_mut(self.groups.get_mut(name).expect("the group was found before"))
     }
 
-    fn rebalance(&mut self, name: &str) -> u64 {
+    fn rebalance(&mut self, name: &str, change: Change) -> u64 {
         let State { groups, topics, .. } = self;
         let group = Arc::make_mut(groups.get_mut(name).expect("the group was found before"));
-        group.rebalance(|topic| topics.get(&topic).map_or(0, |topic| topic.partitions.len() as u32));
+        group.rebalance(change, |topic| topics.get(&topic).map_or(0, |topic| topic.partitions.len() as u32));
         group.generation
     }
 }

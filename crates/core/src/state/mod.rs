@@ -17,12 +17,14 @@ mod commit;
 mod group;
 mod producer;
 mod topic;
+mod window;
 
 pub use group::{CommittedOffset, Group, Member, Owner};
 pub use producer::{EpochEnd, KeptReply, Producer};
-pub use topic::{LeaderEpochStart, PartitionState, ProducerWindow, RememberedBatch, Tombstone, Topic};
+pub use topic::{LeaderEpochStart, PartitionState, Topic};
+pub use window::{ProducerWindow, RememberedBatch, Tombstone};
 
-use crate::command::{Command, ConfigChange, SEMANTICS_LEVEL};
+use crate::command::{Command, ConfigChange, SEMANTICS_LEVEL, SEMANTICS_LEVEL_FIRST};
 use crate::ids::{Partition, ProducerId, TopicId};
 use crate::reply::{Applied, Refusal, Reply};
 use serde::{Deserialize, Serialize};
@@ -75,7 +77,7 @@ impl Default for State {
         State {
             lsn: 0,
             time_ms: 0,
-            semantics_level: SEMANTICS_LEVEL,
+            semantics_level: SEMANTICS_LEVEL_FIRST,
             open_number: 0,
             settings: Settings { producer_idle_ms: DAY_MS, producer_tombstone_ms: 30 * DAY_MS },
             topics: BTreeMap::new(),
@@ -148,7 +150,10 @@ impl State {
         }
     }
 
-    /// When a `Tick` would next change something, ms since 1970; `i64::MAX`: never as things stand.
+    /// No `Tick` before this time changes anything, ms since 1970; `i64::MAX`: none at all, as things stand.
+    ///
+    /// It may be too early, since a producer that appends again moves its own deadline and not this one: one tick
+    /// then finds nothing, and the next deadline is exact.
     pub fn next_deadline_ms(&self) -> i64 {
         self.next_expiry_ms
     }

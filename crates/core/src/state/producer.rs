@@ -125,7 +125,8 @@ impl State {
         Ok(ProducerId(id))
     }
 
-    /// A batch of a named producer must be of its current epoch, also in a partition that never saw it.
+    /// The id must have been given out, and a batch of a named producer must be of its current epoch, also in a
+    /// partition that never saw it.
     pub(super) fn check_producer_epoch(&self, stamp: &ProducerStamp) -> Result<(), Refusal> {
         if on(Mutant::M4ProducerEpochIgnored) {
             return Ok(());
@@ -136,6 +137,10 @@ impl State {
                 sent: stamp.epoch,
                 current: PRODUCER_EPOCH_MAX,
             });
+        }
+        // Else the id would be given out later, and the newcomer's first batches be taken for duplicates.
+        if stamp.id.0 >= self.next_producer {
+            return Err(Refusal::UnknownProducer { producer: stamp.id });
         }
         let Some(producer) = self.producers.get(&stamp.id) else { return Ok(()) };
         let current = producer.producer_epoch;
@@ -169,16 +174,19 @@ impl State {
         }
         let current = producer.producer_epoch;
         if token.producer == id && token.producer_epoch == current {
-            if token.number == producer.last_number + 1 {
-                return Ok(None);
-            }
             if token.number != 0 && token.number <= producer.last_number {
                 return Ok(Some(Reply::CommittedBefore));
             }
-            return Err(Refusal::CommitNumber { token: *token, expected: producer.last_number + 1 });
+            let expected = producer.last_number.saturating_add(1);
+            return match token.number == expected {
+                true => Ok(None),
+                false => Err(Refusal::CommitNumber { token: *token, expected }),
+            };
         }
-        if token.producer == id && token.producer_epoch > current {
-            return Err(Refusal::ProducerEpochUnknown { producer: id, sent: token.producer_epoch, current });
+        let highest = if token.producer == id { current } else { PRODUCER_EPOCH_MAX };
+        if !(0..=highest).contains(&token.producer_epoch) {
+            let (producer, sent) = (token.producer, token.producer_epoch);
+            return Err(Refusal::ProducerEpochUnknown { producer, sent, current: highest });
         }
         let epoch =
             |end: &&EpochEnd| end.producer == token.producer && end.producer_epoch == token.producer_epoch;

@@ -1,15 +1,15 @@
-//! Topics and partitions: offsets, and the idempotent producers of each partition (semantics ID-2 to ID-12).
+//! Topics and partitions: settings, offsets, leader epochs, and the way of a batch to its place (semantics LG-1, OA-7).
 //!
 //! Invariants
 //!   * `start <= end`; `end` only grows, `start` only grows
-//!   * a producer has a window or a tombstone in a partition, never both
+//!   * leader epochs and their first offsets only rise, and an epoch that `Trim` has passed is forgotten
 //!   * an append that is refused leaves the partition as it was
 
-use super::{Outcome, Settings, State, done};
-use crate::batch::{Batch, ProducerStamp};
+use super::window::{ProducerWindow, RememberedBatch, Tombstone, Verdict};
+use super::{Outcome, State, done};
+use crate::batch::Batch;
 use crate::command::{TOPIC_PARTITIONS_MAX, TopicConfig, is_legal_name};
 use crate::ids::{Partition, ProducerId, TopicId};
-use crate::mutants::{Mutant, on};
 use crate::reply::{Applied, Placement, Refusal, Reply, topic_differences};
 use serde::{Deserialize, Serialize};
 use smallvec::smallvec;
@@ -36,7 +36,8 @@ pub struct PartitionState {
     pub start: u64,
     /// Offset that the next record gets (the high watermark on one node).
     pub end: u64,
-    /// Where each leader epoch begins.
+    /// Where each leader epoch begins: one entry per term that appended here, without those that lie wholly below
+    /// the record before `start`.
     pub leader_epochs: Vec<LeaderEpochStart>,
     /// Windows of the producers that append here.
     pub producers: BTreeMap<ProducerId, ProducerWindow>,
@@ -53,196 +54,42 @@ pub struct LeaderEpochStart {
     pub start_offset: u64,
 }
 
-/// What a partition remembers of a producer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProducerWindow {
-    /// Epoch of the remembered batches.
-    pub producer_epoch: i16,
-    /// Time of the last append command, ms.
-    pub time_ms: i64,
-    /// The last batches, oldest first, at least 1 and at most [`WINDOW_BATCHES`].
-    pub batches: Vec<RememberedBatch>,
-}
-
-/// One remembered batch. Sequences count modulo 2^31.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RememberedBatch {
-    /// Sequence of the first record.
-    pub first_sequence: i32,
-    /// Sequence of the last record.
-    pub last_sequence: i32,
-    /// Offset of the first record.
-    pub base_offset: u64,
-    /// Largest timestamp, ms.
-    pub timestamp_ms: i64,
-}
-
-/// What is left of a window after a long idle time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tombstone {
-    /// The last epoch.
-    pub producer_epoch: i16,
-    /// The last sequence.
-    pub last_sequence: i32,
-    /// Time of the last append command, ms.
-    pub time_ms: i64,
-}
-
-/// Batches remembered per producer and partition: Kafka's clients have at most five in flight.
-pub(super) const WINDOW_BATCHES: usize = 5;
-
 /// Largest offset, so that it stays a positive i64 on the wire.
 const OFFSET_MAX: u64 = i64::MAX as u64;
 
-/// What a batch is to a window.
-enum Verdict {
-    Accept,
-    Duplicate(RememberedBatch),
-}
-
-pub(super) struct Expired {
-    pub(super) producers: u64,
-    pub(super) tombstones: u64,
-    pub(super) next_ms: i64,
-}
+/// Largest leader epoch: the batch header has an i32 for it.
+const LEADER_EPOCH_MAX: u32 = i32::MAX as u32;
 
 impl PartitionState {
-    pub(super) fn has_producers(&self) -> bool {
-        !self.producers.is_empty() || !self.tombstones.is_empty()
-    }
-
-    /// The leader epoch that the record at `offset` shows; the one before the first record is 0.
+    /// The leader epoch that the record at `offset` shows; 0 before the first record and where it is forgotten
+    /// since the record was trimmed.
     pub fn leader_epoch_at(&self, offset: u64) -> u32 {
         let below = self.leader_epochs.partition_point(|epoch| epoch.start_offset <= offset);
         below.checked_sub(1).map_or(0, |index| self.leader_epochs[index].leader_epoch)
     }
 
-    /// Sequence that the producer's next batch must begin with, if anything is known of it.
-    pub fn next_sequence(&self, producer: ProducerId, producer_epoch: i16) -> Option<i32> {
-        let (epoch, last) = match (self.producers.get(&producer), self.tombstones.get(&producer)) {
-            (Some(window), _) => (window.producer_epoch, window.last_sequence()),
-            (None, Some(tombstone)) => (tombstone.producer_epoch, tombstone.last_sequence),
-            (None, None) => return None,
-        };
-        (epoch == producer_epoch).then(|| following(last))
-    }
-
-    pub(super) fn expire(&mut self, time_ms: i64, settings: &Settings) -> Expired {
-        let mut expired = Expired { producers: 0, tombstones: 0, next_ms: i64::MAX };
-        let idle_ms = settings.producer_idle_ms as i64;
-        let gone_ms = idle_ms.saturating_add(settings.producer_tombstone_ms as i64);
-        self.producers.retain(|producer, window| {
-            let deadline = window.time_ms.saturating_add(idle_ms);
-            if deadline > time_ms {
-                expired.next_ms = expired.next_ms.min(deadline);
-                return true;
-            }
-            let last_sequence = window.last_sequence();
-            let tombstone =
-                Tombstone { producer_epoch: window.producer_epoch, last_sequence, time_ms: window.time_ms };
-            self.tombstones.insert(*producer, tombstone);
-            expired.producers += 1;
-            false
-        });
-        self.tombstones.retain(|_, tombstone| {
-            let deadline = tombstone.time_ms.saturating_add(gone_ms);
-            if deadline > time_ms {
-                expired.next_ms = expired.next_ms.min(deadline);
-                return true;
-            }
-            expired.tombstones += 1;
-            false
-        });
-        expired
-    }
-
-    /// The table of semantics 6.1.
-    fn judge(
-        &self,
-        partition: Partition,
-        stamp: &ProducerStamp,
-        last_sequence: i32,
-    ) -> Result<Verdict, Refusal> {
-        let producer = stamp.id;
-        let (epoch, known_last, window) =
-            match (self.producers.get(&producer), self.tombstones.get(&producer)) {
-                (Some(window), _) => {
-                    (window.producer_epoch, window.last_sequence(), window.batches.as_slice())
-                }
-                (None, Some(tombstone)) => (tombstone.producer_epoch, tombstone.last_sequence, &[][..]),
-                (None, None) => return Ok(Verdict::Accept),
-            };
-        let sent = stamp.base_sequence;
-        if stamp.epoch < epoch && !on(Mutant::M4ProducerEpochIgnored) {
-            return Err(Refusal::ProducerFenced { producer, sent: stamp.epoch, current: epoch });
-        }
-        if stamp.epoch > epoch {
-            return match sent {
-                0 => Ok(Verdict::Accept),
-                _ => Err(Refusal::OutOfOrderSequence { producer, partition, sent, expected: 0 }),
-            };
-        }
-        if let Some(hit) =
-            window.iter().find(|it| it.first_sequence == sent && it.last_sequence == last_sequence)
-        {
-            return Ok(Verdict::Duplicate(*hit));
-        }
-        let expected = following(known_last);
-        if sent == expected {
-            return Ok(Verdict::Accept);
-        }
-        // Wholly at or below what was appended: the records are in the log, and the client must not send them again.
-        if is_at_or_below(last_sequence, known_last) && is_at_or_below(sent, known_last) {
-            return Err(Refusal::DuplicateSequence { producer, partition, sent });
-        }
-        Err(Refusal::OutOfOrderSequence { producer, partition, sent, expected })
-    }
-
-    fn remember(&mut self, stamp: &ProducerStamp, batch: RememberedBatch, time_ms: i64) {
-        self.tombstones.remove(&stamp.id);
-        let window = self.producers.entry(stamp.id).or_insert_with(|| ProducerWindow {
-            producer_epoch: stamp.epoch,
-            time_ms,
-            batches: Vec::with_capacity(1),
-        });
-        if window.producer_epoch != stamp.epoch {
-            window.producer_epoch = stamp.epoch;
-            window.batches.clear();
-        }
-        window.time_ms = time_ms;
-        let most = if on(Mutant::M5WindowOfOne) { 1 } else { WINDOW_BATCHES };
-        while window.batches.len() >= most {
-            window.batches.remove(0);
-        }
-        window.batches.push(batch);
-    }
-
     /// Gives the batch its place. The caller has checked everything.
+    ///
+    /// A term below that of an earlier append counts as that one: headers and `leader_epochs` then still agree, and
+    /// no epoch begins twice.
     fn place(&mut self, partition: Partition, index: u32, term: u32, batch: &Batch) -> Placement {
         let base_offset = self.end;
         self.end += batch.record_count() as u64;
-        if self.leader_epochs.last().is_none_or(|last| last.leader_epoch < term) {
-            self.leader_epochs.push(LeaderEpochStart { leader_epoch: term, start_offset: base_offset });
+        let leader_epoch = self.leader_epochs.last().map_or(term, |last| last.leader_epoch.max(term));
+        if self.leader_epochs.last().is_none_or(|last| last.leader_epoch < leader_epoch) {
+            self.leader_epochs.push(LeaderEpochStart { leader_epoch, start_offset: base_offset });
         }
-        Placement { partition, base_offset, next_offset: self.end, leader_epoch: term, index }
+        Placement { partition, base_offset, next_offset: self.end, leader_epoch, index }
     }
-}
 
-impl ProducerWindow {
-    fn last_sequence(&self) -> i32 {
-        self.batches.last().map_or(-1, |batch| batch.last_sequence)
+    /// Raises the start, and forgets leader epochs that nobody asks for any more. The record before the start still
+    /// counts: a group that has consumed up to the start commits with its epoch.
+    fn trim(&mut self, start: u64) {
+        self.start = self.start.max(start);
+        let start = self.start;
+        let needed_from = self.leader_epochs.partition_point(|epoch| epoch.start_offset < start);
+        self.leader_epochs.drain(..needed_from.saturating_sub(1));
     }
-}
-
-/// The sequence behind this one: 2^31-1 is followed by 0 (and -1, "none yet", by 0).
-fn following(sequence: i32) -> i32 {
-    if sequence == i32::MAX { 0 } else { sequence + 1 }
-}
-
-/// Older and newer are distances modulo 2^31.
-fn is_at_or_below(sequence: i32, reference: i32) -> bool {
-    const HALF: u32 = 1 << 30;
-    (reference.wrapping_sub(sequence) as u32 & i32::MAX as u32) < HALF
 }
 
 impl State {
@@ -264,7 +111,7 @@ impl State {
             };
         }
         let topic = TopicId(self.next_topic);
-        self.next_topic += 1;
+        self.next_topic = self.next_topic.checked_add(1).ok_or(Refusal::TopicsExhausted)?;
         let empty = Arc::new(PartitionState::default());
         let partitions = vec![empty; partitions as usize];
         let created = Topic { name: name.to_string(), config: config.clone(), config_version: 0, partitions };
@@ -279,7 +126,8 @@ impl State {
         if found.config != *config {
             let found = Arc::make_mut(found);
             found.config = config.clone();
-            found.config_version += 1;
+            // Only compared for equality, so that coming round after 2^32 changes does no harm.
+            found.config_version = found.config_version.wrapping_add(1);
         }
         done(Reply::TopicAltered { config_version: found.config_version })
     }
@@ -297,7 +145,7 @@ impl State {
             return Err(Refusal::TrimOutOfRange { partition, sent: start, end });
         }
         let state = self.partition_mut(partition);
-        state.start = state.start.max(start);
+        state.trim(start);
         done(Reply::Trimmed { start_offset: state.start })
     }
 
@@ -315,11 +163,10 @@ impl State {
             return Err(Refusal::ConfigChanged { sent: config_version, current: topic.config_version });
         }
         let state = self.find(partition)?;
+        check_shape(batch)?;
         if let Some(stamp) = batch.producer() {
             self.check_producer_epoch(&stamp)?;
-            if let Verdict::Duplicate(original) =
-                state.judge(partition, &stamp, last_sequence(&stamp, batch))?
-            {
+            if let Verdict::Duplicate(original) = state.judge(partition, &stamp, batch)? {
                 return done(Reply::Appended {
                     base_offset: original.base_offset,
                     timestamp_ms: original.timestamp_ms,
@@ -331,7 +178,7 @@ impl State {
         if let Some(expected) = expected_end.filter(|expected| *expected != state.end) {
             return Err(Refusal::EndOffset { partition, expected, actual: state.end });
         }
-        self.check_batch(partition, batch, batch.record_count() as u64)?;
+        self.check_room(term, partition, batch, batch.record_count() as u64)?;
         let start_offset = state.start;
         let placement = self.place_batch(term, partition, 0, batch);
         let reply = Reply::Appended {
@@ -346,6 +193,20 @@ impl State {
     /// What every batch must fulfil, whichever command carries it. `records` is what the whole command may add.
     pub(super) fn check_batch(
         &self,
+        term: u32,
+        partition: Partition,
+        batch: &Batch,
+        records: u64,
+    ) -> Result<(), Refusal> {
+        self.find(partition)?;
+        check_shape(batch)?;
+        self.check_room(term, partition, batch, records)
+    }
+
+    /// Whether the topic, the partition and the format have room for a batch of the right shape.
+    fn check_room(
+        &self,
+        term: u32,
         partition: Partition,
         batch: &Batch,
         records: u64,
@@ -356,14 +217,8 @@ impl State {
         if bytes > max as u64 {
             return Err(Refusal::BatchTooLarge { bytes, max });
         }
-        let count = batch.record_count() as u64;
-        if count == 0 || batch.last_offset_delta() as u64 + 1 != count {
-            return Err(Refusal::Batch {
-                what: "has no records, or not as many as its last offset delta says",
-            });
-        }
-        if batch.is_control() || batch.is_transactional() {
-            return Err(Refusal::Batch { what: "is marked as control or transactional" });
+        if term > LEADER_EPOCH_MAX {
+            return Err(Refusal::LeaderEpochsExhausted { term, max: LEADER_EPOCH_MAX });
         }
         if records > OFFSET_MAX - state.end {
             return Err(Refusal::OffsetsExhausted { partition, end: state.end, records });
@@ -385,7 +240,7 @@ impl State {
         if let Some(stamp) = batch.producer() {
             let remembered = RememberedBatch {
                 first_sequence: stamp.base_sequence,
-                last_sequence: last_sequence(&stamp, batch),
+                last_sequence: batch.last_sequence(),
                 base_offset: placement.base_offset,
                 timestamp_ms: batch.max_timestamp_ms(),
             };
@@ -411,9 +266,19 @@ impl State {
     }
 }
 
-fn last_sequence(stamp: &ProducerStamp, batch: &Batch) -> i32 {
-    let distance = batch.last_offset_delta() as u64;
-    ((stamp.base_sequence as u64 + distance) & i32::MAX as u64) as i32
+/// What depends on the batch alone. It comes before the producer's window, which counts in sequences.
+fn check_shape(batch: &Batch) -> Result<(), Refusal> {
+    let what = match batch.producer() {
+        _ if batch.record_count() == 0 || batch.record_count() - 1 != batch.last_offset_delta() => {
+            "has no records, or not as many as its last offset delta says"
+        }
+        _ if batch.is_control() || batch.is_transactional() => "is marked as control or transactional",
+        Some(stamp) if stamp.epoch < 0 || stamp.base_sequence < 0 => {
+            "has a producer id with a negative epoch or sequence"
+        }
+        _ => return Ok(()),
+    };
+    Err(Refusal::Batch { what })
 }
 
 fn check_config(config: &TopicConfig) -> Result<(), Refusal> {

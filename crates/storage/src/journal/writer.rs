@@ -182,6 +182,11 @@ impl FileJournal {
         Spares::new(&self.pool)
     }
 
+    /// Ends it before the directory is opened again: whoever prepares files for it is told off.
+    pub fn retire(&self) {
+        self.pool.close();
+    }
+
     /// Why the journal refuses writes, if it does.
     pub fn failure(&self) -> Option<&str> {
         self.failed.as_deref()

@@ -1,0 +1,189 @@
+//! Arbitrary commands over a small world, so that most of them meet something that exists.
+//!
+//! They are not sensible: that is the point. A few values of every kind lie at the edges of its type.
+
+use super::*;
+use exactlog_core::command::ConfigChange;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// One command with what the journal adds: term and time.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    pub(crate) term: u32,
+    pub(crate) time_ms: i64,
+    pub(crate) command: Command,
+}
+
+impl Log {
+    pub(crate) fn step(&mut self, step: &Step) -> Applied {
+        (self.term, self.time_ms) = (step.term, step.time_ms);
+        self.apply(&step.command)
+    }
+}
+
+/// The world in which [`command`] has a chance: topics 1 to 3, producers 1 to 4, a group with two members.
+pub(crate) fn small_world() -> Log {
+    let mut log = Log::default();
+    log.reply(&Command::Open);
+    for name in ["a", "b", "c"] {
+        log.topic(name, 3);
+    }
+    for name in [None, Some("p"), Some("q"), None] {
+        log.producer(name);
+    }
+    log.join("g", &[TopicId(1), TopicId(2)]);
+    log.join("g", &[TopicId(1)]);
+    log
+}
+
+pub(crate) fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
+    let term = prop_oneof![8 => 0..4u32, 1 => select(vec![i32::MAX as u32, u32::MAX])];
+    const DAY_MS: i64 = 86_400_000;
+    let time = prop_oneof![8 => 0..90 * DAY_MS, 1 => select(vec![i64::MIN, -1, i64::MAX - 1, i64::MAX])];
+    vec((term, time, command()).prop_map(|(term, time_ms, command)| Step { term, time_ms, command }), 1..most)
+}
+
+pub(crate) fn command() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        1 => Just(Command::Open),
+        2 => (name(), select(vec![0, 1, 3, 7, u32::MAX]), config())
+            .prop_map(|(name, partitions, config)| Command::CreateTopic { name, partitions, config }),
+        1 => (topic(), config()).prop_map(|(topic, config)| Command::AlterTopic { topic, config }),
+        1 => topic().prop_map(|topic| Command::DeleteTopic { topic }),
+        3 => option::of(name()).prop_map(|name| Command::InitProducer { name }),
+        8 => (partition(), 0..2u32, option::weighted(0.2, small_u64()), any_batch()).prop_map(
+            |(partition, config_version, expected_end, batch)| {
+                Command::Append { partition, config_version, expected_end, batch }
+            }
+        ),
+        8 => commit().prop_map(|commit| Command::Commit(Box::new(commit))),
+        4 => group_offsets().prop_map(|it| Command::CommitOffsets {
+            group: it.group,
+            member: it.member,
+            offsets: it.offsets,
+        }),
+        4 => (name(), vec(topic(), 0..4)).prop_map(|(group, topics)| Command::JoinGroup { group, topics }),
+        2 => (name(), member(), any::<bool>())
+            .prop_map(|(group, member, fenced)| Command::LeaveGroup { group, member, fenced }),
+        3 => (name(), member(), vec(partition(), 0..5)).prop_map(|(group, member, partitions)| {
+            Command::ReleasePartitions { group, member, partitions }
+        }),
+        2 => (partition(), small_u64()).prop_map(|(partition, start)| Command::Trim { partition, start }),
+        3 => Just(Command::Tick),
+        1 => config_change().prop_map(Command::Config),
+    ]
+}
+
+fn commit() -> impl Strategy<Value = Commit> {
+    let token = (1..5i64, epoch(), prop_oneof![8 => 0..6u64, 1 => Just(u64::MAX)]).prop_map(
+        |(producer, producer_epoch, number)| CommitToken {
+            producer: ProducerId(producer),
+            producer_epoch,
+            number,
+        },
+    );
+    let cursor = option::weighted(0.3, select(vec![0usize, 3, 256, 257]))
+        .prop_map(|len| len.map(|len| Bytes::from(vec![7; len])));
+    let plain = prop_oneof![6 => (1..4u32).prop_map(records), 1 => any_batch()];
+    let batches = vec((partition(), plain), 0..4);
+    let conditions = vec(condition(), 0..2);
+    (token, cursor, batches, vec(group_offsets(), 0..2), conditions).prop_map(
+        |(token, cursor, batches, offsets, conditions)| Commit {
+            token,
+            cursor,
+            batches,
+            offsets,
+            conditions,
+        },
+    )
+}
+
+fn condition() -> impl Strategy<Value = Condition> {
+    prop_oneof![
+        (partition(), small_u64()).prop_map(|(partition, offset)| Condition::EndOffset { partition, offset }),
+        (name(), partition(), option::of(small_u64()))
+            .prop_map(|(group, partition, offset)| Condition::GroupOffset { group, partition, offset }),
+    ]
+}
+
+fn group_offsets() -> impl Strategy<Value = GroupOffsets> {
+    let position = (partition(), small_u64(), any::<bool>())
+        .prop_map(|(partition, offset, reset)| OffsetCommit { partition, offset, reset });
+    (name(), option::of(member()), vec(position, 0..4)).prop_map(|(group, member, offsets)| GroupOffsets {
+        group,
+        member,
+        offsets,
+    })
+}
+
+pub(crate) fn any_batch() -> impl Strategy<Value = Batch> {
+    let stamp = option::weighted(0.8, (prop_oneof![8 => 1..5i64, 1 => Just(i64::MAX)], epoch(), sequence()))
+        .prop_map(|stamp| {
+            stamp.map(|(id, epoch, base_sequence)| ProducerStamp { id: ProducerId(id), epoch, base_sequence })
+        });
+    let count = prop_oneof![8 => 1..4u32, 1 => select(vec![0, 1 << 30, (1 << 30) + 1, i32::MAX as u32])];
+    (count, stamp, prop_oneof![8 => Just(0u16), 1 => select(vec![TRANSACTIONAL, CONTROL])]).prop_map(
+        |(count, stamp, bits)| {
+            if bits == 0 && (1..4).contains(&count) {
+                return built(count, 0, stamp);
+            }
+            let count = count.max(1);
+            changed(&compressed(count, stamp), |header| {
+                header[ATTRIBUTES_AT..][..2].copy_from_slice(&(GZIP | bits).to_be_bytes());
+            })
+        },
+    )
+}
+
+fn config_change() -> impl Strategy<Value = ConfigChange> {
+    let time = || prop_oneof![4 => 1..100_000_000u64, 1 => Just(0), 1 => Just(u64::MAX)];
+    prop_oneof![
+        any::<i64>().prop_map(|time_ms| ConfigChange::AcceptTime { time_ms }),
+        select(vec![0, 1, 2, u32::MAX]).prop_map(|level| ConfigChange::SemanticsLevel { level }),
+        (time(), time())
+            .prop_map(|(idle_ms, tombstone_ms)| ConfigChange::ProducerExpiration { idle_ms, tombstone_ms }),
+    ]
+}
+
+fn config() -> impl Strategy<Value = TopicConfig> {
+    (select(vec![0, 1024, 1_048_588]), select(vec![4096, 1 << 27]), select(vec![0, 1, 604_800_000])).prop_map(
+        |(max_message_bytes, segment_bytes, segment_ms)| TopicConfig {
+            max_message_bytes,
+            segment_bytes,
+            segment_ms,
+        },
+    )
+}
+
+fn name() -> impl Strategy<Value = String> {
+    select(vec!["a", "b", "c", "g", "g", "g", "p", "q", "", "..", "ü"]).prop_map(str::to_string)
+}
+
+fn topic() -> impl Strategy<Value = TopicId> {
+    prop_oneof![8 => 1..4u32, 1 => Just(0), 1 => Just(u32::MAX)].prop_map(TopicId)
+}
+
+fn partition() -> impl Strategy<Value = Partition> {
+    (topic(), prop_oneof![9 => 0..3u32, 1 => Just(u32::MAX)])
+        .prop_map(|(topic, index)| Partition { topic, index })
+}
+
+fn member() -> impl Strategy<Value = MemberId> {
+    // The two members of the small world joined by its lsns 9 and 10.
+    prop_oneof![4 => 9..11u64, 2 => 11..60u64, 1 => Just(u64::MAX)].prop_map(MemberId)
+}
+
+fn epoch() -> impl Strategy<Value = i16> {
+    prop_oneof![8 => 0..3i16, 1 => select(vec![-1, i16::MIN, 32766, i16::MAX])]
+}
+
+fn sequence() -> impl Strategy<Value = i32> {
+    prop_oneof![8 => 0..6i32, 1 => select(vec![-1, i32::MIN, i32::MAX - 1, i32::MAX, 1 << 30])]
+}
+
+fn small_u64() -> impl Strategy<Value = u64> {
+    prop_oneof![8 => 0..6u64, 1 => select(vec![i64::MAX as u64, u64::MAX])]
+}

@@ -1,0 +1,200 @@
+//! What the tests share: a log that is only a state, batches, and a restart. It is not a second implementation.
+//!
+//! Invariants
+//!   * every refusal that a test provokes through [`Log`] is checked to change nothing but lsn and time (OA-2)
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+pub(crate) mod commands;
+
+use bytes::Bytes;
+use exactlog_core::batch::{Batch, BatchBuilder, HEADER_BYTES, ProducerStamp};
+use exactlog_core::command::*;
+use exactlog_core::ids::{MemberId, Partition, ProducerId, TopicId};
+use exactlog_core::reply::{Applied, Committed, Refusal, Reply};
+use exactlog_core::state::{At, State};
+
+/// A state with the position, term and time that the journal would add.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log {
+    pub(crate) state: State,
+    pub(crate) term: u32,
+    pub(crate) time_ms: i64,
+}
+
+impl Log {
+    pub(crate) fn apply(&mut self, command: &Command) -> Applied {
+        let mut before = self.state.clone();
+        let at = At { lsn: self.state.lsn + 1, term: self.term, time_ms: self.time_ms };
+        let applied = self.state.apply(at, command);
+        if matches!(applied.reply, Reply::Refused(_)) {
+            (before.lsn, before.time_ms) = (self.state.lsn, self.state.time_ms);
+            assert_eq!(before, self.state, "{command:?} was refused, and yet it changed the state");
+            assert!(applied.placements.is_empty(), "{command:?} was refused, and yet it placed a batch");
+        }
+        applied
+    }
+
+    pub(crate) fn reply(&mut self, command: &Command) -> Reply {
+        self.apply(command).reply
+    }
+
+    pub(crate) fn refused(&mut self, command: &Command) -> Refusal {
+        match self.reply(command) {
+            Reply::Refused(refusal) => refusal,
+            other => panic!("{command:?} was not refused but answered with {other:?}"),
+        }
+    }
+
+    /// A checkpoint is written and read: what is not in its bytes is gone.
+    pub(crate) fn restart(&mut self) {
+        self.state = round_trip(&self.state);
+    }
+
+    pub(crate) fn topic(&mut self, name: &str, partitions: u32) -> TopicId {
+        let config = TopicConfig::default();
+        match self.reply(&Command::CreateTopic { name: name.to_string(), partitions, config }) {
+            Reply::Topic { topic, .. } => topic,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A topic with one partition.
+    pub(crate) fn partition(&mut self, name: &str) -> Partition {
+        part(self.topic(name, 1), 0)
+    }
+
+    pub(crate) fn producer(&mut self, name: Option<&str>) -> (ProducerId, i16) {
+        match self.reply(&Command::InitProducer { name: name.map(str::to_string) }) {
+            Reply::Producer { producer, producer_epoch, .. } => (producer, producer_epoch),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn join(&mut self, group: &str, topics: &[TopicId]) -> MemberId {
+        match self.reply(&join(group, topics)) {
+            Reply::Joined { member, .. } => member,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Appends, and answers with the base offset.
+    pub(crate) fn append(&mut self, partition: Partition, batch: Batch) -> u64 {
+        match self.reply(&append(partition, batch)) {
+            Reply::Appended { base_offset, .. } => base_offset,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn commit(&mut self, commit: &Commit) -> Committed {
+        match self.reply(&Command::Commit(Box::new(commit.clone()))) {
+            Reply::Committed(committed) => committed,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn commit_refused(&mut self, commit: &Commit) -> Refusal {
+        self.refused(&Command::Commit(Box::new(commit.clone())))
+    }
+
+    pub(crate) fn end(&self, partition: Partition) -> u64 {
+        self.state.partition(partition).expect("the test has made the partition").end
+    }
+}
+
+/// The state, through the bytes of a checkpoint.
+pub(crate) fn round_trip(state: &State) -> State {
+    let config = bincode::config::standard();
+    let bytes = bincode::serde::encode_to_vec(state, config).expect("a state has a byte form");
+    let (read, len) = bincode::serde::decode_from_slice(&bytes, config).expect("its bytes are a state");
+    assert_eq!(len, bytes.len());
+    read
+}
+
+pub(crate) fn part(topic: TopicId, index: u32) -> Partition {
+    Partition { topic, index }
+}
+
+pub(crate) fn append(partition: Partition, batch: Batch) -> Command {
+    Command::Append { partition, config_version: 0, expected_end: None, batch }
+}
+
+pub(crate) fn join(group: &str, topics: &[TopicId]) -> Command {
+    Command::JoinGroup { group: group.to_string(), topics: topics.to_vec() }
+}
+
+pub(crate) fn offset(partition: Partition, offset: u64) -> OffsetCommit {
+    OffsetCommit { partition, offset, reset: false }
+}
+
+pub(crate) fn commit_offsets(group: &str, member: Option<MemberId>, offsets: &[OffsetCommit]) -> Command {
+    Command::CommitOffsets { group: group.to_string(), member, offsets: offsets.to_vec() }
+}
+
+pub(crate) fn token(producer: (ProducerId, i16), number: u64) -> CommitToken {
+    CommitToken { producer: producer.0, producer_epoch: producer.1, number }
+}
+
+/// A commit that holds only batches.
+pub(crate) fn commit_of(token: CommitToken, batches: &[(Partition, u32)]) -> Commit {
+    let batches = batches.iter().map(|(partition, count)| (*partition, records(*count))).collect();
+    Commit { token, cursor: None, batches, offsets: Vec::new(), conditions: Vec::new() }
+}
+
+/// A batch without a producer.
+pub(crate) fn records(count: u32) -> Batch {
+    built(count, 0, None)
+}
+
+/// A batch of an idempotent producer.
+pub(crate) fn produced(producer: (ProducerId, i16), base_sequence: i32, count: u32) -> Batch {
+    produced_at(producer, base_sequence, count, 0)
+}
+
+/// As [`produced`]; all records have the given time.
+pub(crate) fn produced_at(
+    producer: (ProducerId, i16),
+    base_sequence: i32,
+    count: u32,
+    time_ms: i64,
+) -> Batch {
+    built(count, time_ms, Some(ProducerStamp { id: producer.0, epoch: producer.1, base_sequence }))
+}
+
+fn built(count: u32, time_ms: i64, stamp: Option<ProducerStamp>) -> Batch {
+    let mut builder = BatchBuilder::new(64);
+    for _ in 0..count {
+        builder.append(time_ms, None, Some(b"v"), &[]);
+    }
+    builder.finish(stamp)
+}
+
+/// A batch that says it is compressed, so that it may state any number of records in a few bytes.
+pub(crate) fn compressed(count: u32, stamp: Option<ProducerStamp>) -> Batch {
+    let one = built(1, 0, stamp);
+    let last_offset_delta = count.saturating_sub(1);
+    changed(&one, |header| {
+        header[ATTRIBUTES_AT..][..2].copy_from_slice(&GZIP.to_be_bytes());
+        header[LAST_OFFSET_DELTA_AT..][..4].copy_from_slice(&last_offset_delta.to_be_bytes());
+        header[RECORD_COUNT_AT..][..4].copy_from_slice(&count.to_be_bytes());
+    })
+}
+
+/// The batch with another header, and the CRC-32C that belongs to it.
+pub(crate) fn changed(batch: &Batch, change: impl FnOnce(&mut [u8; HEADER_BYTES])) -> Batch {
+    let mut header = *batch.header();
+    change(&mut header);
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&header[ATTRIBUTES_AT..]), batch.body());
+    header[CRC_AT..][..4].copy_from_slice(&crc.to_be_bytes());
+    let bytes = [&header[..], batch.body()].concat();
+    Batch::parse(Bytes::from(bytes)).expect("the test changed the header to a legal one")
+}
+
+// The layout of record batch v2, as KIP-98 has it: written down a second time, so that a test can see a slip.
+pub(crate) const LEADER_EPOCH_AT: usize = 12;
+pub(crate) const CRC_AT: usize = 17;
+pub(crate) const ATTRIBUTES_AT: usize = 21;
+pub(crate) const LAST_OFFSET_DELTA_AT: usize = 23;
+pub(crate) const RECORD_COUNT_AT: usize = 57;
+pub(crate) const GZIP: u16 = 1;
+pub(crate) const TRANSACTIONAL: u16 = 1 << 4;
+pub(crate) const CONTROL: u16 = 1 << 5;

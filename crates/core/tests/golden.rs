@@ -1,0 +1,268 @@
+//! The bytes of every kind of command, written down by hand: this is what journals hold.
+//!
+//! If a test here fails, the layout changed: give the kind a new version, keep reading the old one, and add new
+//! bytes beside these. Never edit bytes that a release has written. docs/format-commands.md says the same in words.
+
+mod common;
+
+use bytes::Bytes;
+use common::*;
+use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
+use exactlog_core::codec;
+use exactlog_core::command::*;
+use exactlog_core::ids::{MemberId, Partition, ProducerId, TopicId};
+
+/// The time of every command here: 0x0102030405060708 ms.
+const TIME_MS: i64 = 0x0102_0304_0506_0708;
+const TIME: &str = "08 07 06 05 04 03 02 01";
+const NO_BATCHES: &str = "00 00 00 00";
+
+/// Topic 7, partition 3, as every field of that type has it.
+const PARTITION: &str = "07 00 00 00  03 00 00 00";
+
+fn partition() -> Partition {
+    part(TopicId(7), 3)
+}
+
+/// Time and number of batches, and what follows.
+fn plain(fields: &[&str]) -> Vec<u8> {
+    bytes(&[&[TIME, NO_BATCHES], fields].concat())
+}
+
+fn bytes(hex: &[&str]) -> Vec<u8> {
+    let digits: Vec<_> = hex.concat().bytes().filter(|byte| *byte != b' ').collect();
+    let byte = |pair: &[u8]| {
+        let text = std::str::from_utf8(pair).expect("hex is ASCII");
+        u8::from_str_radix(text, 16).expect("the test has hex digits")
+    };
+    digits.chunks(2).map(byte).collect()
+}
+
+/// Both directions: the command has these bytes, and these bytes are the command.
+fn is(kind: u8, command: &Command, head: &[u8], bodies: &[u8]) {
+    let encoded = codec::encode(TIME_MS, command);
+    assert_eq!((encoded.kind, encoded.version), (kind, 1), "{command:?}");
+    assert_eq!(hex(&encoded.head), hex(head), "{command:?}");
+    assert_eq!(hex(&encoded.bodies.concat()), hex(bodies), "{command:?}");
+    assert!(codec::verify(kind, 1, head, bodies));
+    let (head, bodies) = (Bytes::copy_from_slice(head), Bytes::copy_from_slice(bodies));
+    assert_eq!(codec::decode(kind, 1, &head, &bodies), Ok((TIME_MS, command.clone())));
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x} ")).collect()
+}
+
+/// One record "k" -> "v" at time 1000, from producer 5, epoch 2, sequence 9.
+fn batch() -> Batch {
+    let mut builder = BatchBuilder::new(16);
+    builder.append(1000, Some(b"k"), Some(b"v"), &[]);
+    builder.finish(Some(ProducerStamp { id: ProducerId(5), epoch: 2, base_sequence: 9 }))
+}
+
+/// The header of [`batch`], big-endian as Kafka's.
+const BATCH_HEADER: &[&str] = &[
+    "00 00 00 00 00 00 00 00", // base offset
+    "00 00 00 3a",             // bytes behind this field: 49 of the header, 9 of the body
+    "ff ff ff ff",             // leader epoch: none yet
+    "02",                      // magic
+    "a3 11 15 ee",             // crc-32c, computed by another program
+    "00 00",                   // attributes
+    "00 00 00 00",             // last offset delta
+    "00 00 00 00 00 00 03 e8", // base timestamp
+    "00 00 00 00 00 00 03 e8", // max timestamp
+    "00 00 00 00 00 00 00 05", // producer id
+    "00 02",                   // producer epoch
+    "00 00 00 09",             // base sequence
+    "00 00 00 01",             // record count
+];
+
+/// The body of [`batch`]: length 8, attributes, timestamp delta, offset delta, key, value, no headers.
+const BATCH_BODY: &str = "10  00  00  00  02 6b  02 76  00";
+
+#[test]
+fn open_is_kind_1() {
+    is(1, &Command::Open, &plain(&[]), &[]);
+}
+
+#[test]
+fn create_topic_is_kind_2() {
+    let config = TopicConfig { max_message_bytes: 0x0001_0002, segment_bytes: 0x0003_0004, segment_ms: 0x05 };
+    let command = Command::CreateTopic { name: "t.1".into(), partitions: 16, config };
+    let head = plain(&[
+        "03 00 00 00  74 2e 31",   // name
+        "10 00 00 00",             // partitions
+        "02 00 01 00",             // max.message.bytes
+        "04 00 03 00",             // segment.bytes
+        "05 00 00 00 00 00 00 00", // segment.ms
+    ]);
+    is(2, &command, &head, &[]);
+}
+
+#[test]
+fn alter_topic_is_kind_3() {
+    let config = TopicConfig { max_message_bytes: 1, segment_bytes: 2, segment_ms: 3 };
+    let command = Command::AlterTopic { topic: TopicId(7), config };
+    let head = plain(&[
+        "07 00 00 00",             // topic
+        "01 00 00 00",             // max.message.bytes
+        "02 00 00 00",             // segment.bytes
+        "03 00 00 00 00 00 00 00", // segment.ms
+    ]);
+    is(3, &command, &head, &[]);
+}
+
+#[test]
+fn delete_topic_is_kind_4() {
+    is(4, &Command::DeleteTopic { topic: TopicId(7) }, &plain(&["07 00 00 00"]), &[]);
+}
+
+#[test]
+fn init_producer_is_kind_5() {
+    is(5, &Command::InitProducer { name: None }, &plain(&["00"]), &[]);
+    let named = Command::InitProducer { name: Some("p".into()) };
+    is(5, &named, &plain(&["01", "01 00 00 00  70"]), &[]);
+}
+
+#[test]
+fn append_is_kind_6() {
+    let head = |expected_end: &'static str| {
+        let fields = [
+            TIME,
+            "01 00 00 00", // one batch
+            "04 00 00 00", // config version
+            expected_end,
+            PARTITION,
+        ];
+        bytes(&[&fields, BATCH_HEADER].concat())
+    };
+    let append = |expected_end| Command::Append {
+        partition: partition(),
+        config_version: 4,
+        expected_end,
+        batch: batch(),
+    };
+    is(6, &append(None), &head("00  00 00 00 00 00 00 00 00"), &bytes(&[BATCH_BODY]));
+    is(6, &append(Some(0x0a0b)), &head("01  0b 0a 00 00 00 00 00 00"), &bytes(&[BATCH_BODY]));
+}
+
+#[test]
+fn commit_is_kind_7() {
+    let other = Partition { topic: TopicId(7), index: 4 };
+    let commit = Commit {
+        token: CommitToken { producer: ProducerId(5), producer_epoch: 2, number: 6 },
+        cursor: Some(Bytes::from_static(b"\x01\x02")),
+        batches: vec![(partition(), batch()), (other, batch())],
+        offsets: vec![GroupOffsets {
+            group: "g".into(),
+            member: Some(MemberId(11)),
+            offsets: vec![OffsetCommit { partition: partition(), offset: 12, reset: true }],
+        }],
+        conditions: vec![
+            Condition::EndOffset { partition: partition(), offset: 13 },
+            Condition::GroupOffset { group: "g".into(), partition: partition(), offset: Some(14) },
+            Condition::GroupOffset { group: "g".into(), partition: partition(), offset: None },
+        ],
+    };
+    let fields = [
+        TIME,
+        "02 00 00 00",                 // two batches
+        "05 00 00 00 00 00 00 00",     // token: producer
+        "02 00 00 00",                 // token: epoch, in the lower 16 bits
+        "06 00 00 00 00 00 00 00",     // token: number
+        "01  02 00 00 00  01 02",      // cursor
+        "01 00 00 00",                 // one group
+        "01 00 00 00  67",             // its name
+        "01  0b 00 00 00 00 00 00 00", // its member
+        "01 00 00 00",                 // one position
+        PARTITION,
+        "0c 00 00 00 00 00 00 00  01", // its offset, and that it is a reset
+        "03 00 00 00",                 // three conditions
+        "00",                          // end offset
+        PARTITION,
+        "0d 00 00 00 00 00 00 00",
+        "01", // group offset
+        "01 00 00 00  67",
+        PARTITION,
+        "01  0e 00 00 00 00 00 00 00",
+        "01", // group offset, none
+        "01 00 00 00  67",
+        PARTITION,
+        "00  00 00 00 00 00 00 00 00",
+        PARTITION, // first batch
+    ];
+    let second = ["07 00 00 00  04 00 00 00"];
+    let head = bytes(&[&fields[..], BATCH_HEADER, &second, BATCH_HEADER].concat());
+    is(7, &Command::Commit(Box::new(commit)), &head, &bytes(&[BATCH_BODY, BATCH_BODY]));
+}
+
+#[test]
+fn a_commit_of_nothing_is_kind_7_too() {
+    let token = CommitToken { producer: ProducerId(5), producer_epoch: -1, number: 6 };
+    let fields = [
+        "05 00 00 00 00 00 00 00",
+        "ff ff 00 00", // a negative epoch keeps to its 16 bits
+        "06 00 00 00 00 00 00 00",
+        "00",          // no cursor
+        "00 00 00 00", // no groups
+        "00 00 00 00", // no conditions
+    ];
+    is(7, &Command::Commit(Box::new(commit_of(token, &[]))), &plain(&fields), &[]);
+}
+
+#[test]
+fn commit_offsets_is_kind_8() {
+    let command = commit_offsets("g", None, &[offset(partition(), 12)]);
+    let head = plain(&[
+        "01 00 00 00  67",             // group
+        "00  00 00 00 00 00 00 00 00", // no member
+        "01 00 00 00",                 // one position
+        PARTITION,
+        "0c 00 00 00 00 00 00 00  00", // its offset, and that it is no reset
+    ]);
+    is(8, &command, &head, &[]);
+}
+
+#[test]
+fn join_group_is_kind_9() {
+    let head = plain(&["01 00 00 00  67", "02 00 00 00", "07 00 00 00  08 00 00 00"]);
+    is(9, &join("g", &[TopicId(7), TopicId(8)]), &head, &[]);
+}
+
+#[test]
+fn leave_group_is_kind_10() {
+    for (fenced, flag) in [(false, "00"), (true, "01")] {
+        let command = Command::LeaveGroup { group: "g".into(), member: MemberId(11), fenced };
+        is(10, &command, &plain(&["01 00 00 00  67", "0b 00 00 00 00 00 00 00", flag]), &[]);
+    }
+}
+
+#[test]
+fn release_partitions_is_kind_11() {
+    let partitions = vec![partition()];
+    let command = Command::ReleasePartitions { group: "g".into(), member: MemberId(11), partitions };
+    let head = plain(&["01 00 00 00  67", "0b 00 00 00 00 00 00 00", "01 00 00 00", PARTITION]);
+    is(11, &command, &head, &[]);
+}
+
+#[test]
+fn trim_is_kind_12() {
+    let head = plain(&[PARTITION, "0f 00 00 00 00 00 00 00"]);
+    is(12, &Command::Trim { partition: partition(), start: 15 }, &head, &[]);
+}
+
+#[test]
+fn tick_is_kind_13() {
+    is(13, &Command::Tick, &plain(&[]), &[]);
+}
+
+#[test]
+fn config_is_kind_14() {
+    let accept = Command::Config(ConfigChange::AcceptTime { time_ms: -2 });
+    is(14, &accept, &plain(&["00", "fe ff ff ff ff ff ff ff"]), &[]);
+    let level = Command::Config(ConfigChange::SemanticsLevel { level: 3 });
+    is(14, &level, &plain(&["01", "03 00 00 00"]), &[]);
+    let expiration = ConfigChange::ProducerExpiration { idle_ms: 4, tombstone_ms: 5 };
+    let head = plain(&["02", "04 00 00 00 00 00 00 00", "05 00 00 00 00 00 00 00"]);
+    is(14, &Command::Config(expiration), &head, &[]);
+}

@@ -1,0 +1,126 @@
+//! The examples as a newcomer runs them: in an empty directory, without arguments, and then once more.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on says so by panicking")]
+
+mod built;
+
+use built::example;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn output(name: &str, directory: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(example(name));
+    command.args(arguments).current_dir(directory).stdin(Stdio::null());
+    command.output().unwrap()
+}
+
+/// What an example prints when it succeeds.
+fn run(name: &str, directory: &Path, arguments: &[&str]) -> String {
+    let done = output(name, directory, arguments);
+    assert!(done.status.success(), "{name}: {}\n{}", done.status, String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap()
+}
+
+fn assert_has(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} isn't in\n{text}");
+    }
+}
+
+#[test]
+fn hello_log_goes_on_behind_what_its_first_run_stored() {
+    let directory = tempfile::tempdir().unwrap();
+    let lines = |from: u64| {
+        let stored = (from..from + 3).map(|offset| format!("stored  offset {offset}\n"));
+        let names = ["Ada", "Grace", "Barbara"];
+        let read = (from..from + 3)
+            .zip(names)
+            .map(|(offset, name)| format!("read    offset {offset}  hello, {name}\n"));
+        stored.chain(read).collect::<String>()
+    };
+    assert_eq!(run("hello-log", directory.path(), &[]), lines(0));
+    assert_eq!(run("hello-log", directory.path(), &[]), lines(3));
+}
+
+#[test]
+fn nobody_misses_an_event_on_the_bus() {
+    let directory = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let text = run("event-bus", directory.path(), &[]);
+        for subscriber in ["bookkeeper ", "counter    ", "slow       "] {
+            assert_has(&text, &[&format!("{subscriber} 100000 events, 0 missed")]);
+        }
+        assert_has(&text, &["1000 customers bought 33333 times, for 182699.34"]);
+    }
+}
+
+#[test]
+fn orders_are_paid_once_and_the_stock_adds_up() {
+    let directory = tempfile::tempdir().unwrap();
+    for (arguments, orders) in [(&[][..], 1000), (&["--orders", "3000"][..], 3000)] {
+        let text = run("orders-pipeline", directory.path(), arguments);
+        assert_has(
+            &text,
+            &[&format!("{orders} ordered once, {orders} paid once, {orders} taken from stock once")],
+        );
+        let failures = text.split(' ').nth(3).and_then(|number| number.parse::<u64>().ok());
+        assert!(failures.is_some_and(|failures| failures > 0), "no transaction was dropped:\n{text}");
+        let items = text.lines().filter(|line| line.contains(" ordered  "));
+        let sums: Vec<Vec<u64>> = items
+            .map(|line| line.split_whitespace().filter_map(|word| word.parse().ok()).collect())
+            .collect();
+        assert_eq!(sums.len(), 4);
+        assert!(sums.iter().all(|sums| sums.len() == 2 && sums[0] == sums[1] && sums[0] > 0), "{text}");
+    }
+}
+
+#[test]
+fn the_week_of_earthquakes_is_found_shown_and_not_fed_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = run("earthquakes", directory.path(), &[]);
+    let tables = [
+        "   6.4  2018-02-06 15:50:42  22km NNE of Hualian, Taiwan\n",
+        "     747  CA                   ████",
+        "1,707 events, 0 rejects, 85 alerts, lag 0\n",
+    ];
+    assert_has(&first, &tables);
+    assert_has(&first, &["exactlog-data/earthquakes: a new log", "1,707 lines fed (from the beginning)"]);
+    let second = run("earthquakes", directory.path(), &[]);
+    assert_has(&second, &tables);
+    assert_has(&second, &["was closed properly", "0 lines fed (resumed behind line 1,707 of repetition 1)"]);
+    let third = run("earthquakes", directory.path(), &["--times", "3", "--quiet", "--durability", "os"]);
+    assert_has(&third, &["5,121 events, 0 rejects, 255 alerts, lag 0\n", "3,414 lines fed"]);
+}
+
+#[test]
+fn lines_that_are_added_to_a_file_are_fed_by_the_next_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let line = |id| format!("{{\"id\":\"{id}\",\"time_ms\":1,\"mag\":1.5,\"place\":\"a, b\"}}\n");
+    let file = directory.path().join("lines");
+    std::fs::write(&file, line(1)).unwrap();
+    assert_has(&run("earthquakes", directory.path(), &["--input", "lines"]), &["1 events, 0 rejects"]);
+    std::fs::write(&file, [line(1), line(2)].concat()).unwrap();
+    assert_has(&run("earthquakes", directory.path(), &["--input", "lines"]), &["2 events, 0 rejects"]);
+    std::fs::write(&file, "").unwrap();
+    let done = output("earthquakes", directory.path(), &["--input", "lines"]);
+    assert_eq!(done.status.code(), Some(1));
+    assert_has(&String::from_utf8(done.stderr).unwrap(), &["lines has 0 bytes,", "were taken before"]);
+}
+
+#[test]
+fn what_an_example_can_t_do_is_said_and_not_done() {
+    let directory = tempfile::tempdir().unwrap();
+    let cases: [(&[&str], i32, &str); 6] = [
+        (&["--nonsense"], 2, "\"--nonsense\" isn't known"),
+        (&["--times"], 2, "--times needs a value"),
+        (&["--times", "often"], 2, "--times: invalid digit"),
+        (&["--durability", "maybe"], 2, "--durability is fsync or os, not \"maybe\""),
+        (&["--input", "-", "--times", "2"], 2, "standard input can't be read more than once"),
+        (&["--input", "no-such-file"], 1, "no-such-file: "),
+    ];
+    for (arguments, code, reason) in cases {
+        let done = output("earthquakes", directory.path(), arguments);
+        assert_eq!(done.status.code(), Some(code), "{arguments:?}");
+        assert_has(&String::from_utf8(done.stderr).unwrap(), &[reason]);
+    }
+}
