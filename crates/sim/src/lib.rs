@@ -1,5 +1,21 @@
 //! The simulated disk, the obvious model, the checkers.
+//!
+//! * [`disk`]: a disk in memory that loses what wasn't synced; [`rng`]: where all randomness comes from
+//! * [`model`], [`compare`]: what the log must answer and hold, without its logic
+//! * [`workload`], [`forge`]: what runs do
+//! * [`run`]: a run of opens, groups and crashes; [`enumerate`]: every crash of it; [`check`], [`ledger`]: oracle P
+//!
+//! docs/TESTING.md says what each suite proves and how to run it longer.
 #![forbid(unsafe_code)]
 
+pub mod check;
+pub mod compare;
+pub mod damage;
 pub mod disk;
+pub mod enumerate;
+pub mod forge;
+pub mod ledger;
+pub mod model;
 pub mod rng;
+pub mod run;
+pub mod workload;

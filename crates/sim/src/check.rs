@@ -1,0 +1,206 @@
+//! Oracle P: what a shard shows after a crash is what it had after a prefix of the commands, and the prefix holds
+//! everything that was promised.
+//!
+//! Invariants:
+//!   * nothing here knows how the journal works, but for [`tail_was_reported`], which reads its files
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use exactlog_core::state::State;
+use exactlog_storage::error::StorageError;
+use exactlog_storage::journal;
+use exactlog_storage::shard::{Options, RecoveryReport, Shard};
+
+use crate::disk::SimDisk;
+use crate::ledger::Ledger;
+use crate::rng::Random;
+
+/// What the next open owes.
+#[derive(Clone, Copy, Debug)]
+pub struct Owed {
+    /// At least the first this many commands.
+    pub lowest: u64,
+    /// At most the first this many.
+    pub highest: u64,
+    /// The term of the last open that returned. The next one is above, unless the log was closed.
+    pub last_term: u32,
+    /// Whether closing had begun, so that the open may find the log closed.
+    pub closing: bool,
+    /// Whether no open has begun since the last command was written. An open that doesn't return may have cut the
+    /// end, and its report is lost with it.
+    pub untouched: bool,
+}
+
+/// Opens a shard. A panic is an error like any other here, with its text.
+pub fn open(
+    disk: &SimDisk,
+    options: &Options,
+    seed: u64,
+) -> Result<Result<(Shard, RecoveryReport), StorageError>, String> {
+    let mut random = Random::new(seed);
+    let disk = Arc::new(disk.clone());
+    let opened =
+        catch_unwind(AssertUnwindSafe(|| Shard::open(disk, options.clone(), &mut || random.number())));
+    opened.map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        format!("open panicked: {text}")
+    })
+}
+
+/// Checks a shard that was just opened. `image` is the disk as open found it. The lsn that was recovered.
+pub fn recovered(
+    shard: &Shard,
+    report: &RecoveryReport,
+    ledger: &Ledger,
+    owed: &Owed,
+    image: &SimDisk,
+) -> Result<u64, String> {
+    let lsn = shard.state().lsn;
+    if report.last_lsn != lsn {
+        return Err(format!("the report says lsn {}, the state {lsn}", report.last_lsn));
+    }
+    if lsn < owed.lowest {
+        return Err(format!("lost: lsn {lsn} was recovered, lsn {} was promised", owed.lowest));
+    }
+    if lsn > owed.highest {
+        return Err(format!("invented: lsn {lsn} was recovered, the last one is {}", owed.highest));
+    }
+    same_state(&shard.state(), ledger.state(lsn))?;
+    records(shard, ledger, lsn)?;
+    term(shard, report, ledger, owed, lsn)?;
+    tail_was_reported(report, ledger, owed, image, lsn)?;
+    Ok(lsn)
+}
+
+/// Compares a live state with the one that the same commands made elsewhere.
+pub fn same_state(found: &State, expected: &State) -> Result<(), String> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(format!("the state at lsn {} isn't that of the commands:\n  {found:?}\n  {expected:?}", found.lsn))
+}
+
+/// Every record is at its offset, byte by byte, and nothing else is there.
+pub fn records(shard: &Shard, ledger: &Ledger, lsn: u64) -> Result<(), String> {
+    const FETCH_BYTES: usize = 1 << 20;
+    let (reader, state) = (shard.reader(), ledger.state(lsn));
+    for (topic, entry) in &state.topics {
+        for (index, partition) in entry.partitions.iter().enumerate() {
+            let at = exactlog_core::ids::Partition { topic: *topic, index: index as u32 };
+            let bounds = reader.bounds(at);
+            if bounds != (partition.start, partition.end) {
+                return Err(format!("{at}: readers see {bounds:?}, not {:?}", (partition.start, partition.end)));
+            }
+            let stored = ledger.contents.get(&at).map_or(&[][..], Vec::as_slice);
+            let expected = stored.iter().take_while(|stored| stored.lsn <= lsn);
+            // What was trimmed may be gone or not.
+            let mut expected =
+                expected.skip_while(|stored| stored.batch.next_offset() <= partition.start).peekable();
+            let mut offset = partition.start;
+            while offset < partition.end {
+                let batches = reader.read(at, offset, FETCH_BYTES);
+                let batches = batches.map_err(|error| format!("{at} can't be read at {offset}: {error}"))?;
+                if batches.is_empty() {
+                    return Err(format!("{at} has no record at {offset}, it ends at {}", partition.end));
+                }
+                for batch in batches {
+                    let wanted = expected.next().map(|stored| &stored.batch);
+                    if wanted != Some(&batch) {
+                        return Err(format!("{at} at {offset}: read {batch:?}, stored was {wanted:?}"));
+                    }
+                    offset = batch.next_offset();
+                }
+            }
+            if let Some(missing) = expected.next() {
+                return Err(format!("{at}: a batch of lsn {} is missing", missing.lsn));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The journal's own reader yields the commands that it still has as they were submitted, each under its term.
+pub fn commands(shard: &Shard, ledger: &Ledger, lsn: u64) -> Result<(), String> {
+    let failed = |error: StorageError| format!("the journal can't be read: {error}");
+    let reader = shard.journal().reader();
+    let first_lsn = reader.first_lsn();
+    let mut cursor = reader.cursor(first_lsn).map_err(failed)?;
+    let entries = ledger.entries[..lsn as usize].iter().enumerate();
+    for (index, entry) in entries.skip(first_lsn as usize - 1) {
+        let Some(frame) = cursor.next().map_err(failed)? else {
+            return Err(format!("the cursor ends before lsn {}", index + 1));
+        };
+        let encoded = &entry.encoded;
+        let bodies: Vec<u8> = encoded.bodies.iter().flat_map(|body| body.iter().copied()).collect();
+        let same = frame.lsn == index as u64 + 1
+            && frame.term == entry.term
+            && (frame.kind, frame.version) == (encoded.kind, encoded.version)
+            && frame.head[..] == encoded.head[..]
+            && frame.bodies[..] == bodies[..];
+        if !same {
+            return Err(format!("lsn {}: the journal holds another command, of lsn {}", index + 1, frame.lsn));
+        }
+    }
+    match cursor.next().map_err(failed)? {
+        None => Ok(()),
+        Some(frame) => Err(format!("the cursor yields lsn {}, the last one is {lsn}", frame.lsn)),
+    }
+}
+
+/// The term rises at every open that doesn't find the log closed, and never falls (rules R9, R10).
+fn term(
+    shard: &Shard,
+    report: &RecoveryReport,
+    ledger: &Ledger,
+    owed: &Owed,
+    lsn: u64,
+) -> Result<(), String> {
+    let term = shard.term();
+    if report.clean && !owed.closing {
+        return Err("the log is said to have been closed".to_owned());
+    }
+    let least = owed.last_term + u32::from(!report.clean);
+    if term < least {
+        return Err(format!("term {term} after term {}, clean: {}", owed.last_term, report.clean));
+    }
+    let written = ledger.entries[..lsn as usize].iter().map(|entry| entry.term).max().unwrap_or(0);
+    if term < written {
+        return Err(format!("term {term}, but a command of term {written} is in the log"));
+    }
+    Ok(())
+}
+
+/// If a command is gone and any byte of the group that carried it is on the disk, the report says so (rule R9).
+fn tail_was_reported(
+    report: &RecoveryReport,
+    ledger: &Ledger,
+    owed: &Owed,
+    image: &SimDisk,
+    lsn: u64,
+) -> Result<(), String> {
+    if report.cut.is_some() || lsn >= owed.highest || !owed.untouched {
+        return Ok(());
+    }
+    let Some(place) = ledger.entries.get(lsn as usize).and_then(|entry| entry.place) else { return Ok(()) };
+    let newest = image.files().into_iter().rev().find(|(name, _)| name.ends_with(".journal"));
+    let name = journal::file_name(place.generation);
+    if newest.is_none_or(|(newest, _)| newest != name) {
+        return Ok(());
+    }
+    let Ok(bytes) = image.read_file(&name) else { return Ok(()) };
+    let from = (place.from as usize).min(bytes.len());
+    let to = (place.to as usize).min(bytes.len());
+    match bytes[from..to].iter().position(|byte| *byte != 0) {
+        None => Ok(()),
+        Some(at) => {
+            let at = from + at;
+            Err(format!(
+                "lsn {} was cut without a report, though generation {} has its bytes at {at}",
+                lsn + 1,
+                place.generation
+            ))
+        }
+    }
+}

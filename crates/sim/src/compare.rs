@@ -1,0 +1,77 @@
+//! Compares the model with the engine's state, in what both know.
+
+use exactlog_core::state::State;
+
+use crate::model::Model;
+
+/// Says where they differ.
+pub fn same(model: &Model, state: &State) -> Result<(), String> {
+    equal("last lsn", &model.lsn, &state.lsn)?;
+    equal("open number", &model.open_number, &state.open_number)?;
+    topics(model, state)?;
+    producers(model, state)?;
+    groups(model, state)
+}
+
+fn topics(model: &Model, state: &State) -> Result<(), String> {
+    let ids: Vec<_> = model.topics.keys().collect();
+    equal("topics", &ids, &state.topics.keys().collect())?;
+    for (id, topic) in &model.topics {
+        let found = &state.topics[id];
+        equal("topic name", &topic.name, &found.name)?;
+        equal("topic config", &topic.config, &found.config)?;
+        equal("config version", &topic.config_version, &found.config_version)?;
+        let bounds: Vec<_> = topic.partitions.iter().map(|it| (it.start, it.end)).collect();
+        let found_bounds = found.partitions.iter().map(|it| (it.start, it.end)).collect();
+        equal(&format!("bounds of topic {id}"), &bounds, &found_bounds)?;
+        for (partition, found) in topic.partitions.iter().zip(&found.partitions) {
+            let live: Vec<_> = partition.producers.iter().filter(|(_, it)| !it.tombstone).collect();
+            let live: Vec<_> = live.into_iter().map(|(id, it)| (*id, it.epoch)).collect();
+            let found_live = found.producers.iter().map(|(id, it)| (*id, it.producer_epoch)).collect();
+            equal("producers of a partition", &live, &found_live)?;
+            let dead = partition.producers.values().filter(|it| it.tombstone).count();
+            equal("tombstones of a partition", &dead, &found.tombstones.len())?;
+        }
+    }
+    Ok(())
+}
+
+fn producers(model: &Model, state: &State) -> Result<(), String> {
+    let rows: Vec<_> = model
+        .producers
+        .iter()
+        .map(|(id, it)| (*id, it.name.clone(), it.epoch, it.last_number(), it.cursor.clone()))
+        .collect();
+    let found = state.producers.iter();
+    let found = found
+        .map(|(id, it)| (*id, it.name.clone(), it.producer_epoch, it.last_number, it.cursor.clone()))
+        .collect();
+    equal("named producers", &rows, &found)
+}
+
+fn groups(model: &Model, state: &State) -> Result<(), String> {
+    let rows: Vec<_> = model
+        .groups
+        .iter()
+        .map(|(name, it)| {
+            let offsets: Vec<_> = it.offsets.iter().map(|(at, offset)| (*at, *offset)).collect();
+            (name.clone(), it.generation, it.member.as_ref().map(|(id, _)| *id), offsets)
+        })
+        .collect();
+    let found = state
+        .groups
+        .iter()
+        .map(|(name, it)| {
+            let offsets: Vec<_> = it.offsets.iter().map(|(at, it)| (*at, it.offset)).collect();
+            (name.clone(), it.generation, it.members.keys().next().copied(), offsets)
+        })
+        .collect();
+    equal("groups", &rows, &found)
+}
+
+fn equal<T: PartialEq + std::fmt::Debug>(what: &str, model: &T, engine: &T) -> Result<(), String> {
+    if model == engine {
+        return Ok(());
+    }
+    Err(format!("{what}: the model has {model:?}, the engine {engine:?}"))
+}

@@ -1,0 +1,451 @@
+//! Crashes at every point of a recorded span of operations: which images there are, and what each must show.
+//!
+//! ```text
+//!   point -> images: killed | killed within the write | power lost: nothing, everything, parts of the unsynced kept
+//!   image -> open -> oracle P -> for some: crash within that open (up to three deep) | go on, crash, open again
+//! ```
+//!
+//! Invariants:
+//!   * an image has a number that depends on seed and point alone, so that one can be opened again by its numbers
+//!   * power loss at a point where nothing is unsynced is the kill, and isn't counted twice
+
+use exactlog_core::command::{Command, TopicConfig};
+use exactlog_core::ids::Partition;
+use exactlog_storage::shard::{Durability, Options, Shard, Submission};
+
+use crate::check::{self, Owed};
+use crate::disk::{Choices, Point, SimDisk, Survival, What};
+use crate::ledger::Ledger;
+use crate::rng::{Random, mix};
+
+/// What a marker on the disk stands for: what was promised when it was set.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    /// The last command handed to the journal.
+    pub submitted: u64,
+    /// What survives a kill.
+    pub survives_kill: u64,
+    /// What survives a power loss.
+    pub survives_power: u64,
+    /// Whether a group is being written: as soon as its write is done it survives a kill.
+    pub writing: bool,
+    /// Whether closing has begun.
+    pub closing: bool,
+    /// Whether the log is being opened.
+    pub opening: bool,
+    /// The term of the last open that returned.
+    pub last_term: u32,
+}
+
+impl Mark {
+    /// What an open after a kill owes.
+    #[must_use]
+    pub fn owed(&self) -> Owed {
+        Owed {
+            lowest: self.survives_kill,
+            highest: self.submitted,
+            last_term: self.last_term,
+            closing: self.closing,
+            untouched: !self.opening,
+        }
+    }
+}
+
+/// How many of what was done.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// Images opened and checked: crash states.
+    pub states: u64,
+    /// Of them images of a killed process.
+    pub kills: u64,
+    /// Of them images of a process killed within a write.
+    pub torn: u64,
+    /// Of them images of a power loss.
+    pub powers: u64,
+    /// Of them images of a crash within recovery.
+    pub nested: u64,
+    /// Of them images that went on afterwards and were opened again.
+    pub continued: u64,
+    /// Opens that reported a cut.
+    pub cuts: u64,
+    /// Opens that began with a checkpoint.
+    pub from_checkpoint: u64,
+    /// Images whose newest checkpoint was damaged besides, while an older one was there.
+    pub from_older: u64,
+    /// Images that brought back commands that weren't acknowledged.
+    pub unacknowledged: u64,
+}
+
+impl Counters {
+    /// Adds another run's.
+    pub fn add(&mut self, other: &Counters) {
+        self.states += other.states;
+        self.kills += other.kills;
+        self.torn += other.torn;
+        self.powers += other.powers;
+        self.nested += other.nested;
+        self.continued += other.continued;
+        self.cuts += other.cuts;
+        self.from_checkpoint += other.from_checkpoint;
+        self.from_older += other.from_older;
+        self.unacknowledged += other.unacknowledged;
+    }
+}
+
+/// A broken promise, and where: seed, point and image open it again.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// The run.
+    pub seed: u64,
+    /// The point, counted over the run; `None`: while the workload itself ran.
+    pub point: Option<u64>,
+    /// The image of that point.
+    pub image: Option<u64>,
+    /// What happened.
+    pub what: String,
+    /// What was done before.
+    pub trace: Vec<String>,
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Violation { seed, point, image, what, trace } = self;
+        for line in trace {
+            writeln!(f, "  {line}")?;
+        }
+        let number = |number: &Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
+        writeln!(f, "seed {seed}, point {}, image {}: {what}", number(point), number(image))?;
+        write!(f, "again: EXACTLOG_CRASH_REPLAY={seed},{},{}", number(point), number(image))
+    }
+}
+
+/// Which images are opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Filter {
+    /// Only this point and this image of it.
+    pub only: Option<(u64, u64)>,
+    /// Random survivals of each power loss, besides nothing and everything.
+    pub survivals: u64,
+    /// One of this many images is also crashed while it is opened.
+    pub nested_one_in: u64,
+    /// One of this many images goes on and is opened once more.
+    pub continued_one_in: u64,
+}
+
+impl Default for Filter {
+    fn default() -> Filter {
+        Filter { only: None, survivals: 4, nested_one_in: 24, continued_one_in: 5 }
+    }
+}
+
+/// Enumerates the crashes of one run.
+#[derive(Debug)]
+pub struct Enumerator {
+    seed: u64,
+    options: Options,
+    filter: Filter,
+    next_point: u64,
+    /// What was done so far.
+    pub counters: Counters,
+}
+
+/// How an image came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Crash {
+    Kill,
+    Torn(u64),
+    Power(u64),
+}
+
+/// One image, with what it owes if it is crashed again while it is opened.
+struct Image {
+    disk: SimDisk,
+    owed: Owed,
+    /// What still survives if the power goes while it is opened.
+    survives_power: u64,
+    depth: u32,
+}
+
+/// Deepest crash within a recovery within a recovery.
+const DEPTH_MAX: u32 = 3;
+
+impl Enumerator {
+    /// For the run of a seed.
+    #[must_use]
+    pub fn new(seed: u64, options: Options, filter: Filter) -> Enumerator {
+        Enumerator { seed, options, filter, next_point: 0, counters: Counters::default() }
+    }
+
+    /// Crashes at each of the points. `marks` are what their markers stand for.
+    pub fn points(&mut self, points: &[Point], marks: &[Mark], ledger: &Ledger) -> Result<(), Violation> {
+        let (mut marker, mut written) = (u64::MAX, false);
+        for point in points {
+            let mark = marks[point.marker as usize];
+            if marker != point.marker {
+                (marker, written) = (point.marker, false);
+            }
+            written |= mark.writing && is_group_write(point);
+            let number = self.next_point;
+            self.next_point += 1;
+            if self.filter.only.is_some_and(|only| only.0 != number) {
+                continue;
+            }
+            self.point(number, point, &mark, written, ledger)?;
+        }
+        Ok(())
+    }
+
+    fn point(
+        &mut self,
+        number: u64,
+        point: &Point,
+        mark: &Mark,
+        written: bool,
+        ledger: &Ledger,
+    ) -> Result<(), Violation> {
+        let mut random = Random::new(mix(self.seed ^ mix(number)));
+        for (image, crash) in self.crashes(point, &mut random).into_iter().enumerate() {
+            let (image, mut random) = (image as u64, random.fork());
+            if self.filter.only.is_some_and(|only| only.1 != image) {
+                continue;
+            }
+            let checked = self.crash(point, crash, mark, written, ledger, &mut random);
+            checked.map_err(|what| Violation {
+                seed: self.seed,
+                point: Some(number),
+                image: Some(image),
+                what: format!("{crash:?} after {:?} (op {}), {mark:?}: {what}", point.what, point.op),
+                trace: Vec::new(),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The crashes to try at a point.
+    fn crashes(&self, point: &Point, random: &mut Random) -> Vec<Crash> {
+        let mut crashes = vec![Crash::Kill];
+        if let Some(len) = point.written_bytes() {
+            let cuts = [0, 1, random.below(len), random.below(len / 512 + 1) * 512, len - 1];
+            crashes.extend(cuts.into_iter().filter(|cut| *cut < len).map(Crash::Torn));
+        }
+        let mut asked = Count { survival: Survival::AllLost, asked: 0 };
+        drop(point.disk.power_loss(&mut asked));
+        let survivals = match asked.asked {
+            0 => 0,
+            1 => 2,
+            _ => 2 + self.filter.survivals,
+        };
+        crashes.extend((0..survivals).map(Crash::Power));
+        crashes
+    }
+
+    fn crash(
+        &mut self,
+        point: &Point,
+        crash: Crash,
+        mark: &Mark,
+        written: bool,
+        ledger: &Ledger,
+        random: &mut Random,
+    ) -> Result<(), String> {
+        let survives_kill = if written { mark.submitted } else { mark.survives_kill };
+        let (disk, lowest) = match crash {
+            Crash::Kill => (point.disk.process_kill(), survives_kill),
+            Crash::Torn(cut) => match point.torn_kill(cut) {
+                Some(disk) => (disk, mark.survives_kill),
+                None => return Ok(()),
+            },
+            Crash::Power(kind) => {
+                (point.disk.power_loss(&mut survival(kind, random.number())), mark.survives_power)
+            }
+        };
+        match crash {
+            Crash::Kill => self.counters.kills += 1,
+            Crash::Torn(_) => self.counters.torn += 1,
+            Crash::Power(_) => self.counters.powers += 1,
+        }
+        let owed = Owed { lowest, ..mark.owed() };
+        if random.chance(1, 4) {
+            self.counters.from_older += u64::from(damage_newest_checkpoint(&disk, random));
+        }
+        self.image(&Image { disk, owed, survives_power: mark.survives_power, depth: 0 }, ledger, random)
+    }
+
+    fn image(&mut self, image: &Image, ledger: &Ledger, random: &mut Random) -> Result<(), String> {
+        self.counters.states += 1;
+        self.counters.nested += u64::from(image.depth > 0);
+        let nested = image.depth < DEPTH_MAX && random.chance(1, self.filter.nested_one_in);
+        let disk = image.disk.process_kill();
+        disk.record_points(nested);
+        let (shard, report) = self.open(&disk, random)?;
+        disk.record_points(false);
+        let lsn = check::recovered(&shard, &report, ledger, &image.owed, &image.disk)?;
+        self.counters.from_checkpoint += u64::from(report.checkpoint_lsn > 0);
+        self.counters.cuts += u64::from(report.cut.is_some());
+        self.counters.unacknowledged += u64::from(lsn > image.owed.lowest);
+        if nested {
+            self.nested(image, &disk.take_points(), lsn, ledger, random)?;
+        }
+        if random.chance(1, self.filter.continued_one_in) {
+            check::commands(&shard, ledger, lsn)?;
+            self.go_on(&disk, shard, ledger.branch(lsn), random)?;
+        }
+        Ok(())
+    }
+
+    fn open(
+        &self,
+        disk: &SimDisk,
+        random: &mut Random,
+    ) -> Result<(Shard, exactlog_storage::shard::RecoveryReport), String> {
+        let opened = check::open(disk, &self.options, random.number())?;
+        opened.map_err(|error| format!("an honest crash was refused: {error}"))
+    }
+
+    /// Crashes within the open that gave these points, and had recovered `lsn`.
+    fn nested(
+        &mut self,
+        image: &Image,
+        points: &[Point],
+        lsn: u64,
+        ledger: &Ledger,
+        random: &mut Random,
+    ) -> Result<(), String> {
+        for _ in 0..2.min(points.len()) {
+            let point = &points[random.below(points.len() as u64) as usize];
+            let number = random.number();
+            for kind in 0..4 {
+                let (disk, lowest) = match kind {
+                    // An open reads before it writes, so what it has found is still to be found.
+                    0 => (point.disk.process_kill(), lsn),
+                    _ => (point.disk.power_loss(&mut survival(kind - 1, number)), image.survives_power),
+                };
+                let owed = Owed { lowest: lowest.min(lsn), untouched: false, ..image.owed };
+                let inner = Image { disk, owed, survives_power: image.survives_power, depth: image.depth + 1 };
+                self.image(&inner, ledger, &mut random.fork()).map_err(|what| {
+                    format!("crash within open, after {:?} (kind {kind}): {what}", point.what)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on after a recovery: a few commands, a crash, and everything acknowledged is still there.
+    fn go_on(
+        &mut self,
+        disk: &SimDisk,
+        mut shard: Shard,
+        mut ledger: Ledger,
+        random: &mut Random,
+    ) -> Result<(), String> {
+        self.counters.continued += 1;
+        let first = ledger.last_lsn();
+        let mut durable = first;
+        for step in 0..1 + random.below(3) {
+            let group = continuation(&ledger, step, random);
+            let before = ledger.last_lsn();
+            let promised = ledger.submit(shard.term(), &group);
+            let applied = shard.execute(&group).map_err(|error| format!("going on failed: {error}"))?;
+            for (applied, promised) in applied.iter().zip(&promised) {
+                if *applied != promised.applied {
+                    return Err(format!("going on: answered {applied:?}, expected {:?}", promised.applied));
+                }
+            }
+            check::same_state(&shard.state(), ledger.state(ledger.last_lsn()))?;
+            ledger.show(before + 1)?;
+            if self.options.durability == Durability::Fsync || step == 0 {
+                durable = ledger.last_lsn();
+            }
+            if random.chance(1, 3) {
+                shard.idle().map_err(|error| format!("going on: no seal: {error}"))?;
+            }
+        }
+        let (last_term, highest) = (shard.term(), ledger.last_lsn());
+        drop(shard);
+        let kind = random.below(4);
+        let (after, lowest) = match kind {
+            0 => (disk.process_kill(), highest),
+            _ => (disk.power_loss(&mut survival(kind - 1, random.number())), durable),
+        };
+        let owed = Owed { lowest, highest, last_term, closing: false, untouched: false };
+        let again = Image { disk: after, owed, survives_power: durable, depth: DEPTH_MAX };
+        self.image_once(&again, &ledger, random).map_err(|what| format!("after going on from lsn {first}: {what}"))
+    }
+
+    /// As [`Enumerator::image`], without anything behind it.
+    fn image_once(&mut self, image: &Image, ledger: &Ledger, random: &mut Random) -> Result<(), String> {
+        self.counters.states += 1;
+        let disk = image.disk.process_kill();
+        let (shard, report) = self.open(&disk, random)?;
+        let lsn = check::recovered(&shard, &report, ledger, &image.owed, &image.disk)?;
+        check::commands(&shard, ledger, lsn)
+    }
+}
+
+/// What a process does after it was opened: it says so, and appends.
+fn continuation(ledger: &Ledger, step: u64, random: &mut Random) -> Vec<Submission> {
+    let state = ledger.state(ledger.last_lsn());
+    let time_ms = state.time_ms + 1;
+    let mut commands = Vec::new();
+    if step == 0 {
+        commands.push(Command::Open);
+    }
+    match state.topics.iter().next() {
+        None => commands.push(Command::CreateTopic {
+            name: "behind".to_owned(),
+            partitions: 1,
+            config: TopicConfig::default(),
+        }),
+        Some((topic, entry)) => {
+            let partition = Partition { topic: *topic, index: 0 };
+            let mut value = vec![0; random.below(700) as usize];
+            random.fill(&mut value);
+            let mut builder = exactlog_core::batch::BatchBuilder::new(0);
+            builder.append(time_ms, None, Some(&value), &[]);
+            let batch = builder.finish(None);
+            let config_version = entry.config_version;
+            commands.push(Command::Append { partition, config_version, expected_end: None, batch });
+        }
+    }
+    commands.into_iter().map(|command| Submission { time_ms, command }).collect()
+}
+
+/// Whether a point follows the whole write of a group: a file's header lies below the first group.
+fn is_group_write(point: &Point) -> bool {
+    match &point.what {
+        What::Write { name, pos, .. } => {
+            let behind_header = *pos >= exactlog_storage::journal::FILE_HEADER_BYTES;
+            behind_header && name.starts_with("journal/") && point.written_bytes().is_some()
+        }
+        _ => false,
+    }
+}
+
+/// Flips a bit of the newest checkpoint if there is an older one, which then has to do. Whether it did.
+fn damage_newest_checkpoint(disk: &SimDisk, random: &mut Random) -> bool {
+    let files = disk.files();
+    let mut checkpoints = files.iter().rev().filter(|(name, _)| name.ends_with(".checkpoint"));
+    let (Some((newest, len)), Some(_)) = (checkpoints.next(), checkpoints.next()) else { return false };
+    disk.flip_bit(newest, random.below(*len), 1 << random.below(8)).is_ok()
+}
+
+fn survival(kind: u64, seed: u64) -> Survival {
+    match kind {
+        0 => Survival::AllLost,
+        1 => Survival::AllKept,
+        _ => Survival::random(seed),
+    }
+}
+
+/// Counts how often it is asked.
+struct Count {
+    survival: Survival,
+    asked: u64,
+}
+
+impl Choices for Count {
+    fn pick(&mut self, options: u64) -> u64 {
+        self.asked += 1;
+        self.survival.pick(options)
+    }
+}

@@ -1,0 +1,557 @@
+//! The obvious model of a shard: vectors and maps, written from the rules that users read, not from the engine.
+//!
+//! It shares words with the engine (commands, replies, batches as values) and no logic. It isn't fast, it holds every
+//! record for ever, and it knows nothing of files.
+//!
+//! Not modelled: groups of more than one member (who owns which partition then is the engine's own rule), ids of
+//! producers whose epochs ran out, the texts of refusals.
+//!
+//! Invariants:
+//!   * what was stored at an lsn stays in [`Model::stored`] under that lsn, also if a later command hides it: the
+//!     prefix of any length can be read off one model
+
+use std::collections::BTreeMap;
+
+use exactlog_core::batch::{Batch, ProducerStamp};
+use exactlog_core::command::{
+    Command, Commit, CommitToken, Condition, ConfigChange, OffsetCommit, TopicConfig,
+};
+use exactlog_core::ids::{MemberId, Partition, ProducerId, TopicId};
+use exactlog_core::reply::{Committed, Refusal, Reply};
+
+/// What a command must be answered with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Exactly this.
+    Reply(Reply),
+    /// A refusal of this kind, whatever its text.
+    Refused(&'static str),
+}
+
+impl Expected {
+    /// Whether the engine's answer is the expected one.
+    #[must_use]
+    pub fn is_met_by(&self, reply: &Reply) -> bool {
+        match (self, reply) {
+            (Expected::Refused(kind), Reply::Refused(refusal)) => refusal_kind(refusal) == *kind,
+            (Expected::Refused(_), _) => false,
+            (Expected::Reply(expected), reply) => expected == reply,
+        }
+    }
+}
+
+/// The name of a refusal's variant.
+fn refusal_kind(refusal: &Refusal) -> String {
+    let text = format!("{refusal:?}");
+    text.split([' ', '{']).next().unwrap_or_default().to_owned()
+}
+
+/// A batch as readers must get it.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The command that carried it.
+    pub lsn: u64,
+    /// With base offset and leader epoch.
+    pub batch: Batch,
+}
+
+/// The model of one shard after some commands.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    /// Number of commands applied.
+    pub lsn: u64,
+    /// How often the log was opened for writing.
+    pub open_number: u64,
+    /// Topics by id; deleted ones are gone.
+    pub topics: BTreeMap<TopicId, Topic>,
+    /// Named producers by id.
+    pub producers: BTreeMap<ProducerId, Producer>,
+    /// Groups by name.
+    pub groups: BTreeMap<String, Group>,
+    /// Every batch ever stored, by partition, in offset order; also those of deleted topics.
+    pub stored: BTreeMap<Partition, Vec<Stored>>,
+    time_ms: i64,
+    topics_made: u32,
+    producers_made: i64,
+    expiration: Option<(u64, u64)>,
+}
+
+/// A topic.
+#[derive(Clone, Debug)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// Its settings.
+    pub config: TopicConfig,
+    /// How often they changed.
+    pub config_version: u32,
+    /// Its partitions.
+    pub partitions: Vec<PartitionModel>,
+}
+
+/// A partition.
+#[derive(Clone, Debug, Default)]
+pub struct PartitionModel {
+    /// First readable offset.
+    pub start: u64,
+    /// Offset of the next record.
+    pub end: u64,
+    /// What is remembered of each producer.
+    pub producers: BTreeMap<ProducerId, Remembered>,
+}
+
+/// What a partition remembers of a producer.
+#[derive(Clone, Debug)]
+pub struct Remembered {
+    /// Its epoch here.
+    pub epoch: i16,
+    /// All its batches of that epoch: first and last sequence, offset, timestamp. Only the last five count.
+    pub batches: Vec<(i32, i32, u64, i64)>,
+    /// When it appended last.
+    pub time_ms: i64,
+    /// Whether only epoch and last sequence still count.
+    pub tombstone: bool,
+}
+
+/// A named producer.
+#[derive(Clone, Debug)]
+pub struct Producer {
+    /// Its name.
+    pub name: String,
+    /// Its epoch.
+    pub epoch: i16,
+    /// Its cursor.
+    pub cursor: Option<Vec<u8>>,
+    /// All its commits: token, lsn, base offsets.
+    pub commits: Vec<(CommitToken, u64, Vec<(Partition, u64)>)>,
+    /// The number of its last commit when each epoch ended; the index is the epoch.
+    pub epoch_ends: Vec<u64>,
+}
+
+impl Producer {
+    /// Number of the last commit.
+    #[must_use]
+    pub fn last_number(&self) -> u64 {
+        self.commits.len() as u64
+    }
+}
+
+/// A group of at most one member.
+#[derive(Clone, Debug, Default)]
+pub struct Group {
+    /// Its generation.
+    pub generation: u64,
+    /// Its member, and what that subscribes to.
+    pub member: Option<(MemberId, Vec<TopicId>)>,
+    /// Its committed offsets.
+    pub offsets: BTreeMap<Partition, u64>,
+}
+
+const REMEMBERED_BATCHES: usize = 5;
+const KEPT_REPLIES: usize = 5;
+const KEPT_EPOCHS: usize = 5;
+const DAY_MS: u64 = 86_400_000;
+
+type Outcome = Result<Reply, &'static str>;
+
+impl Model {
+    /// Applies the next command, which was ordered under `term` at `time_ms`.
+    pub fn apply(&mut self, term: u32, time_ms: i64, command: &Command) -> Expected {
+        self.lsn += 1;
+        self.time_ms = self.time_ms.max(time_ms);
+        match self.outcome(term, command) {
+            Ok(reply) => Expected::Reply(reply),
+            Err(kind) => Expected::Refused(kind),
+        }
+    }
+
+    /// A partition, if it exists.
+    #[must_use]
+    pub fn partition(&self, partition: Partition) -> Option<&PartitionModel> {
+        self.topics.get(&partition.topic)?.partitions.get(partition.index as usize)
+    }
+
+    /// All partitions that exist.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<Partition> {
+        let all = self.topics.iter().flat_map(|(topic, entry)| {
+            (0..entry.partitions.len() as u32).map(|index| Partition { topic: *topic, index })
+        });
+        all.collect()
+    }
+
+    fn outcome(&mut self, term: u32, command: &Command) -> Outcome {
+        match command {
+            Command::Open => Ok(self.open()),
+            Command::CreateTopic { name, partitions, config } => self.create_topic(name, *partitions, config),
+            Command::AlterTopic { topic, config } => {
+                let topic = self.topics.get_mut(topic).ok_or("UnknownTopic")?;
+                if topic.config != *config {
+                    topic.config = config.clone();
+                    topic.config_version += 1;
+                }
+                Ok(Reply::TopicAltered { config_version: topic.config_version })
+            }
+            Command::DeleteTopic { topic } => self.delete_topic(*topic),
+            Command::InitProducer { name } => Ok(self.init_producer(name.as_deref())),
+            Command::Append { partition, config_version, expected_end, batch } => {
+                self.append(term, *partition, *config_version, *expected_end, batch)
+            }
+            Command::Commit(commit) => self.commit(term, commit),
+            Command::CommitOffsets { group, member, offsets } => {
+                self.check_offsets(group, *member, offsets)?;
+                self.store_offsets(group, offsets);
+                Ok(Reply::OffsetsCommitted)
+            }
+            Command::JoinGroup { group, topics } => self.join(group, topics),
+            Command::LeaveGroup { group, member, .. } => {
+                let group = self.groups.get_mut(group).ok_or("UnknownMember")?;
+                if group.member.as_ref().map(|(id, _)| id) != Some(member) {
+                    return Err("UnknownMember");
+                }
+                group.member = None;
+                group.generation += 1;
+                Ok(Reply::Group { generation: group.generation })
+            }
+            // A single member is never told to give anything up.
+            Command::ReleasePartitions { .. } => Err("UnknownMember"),
+            Command::Trim { partition, start } => {
+                let partition = self.partition_mut(*partition)?;
+                if *start > partition.end {
+                    return Err("TrimOutOfRange");
+                }
+                partition.start = partition.start.max(*start);
+                Ok(Reply::Trimmed { start_offset: partition.start })
+            }
+            Command::Tick => Ok(self.tick()),
+            Command::Config(change) => {
+                if let ConfigChange::ProducerExpiration { idle_ms, tombstone_ms } = change {
+                    self.expiration = Some((*idle_ms, *tombstone_ms));
+                }
+                Ok(Reply::Configured)
+            }
+        }
+    }
+
+    fn open(&mut self) -> Reply {
+        self.open_number += 1;
+        for group in self.groups.values_mut() {
+            if group.member.take().is_some() {
+                group.generation += 1;
+            }
+        }
+        Reply::Opened { number: self.open_number }
+    }
+
+    fn create_topic(&mut self, name: &str, partitions: u32, config: &TopicConfig) -> Outcome {
+        if partitions == 0 {
+            return Err("PartitionCount");
+        }
+        if let Some((id, topic)) = self.topics.iter().find(|(_, topic)| topic.name == name) {
+            let equal = topic.partitions.len() == partitions as usize && topic.config == *config;
+            return if equal { Ok(Reply::Topic { topic: *id, existed: true }) } else { Err("TopicExists") };
+        }
+        self.topics_made += 1;
+        let id = TopicId(self.topics_made);
+        let partitions = vec![PartitionModel::default(); partitions as usize];
+        let topic = Topic { name: name.to_owned(), config: config.clone(), config_version: 0, partitions };
+        self.topics.insert(id, topic);
+        Ok(Reply::Topic { topic: id, existed: false })
+    }
+
+    fn delete_topic(&mut self, topic: TopicId) -> Outcome {
+        self.topics.remove(&topic).ok_or("UnknownTopic")?;
+        for group in self.groups.values_mut() {
+            let subscribed = group.member.as_ref().is_some_and(|(_, topics)| topics.contains(&topic));
+            let positions = group.offsets.len();
+            group.offsets.retain(|partition, _| partition.topic != topic);
+            if let Some((_, topics)) = &mut group.member {
+                topics.retain(|other| *other != topic);
+            }
+            group.generation += u64::from(subscribed || group.offsets.len() != positions);
+        }
+        Ok(Reply::TopicDeleted)
+    }
+
+    fn init_producer(&mut self, name: Option<&str>) -> Reply {
+        let known = self.producers.iter().find(|(_, producer)| Some(producer.name.as_str()) == name);
+        if let (Some(name), None) = (name, known) {
+            self.producers_made += 1;
+            let producer = Producer {
+                name: name.to_owned(),
+                epoch: 0,
+                cursor: None,
+                commits: Vec::new(),
+                epoch_ends: Vec::new(),
+            };
+            self.producers.insert(ProducerId(self.producers_made), producer);
+            return self.fresh_producer();
+        }
+        let Some(id) = known.map(|(id, _)| *id) else {
+            self.producers_made += 1;
+            return self.fresh_producer();
+        };
+        let producer = self.producers.get_mut(&id).expect("found above");
+        producer.epoch_ends.push(producer.last_number());
+        producer.epoch += 1;
+        Reply::Producer {
+            producer: id,
+            producer_epoch: producer.epoch,
+            last_number: producer.last_number(),
+            cursor: producer.cursor.clone().map(Into::into),
+        }
+    }
+
+    fn fresh_producer(&self) -> Reply {
+        let producer = ProducerId(self.producers_made);
+        Reply::Producer { producer, producer_epoch: 0, last_number: 0, cursor: None }
+    }
+
+    fn append(
+        &mut self,
+        term: u32,
+        at: Partition,
+        config_version: u32,
+        expected_end: Option<u64>,
+        batch: &Batch,
+    ) -> Outcome {
+        let topic = self.topics.get(&at.topic).ok_or("UnknownTopic")?;
+        if topic.config_version != config_version {
+            return Err("ConfigChanged");
+        }
+        let partition = topic.partitions.get(at.index as usize).ok_or("UnknownPartition")?;
+        let start_offset = partition.start;
+        if let Some(stamp) = batch.producer() {
+            if let Some(named) = self.producers.get(&stamp.id)
+                && named.epoch != stamp.epoch
+            {
+                let fenced = stamp.epoch < named.epoch;
+                return Err(if fenced { "ProducerFenced" } else { "ProducerEpochUnknown" });
+            }
+            if let Some((base_offset, timestamp_ms)) = judge(partition, &stamp, batch)? {
+                return Ok(Reply::Appended { base_offset, timestamp_ms, start_offset, duplicate: true });
+            }
+        }
+        if expected_end.is_some_and(|expected| expected != partition.end) {
+            return Err("EndOffset");
+        }
+        self.check_batch(at, batch)?;
+        let base_offset = self.store(term, at, batch);
+        let timestamp_ms = batch.max_timestamp_ms();
+        Ok(Reply::Appended { base_offset, timestamp_ms, start_offset, duplicate: false })
+    }
+
+    fn check_batch(&self, at: Partition, batch: &Batch) -> Result<(), &'static str> {
+        let topic = self.topics.get(&at.topic).ok_or("UnknownTopic")?;
+        topic.partitions.get(at.index as usize).ok_or("UnknownPartition")?;
+        if batch.len_bytes() > topic.config.max_message_bytes as usize {
+            return Err("BatchTooLarge");
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, term: u32, at: Partition, batch: &Batch) -> u64 {
+        let (lsn, time_ms) = (self.lsn, self.time_ms);
+        let partition = self.partition_mut(at).expect("the caller has found it");
+        let base_offset = partition.end;
+        partition.end += u64::from(batch.record_count());
+        if let Some(stamp) = batch.producer() {
+            let fresh = Remembered { epoch: stamp.epoch, batches: Vec::new(), time_ms, tombstone: false };
+            let known = partition.producers.entry(stamp.id).or_insert_with(|| fresh.clone());
+            if known.epoch != stamp.epoch || known.tombstone {
+                *known = fresh;
+            }
+            known.time_ms = time_ms;
+            let last = last_sequence(&stamp, batch);
+            known.batches.push((stamp.base_sequence, last, base_offset, batch.max_timestamp_ms()));
+        }
+        let batch = batch.placed(base_offset, term);
+        self.stored.entry(at).or_default().push(Stored { lsn, batch });
+        base_offset
+    }
+
+    fn commit(&mut self, term: u32, commit: &Commit) -> Outcome {
+        if let Some(known) = self.look_up(&commit.token)? {
+            return Ok(known);
+        }
+        for condition in &commit.conditions {
+            self.check_condition(condition)?;
+        }
+        for offsets in &commit.offsets {
+            self.check_offsets(&offsets.group, offsets.member, &offsets.offsets)?;
+        }
+        for (partition, batch) in &commit.batches {
+            if batch.producer().is_some() {
+                return Err("Batch");
+            }
+            self.check_batch(*partition, batch)?;
+        }
+        let mut base_offsets = Vec::new();
+        for (partition, batch) in &commit.batches {
+            base_offsets.push((*partition, self.store(term, *partition, batch)));
+        }
+        for offsets in &commit.offsets {
+            self.store_offsets(&offsets.group, &offsets.offsets);
+        }
+        let lsn = self.lsn;
+        let producer = self.producers.get_mut(&commit.token.producer).expect("its token was looked up");
+        producer.commits.push((commit.token, lsn, base_offsets.clone()));
+        if let Some(cursor) = &commit.cursor {
+            producer.cursor = Some(cursor.to_vec());
+        }
+        Ok(Reply::Committed(Committed { lsn, base_offsets, duplicate: false }))
+    }
+
+    /// What is known of a token; `None`: it is the producer's next commit.
+    fn look_up(&self, token: &CommitToken) -> Result<Option<Reply>, &'static str> {
+        let producer = self.producers.get(&token.producer).ok_or("UnknownProducer")?;
+        let kept = producer.commits.iter().rev().take(KEPT_REPLIES);
+        if let Some((_, lsn, base_offsets)) = kept.into_iter().find(|(kept, ..)| kept == token) {
+            let known = Committed { lsn: *lsn, base_offsets: base_offsets.clone(), duplicate: true };
+            return Ok(Some(Reply::Committed(known)));
+        }
+        if token.producer_epoch > producer.epoch {
+            return Err("ProducerEpochUnknown");
+        }
+        if token.producer_epoch == producer.epoch {
+            return match token.number {
+                next if next == producer.last_number() + 1 => Ok(None),
+                0 => Err("CommitNumber"),
+                old if old <= producer.last_number() => Ok(Some(Reply::CommittedBefore)),
+                _ => Err("CommitNumber"),
+            };
+        }
+        let epoch = token.producer_epoch as usize;
+        if epoch + KEPT_EPOCHS < producer.epoch_ends.len() {
+            return Err("CommitForgotten");
+        }
+        match token.number {
+            0 => Err("CommitFenced"),
+            number if number <= producer.epoch_ends[epoch] => Ok(Some(Reply::CommittedBefore)),
+            _ => Err("CommitFenced"),
+        }
+    }
+
+    fn check_condition(&self, condition: &Condition) -> Result<(), &'static str> {
+        match condition {
+            Condition::EndOffset { partition, offset } => {
+                let topic = self.topics.get(&partition.topic).ok_or("UnknownTopic")?;
+                let found = topic.partitions.get(partition.index as usize).ok_or("UnknownPartition")?;
+                if found.end == *offset { Ok(()) } else { Err("EndOffset") }
+            }
+            Condition::GroupOffset { group, partition, offset } => {
+                let found = self.groups.get(group).and_then(|group| group.offsets.get(partition));
+                if found == offset.as_ref() { Ok(()) } else { Err("GroupOffset") }
+            }
+        }
+    }
+
+    fn check_offsets(
+        &self,
+        name: &str,
+        member: Option<MemberId>,
+        offsets: &[OffsetCommit],
+    ) -> Result<(), &'static str> {
+        let group = self.groups.get(name);
+        let present = group.and_then(|group| group.member.as_ref());
+        match (member, present) {
+            (Some(member), Some((id, topics))) if member == *id => {
+                let owned = |offset: &&OffsetCommit| {
+                    topics.contains(&offset.partition.topic) && self.partition(offset.partition).is_some()
+                };
+                if offsets.iter().filter(owned).count() < offsets.len() {
+                    return Err("NotOwned");
+                }
+            }
+            (Some(_), _) => return Err("UnknownMember"),
+            (None, Some(_)) => return Err("GroupNotEmpty"),
+            (None, None) => {}
+        }
+        for offset in offsets {
+            let topic = self.topics.get(&offset.partition.topic).ok_or("UnknownTopic")?;
+            let index = offset.partition.index as usize;
+            let partition = topic.partitions.get(index).ok_or("UnknownPartition")?;
+            if offset.offset > partition.end {
+                return Err("OffsetOutOfRange");
+            }
+            let committed = group.and_then(|group| group.offsets.get(&offset.partition)).copied();
+            if !offset.reset && offset.offset < committed.unwrap_or(0) {
+                return Err("OffsetRegress");
+            }
+        }
+        Ok(())
+    }
+
+    fn store_offsets(&mut self, name: &str, offsets: &[OffsetCommit]) {
+        for offset in offsets {
+            let group = self.groups.entry(name.to_owned()).or_default();
+            group.offsets.insert(offset.partition, offset.offset);
+        }
+    }
+
+    fn join(&mut self, name: &str, topics: &[TopicId]) -> Outcome {
+        if topics.iter().any(|topic| !self.topics.contains_key(topic)) {
+            return Err("UnknownTopic");
+        }
+        let member = MemberId(self.lsn);
+        let group = self.groups.entry(name.to_owned()).or_default();
+        assert!(group.member.is_none(), "the model knows groups of one member only");
+        group.member = Some((member, topics.to_vec()));
+        group.generation += 1;
+        Ok(Reply::Joined { member, generation: group.generation })
+    }
+
+    fn tick(&mut self) -> Reply {
+        let (idle_ms, tombstone_ms) = self.expiration.unwrap_or((DAY_MS, 30 * DAY_MS));
+        let now = self.time_ms;
+        let (mut producers, mut tombstones) = (0, 0);
+        for partition in self.topics.values_mut().flat_map(|topic| &mut topic.partitions) {
+            partition.producers.retain(|_, known| {
+                if !known.tombstone && known.time_ms + idle_ms as i64 <= now {
+                    known.tombstone = true;
+                    producers += 1;
+                }
+                let gone = known.tombstone && known.time_ms + (idle_ms + tombstone_ms) as i64 <= now;
+                tombstones += u64::from(gone);
+                !gone
+            });
+        }
+        Reply::Ticked { producers, tombstones }
+    }
+
+    fn partition_mut(&mut self, partition: Partition) -> Result<&mut PartitionModel, &'static str> {
+        let topic = self.topics.get_mut(&partition.topic).ok_or("UnknownTopic")?;
+        topic.partitions.get_mut(partition.index as usize).ok_or("UnknownPartition")
+    }
+}
+
+/// The offset and timestamp of the batch that this one repeats; `None`: it is new; or why it can't be either.
+fn judge(
+    partition: &PartitionModel,
+    stamp: &ProducerStamp,
+    batch: &Batch,
+) -> Result<Option<(u64, i64)>, &'static str> {
+    let Some(known) = partition.producers.get(&stamp.id) else { return Ok(None) };
+    if stamp.epoch < known.epoch {
+        return Err("ProducerFenced");
+    }
+    if stamp.epoch > known.epoch {
+        return if stamp.base_sequence == 0 { Ok(None) } else { Err("OutOfOrderSequence") };
+    }
+    let last = last_sequence(stamp, batch);
+    let known_last = known.batches.last().map_or(-1, |batch| batch.1);
+    let window = if known.tombstone { 0 } else { REMEMBERED_BATCHES };
+    let mut remembered = known.batches.iter().rev().take(window);
+    if let Some(hit) = remembered.find(|batch| batch.0 == stamp.base_sequence && batch.1 == last) {
+        return Ok(Some((hit.2, hit.3)));
+    }
+    // The workloads stay far from 2^31, so that sequences compare as numbers.
+    if stamp.base_sequence == known_last + 1 {
+        return Ok(None);
+    }
+    Err(if last <= known_last { "DuplicateSequence" } else { "OutOfOrderSequence" })
+}
+
+fn last_sequence(stamp: &ProducerStamp, batch: &Batch) -> i32 {
+    stamp.base_sequence + batch.record_count() as i32 - 1
+}

@@ -1,0 +1,480 @@
+//! One run: a log is opened, used, closed or crashed, and opened again, while every operation is recorded; then each
+//! point of it is crashed by the [`Enumerator`].
+//!
+//! Invariants:
+//!   * equal seeds give equal runs, whatever the filter lets through
+//!   * the run itself is checked as it goes: replies, states, records, and each of its own recoveries
+
+use exactlog_core::command::Command;
+use exactlog_storage::error::StorageError;
+use exactlog_storage::shard::{Durability, Options, Shard, Submission};
+
+use crate::check::{self, Owed};
+use crate::disk::{Call, EIO, ENOSPC, Effect, Fault, SimDisk, Survival};
+use crate::enumerate::{Counters, Enumerator, Filter, Mark, Violation};
+use crate::forge;
+use crate::ledger::{Ledger, Place};
+use crate::rng::Random;
+use crate::workload::{Files, Generator, Plan, frame_len};
+
+/// How a life ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Close,
+    Kill,
+    Power,
+    /// The engine has ended writing; the machine goes on.
+    Poisoned,
+}
+
+/// Runs a seed and crashes it at every point that the filter lets through.
+pub fn run(seed: u64, filter: Filter) -> (Counters, Result<(), Violation>) {
+    let mut run = Run::new(seed, filter);
+    let result = run.lives().map_err(|violation| Violation { trace: run.trace.clone(), ..violation });
+    (run.enumerator.counters, result)
+}
+
+/// Runs seeds from `first_seed` on until `states` crash states were checked.
+pub fn sweep(first_seed: u64, states: u64, filter: Filter) -> (Counters, u64, Result<(), Violation>) {
+    let (mut counters, mut seed) = (Counters::default(), first_seed);
+    while counters.states < states {
+        let (of_run, result) = run(seed, filter);
+        counters.add(&of_run);
+        seed += 1;
+        if result.is_err() {
+            return (counters, seed - first_seed, result);
+        }
+    }
+    (counters, seed - first_seed, Ok(()))
+}
+
+/// Opens one image again, by the numbers that a violation names, and says what was done before it.
+pub fn replay(seed: u64, point: u64, image: u64) -> Result<(), Violation> {
+    run(seed, Filter { only: Some((point, image)), ..Filter::default() }).1
+}
+
+struct Run {
+    seed: u64,
+    plan: Plan,
+    options: Options,
+    random: Random,
+    generator: Generator,
+    disk: SimDisk,
+    ledger: Ledger,
+    marks: Vec<Mark>,
+    /// A checkpoint that is durable, but that the shard wasn't told of.
+    made: Option<exactlog_storage::checkpoint::Kept>,
+    enumerator: Enumerator,
+    trace: Vec<String>,
+}
+
+impl Run {
+    fn new(seed: u64, filter: Filter) -> Run {
+        let mut random = Random::new(seed);
+        let plan = Plan::draw(&mut random);
+        let options = plan.options();
+        let generator = Generator::new(random.fork(), plan.clone());
+        let nothing = Mark {
+            submitted: 0,
+            survives_kill: 0,
+            survives_power: 0,
+            writing: false,
+            closing: false,
+            opening: false,
+            last_term: 0,
+        };
+        Run {
+            seed,
+            trace: vec![format!("{plan:?}")],
+            plan,
+            enumerator: Enumerator::new(seed, options.clone(), filter),
+            options,
+            random,
+            generator,
+            disk: SimDisk::new(),
+            ledger: Ledger::new(),
+            marks: vec![nothing],
+            made: None,
+        }
+    }
+
+    fn lives(&mut self) -> Result<(), Violation> {
+        let mut torn_next = self.plan.torn_tails;
+        for _ in 0..self.plan.lives {
+            self.life(torn_next)?;
+            torn_next = self.plan.torn_tails && !torn_next;
+        }
+        Ok(())
+    }
+
+    fn fail(&self, what: impl Into<String>) -> Violation {
+        Violation { seed: self.seed, point: None, image: None, what: what.into(), trace: Vec::new() }
+    }
+
+    fn mark(&mut self, change: impl FnOnce(&mut Mark)) {
+        let mut mark = *self.marks.last().expect("there is one from the start");
+        change(&mut mark);
+        self.marks.push(mark);
+        self.disk.set_marker(self.marks.len() as u64 - 1);
+    }
+
+    fn last_mark(&self) -> Mark {
+        *self.marks.last().expect("there is one from the start")
+    }
+
+    /// Crashes at everything that was recorded since the last call.
+    fn enumerate(&mut self) -> Result<(), Violation> {
+        let points = self.disk.take_points();
+        self.enumerator.points(&points, &self.marks, &self.ledger)
+    }
+
+    /// Opens, works, ends.
+    fn life(&mut self, torn: bool) -> Result<(), Violation> {
+        let owed = self.last_mark().owed();
+        self.marks = vec![Mark { opening: true, ..self.last_mark() }];
+        self.made = None;
+        self.disk.record_points(true);
+        let Some(mut shard) = self.open(&owed)? else { return Ok(()) };
+        let end = self.work(&mut shard, torn)?;
+        drop(shard);
+        self.enumerate()?;
+        self.end(end);
+        Ok(())
+    }
+
+    /// Opens the log, with an operation that fails now and then. `None`: it has to be tried again.
+    fn open(&mut self, owed: &Owed) -> Result<Option<Shard>, Violation> {
+        let image = self.disk.process_kill();
+        if self.random.chance(self.plan.faults, 24) {
+            self.plan_fault(12);
+        }
+        let opened = check::open(&self.disk, &self.options, self.random.number());
+        let hit = self.disk.faults_hit() > 0;
+        self.disk.clear_faults();
+        let (shard, report) = match opened.map_err(|what| self.fail(what))? {
+            Ok(opened) => opened,
+            Err(error) if hit && !error.is_refusal() => {
+                self.trace.push(format!("open failed: {error}"));
+                self.enumerate()?;
+                self.end(End::Poisoned);
+                return Ok(None);
+            }
+            Err(error) => return Err(self.fail(format!("an honest crash was refused: {error}"))),
+        };
+        let lsn = check::recovered(&shard, &report, &self.ledger, owed, &image);
+        let lsn = lsn.map_err(|what| self.fail(what))?;
+        self.trace.push(format!(
+            "opened: {report:?} of at least {} and at most {}, generation {}",
+            owed.lowest,
+            owed.highest,
+            shard.journal().generation()
+        ));
+        self.enumerate()?;
+        self.ledger.cut(lsn);
+        let term = shard.term();
+        self.mark(|mark| {
+            *mark = Mark {
+                submitted: lsn,
+                survives_kill: lsn,
+                survives_power: lsn,
+                writing: false,
+                closing: false,
+                opening: false,
+                last_term: term,
+            };
+        });
+        let shown = self.ledger.show(1);
+        shown.map_err(|what| self.fail(what))?;
+        Ok(Some(shard))
+    }
+
+    fn work(&mut self, shard: &mut Shard, torn: bool) -> Result<End, Violation> {
+        let groups = 1 + self.random.below(self.plan.groups);
+        let stop_at = (torn || self.random.chance(1, 3)).then_some(groups - 1);
+        for number in 0..groups {
+            if stop_at == Some(number) {
+                self.plan_stop();
+            } else if self.random.chance(self.plan.faults, 8) {
+                self.plan_fault(6);
+            }
+            let group = self.group(shard, number == 0 && self.plan.submits_open);
+            if let Some(end) = self.execute(shard, &group)? {
+                return Ok(end);
+            }
+            if let Some(end) = self.between(shard)? {
+                return Ok(end);
+            }
+        }
+        self.last_step(shard, torn)
+    }
+
+    fn group(&mut self, shard: &Shard, first: bool) -> Vec<Submission> {
+        let (disk, generation) = (self.disk.process_kill(), shard.journal().generation());
+        let (next_lsn, term) = (self.ledger.last_lsn() + 1, shard.term());
+        let files = Files {
+            recorded: &|random| forge::recorded(&disk, random),
+            forged: &|random| forge::forged(&disk, generation, next_lsn, term, random),
+        };
+        if first {
+            return vec![self.generator.open()];
+        }
+        self.generator.group(self.ledger.model(), term, &files)
+    }
+
+    /// Hands a group in and checks what comes back. An end, if the engine has ended writing.
+    fn execute(&mut self, shard: &mut Shard, group: &[Submission]) -> Result<Option<End>, Violation> {
+        let before = self.ledger.last_lsn();
+        let position = shard.journal().position();
+        let promised = self.ledger.submit(shard.term(), group);
+        let submitted = self.ledger.last_lsn();
+        self.mark(|mark| {
+            mark.submitted = submitted;
+            mark.writing = true;
+        });
+        let result = shard.execute(group);
+        self.disk.clear_faults();
+        let len = group.iter().map(frame_len).sum::<u64>();
+        let place = match shard.journal().position() {
+            at if at.generation == position.generation => {
+                Place { generation: at.generation, from: position.at, to: position.at + len }
+            }
+            at => {
+                let from = exactlog_storage::journal::FILE_HEADER_BYTES;
+                Place { generation: at.generation, from, to: from + len }
+            }
+        };
+        self.ledger.place(before + 1, place);
+        let kinds: Vec<_> = group.iter().map(|it| it.command.kind_name()).collect();
+        let outcome = result.as_ref().map(Vec::len).map_err(ToString::to_string);
+        self.trace.push(format!("lsn {}..={submitted} {kinds:?} {place:?}: {outcome:?}", before + 1));
+        match result {
+            Ok(applied) => {
+                self.check_replies(&applied, &promised)?;
+                self.acknowledged(shard, before, group)?;
+                Ok(None)
+            }
+            Err(StorageError::DiskFull { .. } | StorageError::TooLarge { .. }) => {
+                self.ledger.cut(before);
+                self.mark(|mark| {
+                    mark.submitted = before;
+                    mark.writing = false;
+                });
+                self.check_unchanged(shard)?;
+                Ok(None)
+            }
+            Err(error) => self.failed(shard, before, &error).map(Some),
+        }
+    }
+
+    fn check_replies(
+        &self,
+        applied: &[exactlog_core::reply::Applied],
+        promised: &[crate::ledger::Promised],
+    ) -> Result<(), Violation> {
+        for (applied, promised) in applied.iter().zip(promised) {
+            if *applied != promised.applied {
+                return Err(self.fail(format!("answered {applied:?}, replayed {:?}", promised.applied)));
+            }
+            if let Some(expected) = &promised.expected
+                && !expected.is_met_by(&applied.reply)
+            {
+                return Err(self.fail(format!("answered {:?}, the model says {expected:?}", applied.reply)));
+            }
+        }
+        let model = self.ledger.compare_with_model();
+        model.map_err(|what| self.fail(what))
+    }
+
+    fn acknowledged(&mut self, shard: &Shard, before: u64, group: &[Submission]) -> Result<(), Violation> {
+        let last = self.ledger.last_lsn();
+        let synced = self.options.durability == Durability::Fsync
+            || group.iter().any(|submission| is_synced_in_every_mode(&submission.command));
+        let stated = shard.journal().durable_lsn();
+        self.mark(|mark| {
+            mark.writing = false;
+            mark.survives_kill = last;
+            mark.survives_power = mark.survives_power.max(stated);
+            if synced {
+                mark.survives_power = last;
+            }
+        });
+        self.check_unchanged(shard)?;
+        let shown = self.ledger.show(before + 1);
+        shown.map_err(|what| self.fail(what))
+    }
+
+    /// The engine shows exactly what was acknowledged.
+    fn check_unchanged(&mut self, shard: &Shard) -> Result<(), Violation> {
+        let lsn = self.last_mark().submitted;
+        let same = check::same_state(&shard.state(), self.ledger.state(lsn));
+        same.map_err(|what| self.fail(what))?;
+        if self.random.chance(1, 4) && !self.disk.is_stopped() {
+            let records = check::records(shard, &self.ledger, lsn);
+            records.map_err(|what| self.fail(what))?;
+        }
+        Ok(())
+    }
+
+    /// An operation failed, or the run was stopped: nothing was applied, nothing is written any more.
+    fn failed(&mut self, shard: &mut Shard, before: u64, error: &StorageError) -> Result<End, Violation> {
+        self.trace.push(format!("failed: {error}"));
+        let stopped = self.disk.is_stopped();
+        let same = check::same_state(&shard.state(), self.ledger.state(before));
+        same.map_err(|what| self.fail(format!("after {error}: {what}")))?;
+        let again = shard.execute(&[Submission { time_ms: 0, command: Command::Tick }]);
+        if again.is_ok() {
+            return Err(self.fail(format!("wrote on after {error}")));
+        }
+        if stopped {
+            return Ok(if self.random.chance(1, 2) { End::Kill } else { End::Power });
+        }
+        let records = check::records(shard, &self.ledger, before);
+        records.map_err(|what| self.fail(format!("reading on after {error}: {what}")))?;
+        Ok(End::Poisoned)
+    }
+
+    /// What happens between two groups.
+    fn between(&mut self, shard: &mut Shard) -> Result<Option<End>, Violation> {
+        if self.random.chance(1, 3) {
+            self.trace.push("idle".to_owned());
+            if let Err(error) = shard.idle() {
+                let before = self.ledger.last_lsn();
+                return self.failed(shard, before, &error).map(Some);
+            }
+        }
+        if self.random.chance(1, 12) {
+            self.trace.push("written back".to_owned());
+            self.disk.write_back(&mut Survival::random(self.random.number()));
+        }
+        if self.random.chance(self.plan.maintenance, 12) {
+            return self.maintain(shard);
+        }
+        Ok(None)
+    }
+
+    /// What the owner of a shard does in the background, step by step. An end, if the engine has ended writing.
+    fn maintain(&mut self, shard: &mut Shard) -> Result<Option<End>, Violation> {
+        if self.random.chance(self.plan.faults, 8) {
+            self.plan_fault(12);
+        }
+        let step = self.random.below(8);
+        let result = match step {
+            0 => shard.journal().spares().prepare(),
+            1 => shard.flusher().flush().map(|_| ()),
+            // Made now, kept when groups have come in between.
+            _ if self.made.is_some() => match self.made.take() {
+                Some(kept) => shard.keep_checkpoint(kept),
+                None => Ok(()),
+            },
+            2 | 3 => shard.checkpoint_image().and_then(|image| image.write(&*shard.disk())).map(|kept| {
+                self.made = Some(kept);
+            }),
+            _ => shard.checkpoint(),
+        };
+        self.disk.clear_faults();
+        self.trace.push(format!("maintenance {step}: {result:?}"));
+        if shard.failure().is_some() {
+            let error = result.err().unwrap_or_else(|| StorageError::Poisoned { reason: "in passing".into() });
+            let before = self.ledger.last_lsn();
+            return self.failed(shard, before, &error).map(Some);
+        }
+        let stated = shard.journal().durable_lsn();
+        if stated > self.last_mark().survives_power {
+            self.mark(|mark| mark.survives_power = stated);
+        }
+        if self.disk.is_stopped() {
+            return Ok(Some(End::Kill));
+        }
+        match result {
+            Err(error) if error.is_refusal() => Err(self.fail(format!("maintenance was refused: {error}"))),
+            _ => self.check_unchanged(shard).map(|()| None),
+        }
+    }
+
+    fn last_step(&mut self, shard: &mut Shard, torn: bool) -> Result<End, Violation> {
+        let end = match self.random.below(3) {
+            _ if torn || self.disk.is_stopped() => End::Kill,
+            0 => End::Close,
+            1 => End::Kill,
+            _ => End::Power,
+        };
+        if end != End::Close {
+            return Ok(end);
+        }
+        self.mark(|mark| mark.closing = true);
+        self.trace.push("close".to_owned());
+        if let Err(error) = shard.close() {
+            let before = self.ledger.last_lsn();
+            return self.failed(shard, before, &error);
+        }
+        let last = self.ledger.last_lsn();
+        self.mark(|mark| mark.survives_power = last);
+        Ok(End::Close)
+    }
+
+    /// What is left on the disk, and what it owes.
+    fn end(&mut self, end: End) {
+        self.trace.push(format!("end: {end:?}"));
+        let mut mark = self.last_mark();
+        let random = &mut self.random;
+        self.disk = match end {
+            End::Close | End::Kill => self.disk.process_kill(),
+            End::Power => self.disk.power_loss(&mut Survival::random(random.number())),
+            End::Poisoned => {
+                let disk = self.disk.process_kill();
+                match random.below(3) {
+                    0 => {}
+                    1 => disk.evict(&mut Survival::AllLost),
+                    _ => disk.evict(&mut Survival::random(random.number())),
+                }
+                disk
+            }
+        };
+        if matches!(end, End::Power | End::Poisoned) {
+            mark.survives_kill = mark.survives_power;
+        }
+        mark.writing = false;
+        self.marks.push(mark);
+    }
+
+    fn plan_stop(&mut self) {
+        let op = self.disk.ops() + self.random.below(4);
+        if self.random.chance(1, 2) {
+            self.disk.set_stop_after(op);
+        } else {
+            self.disk.set_stop_in_write(op, self.random.below(9000));
+        }
+    }
+
+    /// One of the next operations fails.
+    fn plan_fault(&mut self, within: u64) {
+        let random = &mut self.random;
+        let calls = [Call::Sync, Call::Sync, Call::SyncDir, Call::Write, Call::Rename, Call::Allocate];
+        let call = random.chance(7, 8).then(|| calls[random.below(6) as usize]);
+        let effect = match random.below(4) {
+            0 => Effect::Errno(ENOSPC),
+            1 => Effect::Short { bytes: random.below(6000), errno: EIO },
+            _ => Effect::Errno(EIO),
+        };
+        let skip = if call.is_none() { random.below(within) } else { random.below(2) };
+        self.trace.push(format!("fault: {call:?} after {skip}: {effect:?}"));
+        self.disk.set_failed_sync(match random.below(3) {
+            0 => Survival::AllLost,
+            1 => Survival::AllKept,
+            _ => Survival::random(random.number()),
+        });
+        self.disk.add_fault(Fault::once(call, skip, effect));
+    }
+}
+
+/// Commands that give out an identity or take a decision survive a power loss in every mode (semantics OA-6).
+fn is_synced_in_every_mode(command: &Command) -> bool {
+    !matches!(
+        command,
+        Command::Append { .. }
+            | Command::Commit(_)
+            | Command::CommitOffsets { .. }
+            | Command::Trim { .. }
+            | Command::Tick
+    )
+}

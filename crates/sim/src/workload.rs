@@ -1,0 +1,406 @@
+//! What a run does: seeded options, and seeded commands that fit what the log holds.
+//!
+//! Invariants:
+//!   * everything follows from the seed and from what the generator is shown of the log
+//!   * commands are mostly valid; a fixed share is wrong on purpose (stale epochs, gaps, failing conditions), and
+//!     retries are sent byte by byte as they were
+
+use bytes::Bytes;
+use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
+use exactlog_core::codec;
+use exactlog_core::command::{
+    Command, Commit, CommitToken, Condition, ConfigChange, GroupOffsets, OffsetCommit, TopicConfig,
+};
+use exactlog_core::ids::{Partition, ProducerId, TopicId};
+use exactlog_storage::journal::{BLOCK_BYTES, FILE_HEADER_BYTES, FRAME_HEADER_BYTES};
+use exactlog_storage::shard::{Durability, Options, Submission};
+
+use crate::model::Model;
+use crate::rng::Random;
+
+/// The options of a run, drawn from its seed.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// When an acknowledged command is safe.
+    pub durability: Durability,
+    /// Size of a journal file.
+    pub journal_file_bytes: u64,
+    /// How many journal files are kept.
+    pub journal_files: u64,
+    /// Size of the tail cache.
+    pub tail_cache_bytes: u64,
+    /// After how many of 12 groups something is done in the background: a flush, a checkpoint, a spare file.
+    pub maintenance: u64,
+    /// Whether the first command after each open is `Open`, as the journal's owner promises. Some runs don't, so
+    /// that nothing hides behind that command's sync.
+    pub submits_open: bool,
+    /// How often the log is opened.
+    pub lives: u64,
+    /// Most groups of one life.
+    pub groups: u64,
+    /// Most commands of one group.
+    pub commands: u64,
+    /// Whether bodies may be larger than what the journal copies (16 KiB).
+    pub large_bodies: bool,
+    /// Whether payloads are made of journal bytes: of whole groups that are in some file, or of forged ones.
+    pub journal_payloads: bool,
+    /// In how many of 8 groups an operation fails.
+    pub faults: u64,
+    /// Whether every second life ends in a torn tail, and the one behind it is killed (a fixed course).
+    pub torn_tails: bool,
+}
+
+impl Plan {
+    /// Draws the options.
+    #[must_use]
+    pub fn draw(random: &mut Random) -> Plan {
+        let torn_tails = random.chance(1, 6);
+        let sizes = [12, 16, 16, 32, 64];
+        let large_bodies = random.chance(1, 8);
+        let size_kib = if large_bodies { 64 } else { sizes[random.below(5) as usize] };
+        Plan {
+            durability: if random.chance(1, 3) { Durability::Os } else { Durability::Fsync },
+            journal_file_bytes: size_kib * 1024,
+            journal_files: 2 + random.below(6),
+            tail_cache_bytes: [0, 2048, 1 << 20][random.below(3) as usize],
+            maintenance: [0, 0, 2, 6][random.below(4) as usize],
+            submits_open: random.chance(3, 4),
+            lives: if torn_tails { 5 } else { 1 + random.below(4) },
+            groups: 2 + random.below(9),
+            commands: 1 + random.below(6),
+            large_bodies,
+            journal_payloads: random.chance(1, 5),
+            faults: if random.chance(1, 3) { 1 + random.below(3) } else { 0 },
+            torn_tails,
+        }
+    }
+
+    /// As the shard takes them.
+    #[must_use]
+    pub fn options(&self) -> Options {
+        Options {
+            durability: self.durability,
+            journal_file_bytes: self.journal_file_bytes,
+            journal_ring_bytes: self.journal_files * self.journal_file_bytes,
+            tail_cache_bytes: self.tail_cache_bytes,
+            ..Options::default()
+        }
+    }
+}
+
+/// What the generator may know of the log's files.
+pub struct Files<'a> {
+    /// Some content of the journal's directory, for payloads.
+    pub recorded: &'a dyn Fn(&mut Random) -> Option<Bytes>,
+    /// A group that would be valid in the file that is being written, and states too much.
+    pub forged: &'a dyn Fn(&mut Random) -> Option<Bytes>,
+}
+
+/// Makes commands.
+#[derive(Clone, Debug)]
+pub struct Generator {
+    random: Random,
+    plan: Plan,
+    time_ms: i64,
+    /// Appends and commits that were sent, to be sent again.
+    sent: Vec<Command>,
+    names: u64,
+}
+
+const SENT_KEPT: usize = 24;
+const PRODUCERS: [&str; 3] = ["billing", "orders", "audit"];
+const GROUPS: [&str; 2] = ["readers", "writers"];
+
+impl Generator {
+    /// A generator for one run.
+    #[must_use]
+    pub fn new(random: Random, plan: Plan) -> Generator {
+        Generator { random, plan, time_ms: 1_700_000_000_000, sent: Vec::new(), names: 0 }
+    }
+
+    /// The next group, for a log that the model describes. Never empty.
+    pub fn group(&mut self, model: &Model, term: u32, files: &Files<'_>) -> Vec<Submission> {
+        if self.plan.journal_payloads
+            && self.random.chance(1, 3)
+            && let Some(submission) = self.journal_payload(model, files)
+        {
+            return vec![submission];
+        }
+        let mut scratch = model.clone();
+        let room = self.plan.journal_file_bytes - FILE_HEADER_BYTES;
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        for _ in 0..=self.random.below(self.plan.commands) {
+            let command = self.command(&scratch);
+            let submission = self.submission(command);
+            bytes += frame_len(&submission);
+            if bytes > room && !group.is_empty() {
+                break;
+            }
+            scratch.apply(term, submission.time_ms, &submission.command);
+            group.push(submission);
+        }
+        group
+    }
+
+    /// The first command after an open.
+    pub fn open(&mut self) -> Submission {
+        self.submission(Command::Open)
+    }
+
+    fn submission(&mut self, command: Command) -> Submission {
+        self.time_ms += self.random.below(50) as i64;
+        if matches!(command, Command::Append { .. } | Command::Commit(_)) {
+            if self.sent.len() == SENT_KEPT {
+                self.sent.remove(0);
+            }
+            self.sent.push(command.clone());
+        }
+        Submission { time_ms: self.time_ms, command }
+    }
+
+    fn command(&mut self, model: &Model) -> Command {
+        let partitions = model.partitions();
+        if partitions.is_empty() || model.producers.is_empty() {
+            return self.beginning(partitions.is_empty());
+        }
+        match self.random.below(100) {
+            0..48 => self.append(model, &partitions),
+            48..66 => self.commit(model, &partitions),
+            66..72 => self.again(model, &partitions),
+            72..80 => {
+                let (group, member, offsets) = self.offsets(model, &partitions);
+                Command::CommitOffsets { group, member, offsets }
+            }
+            80..84 => self.membership(model),
+            84..88 => Command::Trim {
+                partition: self.pick(&partitions),
+                start: self.random.below(12),
+            },
+            88..91 => Command::Tick,
+            91..95 => Command::InitProducer { name: self.producer_name() },
+            95..97 => self.beginning(true),
+            97 => Command::AlterTopic {
+                topic: self.pick(&partitions).topic,
+                config: TopicConfig { segment_ms: 1 + self.random.below(3), ..TopicConfig::default() },
+            },
+            98 => Command::DeleteTopic { topic: TopicId(self.random.below(8) as u32) },
+            _ => self.settings(),
+        }
+    }
+
+    fn beginning(&mut self, topic: bool) -> Command {
+        if !topic {
+            return Command::InitProducer { name: self.producer_name() };
+        }
+        self.names += self.random.below(2);
+        Command::CreateTopic {
+            name: format!("topic-{}", self.names),
+            partitions: 1 + self.random.below(3) as u32,
+            config: self.topic_config(),
+        }
+    }
+
+    /// With small segments, or all in one.
+    fn topic_config(&mut self) -> TopicConfig {
+        match self.random.below(2) {
+            0 => TopicConfig::default(),
+            _ => TopicConfig { segment_bytes: 4096, ..TopicConfig::default() },
+        }
+    }
+
+    fn settings(&mut self) -> Command {
+        if self.random.chance(1, 2) {
+            self.time_ms += self.random.below(3) as i64 * 86_400_000;
+            return Command::Tick;
+        }
+        let idle_ms = 1 + self.random.below(100);
+        Command::Config(ConfigChange::ProducerExpiration { idle_ms, tombstone_ms: 1 + self.random.below(200) })
+    }
+
+    fn append(&mut self, model: &Model, partitions: &[Partition]) -> Command {
+        let partition = self.pick(partitions);
+        let topic = &model.topics[&partition.topic];
+        let end = topic.partitions[partition.index as usize].end;
+        let stamp = self.stamp(model, partition);
+        let expected_end = self.random.chance(1, 10).then(|| end + self.random.below(2));
+        let stale = u32::from(self.random.chance(1, 40));
+        let batch = self.batch(stamp);
+        Command::Append { partition, config_version: topic.config_version + stale, expected_end, batch }
+    }
+
+    /// Who sends: nobody, or a producer with its next sequence, or one with something wrong.
+    fn stamp(&mut self, model: &Model, at: Partition) -> Option<ProducerStamp> {
+        if self.random.chance(1, 3) {
+            return None;
+        }
+        let named: Vec<_> = model.producers.keys().copied().collect();
+        let id = if self.random.chance(1, 5) { ProducerId(900 + self.random.below(2) as i64) } else { self.pick(&named) };
+        let known = model.partition(at).and_then(|partition| partition.producers.get(&id));
+        let epoch = model.producers.get(&id).map_or(known.map_or(0, |known| known.epoch), |it| it.epoch);
+        let epoch = match self.random.below(24) {
+            0 => epoch + 1,
+            1 | 2 => (epoch - 1).max(0),
+            _ => epoch,
+        };
+        let last = known.filter(|known| known.epoch == epoch).and_then(|known| known.batches.last());
+        let next = last.map_or(0, |last| last.1 + 1);
+        let base_sequence = match self.random.below(24) {
+            0 => next + 1,
+            1 => (next - 1).max(0),
+            _ => next,
+        };
+        Some(ProducerStamp { id, epoch, base_sequence })
+    }
+
+    fn commit(&mut self, model: &Model, partitions: &[Partition]) -> Command {
+        let named: Vec<_> = model.producers.keys().copied().collect();
+        let id = self.pick(&named);
+        let producer = &model.producers[&id];
+        let (mut epoch, mut number) = (producer.epoch, producer.last_number() + 1);
+        match self.random.below(16) {
+            0 => epoch = (epoch - 1).max(0),
+            1 => number += 1,
+            2 => number = number.saturating_sub(1 + self.random.below(7)),
+            3 => epoch += 1,
+            _ => {}
+        }
+        let token = CommitToken { producer: id, producer_epoch: epoch, number };
+        let cursor = self.random.chance(1, 2).then(|| self.bytes(20));
+        let batches: Vec<_> =
+            (0..self.random.below(5)).map(|_| (self.pick(partitions), self.batch(None))).collect();
+        let mut offsets = Vec::new();
+        if self.random.chance(1, 3) {
+            let (group, member, positions) = self.offsets(model, partitions);
+            offsets.push(GroupOffsets { group, member, offsets: positions });
+        }
+        let mut conditions = Vec::new();
+        if self.random.chance(1, 4) {
+            let partition = self.pick(partitions);
+            let end = model.partition(partition).map_or(0, |partition| partition.end);
+            // The second half fails.
+            let offset = end + self.random.below(2);
+            conditions.push(Condition::EndOffset { partition, offset });
+        }
+        Command::Commit(Box::new(Commit { token, cursor, batches, offsets, conditions }))
+    }
+
+    /// A retry, byte by byte.
+    fn again(&mut self, model: &Model, partitions: &[Partition]) -> Command {
+        if self.sent.is_empty() {
+            return self.append(model, partitions);
+        }
+        // Mostly a fresh one, which is still remembered.
+        let back = self.random.below(6).min(self.random.below(self.sent.len() as u64)) as usize;
+        self.sent[self.sent.len() - 1 - back.min(self.sent.len() - 1)].clone()
+    }
+
+    fn offsets(
+        &mut self,
+        model: &Model,
+        partitions: &[Partition],
+    ) -> (String, Option<exactlog_core::ids::MemberId>, Vec<OffsetCommit>) {
+        let name = GROUPS[self.random.below(2) as usize].to_owned();
+        let member = model.groups.get(&name).and_then(|group| group.member.as_ref()).map(|(id, _)| *id);
+        let member = if self.random.chance(1, 10) { None } else { member };
+        let offsets = (0..1 + self.random.below(2)).map(|_| {
+            let partition = self.pick(partitions);
+            let end = model.partition(partition).map_or(0, |partition| partition.end);
+            let offset = end.saturating_sub(self.random.below(3)) + self.random.below(9) / 8;
+            OffsetCommit { partition, offset, reset: self.random.chance(1, 10) }
+        });
+        (name, member, offsets.collect())
+    }
+
+    fn membership(&mut self, model: &Model) -> Command {
+        let group = GROUPS[self.random.below(2) as usize].to_owned();
+        match model.groups.get(&group).and_then(|group| group.member.as_ref()) {
+            Some((member, _)) => Command::LeaveGroup { group, member: *member, fenced: false },
+            None => Command::JoinGroup { group, topics: model.topics.keys().copied().collect() },
+        }
+    }
+
+    fn producer_name(&mut self) -> Option<String> {
+        let named = self.random.chance(7, 8);
+        named.then(|| PRODUCERS[self.random.below(3) as usize].to_owned())
+    }
+
+    fn batch(&mut self, stamp: Option<ProducerStamp>) -> Batch {
+        let mut builder = BatchBuilder::new(0);
+        for _ in 0..=self.random.below(3) {
+            let len = self.value_len();
+            let value = self.bytes(len);
+            builder.append(self.time_ms, None, Some(&value), &[]);
+        }
+        builder.finish(stamp)
+    }
+
+    /// From nothing to several blocks, often close to the edge of a sector or a block.
+    fn value_len(&mut self) -> usize {
+        let random = &mut self.random;
+        let room = self.plan.journal_file_bytes - FILE_HEADER_BYTES;
+        let len = match random.below(40) {
+            0..20 => random.below(60),
+            20..28 => 1 + random.below(500),
+            28..32 => 400 + random.below(200),
+            32..35 => 3800 + random.below(400),
+            35..38 => random.below(4000),
+            38 => 4096 + random.below(4000),
+            _ if self.plan.large_bodies => 14_000 + random.below(20_000),
+            _ => 0,
+        };
+        let most = if self.plan.large_bodies { 34_000 } else { room / 8 };
+        len.min(most) as usize
+    }
+
+    fn bytes(&mut self, len: usize) -> Bytes {
+        let mut bytes = vec![0; len];
+        self.random.fill(&mut bytes);
+        bytes.into()
+    }
+
+    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.random.below(of.len() as u64) as usize]
+    }
+
+    /// An append whose value holds whole blocks of a journal, each at the start of a block of the file.
+    fn journal_payload(&mut self, model: &Model, files: &Files<'_>) -> Option<Submission> {
+        let partition = *model.partitions().first()?;
+        let config_version = model.topics[&partition.topic].config_version;
+        let blocks = if self.random.chance(1, 2) {
+            (files.recorded)(&mut self.random)?
+        } else {
+            (files.forged)(&mut self.random)?
+        };
+        let room = self.plan.journal_file_bytes - FILE_HEADER_BYTES;
+        let mut padding = 0;
+        // The length of the padding changes the length of the length that stands before it.
+        for _ in 0..3 {
+            let mut value = vec![b'x'; padding];
+            value.extend_from_slice(&blocks);
+            let mut builder = BatchBuilder::new(0);
+            builder.append(self.time_ms, None, Some(&value), &[]);
+            let batch = builder.finish(None);
+            let command = Command::Append { partition, config_version, expected_end: None, batch };
+            let submission = Submission { time_ms: self.time_ms, command };
+            let len = frame_len(&submission);
+            if len > room {
+                return None;
+            }
+            // The value ends one byte before the frame does: behind it is the number of the record's headers.
+            let blocks_at = len - 1 - blocks.len() as u64;
+            match blocks_at % BLOCK_BYTES {
+                0 => return Some(submission),
+                rest => padding = (padding + (BLOCK_BYTES - rest) as usize) % BLOCK_BYTES as usize,
+            }
+        }
+        None
+    }
+}
+
+/// What a command takes in a group, in bytes.
+#[must_use]
+pub fn frame_len(submission: &Submission) -> u64 {
+    let encoded = codec::encode(submission.time_ms, &submission.command);
+    let bodies: usize = encoded.bodies.iter().map(Bytes::len).sum();
+    FRAME_HEADER_BYTES + (encoded.head.len() + bodies) as u64
+}
