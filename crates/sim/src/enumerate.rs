@@ -70,6 +70,8 @@ pub struct Counters {
     pub cuts: u64,
     /// Opens that began with a checkpoint.
     pub from_checkpoint: u64,
+    /// Images whose newest checkpoint was damaged besides, while an older one was there.
+    pub from_older: u64,
     /// Images that brought back commands that weren't acknowledged.
     pub unacknowledged: u64,
 }
@@ -85,6 +87,7 @@ impl Counters {
         self.continued += other.continued;
         self.cuts += other.cuts;
         self.from_checkpoint += other.from_checkpoint;
+        self.from_older += other.from_older;
         self.unacknowledged += other.unacknowledged;
     }
 }
@@ -262,6 +265,9 @@ impl Enumerator {
             Crash::Power(_) => self.counters.powers += 1,
         }
         let owed = Owed { lowest, ..mark.owed() };
+        if random.chance(1, 4) {
+            self.counters.from_older += u64::from(damage_newest_checkpoint(&disk, random));
+        }
         self.image(&Image { disk, owed, survives_power: mark.survives_power, depth: 0 }, ledger, random)
     }
 
@@ -413,6 +419,14 @@ fn is_group_write(point: &Point) -> bool {
         }
         _ => false,
     }
+}
+
+/// Flips a bit of the newest checkpoint if there is an older one, which then has to do. Whether it did.
+fn damage_newest_checkpoint(disk: &SimDisk, random: &mut Random) -> bool {
+    let files = disk.files();
+    let mut checkpoints = files.iter().rev().filter(|(name, _)| name.ends_with(".checkpoint"));
+    let (Some((newest, len)), Some(_)) = (checkpoints.next(), checkpoints.next()) else { return false };
+    disk.flip_bit(newest, random.below(*len), 1 << random.below(8)).is_ok()
 }
 
 fn survival(kind: u64, seed: u64) -> Survival {

@@ -10,6 +10,7 @@
 
 pub mod check;
 pub mod compare;
+pub mod damage;
 pub mod disk;
 pub mod enumerate;
 pub mod forge;

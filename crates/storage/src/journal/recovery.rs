@@ -21,8 +21,8 @@ impl FileJournal {
     /// Refuses, with file and position, what no crash can leave behind: `Damaged`, `Version`, `Missing`. After an
     /// error nothing that counts has changed, and open may be tried again.
     ///
-    /// The caller holds the directory's lock, has dropped any earlier `FileJournal` of the directory, writes one command next (which states that the log was opened), and
-    /// syncs it.
+    /// The caller holds the directory's lock, has dropped or retired any earlier `FileJournal` of the directory,
+    /// writes one command next (which states that the log was opened), and syncs it.
     pub fn open(
         disk: Arc<dyn Disk>,
         config: Config,
