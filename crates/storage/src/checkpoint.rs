@@ -383,9 +383,9 @@ fn decode_payload(payload: &[u8]) -> Result<(Section, usize), DecodeError> {
     const MEDIUM: usize = 16 * SMALL;
     const LARGE: usize = 16 * MEDIUM;
     match payload.len() {
-        0..=SMALL => decode_from_slice(payload, config::<SMALL>()),
-        ..=MEDIUM => decode_from_slice(payload, config::<MEDIUM>()),
-        ..=LARGE => decode_from_slice(payload, config::<LARGE>()),
+        len if len <= SMALL => decode_from_slice(payload, config::<SMALL>()),
+        len if len <= MEDIUM => decode_from_slice(payload, config::<MEDIUM>()),
+        len if len <= LARGE => decode_from_slice(payload, config::<LARGE>()),
         _ => decode_from_slice(payload, config::<SECTION_BYTES_MAX>()),
     }
 }

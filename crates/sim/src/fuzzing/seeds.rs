@@ -31,9 +31,12 @@ pub struct Seed {
     pub bytes: Vec<u8>,
 }
 
+/// Name and content of a seed.
+type Named = (String, Vec<u8>);
+
 /// All seeds.
 pub fn seeds() -> Vec<Seed> {
-    let all: [(&str, Vec<(String, Vec<u8>)>); 6] = [
+    let all: [(&str, Vec<Named>); 6] = [
         ("record_batch", batches()),
         ("journal_frame", journals()),
         ("command_decode", commands()),
@@ -45,7 +48,7 @@ pub fn seeds() -> Vec<Seed> {
     all.into_iter().flat_map(|(target, seeds)| seeds.into_iter().map(move |it| seed(target, it))).collect()
 }
 
-fn batches() -> Vec<(String, Vec<u8>)> {
+fn batches() -> Vec<Named> {
     let stamp = ProducerStamp { id: ProducerId(4), epoch: 2, base_sequence: i32::MAX };
     let mut several = BatchBuilder::new(0);
     several.append(1_000, Some(b"key"), Some(b"value"), &[("header", Some(b"h")), ("absent", None)]);
@@ -65,7 +68,7 @@ fn batches() -> Vec<(String, Vec<u8>)> {
 }
 
 /// The journals of the worlds: with checksums as they are, and with checksums that follow every change.
-fn journals() -> Vec<(String, Vec<u8>)> {
+fn journals() -> Vec<Named> {
     let mut seeds = Vec::new();
     for (number, world) in worlds().iter().enumerate() {
         let files: Vec<(u64, Vec<u8>)> = world
@@ -83,7 +86,7 @@ fn journals() -> Vec<(String, Vec<u8>)> {
     seeds
 }
 
-fn commands() -> Vec<(String, Vec<u8>)> {
+fn commands() -> Vec<Named> {
     let encode = |commands: &[Command]| {
         let one = |(at, command): (usize, &Command)| command::encode(1, 1_000 + at as i64, command);
         commands.iter().enumerate().flat_map(one).collect::<Vec<u8>>()
@@ -156,7 +159,7 @@ fn settings() -> Vec<Command> {
     ]
 }
 
-fn checkpoints() -> Vec<(String, Vec<u8>)> {
+fn checkpoints() -> Vec<Named> {
     let mut seeds = Vec::new();
     for (number, world) in worlds().iter().enumerate() {
         let is_checkpoint = |path: &&String| path.starts_with(CHECKPOINT_DIR);
@@ -172,7 +175,7 @@ fn checkpoints() -> Vec<(String, Vec<u8>)> {
 }
 
 /// One segment, and two; each with every mode.
-fn segments() -> Vec<(String, Vec<u8>)> {
+fn segments() -> Vec<Named> {
     let mut seeds = Vec::new();
     for batches in [3, 30] {
         let disk = SimDisk::new();
@@ -201,7 +204,7 @@ fn segments() -> Vec<(String, Vec<u8>)> {
 }
 
 /// Each world untouched, and each file of each with each kind of damage.
-fn scripts() -> Vec<(String, Vec<u8>)> {
+fn scripts() -> Vec<Named> {
     let mut seeds = Vec::new();
     for (number, world) in worlds().iter().enumerate() {
         let mut add = |name: String, operations: &[Operation<'_>]| {
