@@ -16,6 +16,7 @@ pub mod enumerate;
 pub mod forge;
 pub mod ledger;
 pub mod model;
+pub mod fuzzing;
 pub mod rng;
 pub mod run;
 pub mod workload;
