@@ -129,10 +129,9 @@ impl Image {
         let temporary = format!("{name}.tmp");
         let bytes = self.encode()?;
         let io = |what| move |error| StorageError::io(what, CHECKPOINT_DIR, error);
-        if disk.list(CHECKPOINT_DIR).is_err() {
-            disk.create_dir(CHECKPOINT_DIR).map_err(io("create"))?;
-            disk.sync_dir("").map_err(io("sync the directory of"))?;
-        }
+        // Each time: an earlier attempt may have made the directory and failed to make its name durable.
+        disk.create_dir(CHECKPOINT_DIR).map_err(io("create"))?;
+        disk.sync_dir("").map_err(io("sync the directory of"))?;
         let _ = disk.unlink(&temporary);
         let file = disk.open(&temporary, Mode::CreateNew).map_err(io("create a file in"))?;
         file.write_at(&[IoSlice::new(&bytes)], 0).map_err(io("write a file in"))?;
