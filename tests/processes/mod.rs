@@ -6,31 +6,51 @@
 use exactlog::{Log, Record, Topic};
 use exactlog_sim::rng::Random;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
+
+/// How long a process may be silent. A test that fails says more than one that hangs.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// Lines that are read ahead. Few, so that a process writes on only as its lines are taken.
+const LINES_AHEAD: usize = 16;
 
 /// A process whose lines are read, and which is killed by `SIGKILL` at the latest when this is dropped.
 pub(crate) struct Victim {
     child: Child,
-    stdout: BufReader<ChildStdout>,
+    lines: Receiver<String>,
 }
 
 impl Victim {
     pub(crate) fn start(command: &mut Command) -> Victim {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the process starts");
-        let stdout = BufReader::new(child.stdout.take().expect("it is a pipe"));
-        Victim { child, stdout }
+        let mut stdout = BufReader::new(child.stdout.take().expect("it is a pipe"));
+        let (sender, lines) = sync_channel(LINES_AHEAD);
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            // Of a last line without its end nothing is known.
+            while stdout.read_line(&mut line).is_ok() && line.ends_with('\n') {
+                if sender.send(line.trim_end().to_string()).is_err() {
+                    return;
+                }
+                line.clear();
+            }
+        });
+        Victim { child, lines }
     }
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// The next whole line; nothing when the process has ended. Of a last line without its end nothing is known.
+    /// The next whole line; nothing when the process has ended.
     pub(crate) fn line(&mut self) -> Option<String> {
-        let mut line = String::new();
-        self.stdout.read_line(&mut line).expect("lines are text");
-        line.ends_with('\n').then(|| line.trim_end().to_string())
+        match self.lines.recv_timeout(SILENCE_MAX) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("process {} is silent for {SILENCE_MAX:?}", self.id()),
+        }
     }
 
     /// Kills it, after a moment of at most `moment_max`. The lines that were still on their way, and how it ended.

@@ -1,7 +1,7 @@
 //! The bytes of every kind of command, written down by hand: this is what journals hold.
 //!
 //! If a test here fails, the layout changed: give the kind a new version, keep reading the old one, and add new
-//! bytes beside these. Never edit bytes that a release has written. docs/format-commands.md says the same in words.
+//! bytes beside these. Never edit bytes that a release has written. docs/FORMAT.md says the same in words.
 
 mod common;
 

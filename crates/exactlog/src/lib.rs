@@ -63,3 +63,8 @@ pub use producer::{Producer, Ticket};
 pub use topic::{Topic, TopicOptions};
 pub use transaction::{CommitReceipt, Transaction};
 pub use view::ReadView;
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;

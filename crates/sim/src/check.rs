@@ -2,7 +2,7 @@
 //! everything that was promised.
 //!
 //! Invariants:
-//!   * nothing here knows how the journal works, but for [`tail_was_reported`], which reads its files
+//!   * nothing here knows how the journal works, but for `tail_was_reported`, which reads its files
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

@@ -71,6 +71,8 @@ struct Run {
     marks: Vec<Mark>,
     /// A checkpoint that is durable, but that the shard wasn't told of.
     made: Option<exactlog_storage::checkpoint::Kept>,
+    /// The lsn of the last checkpoint that the shard of this life was told of.
+    kept_lsn: u64,
     enumerator: Enumerator,
     /// A fault that is still to be planned.
     fault: Option<Fault>,
@@ -111,6 +113,7 @@ impl Run {
             ledger: Ledger::new(),
             marks: vec![nothing],
             made: None,
+            kept_lsn: u64::MAX,
             fault,
             fault_met: false,
             fault_pending: false,
@@ -151,7 +154,7 @@ impl Run {
     fn life(&mut self, torn: bool) -> Result<(), Violation> {
         let owed = self.last_mark().owed();
         self.marks = vec![Mark { opening: true, ..self.last_mark() }];
-        self.made = None;
+        (self.made, self.kept_lsn) = (None, u64::MAX);
         self.disk.record_points(true);
         let Some(mut shard) = self.open(&owed)? else { return Ok(()) };
         let end = self.work(&mut shard, torn)?;
@@ -386,36 +389,66 @@ impl Run {
             self.plan_fault(12);
         }
         let step = self.random.below(8);
-        let result = match step {
-            0 => shard.journal().spares().prepare(),
-            1 => shard.flusher().flush().map(|_| ()),
-            // Made now, kept when groups have come in between.
-            _ if self.made.is_some() => match self.made.take() {
-                Some(kept) => shard.keep_checkpoint(kept),
-                None => Ok(()),
-            },
-            2 | 3 => shard.checkpoint_image().and_then(|image| image.write(&*shard.disk())).map(|kept| {
-                self.made = Some(kept);
-            }),
-            _ => shard.checkpoint(),
-        };
+        let before = self.ledger.last_lsn();
+        if step > 1 && self.made.is_none() && self.kept_lsn == before {
+            // A second checkpoint at one lsn would be the first: the shard moves on by a command of its own.
+            let submission = Submission { time_ms: shard.state().time_ms, command: Command::Tick };
+            self.ledger.submit(shard.term(), &[submission]);
+            self.mark(|mark| {
+                mark.submitted = before + 1;
+                mark.writing = true;
+            });
+        }
+        let result = self.maintenance(shard, step);
         self.forget_faults();
         self.trace.push(format!("maintenance {step}: {result:?}"));
         if shard.failure().is_some() {
             let error = result.err().unwrap_or_else(|| StorageError::Poisoned { reason: "in passing".into() });
-            let before = self.ledger.last_lsn();
-            return self.failed(shard, before, &error).map(Some);
+            let applied = shard.state().lsn;
+            return self.failed(shard, applied, &error).map(Some);
         }
-        let stated = shard.journal().durable_lsn();
-        if stated > self.last_mark().survives_power {
-            self.mark(|mark| mark.survives_power = stated);
+        let (applied, stated) = (shard.state().lsn, shard.journal().durable_lsn());
+        if !(before..=self.ledger.last_lsn()).contains(&applied) {
+            return Err(self.fail(format!("maintenance led from lsn {before} to {applied}")));
         }
+        self.ledger.cut(applied);
+        self.mark(|mark| {
+            mark.writing = false;
+            mark.submitted = applied;
+            mark.survives_kill = applied;
+            mark.survives_power = mark.survives_power.max(stated);
+        });
+        let shown = self.ledger.show(before + 1);
+        shown.map_err(|what| self.fail(what))?;
         if self.disk.is_stopped() {
             return Ok(Some(End::Kill));
         }
         match result {
             Err(error) if error.is_refusal() => Err(self.fail(format!("maintenance was refused: {error}"))),
             _ => self.check_unchanged(shard).map(|()| None),
+        }
+    }
+
+    fn maintenance(&mut self, shard: &mut Shard, step: u64) -> Result<(), StorageError> {
+        match step {
+            0 => shard.journal().spares().prepare(),
+            1 => shard.flusher().flush().map(|_| ()),
+            // Made now, kept when groups have come in between.
+            _ if self.made.is_some() => {
+                let kept = self.made.take().expect("it is there");
+                self.kept_lsn = kept.applied_lsn;
+                shard.keep_checkpoint(kept)
+            }
+            2 | 3 => {
+                let image = shard.checkpoint_image()?;
+                self.made = Some(image.write(&*shard.disk())?);
+                Ok(())
+            }
+            _ => {
+                shard.checkpoint()?;
+                self.kept_lsn = shard.state().lsn;
+                Ok(())
+            }
         }
     }
 

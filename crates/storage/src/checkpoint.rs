@@ -129,9 +129,7 @@ impl Image {
         let temporary = format!("{name}.tmp");
         let bytes = self.encode()?;
         let io = |what| move |error| StorageError::io(what, CHECKPOINT_DIR, error);
-        // Each time: an earlier attempt may have made the directory and failed to make its name durable.
-        disk.create_dir(CHECKPOINT_DIR).map_err(io("create"))?;
-        disk.sync_dir("").map_err(io("sync the directory of"))?;
+        make_directory(disk)?;
         let _ = disk.unlink(&temporary);
         let file = disk.open(&temporary, Mode::CreateNew).map_err(io("create a file in"))?;
         file.write_at(&[IoSlice::new(&bytes)], 0).map_err(io("write a file in"))?;
@@ -231,6 +229,18 @@ impl Image {
         }
         Ok(())
     }
+}
+
+/// Makes the directory of checkpoints, and its name durable. That it is there doesn't say that it is durable: an earlier
+/// sync may have failed, and what was lost with it only a new name brings back. So each checkpoint syncs once more.
+fn make_directory(disk: &dyn Disk) -> Result<(), StorageError> {
+    let io = |what| move |error| StorageError::io(what, CHECKPOINT_DIR, error);
+    disk.create_dir(CHECKPOINT_DIR).map_err(io("create"))?;
+    disk.sync_dir("").map_err(|error| {
+        // As long as it is empty. With checkpoints in it an earlier sync of its name has succeeded.
+        let _ = disk.remove_dir(CHECKPOINT_DIR);
+        io("sync the directory of")(error)
+    })
 }
 
 /// A hash over the content of a state: equal for equal states, wherever their parts lie.

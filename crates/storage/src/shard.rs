@@ -370,11 +370,14 @@ impl Shard {
         self.index.unflushed_batches()
     }
 
-    /// Whether a checkpoint is due: much was written, or the journal takes more than half of what it may.
+    /// Whether a checkpoint is due: much was written, the journal takes more than half of what it may, or earlier opens
+    /// left many files, each of them begun by one open.
     pub fn wants_checkpoint(&self) -> bool {
+        const FILES_MAX: usize = 4;
         let half_full = self.journal.used_bytes() > self.options.journal_ring_bytes / 2;
         let some = self.since_checkpoint > self.options.journal_file_bytes;
-        self.since_checkpoint >= self.options.checkpoint_bytes || (half_full && some) || self.is_full()
+        let many = self.own.len() < 2 && self.journal.files().len() > FILES_MAX;
+        self.since_checkpoint >= self.options.checkpoint_bytes || (half_full && some) || many || self.is_full()
     }
 
     /// Whether a journal file should be prepared.

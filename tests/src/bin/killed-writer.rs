@@ -18,6 +18,10 @@ use std::io::Write as _;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+const MIB: u64 = 1024 * 1024;
+
+const SEGMENT_BYTES: u32 = 1024 * 1024;
+
 /// Tickets in flight.
 const TICKETS_MAX: usize = 512;
 
@@ -31,11 +35,13 @@ fn main() -> Result<(), Failure> {
     };
     let durability = if durability == "os" { Durability::Os } else { Durability::Fsync };
     let run: u64 = run.parse()?;
-    // The smallest files, so that kills also hit where one ends and the next begins.
-    let log = Log::builder().durability(durability).journal_file_bytes(1024 * 1024).open(directory)?;
-    let singles = log.create_topic("singles", TopicOptions::default().partitions(4))?;
-    let left = log.create_topic("left", TopicOptions::default().partitions(3))?;
-    let right = log.create_topic("right", TopicOptions::default())?;
+    // As small as can be, so that kills also hit where files end, are recycled, and where checkpoints are made.
+    let builder = Log::builder().durability(durability).journal_file_bytes(MIB).journal_ring_bytes(8 * MIB);
+    let log = builder.checkpoint_bytes(MIB / 4).tail_cache_bytes(MIB / 4).open(directory)?;
+    let options = |partitions| TopicOptions::default().partitions(partitions).segment_bytes(SEGMENT_BYTES);
+    let singles = log.create_topic("singles", options(4))?;
+    let left = log.create_topic("left", options(3))?;
+    let right = log.create_topic("right", options(1))?;
     let (submitting, committing) = (log.producer("singles")?, log.producer("pairs")?);
     std::thread::scope(|scope| {
         let committing = scope.spawn(|| commit(committing, &left, &right, Random::new(run)));

@@ -26,9 +26,9 @@ pub struct Producer {
     pub producer_epoch: i16,
     /// Number of the last commit; 0: none yet.
     pub last_number: u64,
-    /// Answers to the last commits, oldest first, at most [`REPLIES_KEPT`].
+    /// Answers to the last commits, oldest first, at most five.
     pub replies: Vec<KeptReply>,
-    /// The last commit number of earlier epochs, oldest first, at most [`EPOCHS_KEPT`].
+    /// The last commit number of earlier epochs, oldest first, at most five.
     pub epochs: Vec<EpochEnd>,
     /// The position in an outside source that a commit set last.
     pub cursor: Option<Vec<u8>>,

@@ -22,7 +22,7 @@ pub struct ProducerWindow {
     pub producer_epoch: i16,
     /// Time of the last append command, ms.
     pub time_ms: i64,
-    /// The last batches, oldest first, at least 1 and at most [`WINDOW_BATCHES`].
+    /// The last batches, oldest first, at least one and at most five.
     pub batches: Vec<RememberedBatch>,
 }
 

@@ -8,7 +8,7 @@
 //! Segments are a projection of the journal: one flusher thread writes them behind it ([`PartitionLog`]), many
 //! threads read what the last sync made durable ([`SegmentSet`]). They are neither the truth nor a recovery log:
 //! what lies above the ends that a checkpoint keeps ([`Ends`]) is written again from the journal, byte by byte the
-//! same. Format: docs/format-segments.md.
+//! same. Format: docs/FORMAT.md.
 //!
 //! Invariants
 //!   * within a segment the batches follow each other without a gap in offsets; a gap begins a new segment
