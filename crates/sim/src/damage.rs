@@ -51,6 +51,9 @@ pub enum Verdict {
     BatchRefused,
     /// The newest group, which wasn't sealed, is gone, and that is reported.
     ReportedCut,
+    /// All is there, but a batch in a segment shows another leader epoch: those four bytes of a Kafka batch lie
+    /// outside its checksum.
+    LeaderEpoch,
     /// Something else: what must never be.
     Silent(String),
 }
@@ -68,6 +71,8 @@ pub struct Row {
     pub batch_refused: u64,
     /// [`Verdict::ReportedCut`].
     pub reported_cut: u64,
+    /// [`Verdict::LeaderEpoch`].
+    pub leader_epoch: u64,
     /// [`Verdict::Silent`], with the first few.
     pub silent: u64,
     /// The first silent ones.
@@ -82,6 +87,7 @@ impl Row {
             Verdict::Refused => self.refused += 1,
             Verdict::BatchRefused => self.batch_refused += 1,
             Verdict::ReportedCut => self.reported_cut += 1,
+            Verdict::LeaderEpoch => self.leader_epoch += 1,
             Verdict::Silent(text) => {
                 self.silent += 1;
                 if self.examples.len() < 5 {
@@ -94,10 +100,10 @@ impl Row {
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Row { exact, exact_reported, refused, batch_refused, reported_cut, silent, .. } = self;
+        let Row { exact, exact_reported, refused, batch_refused, reported_cut, leader_epoch, silent, .. } = self;
         write!(
             f,
-            "{exact:>8} | {exact_reported:>8} | {refused:>8} | {batch_refused:>8} | {reported_cut:>8} | {silent:>6}"
+            "{exact:>8} | {exact_reported:>8} | {refused:>8} | {batch_refused:>8} | {reported_cut:>8} | {leader_epoch:>6} | {silent:>6}"
         )
     }
 }
@@ -190,31 +196,33 @@ impl Directory {
         if lsn < last && report.cut.is_none() {
             return Verdict::Silent(format!("lsn {lsn} of {last}, unreported: {report:?}"));
         }
-        match self.unreadable(&shard, lsn) {
-            Err(what) => Verdict::Silent(what),
-            Ok(true) => Verdict::BatchRefused,
-            Ok(false) if lsn < last => Verdict::ReportedCut,
-            Ok(false) if report.cut.is_some() => Verdict::ExactReported,
-            Ok(false) => Verdict::Exact,
+        match self.reading(&shard, lsn) {
+            Verdict::Exact if lsn < last => Verdict::ReportedCut,
+            Verdict::Exact if report.cut.is_some() => Verdict::ExactReported,
+            verdict => verdict,
         }
     }
 
-    /// Reads every batch by itself. Whether one is refused; an error if one is wrong.
-    fn unreadable(&self, shard: &Shard, lsn: u64) -> Result<bool, String> {
-        let (reader, mut any) = (shard.reader(), false);
+    /// Reads every batch by itself.
+    fn reading(&self, shard: &Shard, lsn: u64) -> Verdict {
+        let (reader, mut verdict) = (shard.reader(), Verdict::Exact);
         for (at, stored) in &self.ledger.contents {
             for stored in stored.iter().take_while(|stored| stored.lsn <= lsn) {
-                match reader.read(*at, stored.batch.base_offset(), 1) {
+                let (base_offset, leader_epoch) = (stored.batch.base_offset(), stored.batch.leader_epoch());
+                match reader.read(*at, base_offset, 1) {
                     Ok(found) if found.first() == Some(&stored.batch) => {}
-                    Ok(found) => {
-                        return Err(format!("{at}: read {found:?}, stored was {:?}", stored.batch));
-                    }
-                    Err(error) if error.is_refusal() => any = true,
-                    Err(error) => return Err(format!("{at}: {error}")),
+                    Ok(found) => match found.first() {
+                        Some(batch) if batch.placed(base_offset, leader_epoch as u32) == stored.batch => {
+                            verdict = Verdict::LeaderEpoch;
+                        }
+                        _ => return Verdict::Silent(format!("{at}: read {found:?}, not {:?}", stored.batch)),
+                    },
+                    Err(error) if error.is_refusal() => verdict = Verdict::BatchRefused,
+                    Err(error) => return Verdict::Silent(format!("{at}: {error}")),
                 }
             }
         }
-        Ok(any)
+        verdict
     }
 
     /// Every byte of some files, each with each mask.
@@ -278,13 +286,14 @@ impl Directory {
     pub fn files_table(&self, prefix: &str) -> BTreeMap<&'static str, Row> {
         let mut table: BTreeMap<&'static str, Row> = BTreeMap::new();
         let files = self.files(prefix);
+        let newest = files.iter().rev().map(|(name, _)| name).find(|name| !name.contains("spare")).cloned();
         let mut case = |what: &'static str, name: &str, change: &dyn Fn(&SimDisk)| {
             let damaged = self.copy();
             change(&damaged);
             table.entry(what).or_default().count(self.judge(&damaged), || name.to_owned());
         };
         for (index, (name, _)) in files.iter().enumerate() {
-            let last = index + 1 == files.len();
+            let last = Some(name) == newest.as_ref();
             let put = |disk: &SimDisk, to: &str| disk.copy(name, to).expect("the file is there");
             let remove = |disk: &SimDisk| disk.remove(name).expect("the file is there");
             case(if last { "newest missing" } else { "missing" }, name, &remove);

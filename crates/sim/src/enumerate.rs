@@ -124,6 +124,8 @@ impl std::fmt::Display for Violation {
 pub struct Filter {
     /// Only this point and this image of it.
     pub only: Option<(u64, u64)>,
+    /// One of this many points is crashed at.
+    pub points_one_in: u64,
     /// Random survivals of each power loss, besides nothing and everything.
     pub survivals: u64,
     /// One of this many images is also crashed while it is opened.
@@ -134,7 +136,7 @@ pub struct Filter {
 
 impl Default for Filter {
     fn default() -> Filter {
-        Filter { only: None, survivals: 4, nested_one_in: 24, continued_one_in: 5 }
+        Filter { only: None, points_one_in: 1, survivals: 4, nested_one_in: 24, continued_one_in: 5 }
     }
 }
 
@@ -187,7 +189,11 @@ impl Enumerator {
             written |= mark.writing && is_group_write(point);
             let number = self.next_point;
             self.next_point += 1;
-            if self.filter.only.is_some_and(|only| only.0 != number) {
+            let wanted = match self.filter.only {
+                Some((only, _)) => only == number,
+                None => mix(self.seed ^ number).is_multiple_of(self.filter.points_one_in),
+            };
+            if !wanted {
                 continue;
             }
             self.point(number, point, &mark, written, ledger)?;

@@ -180,6 +180,13 @@ impl Model {
         all.collect()
     }
 
+    /// Producers without a name.
+    #[must_use]
+    pub fn unnamed_producers(&self) -> Vec<ProducerId> {
+        let all = (1..=self.producers_made).map(ProducerId);
+        all.filter(|id| !self.producers.contains_key(id)).collect()
+    }
+
     fn outcome(&mut self, term: u32, command: &Command) -> Outcome {
         match command {
             Command::Open => Ok(self.open()),
@@ -263,12 +270,11 @@ impl Model {
         self.topics.remove(&topic).ok_or("UnknownTopic")?;
         for group in self.groups.values_mut() {
             let subscribed = group.member.as_ref().is_some_and(|(_, topics)| topics.contains(&topic));
-            let positions = group.offsets.len();
             group.offsets.retain(|partition, _| partition.topic != topic);
             if let Some((_, topics)) = &mut group.member {
                 topics.retain(|other| *other != topic);
             }
-            group.generation += u64::from(subscribed || group.offsets.len() != positions);
+            group.generation += u64::from(subscribed);
         }
         Ok(Reply::TopicDeleted)
     }
@@ -322,6 +328,9 @@ impl Model {
         let partition = topic.partitions.get(at.index as usize).ok_or("UnknownPartition")?;
         let start_offset = partition.start;
         if let Some(stamp) = batch.producer() {
+            if stamp.id.0 > self.producers_made {
+                return Err("UnknownProducer");
+            }
             if let Some(named) = self.producers.get(&stamp.id)
                 && named.epoch != stamp.epoch
             {
@@ -386,9 +395,12 @@ impl Model {
             }
             self.check_batch(*partition, batch)?;
         }
-        let mut base_offsets = Vec::new();
+        let mut base_offsets: Vec<(Partition, u64)> = Vec::new();
         for (partition, batch) in &commit.batches {
-            base_offsets.push((*partition, self.store(term, *partition, batch)));
+            let base_offset = self.store(term, *partition, batch);
+            if !base_offsets.iter().any(|(known, _)| known == partition) {
+                base_offsets.push((*partition, base_offset));
+            }
         }
         for offsets in &commit.offsets {
             self.store_offsets(&offsets.group, &offsets.offsets);
@@ -440,6 +452,8 @@ impl Model {
                 if found.end == *offset { Ok(()) } else { Err("EndOffset") }
             }
             Condition::GroupOffset { group, partition, offset } => {
+                let topic = self.topics.get(&partition.topic).ok_or("UnknownTopic")?;
+                topic.partitions.get(partition.index as usize).ok_or("UnknownPartition")?;
                 let found = self.groups.get(group).and_then(|group| group.offsets.get(partition));
                 if found == offset.as_ref() { Ok(()) } else { Err("GroupOffset") }
             }
@@ -467,7 +481,10 @@ impl Model {
             (None, Some(_)) => return Err("GroupNotEmpty"),
             (None, None) => {}
         }
-        for offset in offsets {
+        for (index, offset) in offsets.iter().enumerate() {
+            if offsets[..index].iter().any(|earlier| earlier.partition == offset.partition) {
+                return Err("PartitionTwice");
+            }
             let topic = self.topics.get(&offset.partition.topic).ok_or("UnknownTopic")?;
             let index = offset.partition.index as usize;
             let partition = topic.partitions.get(index).ok_or("UnknownPartition")?;

@@ -29,9 +29,16 @@ enum End {
 
 /// Runs a seed and crashes it at every point that the filter lets through.
 pub fn run(seed: u64, filter: Filter) -> (Counters, Result<(), Violation>) {
-    let mut run = Run::new(seed, filter);
+    let mut run = Run::new(seed, filter, None);
     let result = run.lives().map_err(|violation| Violation { trace: run.trace.clone(), ..violation });
     (run.enumerator.counters, result)
+}
+
+/// As [`run`], with one fault planned before anything else, and no others. Whether it was met.
+pub fn run_with_fault(seed: u64, filter: Filter, fault: Fault) -> (Counters, bool, Result<(), Violation>) {
+    let mut run = Run::new(seed, filter, Some(fault));
+    let result = run.lives().map_err(|violation| Violation { trace: run.trace.clone(), ..violation });
+    (run.enumerator.counters, run.fault_met, result)
 }
 
 /// Runs seeds from `first_seed` on until `states` crash states were checked.
@@ -64,14 +71,25 @@ struct Run {
     marks: Vec<Mark>,
     /// A checkpoint that is durable, but that the shard wasn't told of.
     made: Option<exactlog_storage::checkpoint::Kept>,
+    /// The lsn of the last checkpoint that the shard of this life was told of.
+    kept_lsn: u64,
     enumerator: Enumerator,
+    /// A fault that is still to be planned.
+    fault: Option<Fault>,
+    fault_met: bool,
+    /// Whether a fault is planned that wasn't met yet: the checks leave the disk alone.
+    fault_pending: bool,
     trace: Vec<String>,
 }
 
 impl Run {
-    fn new(seed: u64, filter: Filter) -> Run {
+    fn new(seed: u64, filter: Filter, fault: Option<Fault>) -> Run {
         let mut random = Random::new(seed);
-        let plan = Plan::draw(&mut random);
+        let mut plan = Plan::draw(&mut random);
+        if fault.is_some() {
+            plan.faults = 0;
+            plan.lives = plan.lives.max(2);
+        }
         let options = plan.options();
         let generator = Generator::new(random.fork(), plan.clone());
         let nothing = Mark {
@@ -95,6 +113,10 @@ impl Run {
             ledger: Ledger::new(),
             marks: vec![nothing],
             made: None,
+            kept_lsn: u64::MAX,
+            fault,
+            fault_met: false,
+            fault_pending: false,
         }
     }
 
@@ -132,7 +154,7 @@ impl Run {
     fn life(&mut self, torn: bool) -> Result<(), Violation> {
         let owed = self.last_mark().owed();
         self.marks = vec![Mark { opening: true, ..self.last_mark() }];
-        self.made = None;
+        (self.made, self.kept_lsn) = (None, u64::MAX);
         self.disk.record_points(true);
         let Some(mut shard) = self.open(&owed)? else { return Ok(()) };
         let end = self.work(&mut shard, torn)?;
@@ -148,9 +170,15 @@ impl Run {
         if self.random.chance(self.plan.faults, 24) {
             self.plan_fault(12);
         }
+        if let Some(fault) = self.fault.take() {
+            self.trace.push(format!("{fault:?}"));
+            self.disk.set_failed_sync(Survival::random(self.random.number()));
+            self.disk.add_fault(fault);
+            self.fault_pending = true;
+        }
         let opened = check::open(&self.disk, &self.options, self.random.number());
         let hit = self.disk.faults_hit() > 0;
-        self.disk.clear_faults();
+        self.forget_faults();
         let (shard, report) = match opened.map_err(|what| self.fail(what))? {
             Ok(opened) => opened,
             Err(error) if hit && !error.is_refusal() => {
@@ -232,7 +260,7 @@ impl Run {
             mark.writing = true;
         });
         let result = shard.execute(group);
-        self.disk.clear_faults();
+        self.forget_faults();
         let len = group.iter().map(frame_len).sum::<u64>();
         let place = match shard.journal().position() {
             at if at.generation == position.generation => {
@@ -308,7 +336,8 @@ impl Run {
         let lsn = self.last_mark().submitted;
         let same = check::same_state(&shard.state(), self.ledger.state(lsn));
         same.map_err(|what| self.fail(what))?;
-        if self.random.chance(1, 4) && !self.disk.is_stopped() {
+        let disturbed = self.disk.is_stopped() || self.fault_pending;
+        if self.random.chance(1, 4) && !disturbed {
             let records = check::records(shard, &self.ledger, lsn);
             records.map_err(|what| self.fail(what))?;
         }
@@ -337,7 +366,9 @@ impl Run {
     fn between(&mut self, shard: &mut Shard) -> Result<Option<End>, Violation> {
         if self.random.chance(1, 3) {
             self.trace.push("idle".to_owned());
-            if let Err(error) = shard.idle() {
+            let sealed = shard.idle();
+            self.forget_faults();
+            if let Err(error) = sealed {
                 let before = self.ledger.last_lsn();
                 return self.failed(shard, before, &error).map(Some);
             }
@@ -358,36 +389,66 @@ impl Run {
             self.plan_fault(12);
         }
         let step = self.random.below(8);
-        let result = match step {
-            0 => shard.journal().spares().prepare(),
-            1 => shard.flusher().flush().map(|_| ()),
-            // Made now, kept when groups have come in between.
-            _ if self.made.is_some() => match self.made.take() {
-                Some(kept) => shard.keep_checkpoint(kept),
-                None => Ok(()),
-            },
-            2 | 3 => shard.checkpoint_image().and_then(|image| image.write(&*shard.disk())).map(|kept| {
-                self.made = Some(kept);
-            }),
-            _ => shard.checkpoint(),
-        };
-        self.disk.clear_faults();
+        let before = self.ledger.last_lsn();
+        if step > 1 && self.made.is_none() && self.kept_lsn == before {
+            // A second checkpoint at one lsn would be the first: the shard moves on by a command of its own.
+            let submission = Submission { time_ms: shard.state().time_ms, command: Command::Tick };
+            self.ledger.submit(shard.term(), &[submission]);
+            self.mark(|mark| {
+                mark.submitted = before + 1;
+                mark.writing = true;
+            });
+        }
+        let result = self.maintenance(shard, step);
+        self.forget_faults();
         self.trace.push(format!("maintenance {step}: {result:?}"));
         if shard.failure().is_some() {
             let error = result.err().unwrap_or_else(|| StorageError::Poisoned { reason: "in passing".into() });
-            let before = self.ledger.last_lsn();
-            return self.failed(shard, before, &error).map(Some);
+            let applied = shard.state().lsn;
+            return self.failed(shard, applied, &error).map(Some);
         }
-        let stated = shard.journal().durable_lsn();
-        if stated > self.last_mark().survives_power {
-            self.mark(|mark| mark.survives_power = stated);
+        let (applied, stated) = (shard.state().lsn, shard.journal().durable_lsn());
+        if !(before..=self.ledger.last_lsn()).contains(&applied) {
+            return Err(self.fail(format!("maintenance led from lsn {before} to {applied}")));
         }
+        self.ledger.cut(applied);
+        self.mark(|mark| {
+            mark.writing = false;
+            mark.submitted = applied;
+            mark.survives_kill = applied;
+            mark.survives_power = mark.survives_power.max(stated);
+        });
+        let shown = self.ledger.show(before + 1);
+        shown.map_err(|what| self.fail(what))?;
         if self.disk.is_stopped() {
             return Ok(Some(End::Kill));
         }
         match result {
             Err(error) if error.is_refusal() => Err(self.fail(format!("maintenance was refused: {error}"))),
             _ => self.check_unchanged(shard).map(|()| None),
+        }
+    }
+
+    fn maintenance(&mut self, shard: &mut Shard, step: u64) -> Result<(), StorageError> {
+        match step {
+            0 => shard.journal().spares().prepare(),
+            1 => shard.flusher().flush().map(|_| ()),
+            // Made now, kept when groups have come in between.
+            _ if self.made.is_some() => {
+                let kept = self.made.take().expect("it is there");
+                self.kept_lsn = kept.applied_lsn;
+                shard.keep_checkpoint(kept)
+            }
+            2 | 3 => {
+                let image = shard.checkpoint_image()?;
+                self.made = Some(image.write(&*shard.disk())?);
+                Ok(())
+            }
+            _ => {
+                shard.checkpoint()?;
+                self.kept_lsn = shard.state().lsn;
+                Ok(())
+            }
         }
     }
 
@@ -403,7 +464,9 @@ impl Run {
         }
         self.mark(|mark| mark.closing = true);
         self.trace.push("close".to_owned());
-        if let Err(error) = shard.close() {
+        let closed = shard.close();
+        self.forget_faults();
+        if let Err(error) = closed {
             let before = self.ledger.last_lsn();
             return self.failed(shard, before, &error);
         }
@@ -437,6 +500,15 @@ impl Run {
         self.marks.push(mark);
     }
 
+    /// Faults that were planned for one step don't reach into the next, but for the one that a test planned itself.
+    fn forget_faults(&mut self) {
+        self.fault_met |= self.disk.faults_hit() > 0;
+        self.fault_pending &= !self.fault_met;
+        if self.plan.faults > 0 || self.fault_met {
+            self.disk.clear_faults();
+        }
+    }
+
     fn plan_stop(&mut self) {
         let op = self.disk.ops() + self.random.below(4);
         if self.random.chance(1, 2) {
@@ -463,6 +535,9 @@ impl Run {
             1 => Survival::AllKept,
             _ => Survival::random(random.number()),
         });
+        // The journal never syncs a name twice. A segment's directory keeps its name for good, so that a process
+        // that finds it can't know that an earlier one failed to sync it.
+        self.disk.set_failed_sync_dir_loses_names(self.plan.maintenance == 0 && random.chance(1, 4));
         self.disk.add_fault(Fault::once(call, skip, effect));
     }
 }

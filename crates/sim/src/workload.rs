@@ -63,7 +63,7 @@ impl Plan {
             journal_file_bytes: size_kib * 1024,
             journal_files: 2 + random.below(6),
             tail_cache_bytes: [0, 2048, 1 << 20][random.below(3) as usize],
-            maintenance: [0, 0, 2, 6][random.below(4) as usize],
+            maintenance: [0, 0, 2, 6, 12][random.below(5) as usize],
             submits_open: random.chance(3, 4),
             lives: if torn_tails { 5 } else { 1 + random.below(4) },
             groups: 2 + random.below(9),
@@ -233,8 +233,12 @@ impl Generator {
         if self.random.chance(1, 3) {
             return None;
         }
-        let named: Vec<_> = model.producers.keys().copied().collect();
-        let id = if self.random.chance(1, 5) { ProducerId(900 + self.random.below(2) as i64) } else { self.pick(&named) };
+        let mut ids: Vec<_> = model.producers.keys().copied().collect();
+        ids.extend(model.unnamed_producers());
+        if self.random.chance(1, 30) {
+            ids = vec![ProducerId(900)];
+        }
+        let id = self.pick(&ids);
         let known = model.partition(at).and_then(|partition| partition.producers.get(&id));
         let epoch = model.producers.get(&id).map_or(known.map_or(0, |known| known.epoch), |it| it.epoch);
         let epoch = match self.random.below(24) {

@@ -11,7 +11,7 @@
 use super::files::Readable;
 use super::format::{FILE_HEADER_BYTES, FileHeader, HeaderFault};
 use super::names::{self, Name};
-use super::{BLOCK_BYTES, Config, FORMAT_VERSION, Start, scan};
+use super::{BLOCK_BYTES, Config, FORMAT_VERSION, Start};
 use crate::disk::{Disk, File, Mode};
 use crate::error::StorageError;
 use exactlog_core::mutants::{Mutant, on};
@@ -100,18 +100,17 @@ impl Found {
         headers.map(|header| header.term).max().unwrap_or(0)
     }
 
-    /// Judges the files whose headers don't count, those that are newer than the newest valid header by rule R5:
-    /// one that holds a valid group of its generation lost its header to damage, and is refused; any other was
-    /// never started. An older one is only needed if the chain names it, which refuses it then.
+    /// Judges the files whose headers don't count. One that is newer than the newest valid header lost its own to
+    /// damage, and is refused (rule R5). An older one is only needed if the chain names it, which refuses it then.
     pub(super) fn judge_headers(&mut self) -> Result<(), StorageError> {
         let mut newest = true;
-        for (generation, candidate) in self.journals.iter().rev() {
+        for candidate in self.journals.values().rev() {
             let Err(fault) = &candidate.header else {
                 newest = false;
                 continue;
             };
-            if newest {
-                candidate.judge_unstarted(*generation, fault)?;
+            if newest && !on(Mutant::R5BadHeaderIgnored) {
+                candidate.judge_newest(fault)?;
             }
             self.ignored.push(format!("{}: {fault}", candidate.path));
         }
@@ -129,6 +128,7 @@ impl Found {
                 Err(StorageError::Missing { file: format!("{}/*.journal", names::DIRECTORY), named_by })
             };
         };
+        candidate.check_len(&header)?;
         let mut chain = vec![candidate.link(header, candidate.len - candidate.len % BLOCK_BYTES)];
         let mut oldest = (candidate, header);
         while let Some((next, header, end)) = self.predecessor(oldest, start)? {
@@ -210,18 +210,24 @@ impl Candidate {
         }
     }
 
-    fn judge_unstarted(&self, generation: u64, fault: &HeaderFault) -> Result<(), StorageError> {
-        // The newest name always belongs to a file that got it with its header durable: a rename by hand. Under two
-        // names nothing is lost.
-        if matches!(fault, HeaderFault::Generation(_)) && self.links == 1 {
-            return Err(StorageError::damaged(self.path.as_str(), 0, fault.to_string()));
+    /// Of a file newer than the newest valid header. A file gets its name only after its header and its length are
+    /// durable, so no crash leaves it like this: what it held is unknown, and may have been acknowledged.
+    fn judge_newest(&self, fault: &HeaderFault) -> Result<(), StorageError> {
+        // Under two names nothing is lost: the other one counts.
+        if matches!(fault, HeaderFault::Generation(_)) && self.links > 1 {
+            return Ok(());
         }
-        let group = scan::any_group(&*self.file, &self.path, generation, self.len)?;
-        if let Some(at) = group.filter(|_| !on(Mutant::R5BadHeaderIgnored)) {
-            let what = format!("{fault}, but a group of generation {generation} follows at byte {at}");
-            return Err(StorageError::damaged(self.path.as_str(), 0, what));
+        Err(StorageError::damaged(self.path.as_str(), 0, fault.to_string()))
+    }
+
+    /// The newest file has no successor that states where it ends: if it was cut, its header tells.
+    fn check_len(&self, header: &FileHeader) -> Result<(), StorageError> {
+        let stated = u64::from(header.len_blocks) * BLOCK_BYTES;
+        if self.len >= stated {
+            return Ok(());
         }
-        Ok(())
+        let what = format!("the file ends here, its header states a length of {stated} B");
+        Err(StorageError::damaged(self.path.as_str(), self.len, what))
     }
 
     fn link(&self, header: FileHeader, end: u64) -> Link {

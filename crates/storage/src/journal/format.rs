@@ -10,6 +10,7 @@
 //!     are covered by checksums of their own, whose values lie in the head
 
 use super::Level;
+use crate::error::StorageError;
 use std::fmt;
 
 /// Groups begin at multiples of this, and so does all that is written.
@@ -30,7 +31,8 @@ const GENERATION_AT: usize = SHARD_AT + 4;
 const NONCE_AT: usize = GENERATION_AT + 8;
 const FIRST_LSN_AT: usize = NONCE_AT + 8;
 const TERM_AT: usize = FIRST_LSN_AT + 8;
-const PREDECESSOR_GENERATION_AT: usize = TERM_AT + 4 + 4; // four reserved bytes
+const LEN_BLOCKS_AT: usize = TERM_AT + 4;
+const PREDECESSOR_GENERATION_AT: usize = LEN_BLOCKS_AT + 4;
 const PREDECESSOR_END_AT: usize = PREDECESSOR_GENERATION_AT + 8;
 const PREDECESSOR_LAST_AT: usize = PREDECESSOR_END_AT + 8;
 const HEADER_CRC_AT: usize = PREDECESSOR_LAST_AT + 8;
@@ -68,6 +70,8 @@ pub(super) struct FileHeader {
     pub(super) nonce: u64,
     pub(super) first_lsn: u64,
     pub(super) term: u32,
+    /// Length of the file in blocks. It is durable before the file gets its name: a shorter file was cut.
+    pub(super) len_blocks: u32,
     /// `None`: the journal begins here.
     pub(super) predecessor: Option<Predecessor>,
 }
@@ -97,6 +101,13 @@ pub(super) enum HeaderFault {
 }
 
 impl FileHeader {
+    /// What `len_blocks` says of a file of this length, which is a multiple of the block size.
+    pub(super) fn blocks(len: u64) -> Result<u32, StorageError> {
+        let limit = u64::from(u32::MAX) * BLOCK_BYTES;
+        let blocks = u32::try_from(len / BLOCK_BYTES);
+        blocks.map_err(|_| StorageError::TooLarge { what: "a journal file", found: len, limit })
+    }
+
     /// The first block of the file.
     pub(super) fn encode(&self) -> [u8; BLOCK_BYTES as usize] {
         let mut block = [0; BLOCK_BYTES as usize];
@@ -108,6 +119,7 @@ impl FileHeader {
         put(&mut block, NONCE_AT, self.nonce.to_le_bytes());
         put(&mut block, FIRST_LSN_AT, self.first_lsn.to_le_bytes());
         put(&mut block, TERM_AT, self.term.to_le_bytes());
+        put(&mut block, LEN_BLOCKS_AT, self.len_blocks.to_le_bytes());
         put(&mut block, PREDECESSOR_GENERATION_AT, predecessor.generation.to_le_bytes());
         put(&mut block, PREDECESSOR_END_AT, predecessor.end.to_le_bytes());
         put(&mut block, PREDECESSOR_LAST_AT, predecessor.last_lsn.to_le_bytes());
@@ -164,6 +176,7 @@ impl FileHeader {
             nonce: u64::from_le_bytes(take(block, NONCE_AT)),
             first_lsn,
             term: u32::from_le_bytes(take(block, TERM_AT)),
+            len_blocks: u32::from_le_bytes(take(block, LEN_BLOCKS_AT)),
             predecessor: (predecessor.generation != 0).then_some(predecessor),
         })
     }

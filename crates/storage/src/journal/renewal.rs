@@ -171,9 +171,10 @@ impl Renewal {
             }
         };
         let first_lsn = proven_lsn + 1;
-        let header = FileHeader { shard: self.config.shard, generation, nonce, first_lsn, term, predecessor };
         let end = FILE_HEADER_BYTES + group::len_of(&kept)?;
         let taken = pool.take(generation, end)?;
+        let (shard, len_blocks) = (self.config.shard, FileHeader::blocks(taken.len)?);
+        let header = FileHeader { shard, generation, nonce, first_lsn, term, len_blocks, predecessor };
         let path = names::journal(generation);
         write_whole(pool, &taken, &path, &header.encode(), &group)?;
         if let (Some(link), Some(predecessor)) = (self.chain[..kept_files].last(), predecessor) {

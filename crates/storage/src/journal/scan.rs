@@ -269,26 +269,6 @@ impl Tail {
     }
 }
 
-/// The position of the first group in a file that is valid under this generation and the nonce that the group
-/// itself carries.
-pub(super) fn any_group(
-    file: &dyn File,
-    name: &str,
-    generation: u64,
-    len: u64,
-) -> Result<Option<u64>, StorageError> {
-    let (end, mut found) = (len - len % BLOCK_BYTES, None);
-    for_each_block(file, name, FILE_HEADER_BYTES, end, |at, block| {
-        let header = frame_header(block);
-        let seed = Seed::new(header.tie, generation);
-        if header.is_group_head() && checksum_holds(file, name, block, at, end, seed)? {
-            found = Some(at);
-        }
-        Ok(found.is_none())
-    })?;
-    Ok(found)
-}
-
 /// Whether the frame at the start of a block has a right checksum. Its head may reach beyond the block.
 fn checksum_holds(
     file: &dyn File,

@@ -218,6 +218,7 @@ impl FileJournal {
             Err(full @ StorageError::DiskFull { .. }) => return Err(full),
             taken => self.final_if_failed(taken)?,
         };
+        let len_blocks = FileHeader::blocks(taken.len)?;
         self.sync()?;
         let header = FileHeader {
             shard: self.config.shard,
@@ -225,6 +226,7 @@ impl FileJournal {
             nonce: self.nonces.draw(),
             first_lsn: self.last_lsn + 1,
             term: self.term,
+            len_blocks,
             predecessor: Some(Predecessor {
                 generation: self.current.generation,
                 end: self.at,

@@ -11,6 +11,7 @@ const HEADER: FileHeader = FileHeader {
     nonce: 0x1122_3344_5566_7788,
     first_lsn: 1001,
     term: 5,
+    len_blocks: 16_384,
     predecessor: Some(Predecessor { generation: 6, end: 12_345, last_lsn: 1000 }),
 };
 
@@ -36,11 +37,11 @@ fn the_file_header_has_these_bytes() {
         "0700000000000000",  // generation 7
         "8877665544332211",  // nonce
         "e903000000000000",  // first lsn 1001
-        "05000000 00000000", // term 5, reserved
+        "05000000 00400000", // term 5, 16,384 blocks
         "0600000000000000",  // predecessor: generation 6
         "3930000000000000",  // its end, byte 12345
         "e803000000000000",  // its last lsn 1000
-        "ae497d51",          // crc32 of the bytes before
+        "bbe2def3",          // crc32 of the bytes before
     ];
     let golden = unhex(&golden.concat());
     let block = HEADER.encode();

@@ -216,23 +216,31 @@ fn a_checkpoint_without_its_journal_is_refused() {
 }
 
 #[test]
-fn a_newest_file_whose_header_is_damaged_is_refused_if_it_holds_a_group_and_ignored_if_not() {
+fn a_newest_file_without_a_header_is_refused_whatever_it_holds() {
     let (disk, _) = two_files(false);
-    disk.flip(&generation(2), 3, 1);
-    let error = try_open_with(&disk, small(), &Start::default()).unwrap_err();
-    assert!(error.to_string().contains("a group of generation 2 follows at byte 4096"), "{error}");
-
-    let disk = MemoryDisk::new();
-    try_open_with(&disk, small(), &Start::default()).unwrap().commit(2);
-    for garbage in
-        [vec![], vec![0; 16 << 10], vec![0xA5; 16 << 10], disk.read(&generation(1))[4096..].to_vec()]
-    {
+    let whole = disk.read(&generation(2));
+    for garbage in [vec![], vec![0; 16 << 10], vec![0xA5; 16 << 10], whole[4096..].to_vec(), whole[..4095].to_vec()] {
         let disk = disk.copy();
         disk.put(&generation(2), garbage);
-        let open = try_open_with(&disk, small(), &Start::default()).unwrap();
-        assert_eq!(open.ids(), [1, 2]);
-        assert!(open.opened.ignored[0].starts_with(&generation(2)), "{:?}", open.opened.ignored);
-        assert_eq!(open.journal.generation(), 3);
+        let error = try_open_with(&disk, small(), &Start::default()).unwrap_err();
+        let refused = matches!(&error, StorageError::Damaged { file, position: 0, .. } if *file == generation(2));
+        assert!(refused, "{error}");
+    }
+}
+
+#[test]
+fn a_newest_file_that_was_cut_is_refused_at_every_length() {
+    for sealed in [false, true] {
+        let (disk, _) = two_files(sealed);
+        let whole = disk.read(&generation(2));
+        for len in (4096..whole.len()).step_by(509).chain([8192, 12_288, whole.len() - 1]) {
+            disk.put(&generation(2), whole[..len].to_vec());
+            let error = try_open_with(&disk, small(), &Start::default()).unwrap_err();
+            let what = format!("{} is damaged at byte {len}: the file ends here", generation(2));
+            assert!(error.to_string().starts_with(&what), "{error}");
+        }
+        disk.put(&generation(2), whole);
+        assert_eq!(verdict(&disk, 11), Verdict::Exact);
     }
 }
 
