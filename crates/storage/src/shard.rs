@@ -20,7 +20,7 @@ use crate::journal::{self, Cut, FileJournal, Frame, Level, Opened, Placed, Posit
 use crate::projection::{Flusher, Segments, segment_options};
 use exactlog_core::batch::Batch;
 use exactlog_core::codec;
-use exactlog_core::command::Command;
+use exactlog_core::command::{COMMIT_BYTES_MAX, Command};
 use exactlog_core::ids::Partition;
 use exactlog_core::mutants::{Mutant, on};
 use exactlog_core::reply::{Applied, Reply};
@@ -360,6 +360,14 @@ impl Shard {
         GROUP_BYTES.min(self.options.journal_file_bytes / 2) as usize
     }
 
+    /// Most bytes of one command: it has to fit into one journal file, with its frame.
+    pub fn command_bytes_max(&self) -> usize {
+        /// Headers of file, group and frame, and what alignment may add.
+        const AROUND_BYTES: u64 = 16 * 1024;
+        let bytes = self.options.journal_file_bytes.saturating_sub(AROUND_BYTES);
+        usize::try_from(bytes).unwrap_or(usize::MAX).min(COMMIT_BYTES_MAX)
+    }
+
     /// Bytes of recent batches in memory.
     pub fn cached_bytes(&self) -> u64 {
         self.index.cached_bytes()
@@ -408,6 +416,13 @@ impl Shard {
     /// Why writing ended, if it did.
     pub fn failure(&self) -> Option<&StorageError> {
         self.failed.as_ref()
+    }
+
+    /// Ends writing until the shard is opened again: whoever drives it has lost track.
+    pub fn poison(&mut self, reason: &str) {
+        if self.failed.is_none() {
+            self.fail(StorageError::Poisoned { reason: reason.into() });
+        }
     }
 
     fn fail(&mut self, error: StorageError) -> StorageError {
@@ -522,6 +537,18 @@ fn apply_one(state: &mut State, at: At, command: &Command) -> Result<Applied, St
             reason: format!("applying {kind} at lsn {} panicked: {text}", at.lsn).into(),
         }
     })
+}
+
+/// Whether a command makes the log grow. The others pass when space is short: they are what frees it, and what ends
+/// the work of those who can't go on.
+pub fn adds_data(command: &Command) -> bool {
+    match command {
+        Command::Append { .. } | Command::Commit(_) | Command::CommitOffsets { .. } => true,
+        Command::CreateTopic { .. } | Command::AlterTopic { .. } => true,
+        Command::InitProducer { .. } | Command::JoinGroup { .. } => true,
+        Command::Open | Command::DeleteTopic { .. } | Command::Trim { .. } | Command::Tick => false,
+        Command::LeaveGroup { .. } | Command::ReleasePartitions { .. } | Command::Config(_) => false,
+    }
 }
 
 /// Commands that give out an identity or take a decision are synced in every mode (semantics OA-6).
