@@ -63,8 +63,8 @@ impl FileJournal {
         random: &mut dyn FnMut() -> u64,
     ) -> Result<(), StorageError> {
         config.check()?;
-        if first_lsn == 0 || first_lsn > names::NUMBER_LIMIT {
-            let bounds = "from 1 to 2^63";
+        if first_lsn == 0 || first_lsn >= names::NUMBER_LIMIT {
+            let bounds = "at least 1, below 2^63";
             return Err(StorageError::Setting { name: "first lsn", value: first_lsn, bounds });
         }
         let found = Found::look(&*disk, &config)?;
