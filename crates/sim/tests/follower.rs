@@ -66,12 +66,12 @@ impl World {
         match self.numbers.below(60) {
             0 => self.leader.reopen(true),
             1 => self.leader.reopen(false),
-            2..5 => self.leader.shard.checkpoint().unwrap(),
+            2..5 => self.leader.checkpoint(),
             // The follower is behind by more than the journal holds.
             5 => {
                 for _ in 0..3 {
                     (0..25).for_each(|_| self.leader.step());
-                    self.leader.shard.checkpoint().unwrap();
+                    self.leader.checkpoint();
                 }
             }
             _ => {}
@@ -168,7 +168,7 @@ impl World {
             self.pull(follower, false).unwrap();
         }
         assert!(assert_same_state(&self.leader, follower));
-        self.leader.shard.checkpoint().unwrap();
+        self.leader.checkpoint();
         follower.checkpoint().unwrap();
         self.counts.bytes += assert_same_segments(&*self.leader.disk, &self.disk);
     }
@@ -192,7 +192,7 @@ fn oa_1_a_follower_is_cut_off_and_restarted_a_thousand_times_without_a_differenc
     }
     println!("{total:?}, 0 differences");
     assert!(total.cuts >= WORLDS * CUTS && total.power_losses > 500, "{total:?}");
-    assert!(total.snapshots > 50 && total.cuts_in_snapshots > 20 && total.cuts_in_open > 50, "{total:?}");
+    assert!(total.snapshots > 20 && total.cuts_in_snapshots > 100 && total.cuts_in_open > 50, "{total:?}");
     assert!(total.states > 2_000 && total.bytes > 1_000_000, "{total:?}");
 }
 

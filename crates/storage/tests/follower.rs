@@ -41,17 +41,17 @@ fn pull_all(follower: &mut Follower, leader: &mut Leader, numbers: &mut Numbers)
 #[test]
 fn oa_1_a_follower_has_the_state_and_the_segments_of_its_leader_at_every_lsn() {
     let mut counts = [0; 5];
-    for seed in 0..4 {
+    for seed in 0..3 {
         let (theirs, ours) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let mut numbers = Numbers(seed);
         let mut leader = Leader::new(disk(theirs.path()), seed);
         let mut follower = open(ours.path(), &mut numbers);
         let mut cut_off = 0;
-        for _ in 0..900 {
+        for _ in 0..500 {
             leader.step();
             match numbers.below(100) {
                 0 => leader.reopen(numbers.clone().chance(2)),
-                1..4 => leader.shard.checkpoint().unwrap(),
+                1..4 => leader.checkpoint(),
                 4 => cut_off = 150,
                 5 => drop(follower.flush().unwrap()),
                 6..9 => follower.checkpoint().unwrap(),
@@ -79,17 +79,18 @@ fn oa_1_a_follower_has_the_state_and_the_segments_of_its_leader_at_every_lsn() {
             counts[3] += u64::from(assert_same_state(&leader, &follower));
         }
         pull_all(&mut follower, &mut leader, &mut numbers);
-        leader.shard.checkpoint().unwrap();
+        leader.checkpoint();
         follower.checkpoint().unwrap();
         counts[4] += assert_same_segments(&*disk(theirs.path()), &*disk(ours.path()));
-        assert!(leader.accepted_commits > 50 && leader.shard.term() > 2);
+        let (commits, term) = (leader.accepted_commits, leader.shard.term());
+        assert!(commits > 50 && term > 1, "{commits} commits, term {term}");
     }
     let [restarts, frames, snapshots, hashes, bytes] = counts;
     println!(
         "{restarts} restarts, {frames} frames pulled, {snapshots} snapshots, {hashes} states and {bytes} B compared"
     );
     assert!(
-        restarts > 20 && frames > 1_000 && snapshots > 3 && hashes > 500 && bytes > 100_000,
+        restarts > 10 && frames > 500 && snapshots > 2 && hashes > 1_000 && bytes > 1_000_000,
         "{counts:?}"
     );
 }
@@ -107,7 +108,7 @@ fn a_follower_that_was_cut_off_goes_on_from_the_journal_and_from_a_snapshot_wher
     assert!(!pull_all(&mut follower, &mut leader, &mut numbers), "the journal has everything");
     for _ in 0..3 {
         (0..100).for_each(|_| leader.step());
-        leader.shard.checkpoint().unwrap();
+        leader.checkpoint();
     }
     assert!(pull_all(&mut follower, &mut leader, &mut numbers), "the journal was recycled");
     drop(follower);
@@ -115,7 +116,7 @@ fn a_follower_that_was_cut_off_goes_on_from_the_journal_and_from_a_snapshot_wher
     assert!(assert_same_state(&leader, &follower), "what was taken over is there after a restart");
     (0..50).for_each(|_| leader.step());
     assert!(!pull_all(&mut follower, &mut leader, &mut numbers));
-    leader.shard.checkpoint().unwrap();
+    leader.checkpoint();
     follower.checkpoint().unwrap();
     assert!(assert_same_segments(&*disk(theirs.path()), &*disk(ours.path())) > 10_000);
 }

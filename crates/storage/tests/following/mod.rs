@@ -108,6 +108,12 @@ impl Leader {
         }
     }
 
+    /// A checkpoint, which may be a command of its own.
+    pub(crate) fn checkpoint(&mut self) {
+        self.shard.checkpoint().unwrap();
+        self.note();
+    }
+
     pub(crate) fn last_lsn(&self) -> u64 {
         self.shard.journal().last_lsn()
     }
@@ -133,8 +139,12 @@ impl Leader {
         if self.numbers.chance(3) {
             self.shard.idle().unwrap();
         }
-        self.hashes.insert(self.last_lsn(), state_hash(&self.shard.state()));
+        self.note();
         applied
+    }
+
+    fn note(&mut self) {
+        self.hashes.insert(self.last_lsn(), state_hash(&self.shard.state()));
     }
 
     fn create_topic(&mut self) {
