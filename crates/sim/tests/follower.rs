@@ -196,6 +196,72 @@ fn oa_1_a_follower_is_cut_off_and_restarted_a_thousand_times_without_a_differenc
     assert!(total.states > 2_000 && total.bytes > 1_000_000, "{total:?}");
 }
 
+/// The follower holds a part of what a snapshot has; the leader no longer has the commands in between.
+fn left_behind(seed: u64) -> World {
+    let mut world = World::new(seed);
+    let mut follower = world.open().unwrap();
+    (0..10).for_each(|_| world.leader.step());
+    world.pull(&mut follower, false).unwrap();
+    follower.checkpoint().unwrap();
+    world.pull(&mut follower, false).unwrap();
+    drop(follower);
+    for _ in 0..3 {
+        (0..15).for_each(|_| world.leader.step());
+        world.leader.checkpoint();
+    }
+    world
+}
+
+/// Takes a snapshot over and goes on, until it is done or the disk stops; the last lsn that was promised.
+fn take_over(world: &mut World, follower: &mut Follower) -> u64 {
+    let mut promised_lsn = follower.last_lsn();
+    let numbers = &mut world.numbers;
+    let snapshot = Snapshot::take(&mut world.leader.shard).unwrap();
+    if follower.catch_up(&snapshot, &mut || numbers.next()).is_ok() {
+        promised_lsn = snapshot.lsn();
+        for _ in 0..2 {
+            world.leader.step();
+            let pulled = follower.pull(&world.leader.shard.journal().reader(), usize::MAX);
+            promised_lsn = pulled.map_or(promised_lsn, |pulled| pulled.up_to_lsn);
+        }
+    }
+    promised_lsn
+}
+
+#[test]
+fn a_snapshot_is_taken_over_whole_or_not_at_all_wherever_it_is_cut() {
+    let mut world = left_behind(3);
+    let before = world.disk.clone();
+    let (mut kept, mut taken) = (0, 0);
+    for op in 0.. {
+        world.disk = before.process_kill();
+        let mut follower = world.open().unwrap();
+        let from_lsn = follower.last_lsn();
+        world.disk.set_stop_after(world.disk.ops() + op);
+        let promised_lsn = take_over(&mut world, &mut follower);
+        drop(follower);
+        let stopped = world.disk.clone();
+        let survivals = [Survival::AllLost, Survival::AllKept, Survival::random(op), Survival::random(!op)];
+        let lost = survivals.into_iter().map(|mut survival| stopped.power_loss(&mut survival));
+        for disk in lost.chain([stopped.process_kill()]) {
+            world.disk = disk;
+            world.promised_lsn = promised_lsn;
+            let mut follower = world.restart();
+            if follower.last_lsn() == from_lsn {
+                kept += 1
+            } else {
+                taken += 1
+            }
+            world.compare(&mut follower);
+        }
+        if !stopped.is_stopped() {
+            break;
+        }
+    }
+    println!("{kept} disks opened as they were, {taken} with what was taken over");
+    assert!(kept > 50 && taken > 50 && world.counts.cuts_in_open > 20, "{kept}, {taken}, {:?}", world.counts);
+}
+
 impl Counts {
     fn add(&mut self, other: &Counts) {
         self.cuts += other.cuts;

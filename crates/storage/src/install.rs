@@ -19,9 +19,7 @@ use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::journal::{Config, FileJournal};
 use crate::projection::{Segments, segment_options};
-use crate::segment::SegmentSet;
-use crate::shard::Shard;
-use exactlog_core::ids::Partition;
+use crate::shard::{SegmentSets, Shard};
 use std::io;
 use std::sync::Arc;
 
@@ -29,7 +27,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Snapshot {
     image: Image,
-    segments: Vec<(Partition, Arc<SegmentSet>)>,
+    segments: SegmentSets,
     term: u32,
 }
 

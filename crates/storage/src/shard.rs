@@ -99,6 +99,9 @@ pub struct Submission {
     pub command: Command,
 }
 
+/// What can be read of the segments of partitions, at one moment.
+pub(crate) type SegmentSets = Vec<(Partition, Arc<SegmentSet>)>;
+
 /// One shard, open for writing.
 #[derive(Debug)]
 pub struct Shard {
@@ -336,9 +339,7 @@ impl Shard {
     ///
     /// # Errors
     /// As [`Shard::checkpoint`].
-    pub(crate) fn flushed_picture(
-        &mut self,
-    ) -> Result<(Image, Vec<(Partition, Arc<SegmentSet>)>), StorageError> {
+    pub(crate) fn flushed_picture(&mut self) -> Result<(Image, SegmentSets), StorageError> {
         if let Some(failed) = &self.failed {
             return Err(failed.clone());
         }
