@@ -162,6 +162,22 @@ impl World {
         follower
     }
 
+    /// The process was killed, and power fails at any operation of the open that follows.
+    fn lose_power_in_open(&mut self, killed: &SimDisk) {
+        for op in 0.. {
+            self.disk = killed.process_kill();
+            self.disk.set_stop_after(self.disk.ops() + op);
+            let done = self.open().is_ok();
+            self.disk = self.disk.power_loss(&mut Survival::AllLost);
+            let follower = self.open().unwrap();
+            assert!(follower.last_lsn() >= self.promised_lsn);
+            assert!(assert_same_state(&self.leader, &follower));
+            if done {
+                break;
+            }
+        }
+    }
+
     /// Brings the follower level with the leader and compares everything.
     fn compare(&mut self, follower: &mut Follower) {
         while follower.last_lsn() < self.leader.last_lsn() {
@@ -254,6 +270,8 @@ fn a_snapshot_is_taken_over_whole_or_not_at_all_wherever_it_is_cut() {
             }
             world.compare(&mut follower);
         }
+        world.promised_lsn = promised_lsn;
+        world.lose_power_in_open(&stopped);
         if !stopped.is_stopped() {
             break;
         }
