@@ -197,3 +197,17 @@ fn a_journal_that_was_begun_anew_goes_on_behind_the_state_that_was_taken_over() 
     let error = FileJournal::begin_at(disk.shared(), config(), 0, 9, &mut || 5).unwrap_err();
     assert!(matches!(error, StorageError::Setting { .. }), "{error}");
 }
+
+#[test]
+fn what_a_cut_leaves_is_durable_even_if_it_was_not_synced_before() {
+    let disk = MemoryDisk::new();
+    let mut first = open(&disk);
+    first.commit(3);
+    for _ in 0..3 {
+        first.write(1);
+    }
+    first.journal.cut(5).unwrap();
+    drop(first);
+    disk.lose_power();
+    assert_eq!(open(&disk).ids(), up_to(5));
+}
