@@ -127,7 +127,12 @@ impl Image {
     /// # Errors
     /// Whatever the disk answers; a temporary file may be left, which the next open removes.
     pub fn write(&self, disk: &dyn Disk) -> Result<Kept, StorageError> {
-        let name = file_name(self.applied_lsn);
+        self.write_as(disk, &file_name(self.applied_lsn))?;
+        Ok(Kept { applied_lsn: self.applied_lsn, flushed_lsn: self.flushed_lsn })
+    }
+
+    /// The same under another name in the directory of checkpoints.
+    pub(crate) fn write_as(&self, disk: &dyn Disk, name: &str) -> Result<(), StorageError> {
         let temporary = format!("{name}.tmp");
         let bytes = self.encode()?;
         let io = |what| move |error| StorageError::io(what, CHECKPOINT_DIR, error);
@@ -136,11 +141,11 @@ impl Image {
         let file = disk.open(&temporary, Mode::CreateNew).map_err(io("create a file in"))?;
         file.write_at(&[IoSlice::new(&bytes)], 0).map_err(io("write a file in"))?;
         file.sync().map_err(io("sync a file in"))?;
-        disk.rename(&temporary, &name).map_err(io("rename a file in"))?;
+        disk.rename(&temporary, name).map_err(io("rename a file in"))?;
         if !on(Mutant::M3NoDirectorySync) {
             disk.sync_dir(CHECKPOINT_DIR).map_err(io("sync"))?;
         }
-        Ok(Kept { applied_lsn: self.applied_lsn, flushed_lsn: self.flushed_lsn })
+        Ok(())
     }
 
     fn encode(&self) -> Result<Vec<u8>, StorageError> {
@@ -315,11 +320,14 @@ fn lsn_of(name: &str) -> Option<u64> {
 }
 
 fn read(disk: &dyn Disk, lsn: u64) -> Result<Image, StorageError> {
-    let name = file_name(lsn);
-    let file =
-        disk.open(&name, Mode::Read).map_err(|error| StorageError::io("open", name.as_str(), error))?;
-    let bytes = read_whole(&*file).map_err(|error| StorageError::io("read", name.as_str(), error))?;
-    let image = Image::decode(&name, &bytes)?;
+    read_as(disk, lsn, &file_name(lsn))
+}
+
+/// The image at an lsn that has another name than a checkpoint's.
+pub(crate) fn read_as(disk: &dyn Disk, lsn: u64, name: &str) -> Result<Image, StorageError> {
+    let file = disk.open(name, Mode::Read).map_err(|error| StorageError::io("open", name, error))?;
+    let bytes = read_whole(&*file).map_err(|error| StorageError::io("read", name, error))?;
+    let image = Image::decode(name, &bytes)?;
     if image.applied_lsn != lsn {
         let what = format!("it holds the state at lsn {}", image.applied_lsn);
         return Err(StorageError::damaged(name, LSN_AT as u64, what));
