@@ -52,8 +52,8 @@ struct Reading {
 impl Follower {
     /// Opens or creates the log on a disk whose lock the caller holds, and recovers what is there, as [`Shard::open`].
     ///
-    /// `options.journal_file_bytes` must be at least the leader's: a command has to fit into one file. Nothing is
-    /// cached for readers at the tail, and every pull is synced, whatever the options say.
+    /// A command has to fit into one file: with `options.journal_file_bytes` of at least the leader's each does.
+    /// Nothing is cached for readers at the tail, and every pull is synced, whatever the options say.
     ///
     /// To lead, the log is opened as a [`Shard`] instead.
     pub fn open(

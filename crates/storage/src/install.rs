@@ -11,7 +11,7 @@
 //!
 //! Invariants
 //!   * until the `.install` file has its name the log opens as it was; afterwards every open finishes the work first
-//!   * each step of [`resume`] may be repeated; no command is written before the `.install` file is durably gone
+//!   * each step of `resume` may be repeated; no command is written before the `.install` file is durably gone
 //!   * every batch is checked on its way: what is damaged there isn't taken over
 
 use crate::checkpoint::{self, CHECKPOINT_DIR, Image, PartitionImage};

@@ -190,10 +190,12 @@ fn a_journal_that_was_begun_anew_goes_on_behind_the_state_that_was_taken_over() 
     second.commit(2);
     drop(second);
     assert_eq!(try_open_with(&disk, config(), &start).unwrap().ids(), [101, 102]);
-    // The checkpoint of before would leave a gap: that is refused, as it is without a begin.
+    // The checkpoint of before, or none, would leave a gap: that is refused.
     let before = Start { applied_lsn: 20, needed_lsn: 20, checkpoints_found: 1, ..Start::default() };
-    let error = try_open_with(&disk, config(), &before).unwrap_err();
-    assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
+    for start in [before, Start::default()] {
+        let error = try_open_with(&disk, config(), &start).unwrap_err();
+        assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
+    }
     let error = FileJournal::begin_at(disk.shared(), config(), 0, 9, &mut || 5).unwrap_err();
     assert!(matches!(error, StorageError::Setting { .. }), "{error}");
 }
