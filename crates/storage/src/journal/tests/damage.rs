@@ -219,11 +219,14 @@ fn a_checkpoint_without_its_journal_is_refused() {
 fn a_newest_file_without_a_header_is_refused_whatever_it_holds() {
     let (disk, _) = two_files(false);
     let whole = disk.read(&generation(2));
-    for garbage in [vec![], vec![0; 16 << 10], vec![0xA5; 16 << 10], whole[4096..].to_vec(), whole[..4095].to_vec()] {
+    for garbage in
+        [vec![], vec![0; 16 << 10], vec![0xA5; 16 << 10], whole[4096..].to_vec(), whole[..4095].to_vec()]
+    {
         let disk = disk.copy();
         disk.put(&generation(2), garbage);
         let error = try_open_with(&disk, small(), &Start::default()).unwrap_err();
-        let refused = matches!(&error, StorageError::Damaged { file, position: 0, .. } if *file == generation(2));
+        let refused =
+            matches!(&error, StorageError::Damaged { file, position: 0, .. } if *file == generation(2));
         assert!(refused, "{error}");
     }
 }
