@@ -4,6 +4,7 @@
 //! Invariants:
 //!   * nothing here knows how the journal works, but for `tail_was_reported`, which reads its files
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -42,11 +43,14 @@ pub fn open(
     let disk = Arc::new(disk.clone());
     let opened =
         catch_unwind(AssertUnwindSafe(|| Shard::open(disk, options.clone(), &mut || random.number())));
-    opened.map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-        format!("open panicked: {text}")
-    })
+    opened.map_err(|panic| format!("open panicked: {}", panic_text(&*panic)))
+}
+
+/// What a panic says.
+#[must_use]
+pub fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message").to_owned()
 }
 
 /// Checks a shard that was just opened. `image` is the disk as open found it. The lsn that was recovered.
@@ -91,7 +95,10 @@ pub fn records(shard: &Shard, ledger: &Ledger, lsn: u64) -> Result<(), String> {
             let at = exactlog_core::ids::Partition { topic: *topic, index: index as u32 };
             let bounds = reader.bounds(at);
             if bounds != (partition.start, partition.end) {
-                return Err(format!("{at}: readers see {bounds:?}, not {:?}", (partition.start, partition.end)));
+                return Err(format!(
+                    "{at}: readers see {bounds:?}, not {:?}",
+                    (partition.start, partition.end)
+                ));
             }
             let stored = ledger.contents.get(&at).map_or(&[][..], Vec::as_slice);
             let expected = stored.iter().take_while(|stored| stored.lsn <= lsn);
@@ -140,7 +147,11 @@ pub fn commands(shard: &Shard, ledger: &Ledger, lsn: u64) -> Result<(), String> 
             && frame.head[..] == encoded.head[..]
             && frame.bodies[..] == bodies[..];
         if !same {
-            return Err(format!("lsn {}: the journal holds another command, of lsn {}", index + 1, frame.lsn));
+            return Err(format!(
+                "lsn {}: the journal holds another command, of lsn {}",
+                index + 1,
+                frame.lsn
+            ));
         }
     }
     match cursor.next().map_err(failed)? {

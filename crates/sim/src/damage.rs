@@ -100,7 +100,8 @@ impl Row {
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Row { exact, exact_reported, refused, batch_refused, reported_cut, leader_epoch, silent, .. } = self;
+        let Row { exact, exact_reported, refused, batch_refused, reported_cut, leader_epoch, silent, .. } =
+            self;
         write!(
             f,
             "{exact:>8} | {exact_reported:>8} | {refused:>8} | {batch_refused:>8} | {reported_cut:>8} | {leader_epoch:>6} | {silent:>6}"
@@ -191,7 +192,10 @@ impl Directory {
             return Verdict::Silent(what);
         }
         if lsn < self.proven {
-            return Verdict::Silent(format!("lsn {lsn} of {last}, though {} is proven: {report:?}", self.proven));
+            return Verdict::Silent(format!(
+                "lsn {lsn} of {last}, though {} is proven: {report:?}",
+                self.proven
+            ));
         }
         if lsn < last && report.cut.is_none() {
             return Verdict::Silent(format!("lsn {lsn} of {last}, unreported: {report:?}"));
@@ -252,7 +256,12 @@ impl Directory {
                 let to = (from + SECTOR_BYTES).min(len) as usize;
                 let other = (from as usize + 5 * SECTOR_BYTES as usize) % content.len();
                 let sector: Vec<u8> = if misdirected {
-                    content[other..].iter().copied().chain(std::iter::repeat(0)).take(to - from as usize).collect()
+                    content[other..]
+                        .iter()
+                        .copied()
+                        .chain(std::iter::repeat(0))
+                        .take(to - from as usize)
+                        .collect()
                 } else {
                     vec![0; to - from as usize]
                 };

@@ -16,108 +16,8 @@ use exactlog_storage::shard::{Durability, Options, Shard, Submission};
 use crate::check::{self, Owed};
 use crate::disk::{Choices, Point, SimDisk, Survival, What};
 use crate::ledger::Ledger;
+use crate::report::{Counters, Mark, Violation};
 use crate::rng::{Random, mix};
-
-/// What a marker on the disk stands for: what was promised when it was set.
-#[derive(Clone, Copy, Debug)]
-pub struct Mark {
-    /// The last command handed to the journal.
-    pub submitted: u64,
-    /// What survives a kill.
-    pub survives_kill: u64,
-    /// What survives a power loss.
-    pub survives_power: u64,
-    /// Whether a group is being written: as soon as its write is done it survives a kill.
-    pub writing: bool,
-    /// Whether closing has begun.
-    pub closing: bool,
-    /// Whether the log is being opened.
-    pub opening: bool,
-    /// The term of the last open that returned.
-    pub last_term: u32,
-}
-
-impl Mark {
-    /// What an open after a kill owes.
-    #[must_use]
-    pub fn owed(&self) -> Owed {
-        Owed {
-            lowest: self.survives_kill,
-            highest: self.submitted,
-            last_term: self.last_term,
-            closing: self.closing,
-            untouched: !self.opening,
-        }
-    }
-}
-
-/// How many of what was done.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counters {
-    /// Images opened and checked: crash states.
-    pub states: u64,
-    /// Of them images of a killed process.
-    pub kills: u64,
-    /// Of them images of a process killed within a write.
-    pub torn: u64,
-    /// Of them images of a power loss.
-    pub powers: u64,
-    /// Of them images of a crash within recovery.
-    pub nested: u64,
-    /// Of them images that went on afterwards and were opened again.
-    pub continued: u64,
-    /// Opens that reported a cut.
-    pub cuts: u64,
-    /// Opens that began with a checkpoint.
-    pub from_checkpoint: u64,
-    /// Images whose newest checkpoint was damaged besides, while an older one was there.
-    pub from_older: u64,
-    /// Images that brought back commands that weren't acknowledged.
-    pub unacknowledged: u64,
-}
-
-impl Counters {
-    /// Adds another run's.
-    pub fn add(&mut self, other: &Counters) {
-        self.states += other.states;
-        self.kills += other.kills;
-        self.torn += other.torn;
-        self.powers += other.powers;
-        self.nested += other.nested;
-        self.continued += other.continued;
-        self.cuts += other.cuts;
-        self.from_checkpoint += other.from_checkpoint;
-        self.from_older += other.from_older;
-        self.unacknowledged += other.unacknowledged;
-    }
-}
-
-/// A broken promise, and where: seed, point and image open it again.
-#[derive(Clone, Debug)]
-pub struct Violation {
-    /// The run.
-    pub seed: u64,
-    /// The point, counted over the run; `None`: while the workload itself ran.
-    pub point: Option<u64>,
-    /// The image of that point.
-    pub image: Option<u64>,
-    /// What happened.
-    pub what: String,
-    /// What was done before.
-    pub trace: Vec<String>,
-}
-
-impl std::fmt::Display for Violation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Violation { seed, point, image, what, trace } = self;
-        for line in trace {
-            writeln!(f, "  {line}")?;
-        }
-        let number = |number: &Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
-        writeln!(f, "seed {seed}, point {}, image {}: {what}", number(point), number(image))?;
-        write!(f, "again: EXACTLOG_CRASH_REPLAY={seed},{},{}", number(point), number(image))
-    }
-}
 
 /// Which images are opened.
 #[derive(Clone, Copy, Debug)]
@@ -288,6 +188,7 @@ impl Enumerator {
         let lsn = check::recovered(&shard, &report, ledger, &image.owed, &image.disk)?;
         self.counters.from_checkpoint += u64::from(report.checkpoint_lsn > 0);
         self.counters.cuts += u64::from(report.cut.is_some());
+        self.counters.certain_cuts += u64::from(report.cut.as_ref().is_some_and(|cut| cut.certain));
         self.counters.unacknowledged += u64::from(lsn > image.owed.lowest);
         if nested {
             self.nested(image, &disk.take_points(), lsn, ledger, random)?;
@@ -327,7 +228,8 @@ impl Enumerator {
                     _ => (point.disk.power_loss(&mut survival(kind - 1, number)), image.survives_power),
                 };
                 let owed = Owed { lowest: lowest.min(lsn), untouched: false, ..image.owed };
-                let inner = Image { disk, owed, survives_power: image.survives_power, depth: image.depth + 1 };
+                let inner =
+                    Image { disk, owed, survives_power: image.survives_power, depth: image.depth + 1 };
                 self.image(&inner, ledger, &mut random.fork()).map_err(|what| {
                     format!("crash within open, after {:?} (kind {kind}): {what}", point.what)
                 })?;
@@ -375,7 +277,8 @@ impl Enumerator {
         };
         let owed = Owed { lowest, highest, last_term, closing: false, untouched: false };
         let again = Image { disk: after, owed, survives_power: durable, depth: DEPTH_MAX };
-        self.image_once(&again, &ledger, random).map_err(|what| format!("after going on from lsn {first}: {what}"))
+        self.image_once(&again, &ledger, random)
+            .map_err(|what| format!("after going on from lsn {first}: {what}"))
     }
 
     /// As [`Enumerator::image`], without anything behind it.

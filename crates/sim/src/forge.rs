@@ -31,7 +31,13 @@ pub fn recorded(disk: &SimDisk, random: &mut Random) -> Option<Bytes> {
 }
 
 /// A group of one command that states every lsn up to its own durable, in one block.
-pub fn forged(disk: &SimDisk, generation: u64, next_lsn: u64, term: u32, random: &mut Random) -> Option<Bytes> {
+pub fn forged(
+    disk: &SimDisk,
+    generation: u64,
+    next_lsn: u64,
+    term: u32,
+    random: &mut Random,
+) -> Option<Bytes> {
     let content = disk.read_file(&journal::file_name(generation)).ok()?;
     let header = content.get(..FILE_HEADER_BYTES as usize)?;
     let nonce: [u8; 8] = header[FILE_NONCE_AT..FILE_NONCE_AT + 8].try_into().ok()?;

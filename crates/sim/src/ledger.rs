@@ -191,7 +191,8 @@ impl Ledger {
 
     fn check_unnamed(&self, lsn: u64, entry: &Arc<Entry>) -> Result<(), String> {
         let term = entry.term;
-        let same = |shown: &&Shown| shown.term == term && shown.lsn == lsn && !same_command(&shown.entry, entry);
+        let same =
+            |shown: &&Shown| shown.term == term && shown.lsn == lsn && !same_command(&shown.entry, entry);
         match self.shown.iter().find(same) {
             None => Ok(()),
             Some(shown) => {

@@ -3,7 +3,9 @@
 //! * [`disk`]: a disk in memory that loses what wasn't synced; [`rng`]: where all randomness comes from
 //! * [`model`], [`compare`]: what the log must answer and hold, without its logic
 //! * [`workload`], [`forge`]: what runs do
-//! * [`run`]: a run of opens, groups and crashes; [`enumerate`]: every crash of it; [`check`], [`ledger`]: oracle P
+//! * [`run`]: a run of opens, groups and crashes; [`enumerate`]: every crash of it; [`check`], [`ledger`]: oracle P;
+//!   [`report`]: what was met and what was broken
+//! * [`damage`]: damage to every byte of a small directory
 //!
 //! docs/TESTING.md says what each suite proves and how to run it longer.
 #![forbid(unsafe_code)]
@@ -17,6 +19,7 @@ pub mod forge;
 pub mod ledger;
 pub mod model;
 pub mod fuzzing;
+pub mod report;
 pub mod rng;
 pub mod run;
 pub mod workload;

@@ -10,14 +10,14 @@
 //!   * what was stored at an lsn stays in [`Model::stored`] under that lsn, also if a later command hides it: the
 //!     prefix of any length can be read off one model
 
+mod commit;
+
 use std::collections::BTreeMap;
 
 use exactlog_core::batch::{Batch, ProducerStamp};
-use exactlog_core::command::{
-    Command, Commit, CommitToken, Condition, ConfigChange, OffsetCommit, TopicConfig,
-};
+use exactlog_core::command::{Command, CommitToken, ConfigChange, TopicConfig};
 use exactlog_core::ids::{MemberId, Partition, ProducerId, TopicId};
-use exactlog_core::reply::{Committed, Refusal, Reply};
+use exactlog_core::reply::{Refusal, Reply};
 
 /// What a command must be answered with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,10 +122,21 @@ pub struct Producer {
     pub epoch: i16,
     /// Its cursor.
     pub cursor: Option<Vec<u8>>,
-    /// All its commits: token, lsn, base offsets.
-    pub commits: Vec<(CommitToken, u64, Vec<(Partition, u64)>)>,
+    /// All its commits.
+    pub commits: Vec<CommitMade>,
     /// The number of its last commit when each epoch ended; the index is the epoch.
     pub epoch_ends: Vec<u64>,
+}
+
+/// A commit that was applied.
+#[derive(Clone, Debug)]
+pub struct CommitMade {
+    /// Its token.
+    pub token: CommitToken,
+    /// Its lsn.
+    pub lsn: u64,
+    /// The first offset in each of its partitions, in the order of the command.
+    pub base_offsets: Vec<(Partition, u64)>,
 }
 
 impl Producer {
@@ -148,8 +159,7 @@ pub struct Group {
 }
 
 const REMEMBERED_BATCHES: usize = 5;
-const KEPT_REPLIES: usize = 5;
-const KEPT_EPOCHS: usize = 5;
+
 const DAY_MS: u64 = 86_400_000;
 
 type Outcome = Result<Reply, &'static str>;
@@ -377,133 +387,6 @@ impl Model {
         let batch = batch.placed(base_offset, term);
         self.stored.entry(at).or_default().push(Stored { lsn, batch });
         base_offset
-    }
-
-    fn commit(&mut self, term: u32, commit: &Commit) -> Outcome {
-        if let Some(known) = self.look_up(&commit.token)? {
-            return Ok(known);
-        }
-        for condition in &commit.conditions {
-            self.check_condition(condition)?;
-        }
-        for offsets in &commit.offsets {
-            self.check_offsets(&offsets.group, offsets.member, &offsets.offsets)?;
-        }
-        for (partition, batch) in &commit.batches {
-            if batch.producer().is_some() {
-                return Err("Batch");
-            }
-            self.check_batch(*partition, batch)?;
-        }
-        let mut base_offsets: Vec<(Partition, u64)> = Vec::new();
-        for (partition, batch) in &commit.batches {
-            let base_offset = self.store(term, *partition, batch);
-            if !base_offsets.iter().any(|(known, _)| known == partition) {
-                base_offsets.push((*partition, base_offset));
-            }
-        }
-        for offsets in &commit.offsets {
-            self.store_offsets(&offsets.group, &offsets.offsets);
-        }
-        let lsn = self.lsn;
-        let producer = self.producers.get_mut(&commit.token.producer).expect("its token was looked up");
-        producer.commits.push((commit.token, lsn, base_offsets.clone()));
-        if let Some(cursor) = &commit.cursor {
-            producer.cursor = Some(cursor.to_vec());
-        }
-        Ok(Reply::Committed(Committed { lsn, base_offsets, duplicate: false }))
-    }
-
-    /// What is known of a token; `None`: it is the producer's next commit.
-    fn look_up(&self, token: &CommitToken) -> Result<Option<Reply>, &'static str> {
-        let producer = self.producers.get(&token.producer).ok_or("UnknownProducer")?;
-        let kept = producer.commits.iter().rev().take(KEPT_REPLIES);
-        if let Some((_, lsn, base_offsets)) = kept.into_iter().find(|(kept, ..)| kept == token) {
-            let known = Committed { lsn: *lsn, base_offsets: base_offsets.clone(), duplicate: true };
-            return Ok(Some(Reply::Committed(known)));
-        }
-        if token.producer_epoch > producer.epoch {
-            return Err("ProducerEpochUnknown");
-        }
-        if token.producer_epoch == producer.epoch {
-            return match token.number {
-                next if next == producer.last_number() + 1 => Ok(None),
-                0 => Err("CommitNumber"),
-                old if old <= producer.last_number() => Ok(Some(Reply::CommittedBefore)),
-                _ => Err("CommitNumber"),
-            };
-        }
-        let epoch = token.producer_epoch as usize;
-        if epoch + KEPT_EPOCHS < producer.epoch_ends.len() {
-            return Err("CommitForgotten");
-        }
-        match token.number {
-            0 => Err("CommitFenced"),
-            number if number <= producer.epoch_ends[epoch] => Ok(Some(Reply::CommittedBefore)),
-            _ => Err("CommitFenced"),
-        }
-    }
-
-    fn check_condition(&self, condition: &Condition) -> Result<(), &'static str> {
-        match condition {
-            Condition::EndOffset { partition, offset } => {
-                let topic = self.topics.get(&partition.topic).ok_or("UnknownTopic")?;
-                let found = topic.partitions.get(partition.index as usize).ok_or("UnknownPartition")?;
-                if found.end == *offset { Ok(()) } else { Err("EndOffset") }
-            }
-            Condition::GroupOffset { group, partition, offset } => {
-                let topic = self.topics.get(&partition.topic).ok_or("UnknownTopic")?;
-                topic.partitions.get(partition.index as usize).ok_or("UnknownPartition")?;
-                let found = self.groups.get(group).and_then(|group| group.offsets.get(partition));
-                if found == offset.as_ref() { Ok(()) } else { Err("GroupOffset") }
-            }
-        }
-    }
-
-    fn check_offsets(
-        &self,
-        name: &str,
-        member: Option<MemberId>,
-        offsets: &[OffsetCommit],
-    ) -> Result<(), &'static str> {
-        let group = self.groups.get(name);
-        let present = group.and_then(|group| group.member.as_ref());
-        match (member, present) {
-            (Some(member), Some((id, topics))) if member == *id => {
-                let owned = |offset: &&OffsetCommit| {
-                    topics.contains(&offset.partition.topic) && self.partition(offset.partition).is_some()
-                };
-                if offsets.iter().filter(owned).count() < offsets.len() {
-                    return Err("NotOwned");
-                }
-            }
-            (Some(_), _) => return Err("UnknownMember"),
-            (None, Some(_)) => return Err("GroupNotEmpty"),
-            (None, None) => {}
-        }
-        for (index, offset) in offsets.iter().enumerate() {
-            if offsets[..index].iter().any(|earlier| earlier.partition == offset.partition) {
-                return Err("PartitionTwice");
-            }
-            let topic = self.topics.get(&offset.partition.topic).ok_or("UnknownTopic")?;
-            let index = offset.partition.index as usize;
-            let partition = topic.partitions.get(index).ok_or("UnknownPartition")?;
-            if offset.offset > partition.end {
-                return Err("OffsetOutOfRange");
-            }
-            let committed = group.and_then(|group| group.offsets.get(&offset.partition)).copied();
-            if !offset.reset && offset.offset < committed.unwrap_or(0) {
-                return Err("OffsetRegress");
-            }
-        }
-        Ok(())
-    }
-
-    fn store_offsets(&mut self, name: &str, offsets: &[OffsetCommit]) {
-        for offset in offsets {
-            let group = self.groups.entry(name.to_owned()).or_default();
-            group.offsets.insert(offset.partition, offset.offset);
-        }
     }
 
     fn join(&mut self, name: &str, topics: &[TopicId]) -> Outcome {

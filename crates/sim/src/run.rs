@@ -5,15 +5,20 @@
 //!   * equal seeds give equal runs, whatever the filter lets through
 //!   * the run itself is checked as it goes: replies, states, records, and each of its own recoveries
 
+mod background;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use exactlog_core::command::Command;
 use exactlog_storage::error::StorageError;
 use exactlog_storage::shard::{Durability, Options, Shard, Submission};
 
 use crate::check::{self, Owed};
-use crate::disk::{Call, EIO, ENOSPC, Effect, Fault, SimDisk, Survival};
-use crate::enumerate::{Counters, Enumerator, Filter, Mark, Violation};
+use crate::disk::{Fault, SimDisk, Survival};
+use crate::enumerate::{Enumerator, Filter};
 use crate::forge;
 use crate::ledger::{Ledger, Place};
+use crate::report::{Counters, Mark, Violation};
 use crate::rng::Random;
 use crate::workload::{Files, Generator, Plan, frame_len};
 
@@ -29,16 +34,13 @@ enum End {
 
 /// Runs a seed and crashes it at every point that the filter lets through.
 pub fn run(seed: u64, filter: Filter) -> (Counters, Result<(), Violation>) {
-    let mut run = Run::new(seed, filter, None);
-    let result = run.lives().map_err(|violation| Violation { trace: run.trace.clone(), ..violation });
-    (run.enumerator.counters, result)
+    let (counters, _, result) = Run::new(seed, filter, None).through();
+    (counters, result)
 }
 
 /// As [`run`], with one fault planned before anything else, and no others. Whether it was met.
 pub fn run_with_fault(seed: u64, filter: Filter, fault: Fault) -> (Counters, bool, Result<(), Violation>) {
-    let mut run = Run::new(seed, filter, Some(fault));
-    let result = run.lives().map_err(|violation| Violation { trace: run.trace.clone(), ..violation });
-    (run.enumerator.counters, run.fault_met, result)
+    Run::new(seed, filter, Some(fault)).through()
 }
 
 /// Runs seeds from `first_seed` on until `states` crash states were checked.
@@ -118,6 +120,14 @@ impl Run {
             fault_met: false,
             fault_pending: false,
         }
+    }
+
+    /// All of it. A panic is a violation like any other.
+    fn through(mut self) -> (Counters, bool, Result<(), Violation>) {
+        let lives = catch_unwind(AssertUnwindSafe(|| self.lives()));
+        let result = lives.unwrap_or_else(|panic| Err(self.fail(check::panic_text(&*panic))));
+        let result = result.map_err(|violation| Violation { trace: self.trace.clone(), ..violation });
+        (self.enumerator.counters, self.fault_met, result)
     }
 
     fn lives(&mut self) -> Result<(), Violation> {
@@ -383,75 +393,6 @@ impl Run {
         Ok(None)
     }
 
-    /// What the owner of a shard does in the background, step by step. An end, if the engine has ended writing.
-    fn maintain(&mut self, shard: &mut Shard) -> Result<Option<End>, Violation> {
-        if self.random.chance(self.plan.faults, 8) {
-            self.plan_fault(12);
-        }
-        let step = self.random.below(8);
-        let before = self.ledger.last_lsn();
-        if step > 1 && self.made.is_none() && self.kept_lsn == before {
-            // A second checkpoint at one lsn would be the first: the shard moves on by a command of its own.
-            let submission = Submission { time_ms: shard.state().time_ms, command: Command::Tick };
-            self.ledger.submit(shard.term(), &[submission]);
-            self.mark(|mark| {
-                mark.submitted = before + 1;
-                mark.writing = true;
-            });
-        }
-        let result = self.maintenance(shard, step);
-        self.forget_faults();
-        self.trace.push(format!("maintenance {step}: {result:?}"));
-        if shard.failure().is_some() {
-            let error = result.err().unwrap_or_else(|| StorageError::Poisoned { reason: "in passing".into() });
-            let applied = shard.state().lsn;
-            return self.failed(shard, applied, &error).map(Some);
-        }
-        let (applied, stated) = (shard.state().lsn, shard.journal().durable_lsn());
-        if !(before..=self.ledger.last_lsn()).contains(&applied) {
-            return Err(self.fail(format!("maintenance led from lsn {before} to {applied}")));
-        }
-        self.ledger.cut(applied);
-        self.mark(|mark| {
-            mark.writing = false;
-            mark.submitted = applied;
-            mark.survives_kill = applied;
-            mark.survives_power = mark.survives_power.max(stated);
-        });
-        let shown = self.ledger.show(before + 1);
-        shown.map_err(|what| self.fail(what))?;
-        if self.disk.is_stopped() {
-            return Ok(Some(End::Kill));
-        }
-        match result {
-            Err(error) if error.is_refusal() => Err(self.fail(format!("maintenance was refused: {error}"))),
-            _ => self.check_unchanged(shard).map(|()| None),
-        }
-    }
-
-    fn maintenance(&mut self, shard: &mut Shard, step: u64) -> Result<(), StorageError> {
-        match step {
-            0 => shard.journal().spares().prepare(),
-            1 => shard.flusher().flush().map(|_| ()),
-            // Made now, kept when groups have come in between.
-            _ if self.made.is_some() => {
-                let kept = self.made.take().expect("it is there");
-                self.kept_lsn = kept.applied_lsn;
-                shard.keep_checkpoint(kept)
-            }
-            2 | 3 => {
-                let image = shard.checkpoint_image()?;
-                self.made = Some(image.write(&*shard.disk())?);
-                Ok(())
-            }
-            _ => {
-                shard.checkpoint()?;
-                self.kept_lsn = shard.state().lsn;
-                Ok(())
-            }
-        }
-    }
-
     fn last_step(&mut self, shard: &mut Shard, torn: bool) -> Result<End, Violation> {
         let end = match self.random.below(3) {
             _ if torn || self.disk.is_stopped() => End::Kill,
@@ -498,47 +439,6 @@ impl Run {
         }
         mark.writing = false;
         self.marks.push(mark);
-    }
-
-    /// Faults that were planned for one step don't reach into the next, but for the one that a test planned itself.
-    fn forget_faults(&mut self) {
-        self.fault_met |= self.disk.faults_hit() > 0;
-        self.fault_pending &= !self.fault_met;
-        if self.plan.faults > 0 || self.fault_met {
-            self.disk.clear_faults();
-        }
-    }
-
-    fn plan_stop(&mut self) {
-        let op = self.disk.ops() + self.random.below(4);
-        if self.random.chance(1, 2) {
-            self.disk.set_stop_after(op);
-        } else {
-            self.disk.set_stop_in_write(op, self.random.below(9000));
-        }
-    }
-
-    /// One of the next operations fails.
-    fn plan_fault(&mut self, within: u64) {
-        let random = &mut self.random;
-        let calls = [Call::Sync, Call::Sync, Call::SyncDir, Call::Write, Call::Rename, Call::Allocate];
-        let call = random.chance(7, 8).then(|| calls[random.below(6) as usize]);
-        let effect = match random.below(4) {
-            0 => Effect::Errno(ENOSPC),
-            1 => Effect::Short { bytes: random.below(6000), errno: EIO },
-            _ => Effect::Errno(EIO),
-        };
-        let skip = if call.is_none() { random.below(within) } else { random.below(2) };
-        self.trace.push(format!("fault: {call:?} after {skip}: {effect:?}"));
-        self.disk.set_failed_sync(match random.below(3) {
-            0 => Survival::AllLost,
-            1 => Survival::AllKept,
-            _ => Survival::random(random.number()),
-        });
-        // The journal never syncs a name twice. A segment's directory keeps its name for good, so that a process
-        // that finds it can't know that an earlier one failed to sync it.
-        self.disk.set_failed_sync_dir_loses_names(self.plan.maintenance == 0 && random.chance(1, 4));
-        self.disk.add_fault(Fault::once(call, skip, effect));
     }
 }
 

@@ -172,10 +172,7 @@ impl Generator {
                 Command::CommitOffsets { group, member, offsets }
             }
             80..84 => self.membership(model),
-            84..88 => Command::Trim {
-                partition: self.pick(&partitions),
-                start: self.random.below(12),
-            },
+            84..88 => Command::Trim { partition: self.pick(&partitions), start: self.random.below(12) },
             88..91 => Command::Tick,
             91..95 => Command::InitProducer { name: self.producer_name() },
             95..97 => self.beginning(true),
@@ -214,7 +211,10 @@ impl Generator {
             return Command::Tick;
         }
         let idle_ms = 1 + self.random.below(100);
-        Command::Config(ConfigChange::ProducerExpiration { idle_ms, tombstone_ms: 1 + self.random.below(200) })
+        Command::Config(ConfigChange::ProducerExpiration {
+            idle_ms,
+            tombstone_ms: 1 + self.random.below(200),
+        })
     }
 
     fn append(&mut self, model: &Model, partitions: &[Partition]) -> Command {

@@ -55,7 +55,8 @@ fn no_damage_to_a_journal_that_was_killed_is_silent() {
 #[test]
 fn no_damage_beside_checkpoints_is_silent() {
     let directory = Directory::new(Left::Clean, true);
-    let silent: u64 = ["journal/", "checkpoint/"].map(|prefix| sweep("checkpoints", &directory, prefix)).iter().sum();
+    let silent: u64 =
+        ["journal/", "checkpoint/"].map(|prefix| sweep("checkpoints", &directory, prefix)).iter().sum();
     assert_eq!(silent, 0);
 }
 

@@ -2,7 +2,8 @@
 //! the log is opened again, without a reboot and with one, everything acknowledged is there.
 
 use exactlog_sim::disk::{Call, EIO, ENOSPC, Effect, Fault};
-use exactlog_sim::enumerate::{Counters, Filter};
+use exactlog_sim::enumerate::Filter;
+use exactlog_sim::report::Counters;
 use exactlog_sim::run;
 
 /// Fails the first, second, third ... matching call of each run, until a run is through untouched.
@@ -30,7 +31,10 @@ fn seeds() -> u64 {
 
 fn row(call: Option<Call>, effect: Effect, persistent: bool) {
     let (met, counters) = fail_each(call, effect, persistent, seeds(), 400);
-    println!("{call:?} {effect:?}, persistent: {persistent}: {met} failures, {} crash states", counters.states);
+    println!(
+        "{call:?} {effect:?}, persistent: {persistent}: {met} failures, {} crash states",
+        counters.states
+    );
     assert!(met > 0, "the fault was never met");
 }
 

@@ -1,4 +1,5 @@
 //! Failures that a suite found, each as small as it gets.
+#![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 
@@ -21,7 +22,9 @@ fn open(disk: &SimDisk) -> Shard {
 
 fn create_topic(shard: &mut Shard, name: &str) {
     let (name, config) = (name.to_owned(), TopicConfig::default());
-    shard.execute(&[Submission { time_ms: 1, command: Command::CreateTopic { name, partitions: 1, config } }]).unwrap();
+    shard
+        .execute(&[Submission { time_ms: 1, command: Command::CreateTopic { name, partitions: 1, config } }])
+        .unwrap();
 }
 
 #[test]

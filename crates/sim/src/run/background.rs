@@ -1,0 +1,122 @@
+//! What happens to a shard besides its commands: flushes, checkpoints, spare files, and operations that fail.
+
+use exactlog_core::command::Command;
+use exactlog_storage::error::StorageError;
+use exactlog_storage::shard::{Shard, Submission};
+
+use super::{End, Run};
+use crate::disk::{Call, EIO, ENOSPC, Effect, Fault, Survival};
+use crate::report::Violation;
+
+impl Run {
+    /// What the owner of a shard does in the background, step by step. An end, if the engine has ended writing.
+    pub(super) fn maintain(&mut self, shard: &mut Shard) -> Result<Option<End>, Violation> {
+        if self.random.chance(self.plan.faults, 8) {
+            self.plan_fault(12);
+        }
+        let step = self.random.below(8);
+        let before = self.ledger.last_lsn();
+        if step > 1 && self.made.is_none() && self.kept_lsn == before {
+            // A second checkpoint at one lsn would be the first: the shard moves on by a command of its own.
+            let submission = Submission { time_ms: shard.state().time_ms, command: Command::Tick };
+            self.ledger.submit(shard.term(), &[submission]);
+            self.mark(|mark| {
+                mark.submitted = before + 1;
+                mark.writing = true;
+            });
+        }
+        let result = self.maintenance(shard, step);
+        self.forget_faults();
+        self.trace.push(format!("maintenance {step}: {result:?}"));
+        if shard.failure().is_some() {
+            let error =
+                result.err().unwrap_or_else(|| StorageError::Poisoned { reason: "in passing".into() });
+            let applied = shard.state().lsn;
+            return self.failed(shard, applied, &error).map(Some);
+        }
+        let (applied, stated) = (shard.state().lsn, shard.journal().durable_lsn());
+        if !(before..=self.ledger.last_lsn()).contains(&applied) {
+            return Err(self.fail(format!("maintenance led from lsn {before} to {applied}")));
+        }
+        self.ledger.cut(applied);
+        self.mark(|mark| {
+            mark.writing = false;
+            mark.submitted = applied;
+            mark.survives_kill = applied;
+            mark.survives_power = mark.survives_power.max(stated);
+        });
+        let shown = self.ledger.show(before + 1);
+        shown.map_err(|what| self.fail(what))?;
+        if self.disk.is_stopped() {
+            return Ok(Some(End::Kill));
+        }
+        match result {
+            Err(error) if error.is_refusal() => Err(self.fail(format!("maintenance was refused: {error}"))),
+            _ => self.check_unchanged(shard).map(|()| None),
+        }
+    }
+
+    fn maintenance(&mut self, shard: &mut Shard, step: u64) -> Result<(), StorageError> {
+        match step {
+            0 => shard.journal().spares().prepare(),
+            1 => shard.flusher().flush().map(|_| ()),
+            // Made now, kept when groups have come in between.
+            _ if self.made.is_some() => {
+                let kept = self.made.take().expect("it is there");
+                self.kept_lsn = kept.applied_lsn;
+                shard.keep_checkpoint(kept)
+            }
+            2 | 3 => {
+                let image = shard.checkpoint_image()?;
+                self.made = Some(image.write(&*shard.disk())?);
+                Ok(())
+            }
+            _ => {
+                shard.checkpoint()?;
+                self.kept_lsn = shard.state().lsn;
+                Ok(())
+            }
+        }
+    }
+
+    /// Faults that were planned for one step don't reach into the next, but for the one that a test planned itself.
+    pub(super) fn forget_faults(&mut self) {
+        self.fault_met |= self.disk.faults_hit() > 0;
+        self.fault_pending &= !self.fault_met;
+        if self.plan.faults > 0 || self.fault_met {
+            self.disk.clear_faults();
+        }
+    }
+
+    pub(super) fn plan_stop(&mut self) {
+        let op = self.disk.ops() + self.random.below(4);
+        if self.random.chance(1, 2) {
+            self.disk.set_stop_after(op);
+        } else {
+            self.disk.set_stop_in_write(op, self.random.below(9000));
+        }
+    }
+
+    /// One of the next operations fails.
+    pub(super) fn plan_fault(&mut self, within: u64) {
+        let random = &mut self.random;
+        let calls = [Call::Sync, Call::Sync, Call::SyncDir, Call::Write, Call::Rename, Call::Allocate];
+        let call = random.chance(7, 8).then(|| calls[random.below(6) as usize]);
+        let effect = match random.below(4) {
+            0 => Effect::Errno(ENOSPC),
+            1 => Effect::Short { bytes: random.below(6000), errno: EIO },
+            _ => Effect::Errno(EIO),
+        };
+        let skip = if call.is_none() { random.below(within) } else { random.below(2) };
+        self.trace.push(format!("fault: {call:?} after {skip}: {effect:?}"));
+        self.disk.set_failed_sync(match random.below(3) {
+            0 => Survival::AllLost,
+            1 => Survival::AllKept,
+            _ => Survival::random(random.number()),
+        });
+        // The journal never syncs a name twice. A segment's directory keeps its name for good, so that a process
+        // that finds it can't know that an earlier one failed to sync it.
+        self.disk.set_failed_sync_dir_loses_names(self.plan.maintenance == 0 && random.chance(1, 4));
+        self.disk.add_fault(Fault::once(call, skip, effect));
+    }
+}
