@@ -29,7 +29,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// An open event log. Cheap to clone; all clones are the same log.
 ///
@@ -57,6 +57,8 @@ pub(crate) struct Inner {
     pub(crate) maintenance: Maintenance,
     pub(crate) counters: Counters,
     pub(crate) members: Members,
+    /// How long a view can be read.
+    pub(crate) read_view_max: Duration,
     /// How often it was opened again in place. Changed under the lock of the shard.
     pub(crate) reopens: AtomicU64,
     /// Producers' batches on their way, to be told when the log is opened again.
@@ -168,12 +170,18 @@ fn spawn(inner: &Arc<Inner>, name: &str, work: fn(&Inner)) -> Result<JoinHandle<
 pub struct Builder {
     options: Options,
     queue_bytes: usize,
+    read_view_max: Duration,
     disk: Option<Arc<dyn Disk>>,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Builder { options: Options::default(), queue_bytes: 4 * 1024 * 1024, disk: None }
+        Builder {
+            options: Options::default(),
+            queue_bytes: 4 * 1024 * 1024,
+            read_view_max: Duration::from_secs(60),
+            disk: None,
+        }
     }
 }
 
@@ -220,6 +228,13 @@ impl Builder {
         self
     }
 
+    /// How long a [`ReadView`] can be read (`read.view.max.ms`). Default 60 s.
+    #[must_use]
+    pub fn read_view_max(mut self, life: Duration) -> Self {
+        self.read_view_max = life;
+        self
+    }
+
     /// Keeps the log on this disk instead of a directory.
     #[must_use]
     pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
@@ -241,7 +256,7 @@ impl Builder {
         let lock = take_lock(&*disk)?;
         let mut random = random_from_system();
         let (shard, report) = Shard::open(disk, self.options, &mut random)?;
-        Log::start(shard, report, lock, self.queue_bytes)
+        Log::start(shard, report, lock, self.queue_bytes, self.read_view_max)
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -313,6 +328,7 @@ impl Log {
         report: RecoveryReport,
         lock: Box<dyn fmt::Debug + Send + Sync>,
         queue_bytes: usize,
+        read_view_max: Duration,
     ) -> Result<Log, Error> {
         // The first command of every open: it proves that the journal can be written and fences earlier members.
         let time_ms = system_ms().max(shard.state().time_ms);
@@ -332,6 +348,7 @@ impl Log {
             maintenance: Maintenance::default(),
             counters: Counters::default(),
             members: Members::default(),
+            read_view_max,
             reopens: AtomicU64::new(0),
             accumulators: Mutex::default(),
             failed: AtomicBool::new(false),
@@ -365,8 +382,9 @@ impl Log {
     /// The topic of this name.
     ///
     /// # Errors
-    /// [`Error::NoSuchTopic`]: it never creates one.
+    /// [`Error::NoSuchTopic`]: it never creates one. [`Error::Closed`].
     pub fn open_topic(&self, name: &str) -> Result<Topic, Error> {
+        self.inner.check_open()?;
         let state = self.inner.state.read();
         let found = state.topic_named(name).map(|(id, topic)| Topic::new(id, topic));
         found.ok_or_else(|| Error::NoSuchTopic { name: name.to_string() })
@@ -391,6 +409,7 @@ impl Log {
     /// # Errors
     /// When `start` is behind the end.
     pub fn trim(&self, topic: &Topic, partition: u32, start: u64) -> Result<u64, Error> {
+        self.inner.bounds(topic, partition)?;
         let partition = Partition { topic: topic.id(), index: partition };
         match self.inner.command(Command::Trim { partition, start })?.reply {
             Reply::Trimmed { start_offset } => Ok(start_offset),
@@ -401,8 +420,9 @@ impl Log {
     /// First offset that can be read, and the offset that the next record will get.
     ///
     /// # Errors
-    /// [`Error::NoSuchPartition`].
+    /// [`Error::NoSuchPartition`], [`Error::Closed`].
     pub fn bounds(&self, topic: &Topic, partition: u32) -> Result<(u64, u64), Error> {
+        self.inner.check_open()?;
         self.inner.bounds(topic, partition)
     }
 
