@@ -1,1 +1,0 @@
-//! Benchmarks of exactlog. The benchmarks themselves are the files beside this one.
