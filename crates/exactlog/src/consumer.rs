@@ -5,29 +5,29 @@
 //! ```
 //!
 //! A consumer reads what is committed, from wherever it lies: a slow one reads older records from disk, none is
-//! ever skipped for it. Nothing is committed by itself.
+//! ever skipped for it. Nothing is committed by itself, unless it is told to.
 //!
 //! Invariants
 //!   * two members of a group never own a partition at the same time (the state decides, not the handles)
 //!   * a position moves forward with `next`, and back to where it was when a batch is neither acked nor kept
 
+use crate::delivery::{Batch, RecordStream};
 use crate::error::Error;
 use crate::event::Record;
-use crate::log::Handle;
-use crate::queue::Work;
+use crate::log::{Handle, Inner};
+use crate::members::{Leaving, Polls};
+use crate::queue::Answer;
+use crate::reading::{Pending, Position, Reading, Span, offsets_of};
 use crate::signal::Signal;
-use crate::slot::Slot;
 use crate::topic::Topic;
-use exactlog_core::command::{Command, GroupOffsets, OffsetCommit};
+use exactlog_core::command::{Command, GroupOffsets};
 use exactlog_core::ids::{MemberId, Partition, TopicId};
-use exactlog_core::reply::{Refusal, Reply};
-use futures_core::Stream;
+use exactlog_core::reply::Reply;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 /// Where a consumer begins in a partition for which its group has no committed offset.
@@ -43,6 +43,9 @@ pub enum Start {
 /// Most records that one `next` returns, if nothing else is said (`max.poll.records`).
 const MAX_POLL_RECORDS: usize = 500;
 
+/// How long a member may stay away while another waits for its partitions (`max.poll.interval.ms`).
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
+
 /// About how many bytes one `next` returns at most.
 const MAX_POLL_BYTES: usize = 1024 * 1024;
 
@@ -54,6 +57,8 @@ pub struct ConsumerBuilder {
     group: String,
     start: Start,
     max_poll_records: usize,
+    max_poll_interval: Duration,
+    auto_commit: bool,
 }
 
 impl ConsumerBuilder {
@@ -63,6 +68,8 @@ impl ConsumerBuilder {
             group: group.to_string(),
             start: Start::Earliest,
             max_poll_records: MAX_POLL_RECORDS,
+            max_poll_interval: MAX_POLL_INTERVAL,
+            auto_commit: false,
         }
     }
 
@@ -78,6 +85,22 @@ impl ConsumerBuilder {
         self
     }
 
+    /// How long it may stay away from `next` while another member waits for its partitions (`max.poll.interval.ms`).
+    /// Default 300 s. After that it is fenced, and its later acks answer [`Error::ConsumerFenced`]. While nobody waits
+    /// it may stay away for as long as it likes.
+    pub fn max_poll_interval(mut self, interval: Duration) -> Self {
+        self.max_poll_interval = interval;
+        self
+    }
+
+    /// Whether each `next` commits what the one before it delivered (`enable.auto.commit`). Default false, unlike
+    /// Kafka. A batch that is dropped then counts as consumed; one that is acked or put into a transaction is committed
+    /// by that. What was delivered last when the consumer is dropped comes again: at least once.
+    pub fn auto_commit(mut self, auto_commit: bool) -> Self {
+        self.auto_commit = auto_commit;
+        self
+    }
+
     /// Joins the group and shares the topics' partitions with its other members.
     ///
     /// # Errors
@@ -85,7 +108,7 @@ impl ConsumerBuilder {
     pub fn subscribe<'t>(self, topics: impl IntoIterator<Item = &'t Topic>) -> Result<Consumer, Error> {
         self.inner.check_name("group", &self.group)?;
         let topics: Vec<Topic> = topics.into_iter().cloned().collect();
-        let signal = Arc::new(Signal::default());
+        let signal = self.signal();
         self.inner.signals.watch_group(&self.group, &signal);
         topics.iter().for_each(|topic| self.inner.signals.watch_topic(topic.id(), &signal));
         let ids = topics.iter().map(Topic::id).collect();
@@ -93,7 +116,14 @@ impl ConsumerBuilder {
         let Reply::Joined { member, .. } = joined.reply else {
             unreachable!("JoinGroup answers with a member or a refusal")
         };
-        Ok(Consumer::new(self, Some(member), topics, signal))
+        let polls = self.inner.members.polls(member);
+        polls.iter().for_each(|polls| polls.set_interval(self.max_poll_interval));
+        // Whoever waits for its partitions by now is waited for with the right interval.
+        self.inner.queue.nudge();
+        let mut consumer = Consumer::new(self, topics, signal);
+        consumer.member = Some(member);
+        consumer.polls = polls;
+        Ok(consumer)
     }
 
     /// Reads these partitions, without being a member: committed offsets are the group's, sharing is the caller's.
@@ -112,16 +142,20 @@ impl ConsumerBuilder {
             topics.insert(topic.id(), topic.clone());
             assigned.insert(Partition { topic: topic.id(), index });
         }
-        let signal = Arc::new(Signal::default());
+        let signal = self.signal();
         topics.keys().for_each(|topic| self.inner.signals.watch_topic(*topic, &signal));
-        let consumer = Consumer::new(self, None, topics.into_values().collect(), signal);
-        let mut reading = consumer.reading.lock();
+        let consumer = Consumer::new(self, topics.into_values().collect(), signal);
         for partition in assigned {
-            let position = consumer.initial_position(partition);
-            reading.positions.insert(partition, Position { next: position, reset: false, paused: false });
+            let next = consumer.initial_position(partition);
+            consumer.reading.lock().set(partition, next, false);
         }
-        drop(reading);
         Ok(consumer)
+    }
+
+    fn signal(&self) -> Arc<Signal> {
+        let signal = Arc::new(Signal::default());
+        self.inner.signals.watch(&signal);
+        signal
     }
 }
 
@@ -134,58 +168,37 @@ pub struct Consumer {
     topics: BTreeMap<TopicId, Topic>,
     start: Start,
     max_poll_records: usize,
+    auto_commit: bool,
+    /// Of a member: when it was here last.
+    polls: Option<Arc<Polls>>,
     signal: Arc<Signal>,
     /// The group's generation that the positions belong to.
     generation: u64,
+    /// Partitions that were given up in it.
+    release: Option<Arc<Answer>>,
     reading: Arc<Mutex<Reading>>,
+    /// What was delivered and is being committed.
+    committing: Option<(Arc<Answer>, Vec<Span>)>,
     /// The partition behind the one that was read last: each has its turn.
     turn: Option<Partition>,
 }
 
-/// Positions, shared with the batches and transactions that may have to give them back.
-#[derive(Debug, Default)]
-struct Reading {
-    positions: BTreeMap<Partition, Position>,
-    /// Batches that a transaction holds.
-    held: usize,
-    /// A commit ended unknown: where to go on is what the log says once it is open again.
-    unsure: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Position {
-    next: u64,
-    /// Somebody sought here: the next commit may move the group's offset back.
-    reset: bool,
-    paused: bool,
-}
-
-/// Some records of a partition that were delivered.
-#[derive(Clone, Copy, Debug)]
-struct Span {
-    partition: Partition,
-    from: u64,
-    to: u64,
-    reset: bool,
-}
-
 impl Consumer {
-    fn new(
-        builder: ConsumerBuilder,
-        member: Option<MemberId>,
-        topics: Vec<Topic>,
-        signal: Arc<Signal>,
-    ) -> Self {
+    fn new(builder: ConsumerBuilder, topics: Vec<Topic>, signal: Arc<Signal>) -> Self {
         Consumer {
             inner: builder.inner,
             group: builder.group.into(),
-            member,
+            member: None,
             topics: topics.into_iter().map(|topic| (topic.id(), topic)).collect(),
             start: builder.start,
             max_poll_records: builder.max_poll_records,
+            auto_commit: builder.auto_commit,
+            polls: None,
             signal,
             generation: 0,
+            release: None,
             reading: Arc::default(),
+            committing: None,
             turn: None,
         }
     }
@@ -204,6 +217,10 @@ impl Consumer {
     /// # Cancel safety
     /// Safe: dropped while it waits nothing was taken.
     pub async fn next(&mut self) -> Result<Option<Batch<'_>>, Error> {
+        match std::future::poll_fn(|context| self.poll_delivered(context)).await {
+            Err(Error::Closed) => return Ok(None),
+            committed => committed?,
+        }
         loop {
             let seen = self.signal.rung();
             if self.inner.check_open().is_err() {
@@ -226,9 +243,14 @@ impl Consumer {
         self.next_until(Instant::now().checked_add(wait))
     }
 
-    /// The records that are there now; `None` if there are none.
+    /// The records that are there now; `None` if there are none. It waits for nothing but the commit of an
+    /// [`auto_commit`](ConsumerBuilder::auto_commit).
+    ///
+    /// # Errors
+    /// As [`next`](Consumer::next), and [`Error::Closed`].
     pub fn try_next(&mut self) -> Result<Option<Batch<'_>>, Error> {
         self.inner.check_open()?;
+        self.commit_delivered()?;
         let taken = self.take()?;
         Ok(taken.map(|taken| self.batch(taken)))
     }
@@ -270,6 +292,7 @@ impl Consumer {
     /// # Errors
     /// As [`seek`](Consumer::seek).
     pub fn seek_to_time(&mut self, topic: &Topic, partition: u32, timestamp_ms: i64) -> Result<u64, Error> {
+        self.inner.check_open()?;
         let (_, end) = self.inner.bounds(topic, partition)?;
         let at = Partition { topic: topic.id(), index: partition };
         let reader = self.inner.reader.read().clone();
@@ -283,7 +306,7 @@ impl Consumer {
     /// # Errors
     /// [`Error::NotAssigned`].
     pub fn pause(&mut self, topic: &Topic, partition: u32) -> Result<(), Error> {
-        self.change(topic, partition, |position| position.paused = true)
+        self.set_paused(topic, partition, true)
     }
 
     /// Delivers from a partition again.
@@ -291,10 +314,13 @@ impl Consumer {
     /// # Errors
     /// [`Error::NotAssigned`].
     pub fn resume(&mut self, topic: &Topic, partition: u32) -> Result<(), Error> {
-        self.change(topic, partition, |position| position.paused = false)
+        self.set_paused(topic, partition, false)
     }
 
     /// The partitions that it reads now (topic name, index) and the next offset of each.
+    ///
+    /// # Errors
+    /// [`Error::ConsumerFenced`], [`Error::Closed`].
     pub fn positions(&mut self) -> Result<Vec<(Arc<str>, u32, u64)>, Error> {
         self.refresh()?;
         let reading = self.reading.lock();
@@ -305,12 +331,17 @@ impl Consumer {
         Ok(reading.positions.iter().filter_map(row).collect())
     }
 
-    /// The records as a stream that never ends before the log is closed, one by one. Nothing is committed by it.
+    /// The records as a stream that never ends before the log is closed, one by one. Nothing is committed by it,
+    /// unless by [`auto_commit`](ConsumerBuilder::auto_commit).
     pub fn into_stream(self) -> RecordStream {
-        RecordStream { consumer: self, ready: Vec::new().into_iter() }
+        RecordStream::new(self)
     }
 
     fn next_until(&mut self, deadline: Option<Instant>) -> Result<Option<Batch<'_>>, Error> {
+        match self.commit_delivered() {
+            Err(Error::Closed) => return Ok(None),
+            committed => committed?,
+        }
         loop {
             let seen = self.signal.rung();
             if self.inner.check_open().is_err() {
@@ -326,19 +357,30 @@ impl Consumer {
     }
 
     fn set_position(&mut self, topic: &Topic, partition: u32, offset: u64) -> Result<(), Error> {
-        self.change(topic, partition, |position| {
-            position.next = offset;
-            position.reset = true;
+        self.change(topic, partition, |reading, partition| reading.set(partition, offset, true))
+    }
+
+    fn set_paused(&mut self, topic: &Topic, partition: u32, paused: bool) -> Result<(), Error> {
+        self.change(topic, partition, |reading, partition| {
+            if let Some(position) = reading.positions.get_mut(&partition) {
+                position.paused = paused;
+            }
         })
     }
 
-    fn change(&mut self, topic: &Topic, index: u32, change: impl FnOnce(&mut Position)) -> Result<(), Error> {
+    fn change(
+        &mut self,
+        topic: &Topic,
+        index: u32,
+        change: impl FnOnce(&mut Reading, Partition),
+    ) -> Result<(), Error> {
         self.refresh()?;
+        let partition = Partition { topic: topic.id(), index };
         let mut reading = self.reading.lock();
-        let position = reading.positions.get_mut(&Partition { topic: topic.id(), index });
-        let position = position
-            .ok_or_else(|| Error::NotAssigned { topic: topic.name().to_string(), partition: index })?;
-        change(position);
+        if !reading.positions.contains_key(&partition) {
+            return Err(Error::NotAssigned { topic: topic.name().to_string(), partition: index });
+        }
+        change(&mut reading, partition);
         Ok(())
     }
 
@@ -352,24 +394,24 @@ impl Consumer {
         }
     }
 
-    /// After a commit whose outcome is unknown only the committed offsets say what is consumed.
-    fn settle(&mut self) {
-        if self.inner.failed.load(Ordering::Acquire) || !std::mem::take(&mut self.reading.lock().unsure) {
-            return;
-        }
-        let partitions: Vec<Partition> = self.reading.lock().positions.keys().copied().collect();
-        for partition in partitions {
-            let next = self.initial_position(partition);
-            if let Some(position) = self.reading.lock().positions.get_mut(&partition) {
-                position.next = next;
-            }
-        }
+    /// Decides what became of commits on their way, as far as that is known by now.
+    fn settle(&self) {
+        // In this order: when the log is open again its state is there before the mark goes.
+        let mut reading = self.reading.lock();
+        let failed = self.inner.failed.load(Ordering::Acquire);
+        let state = (reading.is_unsure() && !failed).then(|| self.inner.state.read());
+        reading.settle(&self.group, state.as_deref(), &self.signal);
     }
 
     /// Takes over what the group's generation says, and confirms what is to be given up.
     fn refresh(&mut self) -> Result<(), Error> {
+        self.inner.check_open()?;
         self.settle();
         let Some(member) = self.member else { return Ok(()) };
+        if let Some(Err(_)) = self.release.as_ref().and_then(|answer| answer.peek()) {
+            // It wasn't applied, so others still wait for what was given up.
+            self.generation = 0;
+        }
         let (generation, owned) = {
             let state = self.inner.state.read();
             let group = state.groups.get(&*self.group).filter(|group| group.members.contains_key(&member));
@@ -379,93 +421,156 @@ impl Consumer {
             }
             (group.generation, group.owned_by(member).collect::<BTreeMap<_, _>>())
         };
-        let mut reading = self.reading.lock();
-        if reading.held > 0 {
-            // A transaction holds records of partitions that may be about to go: it commits first.
-            return Ok(());
-        }
-        reading.positions.retain(|partition, _| owned.get(partition) == Some(&false));
-        for (partition, _) in owned.iter().filter(|(_, revoking)| !**revoking) {
-            if !reading.positions.contains_key(partition) {
-                let next = self.initial_position(*partition);
-                reading.positions.insert(*partition, Position { next, reset: false, paused: false });
+        {
+            let mut reading = self.reading.lock();
+            if reading.is_busy() || self.committing.is_some() {
+                // Records of partitions that may be about to go are still at work: they are committed first.
+                return Ok(());
+            }
+            reading.positions.retain(|partition, _| owned.get(partition) == Some(&false));
+            for (partition, _) in owned.iter().filter(|(_, revoking)| !**revoking) {
+                if !reading.positions.contains_key(partition) {
+                    let next = self.initial_position(*partition);
+                    reading.set(*partition, next, false);
+                }
             }
         }
-        drop(reading);
         self.generation = generation;
+        self.release = None;
         let partitions: Vec<Partition> =
             owned.iter().filter(|(_, revoking)| **revoking).map(|(partition, _)| *partition).collect();
         if !partitions.is_empty() {
             let group = self.group.to_string();
             // Nobody waits for it: the new owner begins when it is applied.
-            self.inner.submit(Command::ReleasePartitions { group, member, partitions }, 0)?;
+            let command = Command::ReleasePartitions { group, member, partitions };
+            self.release = Some(self.inner.submit(command, None, None)?);
         }
         Ok(())
     }
 
     /// Records from the partitions in turn, until there are enough.
-    fn take(&mut self) -> Result<Option<Taken>, Error> {
+    pub(crate) fn take(&mut self) -> Result<Option<Taken>, Error> {
+        if let Some(polls) = &self.polls {
+            polls.note(self.inner.monotonic_ms());
+        }
         self.refresh()?;
         let order: Vec<(Partition, Position)> = {
             let reading = self.reading.lock();
             let from = self.turn.unwrap_or(Partition { topic: TopicId(0), index: 0 });
             let (before, behind): (Vec<_>, Vec<_>) =
-                reading.positions.iter().map(|(a, b)| (*a, *b)).partition(|(partition, _)| *partition < from);
-            behind.into_iter().chain(before).filter(|(_, position)| !position.paused).collect()
+                reading.readable().partition(|(partition, _)| *partition < from);
+            behind.into_iter().chain(before).collect()
         };
-        let reader = self.inner.reader.read().clone();
         let mut taken = Taken::default();
         for (partition, position) in order {
-            let room = self.max_poll_records - taken.records.len();
-            if room == 0 || taken.bytes >= MAX_POLL_BYTES {
+            if taken.records.len() >= self.max_poll_records || taken.bytes >= MAX_POLL_BYTES {
                 break;
             }
-            let Some(topic) = self.topics.get(&partition.topic) else { continue };
-            let (start, end) = self.inner.bounds(topic, partition.index).unwrap_or((0, 0));
-            if position.next < start {
-                self.skip(partition, start);
-                let (topic, partition) = (topic.name().to_string(), partition.index);
-                return Err(Error::RecordsLost { topic, partition, from: position.next, to: start });
-            }
-            if position.next >= end {
-                continue;
-            }
-            let batches = reader.read(partition, position.next, MAX_POLL_BYTES - taken.bytes)?;
-            let to = taken.add(topic, partition.index, position.next, &batches, room)?;
-            if to > position.next {
-                let span = Span { partition, from: position.next, to, reset: position.reset };
-                taken.spans.push(span);
-                self.turn = Some(Partition { topic: partition.topic, index: partition.index + 1 });
+            match self.take_from(partition, position.next, &mut taken) {
+                Ok(()) => {}
+                // What is there already goes out first; the turn stays, so the error comes next.
+                Err(_) if !taken.records.is_empty() => break,
+                Err(error) => {
+                    // The others have their turn, whatever is wrong with this one.
+                    self.turn = Some(behind(partition));
+                    return Err(error);
+                }
             }
         }
-        if taken.records.is_empty() {
-            return Ok(None);
-        }
-        let mut reading = self.reading.lock();
-        for span in &taken.spans {
-            if let Some(position) = reading.positions.get_mut(&span.partition) {
-                position.next = span.to;
-            }
-        }
-        Ok(Some(taken))
+        Ok((!taken.records.is_empty()).then_some(taken))
     }
 
-    fn skip(&self, partition: Partition, to: u64) {
-        if let Some(position) = self.reading.lock().positions.get_mut(&partition) {
-            position.next = to;
+    fn take_from(&mut self, partition: Partition, next: u64, taken: &mut Taken) -> Result<(), Error> {
+        let Some(topic) = self.topics.get(&partition.topic) else { return Ok(()) };
+        // A topic that was deleted has nothing to read.
+        let Ok((start, end)) = self.inner.bounds(topic, partition.index) else { return Ok(()) };
+        let reader = self.inner.reader.read().clone();
+        let room = self.max_poll_records - taken.records.len();
+        let read = match next >= start && next < end {
+            true => reader.read(partition, next, MAX_POLL_BYTES.saturating_sub(taken.bytes)),
+            false => Ok(Vec::new()),
+        };
+        // Asked again behind the read: what is trimmed meanwhile may be gone from the disk.
+        let start = self.inner.bounds(topic, partition.index).map_or(start, |(start, _)| start);
+        if next < start {
+            if taken.records.is_empty() {
+                self.reading.lock().set(partition, start, false);
+            }
+            let (topic, partition) = (topic.name().to_string(), partition.index);
+            return Err(Error::RecordsLost { topic, partition, from: next, to: start });
         }
+        let to = taken.add(topic, partition.index, next, &read?, room)?;
+        if to > next {
+            taken.spans.extend(self.reading.lock().advance(partition, to));
+            self.turn = Some(behind(partition));
+        }
+        Ok(())
     }
 
     fn batch(&mut self, taken: Taken) -> Batch<'_> {
-        let pending = Pending { reading: self.reading.clone(), spans: taken.spans, held: false };
-        Batch { consumer: self, records: taken.records, pending: Some(pending) }
+        let pending = Pending::new(self.reading.clone(), taken.spans, self.auto_commit);
+        Batch::new(self, taken.records, pending)
     }
 
-    fn offsets(&self, spans: &[Span]) -> GroupOffsets {
-        let offset =
-            |span: &Span| OffsetCommit { partition: span.partition, offset: span.to, reset: span.reset };
-        let offsets = spans.iter().map(offset).collect();
-        GroupOffsets { group: self.group.to_string(), member: self.member, offsets }
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
+    /// Wakes this task when there may be something.
+    pub(crate) fn register(&self, waker: &Waker) {
+        self.signal.register(waker);
+    }
+
+    /// Records were handed out for good: without `auto_commit` that says nothing.
+    pub(crate) fn deliver(&self, spans: Vec<Span>) {
+        if self.auto_commit {
+            self.reading.lock().deliver(spans);
+        }
+    }
+
+    /// Commits what was delivered, if that is this consumer's task.
+    pub(crate) fn poll_delivered(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let Some(answer) = self.submit_delivered()? else { return Poll::Ready(Ok(())) };
+        ready!(answer.poll(&mut None, context).map(|_| ()));
+        Poll::Ready(self.conclude_delivered())
+    }
+
+    fn commit_delivered(&mut self) -> Result<(), Error> {
+        let Some(answer) = self.submit_delivered()? else { return Ok(()) };
+        answer.wait();
+        self.conclude_delivered()
+    }
+
+    fn submit_delivered(&mut self) -> Result<Option<Arc<Answer>>, Error> {
+        if self.committing.is_none() {
+            let spans = self.reading.lock().take_delivered();
+            if spans.is_empty() {
+                return Ok(None);
+            }
+            let GroupOffsets { group, member, offsets } = self.offsets(&spans);
+            let command = Command::CommitOffsets { group, member, offsets };
+            self.committing = Some((self.inner.submit(command, None, None)?, spans));
+        }
+        Ok(self.committing.as_ref().map(|(answer, _)| answer.clone()))
+    }
+
+    fn conclude_delivered(&mut self) -> Result<(), Error> {
+        let Some((answer, spans)) = self.committing.take() else { return Ok(()) };
+        match answer.peek().expect("the answer was awaited") {
+            // The next call tries again.
+            Err(error @ Error::Storage(_)) => {
+                self.reading.lock().deliver(spans);
+                Err(error.clone())
+            }
+            concluded => {
+                self.reading.lock().settle_by(spans, &answer, None);
+                concluded.as_ref().map(|_| ()).map_err(|error| error.clone().of_consumer())
+            }
+        }
+    }
+
+    pub(crate) fn offsets(&self, spans: &[Span]) -> GroupOffsets {
+        GroupOffsets { group: self.group.to_string(), member: self.member, offsets: offsets_of(spans) }
     }
 }
 
@@ -474,22 +579,27 @@ impl Drop for Consumer {
     fn drop(&mut self) {
         if let Some(member) = self.member {
             let group = self.group.to_string();
-            let command = Command::LeaveGroup { group, member, fenced: false };
-            let _ =
-                self.inner.queue.push(Work::Command { command, answer: Arc::new(Slot::default()), bytes: 0 });
+            self.inner.members.leave(Leaving { group, member, fenced: false });
+            self.inner.queue.nudge();
         }
     }
 }
 
+/// The place behind a partition, in the order of turns.
+fn behind(partition: Partition) -> Partition {
+    Partition { topic: partition.topic, index: partition.index + 1 }
+}
+
+/// Records that were taken at once, and where they come from.
 #[derive(Debug, Default)]
-struct Taken {
-    records: Vec<Record>,
-    spans: Vec<Span>,
+pub(crate) struct Taken {
+    pub(crate) records: Vec<Record>,
+    pub(crate) spans: Vec<Span>,
     bytes: usize,
 }
 
 impl Taken {
-    /// Adds at most `room` records from `from` on; the offset behind the last one.
+    /// Adds at most `room` records from `from` on; the offset behind the last one. After an error nothing was added.
     fn add(
         &mut self,
         topic: &Topic,
@@ -498,11 +608,12 @@ impl Taken {
         batches: &[exactlog_core::batch::Batch],
         room: usize,
     ) -> Result<u64, Error> {
-        let most = self.records.len() + room;
+        let had = self.records.len();
+        let most = had + room;
         let mut to = from;
         for batch in batches {
             for record in batch.records() {
-                let record = record?;
+                let record = record.inspect_err(|_| self.records.truncate(had))?;
                 if record.offset < from {
                     continue;
                 }
@@ -515,225 +626,5 @@ impl Taken {
             self.bytes += batch.len_bytes();
         }
         Ok(to)
-    }
-}
-
-/// Records that were delivered and not acked yet. Dropped as it is, they are delivered again.
-#[derive(Debug)]
-#[must_use = "a batch that is neither acked nor put into a transaction is delivered again"]
-pub struct Batch<'c> {
-    consumer: &'c mut Consumer,
-    records: Vec<Record>,
-    pending: Option<Pending>,
-}
-
-impl Batch<'_> {
-    /// The records.
-    pub fn records(&self) -> &[Record] {
-        &self.records
-    }
-
-    /// Number of records.
-    pub fn len(&self) -> usize {
-        self.records.len()
-    }
-
-    /// Whether waiting ended without records.
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
-    }
-
-    /// Commits the positions behind these records, and hands the records out.
-    ///
-    /// Before the work: at most once. After the work: at least once. For exactly once put the batch into the
-    /// transaction of the outputs instead.
-    ///
-    /// # Errors
-    /// [`Error::ConsumerFenced`] when the partitions went to somebody else: nothing was committed.
-    ///
-    /// # Cancel safety
-    /// Not safe: dropped after its first poll the commit is on its way.
-    pub async fn ack(mut self) -> Result<Vec<Record>, Error> {
-        if let Some(answer) = self.submit_ack()? {
-            let mut place = None;
-            std::future::poll_fn(|context| answer.poll(&mut place, context).map(|_| ())).await;
-            self.conclude(answer.peek())?;
-        }
-        Ok(std::mem::take(&mut self.records))
-    }
-
-    /// As [`ack`](Batch::ack), blocking the thread.
-    pub fn blocking_ack(mut self) -> Result<Vec<Record>, Error> {
-        if let Some(answer) = self.submit_ack()? {
-            answer.wait();
-            self.conclude(answer.peek())?;
-        }
-        Ok(std::mem::take(&mut self.records))
-    }
-
-    fn submit_ack(&mut self) -> Result<Option<Arc<crate::queue::Answer>>, Error> {
-        let Some(pending) = self.pending.as_ref().filter(|pending| !pending.spans.is_empty()) else {
-            return Ok(None);
-        };
-        let GroupOffsets { group, member, offsets } = self.consumer.offsets(&pending.spans);
-        self.consumer.inner.submit(Command::CommitOffsets { group, member, offsets }, 0).map(Some)
-    }
-
-    fn conclude(
-        &mut self,
-        answer: Option<&Result<exactlog_core::reply::Applied, Error>>,
-    ) -> Result<(), Error> {
-        match answer.expect("the answer is there") {
-            Ok(_) => {
-                if let Some(pending) = self.pending.take() {
-                    pending.keep();
-                }
-                Ok(())
-            }
-            Err(Error::Refused(Refusal::UnknownMember { group, .. } | Refusal::NotOwned { group, .. })) => {
-                Err(Error::ConsumerFenced { group: group.clone() })
-            }
-            Err(error) => {
-                if let (Error::Unknown(_), Some(pending)) = (error, self.pending.take()) {
-                    pending.doubt();
-                }
-                Err(error.clone())
-            }
-        }
-    }
-
-    pub(crate) fn into_acked(mut self) -> Acked {
-        let mut pending = self.pending.take().expect("a batch has its positions until it is acked");
-        pending.hold();
-        Acked { offsets: self.consumer.offsets(&pending.spans), pending }
-    }
-}
-
-impl<'b> IntoIterator for &'b Batch<'_> {
-    type Item = &'b Record;
-    type IntoIter = std::slice::Iter<'b, Record>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.records.iter()
-    }
-}
-
-/// Positions that go back when this is dropped.
-#[derive(Debug)]
-pub(crate) struct Pending {
-    reading: Arc<Mutex<Reading>>,
-    spans: Vec<Span>,
-    held: bool,
-}
-
-impl Pending {
-    fn hold(&mut self) {
-        self.held = true;
-        self.reading.lock().held += 1;
-    }
-
-    /// The positions stay where they are; what they reset is done.
-    fn keep(mut self) {
-        let mut reading = self.reading.lock();
-        for span in std::mem::take(&mut self.spans) {
-            if let Some(position) = reading.positions.get_mut(&span.partition).filter(|_| span.reset) {
-                position.reset = false;
-            }
-        }
-    }
-}
-
-impl Pending {
-    /// Nobody knows whether they were committed.
-    fn doubt(self) {
-        self.reading.lock().unsure = true;
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        let mut reading = self.reading.lock();
-        for span in &self.spans {
-            if let Some(position) = reading.positions.get_mut(&span.partition) {
-                position.next = position.next.min(span.from);
-            }
-        }
-        if self.held {
-            reading.held -= 1;
-        }
-    }
-}
-
-/// Consumed records in a transaction.
-#[derive(Debug)]
-pub(crate) struct Acked {
-    offsets: GroupOffsets,
-    pending: Pending,
-}
-
-impl Acked {
-    /// Merges the positions into those of the transaction: of one partition only the last counts.
-    pub(crate) fn add_to(&self, all: &mut Vec<GroupOffsets>) {
-        let same =
-            |it: &&mut GroupOffsets| it.group == self.offsets.group && it.member == self.offsets.member;
-        let Some(existing) = all.iter_mut().find(same) else {
-            all.push(self.offsets.clone());
-            return;
-        };
-        for offset in &self.offsets.offsets {
-            match existing.offsets.iter_mut().find(|it| it.partition == offset.partition) {
-                Some(earlier) => {
-                    earlier.offset = offset.offset;
-                    earlier.reset |= offset.reset;
-                }
-                None => existing.offsets.push(*offset),
-            }
-        }
-    }
-
-    pub(crate) fn keep(self) {
-        self.pending.keep();
-    }
-
-    pub(crate) fn doubt(self) {
-        self.pending.doubt();
-    }
-}
-
-/// The records of a consumer, one by one. See [`Consumer::into_stream`].
-#[derive(Debug)]
-pub struct RecordStream {
-    consumer: Consumer,
-    ready: std::vec::IntoIter<Record>,
-}
-
-impl RecordStream {
-    /// The consumer, to go on with otherwise.
-    pub fn into_consumer(self) -> Consumer {
-        self.consumer
-    }
-}
-
-impl Stream for RecordStream {
-    type Item = Result<Record, Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        if let Some(record) = this.ready.next() {
-            return Poll::Ready(Some(Ok(record)));
-        }
-        let consumer = &mut this.consumer;
-        consumer.signal.register(context.waker());
-        if consumer.inner.check_open().is_err() {
-            return Poll::Ready(None);
-        }
-        match consumer.take() {
-            Err(error) => Poll::Ready(Some(Err(error))),
-            Ok(None) => Poll::Pending,
-            Ok(Some(taken)) => {
-                this.ready = taken.records.into_iter();
-                Poll::Ready(this.ready.next().map(Ok))
-            }
-        }
     }
 }

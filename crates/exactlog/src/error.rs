@@ -157,6 +157,16 @@ impl Error {
         )
     }
 
+    /// What a consumer says of a commit that was refused.
+    pub(crate) fn of_consumer(self) -> Error {
+        match self {
+            Error::Refused(Refusal::UnknownMember { group, .. } | Refusal::NotOwned { group, .. }) => {
+                Error::ConsumerFenced { group }
+            }
+            error => error,
+        }
+    }
+
     /// Kafka's code for it (-1: unknown server error).
     pub fn kafka_code(&self) -> i16 {
         match self {

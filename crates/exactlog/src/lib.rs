@@ -35,13 +35,18 @@
 
 mod clock;
 mod consumer;
+mod delivery;
 mod error;
 mod event;
+mod handover;
 mod log;
 mod maintenance;
+mod members;
 mod metrics;
 mod producer;
 mod queue;
+mod reading;
+mod room;
 mod signal;
 mod slot;
 mod topic;
@@ -49,7 +54,8 @@ mod transaction;
 mod view;
 mod writer;
 
-pub use consumer::{Batch, Consumer, ConsumerBuilder, RecordStream, Start};
+pub use consumer::{Consumer, ConsumerBuilder, Start};
+pub use delivery::{Batch, RecordStream};
 pub use error::Error;
 pub use event::{Event, Receipt, Record, Undecodable};
 pub use exactlog_core::batch::RecordHeader;

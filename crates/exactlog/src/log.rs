@@ -3,11 +3,12 @@
 use crate::consumer::ConsumerBuilder;
 use crate::error::Error;
 use crate::maintenance::{self, Maintenance};
+use crate::members::{Leaving, Members};
 use crate::metrics::{Counters, Metrics};
 use crate::producer::{Accumulator, Producer};
-use crate::queue::{Queue, Work};
+use crate::queue::{Answer, Queue, Responder, Work};
+use crate::room::Claim;
 use crate::signal::Signals;
-use crate::slot::Slot;
 use crate::topic::{Topic, TopicOptions};
 use crate::view::ReadView;
 use crate::writer;
@@ -25,10 +26,10 @@ use parking_lot::{Mutex, RwLock};
 use std::fmt;
 use std::ops::Deref;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// An open event log. Cheap to clone; all clones are the same log.
 ///
@@ -50,12 +51,19 @@ pub(crate) struct Inner {
     pub(crate) reader: RwLock<Reader>,
     /// Most bytes of commands in one group; a larger command is a group of its own.
     pub(crate) group_bytes_max: usize,
+    /// Most bytes of one command.
+    pub(crate) command_bytes_max: usize,
     pub(crate) signals: Signals,
     pub(crate) maintenance: Maintenance,
     pub(crate) counters: Counters,
+    pub(crate) members: Members,
+    /// How long a view can be read.
+    pub(crate) read_view_max: Duration,
+    /// How often it was opened again in place. Changed under the lock of the shard.
+    pub(crate) reopens: AtomicU64,
     /// Producers' batches on their way, to be told when the log is opened again.
     accumulators: Mutex<Vec<Weak<Accumulator>>>,
-    /// Writing ended by a failure.
+    /// Writing ended by a failure. Changed under the lock of the shard.
     pub(crate) failed: AtomicBool,
     pub(crate) closed: AtomicBool,
     started: Instant,
@@ -69,12 +77,20 @@ impl fmt::Debug for Inner {
     }
 }
 
-/// The writer thread and the lock of an open log.
+/// The threads and the lock of an open log.
 #[derive(Debug)]
 pub(crate) struct Owner {
     inner: Arc<Inner>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-    lock: Mutex<Option<Box<dyn fmt::Debug + Send + Sync>>>,
+    running: Mutex<Option<Running>>,
+}
+
+/// What has to be ended.
+#[derive(Debug)]
+struct Running {
+    inner: Arc<Inner>,
+    writer: JoinHandle<()>,
+    behind: Option<JoinHandle<()>>,
+    lock: Box<dyn fmt::Debug + Send + Sync>,
 }
 
 impl Deref for Owner {
@@ -92,36 +108,61 @@ impl Drop for Owner {
 }
 
 impl Owner {
-    fn spawn(&self, name: &str, work: fn(&Inner)) -> Result<(), Error> {
-        let inner = self.inner.clone();
-        let thread = std::thread::Builder::new().name(name.into()).spawn(move || work(&inner));
-        self.threads.lock().push(thread.map_err(|error| StorageError::io("start a thread", name, error))?);
-        Ok(())
+    fn start(inner: Arc<Inner>, lock: Box<dyn fmt::Debug + Send + Sync>) -> Result<Owner, Error> {
+        let writer = spawn(&inner, "exactlog-writer", writer::run)?;
+        let behind = spawn(&inner, "exactlog-behind", maintenance::run);
+        let (behind, failed) = match behind {
+            Ok(thread) => (Some(thread), None),
+            Err(error) => (None, Some(error)),
+        };
+        let running = Running { inner: inner.clone(), writer, behind, lock };
+        let owner = Owner { inner, running: Mutex::new(Some(running)) };
+        failed.map_or(Ok(owner), Err)
     }
 
     fn finish(&self) -> Result<(), Error> {
         self.inner.closed.store(true, Ordering::Release);
         self.inner.queue.close();
-        self.inner.maintenance.close();
-        let threads = std::mem::take(&mut *self.threads.lock());
-        if threads.is_empty() {
-            return Ok(());
+        let Some(running) = self.running.lock().take() else { return Ok(()) };
+        let here = std::thread::current().id();
+        let is_own = |thread: &JoinHandle<()>| thread.thread().id() == here;
+        if !is_own(&running.writer) && !running.behind.as_ref().is_some_and(is_own) {
+            return running.finish();
         }
-        for thread in threads.into_iter().filter(|it| it.thread().id() != std::thread::current().id()) {
-            // A panic was reported by the panic hook; the files are as after a kill.
-            let _ = thread.join();
+        // The last handle went with a task that one of the log's own threads has woken: that thread can't wait for
+        // itself. If there can be no other thread, the lock goes with the process.
+        let closer = std::thread::Builder::new().name("exactlog-closer".into());
+        let _ = closer.spawn(move || running.finish());
+        Ok(())
+    }
+}
+
+impl Running {
+    fn finish(self) -> Result<(), Error> {
+        let Running { inner, writer, behind, lock } = self;
+        // The writer first: what is on its way may need the journal to be recycled.
+        let _ = writer.join();
+        inner.maintenance.close();
+        if let Some(behind) = behind {
+            let _ = behind.join();
         }
-        let mut shard = self.inner.shard.lock();
+        let mut shard = inner.shard.lock();
         // Without it the next open replays more; what is acknowledged is there all the same.
         if let Err(error) = maintenance::at_close(&mut shard) {
             tracing::warn!(%error, "no checkpoint at close");
         }
         let closed = shard.close();
         drop(shard);
-        self.inner.signals.ring_all();
-        self.lock.lock().take();
+        drop(lock);
+        inner.signals.ring_all();
         closed.map_err(Error::Storage)
     }
+}
+
+fn spawn(inner: &Arc<Inner>, name: &str, work: fn(&Inner)) -> Result<JoinHandle<()>, Error> {
+    let inner = inner.clone();
+    let thread = std::thread::Builder::new().name(name.into()).spawn(move || work(&inner));
+    thread.map_err(|error| Error::Storage(StorageError::io("start a thread", name, error)))
 }
 
 /// How a log is opened. Every setting has a default that is safe.
@@ -129,12 +170,18 @@ impl Owner {
 pub struct Builder {
     options: Options,
     queue_bytes: usize,
+    read_view_max: Duration,
     disk: Option<Arc<dyn Disk>>,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Builder { options: Options::default(), queue_bytes: 4 * 1024 * 1024, disk: None }
+        Builder {
+            options: Options::default(),
+            queue_bytes: 4 * 1024 * 1024,
+            read_view_max: Duration::from_secs(60),
+            disk: None,
+        }
     }
 }
 
@@ -153,7 +200,7 @@ impl Builder {
         self
     }
 
-    /// Most bytes that journal files take together. Default 1 GiB; at least four files.
+    /// Most bytes that journal files take together. Default 1 GiB; at least four times the size of one.
     #[must_use]
     pub fn journal_ring_bytes(mut self, bytes: u64) -> Self {
         self.options.journal_ring_bytes = bytes;
@@ -181,6 +228,13 @@ impl Builder {
         self
     }
 
+    /// How long a [`ReadView`] can be read (`read.view.max.ms`). Default 60 s.
+    #[must_use]
+    pub fn read_view_max(mut self, life: Duration) -> Self {
+        self.read_view_max = life;
+        self
+    }
+
     /// Keeps the log on this disk instead of a directory.
     #[must_use]
     pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
@@ -192,8 +246,9 @@ impl Builder {
     ///
     /// # Errors
     /// [`StorageError::InUse`] names who has it open; [`StorageError::Damaged`] names file and position: nothing is
-    /// changed then.
+    /// changed then. [`StorageError::Setting`] names a setting that is out of its bounds.
     pub fn open(self, directory: impl AsRef<Path>) -> Result<Log, Error> {
+        self.check()?;
         let disk = match self.disk {
             Some(disk) => disk,
             None => Arc::new(open_directory(directory.as_ref())?),
@@ -201,7 +256,23 @@ impl Builder {
         let lock = take_lock(&*disk)?;
         let mut random = random_from_system();
         let (shard, report) = Shard::open(disk, self.options, &mut random)?;
-        Log::start(shard, report, lock, self.queue_bytes)
+        Log::start(shard, report, lock, self.queue_bytes, self.read_view_max)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        const FILE_BYTES_MIN: u64 = 1024 * 1024;
+        const RING_FILES_MIN: u64 = 4;
+        let Options { journal_file_bytes: file, journal_ring_bytes: ring, .. } = self.options;
+        let setting =
+            |name, value, bounds| Err(Error::Storage(StorageError::Setting { name, value, bounds }));
+        if file < FILE_BYTES_MIN {
+            return setting("journal.file.bytes", file, "at least 1 MiB");
+        }
+        // With fewer there is no file left to give up: a writer would wait for ever.
+        if ring / file < RING_FILES_MIN {
+            return setting("journal.ring.bytes", ring, "at least four times journal.file.bytes");
+        }
+        Ok(())
     }
 }
 
@@ -257,6 +328,7 @@ impl Log {
         report: RecoveryReport,
         lock: Box<dyn fmt::Debug + Send + Sync>,
         queue_bytes: usize,
+        read_view_max: Duration,
     ) -> Result<Log, Error> {
         // The first command of every open: it proves that the journal can be written and fences earlier members.
         let time_ms = system_ms().max(shard.state().time_ms);
@@ -270,10 +342,14 @@ impl Log {
             state: shard.shared_state(),
             reader: RwLock::new(shard.reader()),
             group_bytes_max: shard.group_bytes_max(),
+            command_bytes_max: shard.command_bytes_max(),
             shard: Mutex::new(shard),
             signals: Signals::default(),
             maintenance: Maintenance::default(),
             counters: Counters::default(),
+            members: Members::default(),
+            read_view_max,
+            reopens: AtomicU64::new(0),
             accumulators: Mutex::default(),
             failed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -281,11 +357,9 @@ impl Log {
             report,
             open_number: number,
         });
-        let owner = Arc::new(Owner { inner, threads: Mutex::default(), lock: Mutex::new(Some(lock)) });
-        owner.spawn("exactlog-writer", writer::run)?;
-        owner.spawn("exactlog-behind", maintenance::run)?;
+        let owner = Owner::start(inner, lock)?;
         owner.inner.maintenance.kick();
-        Ok(Log { inner: owner })
+        Ok(Log { inner: Arc::new(owner) })
     }
 
     /// Creates a topic, or returns the one of this name if its options are equal.
@@ -308,8 +382,9 @@ impl Log {
     /// The topic of this name.
     ///
     /// # Errors
-    /// [`Error::NoSuchTopic`]: it never creates one.
+    /// [`Error::NoSuchTopic`]: it never creates one. [`Error::Closed`].
     pub fn open_topic(&self, name: &str) -> Result<Topic, Error> {
+        self.inner.check_open()?;
         let state = self.inner.state.read();
         let found = state.topic_named(name).map(|(id, topic)| Topic::new(id, topic));
         found.ok_or_else(|| Error::NoSuchTopic { name: name.to_string() })
@@ -334,6 +409,7 @@ impl Log {
     /// # Errors
     /// When `start` is behind the end.
     pub fn trim(&self, topic: &Topic, partition: u32, start: u64) -> Result<u64, Error> {
+        self.inner.bounds(topic, partition)?;
         let partition = Partition { topic: topic.id(), index: partition };
         match self.inner.command(Command::Trim { partition, start })?.reply {
             Reply::Trimmed { start_offset } => Ok(start_offset),
@@ -344,8 +420,9 @@ impl Log {
     /// First offset that can be read, and the offset that the next record will get.
     ///
     /// # Errors
-    /// [`Error::NoSuchPartition`].
+    /// [`Error::NoSuchPartition`], [`Error::Closed`].
     pub fn bounds(&self, topic: &Topic, partition: u32) -> Result<(u64, u64), Error> {
+        self.inner.check_open()?;
         self.inner.bounds(topic, partition)
     }
 
@@ -430,22 +507,29 @@ impl Log {
     /// # Errors
     /// What opening can answer; the log then stays as it is, readable.
     pub fn reopen(&self) -> Result<(), Error> {
+        // In this order: a round that runs belongs to the open that ends here.
+        let _quiet = self.inner.maintenance.pause();
         let mut shard = self.inner.shard.lock();
-        if shard.failure().is_none() {
+        self.inner.check_open()?;
+        // A reopen that failed half-way may have left a shard that writes, but nobody was told.
+        if shard.failure().is_none() && !self.inner.failed.load(Ordering::Acquire) {
             return Ok(());
         }
-        self.inner.check_open()?;
-        let report = shard.reopen(&mut random_from_system())?;
-        tracing::info!(lsn = report.last_lsn, term = report.term, "the log is open again");
+        let reopened = match shard.failure() {
+            Some(_) => shard.reopen(&mut random_from_system()).map(|_| ()),
+            None => Ok(()),
+        };
+        // Also if it failed: what can be read may be another journal by now.
         *self.inner.reader.write() = shard.reader();
-        drop(shard);
-        let accumulators: Vec<_> = self.inner.accumulators.lock().iter().filter_map(Weak::upgrade).collect();
-        for accumulator in accumulators {
-            writer::resume(&self.inner, &accumulator);
+        if shard.failure().is_none() {
+            tracing::info!(lsn = shard.journal().last_lsn(), term = shard.term(), "the log is open again");
+            self.inner.go_on();
         }
-        self.inner.failed.store(false, Ordering::Release);
+        drop(shard);
         self.inner.signals.ring_all();
-        Ok(())
+        self.inner.queue.nudge();
+        self.inner.maintenance.kick();
+        reopened.map_err(Error::Storage)
     }
 
     /// Counters and gauges as of now.
@@ -454,7 +538,7 @@ impl Log {
         Metrics {
             lsn: shard.journal().last_lsn(),
             durable_lsn: shard.journal().durable_lsn(),
-            queue_bytes: self.inner.queue.bytes() as u64,
+            queue_bytes: self.inner.queue.room().bytes() as u64,
             tail_cache_bytes: shard.cached_bytes(),
             journal_bytes: shard.journal().used_bytes(),
             unflushed_batches: shard.unflushed_batches() as u64,
@@ -479,20 +563,42 @@ impl Log {
 }
 
 impl Inner {
+    /// After a reopen, under the lock of the shard: producers go on behind what the log holds of them, and members
+    /// that nobody knows leave.
+    fn go_on(&self) {
+        let accumulators: Vec<_> = self.accumulators.lock().iter().filter_map(Weak::upgrade).collect();
+        for accumulator in accumulators {
+            writer::restart(self, &accumulator, &writer::reopened());
+        }
+        for (name, group) in &self.state.read().groups {
+            // Whoever joined in the group that failed was told that it is unknown, and has no handle.
+            for member in group.members.keys().filter(|member| self.members.polls(**member).is_none()) {
+                self.members.leave(Leaving { group: name.clone(), member: *member, fenced: true });
+            }
+        }
+        self.reopens.fetch_add(1, Ordering::AcqRel);
+        self.failed.store(false, Ordering::Release);
+    }
+
     /// Submits a command and waits for its answer. For the rare ones; records go through accumulators.
     pub(crate) fn command(&self, command: Command) -> Result<Applied, Error> {
-        let answer = self.submit(command, 0)?;
+        let answer = self.submit(command, None, None)?;
         answer.wait().clone()
     }
 
-    /// Submits a command for which room was taken.
-    pub(crate) fn submit(&self, command: Command, bytes: usize) -> Result<Arc<crate::queue::Answer>, Error> {
-        let answer = Arc::new(Slot::default());
-        if self.queue.push(Work::Command { command, answer: answer.clone(), bytes }) {
-            return Ok(answer);
+    /// Submits a command, with the room that was taken for it. `since`: see [`Work::Command`].
+    pub(crate) fn submit(
+        &self,
+        command: Command,
+        since: Option<u64>,
+        claim: Option<Claim>,
+    ) -> Result<Arc<Answer>, Error> {
+        let answer: Arc<Answer> = Arc::default();
+        let responder = Responder::new(answer.clone(), claim);
+        match self.queue.push(Work::Command { command, since, responder }) {
+            true => Ok(answer),
+            false => Err(Error::Closed),
         }
-        self.queue.release(bytes);
-        Err(Error::Closed)
     }
 
     pub(crate) fn register(&self, accumulator: &Arc<Accumulator>) {

@@ -9,7 +9,9 @@
 use crate::log::Inner;
 use exactlog_storage::error::StorageError;
 use exactlog_storage::shard::Shard;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How it is asked, and how it went.
@@ -19,6 +21,8 @@ pub(crate) struct Maintenance {
     wake: Condvar,
     /// A round ended.
     done: Condvar,
+    /// Held during a round. Taken before the lock of the shard.
+    running: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +38,11 @@ impl Maintenance {
     pub(crate) fn kick(&self) {
         self.requests.lock().kicked = true;
         self.wake.notify_one();
+    }
+
+    /// Waits for the round that runs, and keeps the next one from beginning while the guard lives.
+    pub(crate) fn pause(&self) -> MutexGuard<'_, ()> {
+        self.running.lock()
     }
 
     /// Ends the thread after the round that runs.
@@ -70,14 +79,34 @@ pub(crate) fn run(inner: &Inner) {
             }
             requests.kicked = false;
         }
-        let failure = round(inner).err();
+        let failure = {
+            let _running = inner.maintenance.running.lock();
+            // A panic is a bug of ours. The thread stays, since the writer may come to wait for it.
+            let ended = catch_unwind(AssertUnwindSafe(|| round(inner)));
+            let panicked = || StorageError::Poisoned { reason: "writing behind panicked".into() };
+            ended.unwrap_or_else(|_| Err(panicked())).err()
+        };
         if let Some(error) = &failure {
             tracing::warn!(%error, "writing behind failed; nothing is lost, the journal keeps it");
+            note_failure(inner);
         }
         let mut requests = inner.maintenance.requests.lock();
         requests.rounds += 1;
         requests.failure = failure;
         inner.maintenance.done.notify_all();
+    }
+}
+
+/// What fails here may have been the journal: then everybody has to know.
+fn note_failure(inner: &Inner) {
+    let failed = {
+        let shard = inner.shard.lock();
+        let failed = shard.failure().is_some();
+        inner.failed.fetch_or(failed, Ordering::AcqRel);
+        failed
+    };
+    if failed {
+        inner.signals.ring_all();
     }
 }
 

@@ -11,11 +11,11 @@
 //!   * records of one producer and partition keep their order
 //!   * a record is either answered or its slot says why not; nothing is dropped silently
 
-use crate::consumer::Acked;
 use crate::error::Error;
 use crate::event::{Event, Receipt};
-use crate::log::{Handle, Inner};
-use crate::queue::{Answer, Work};
+use crate::log::Handle;
+use crate::queue::{Answer, Responder, Work};
+use crate::room::Claim;
 use crate::slot::Slot;
 use crate::topic::Topic;
 use crate::transaction::{CommitReceipt, InFlight, Transaction};
@@ -77,9 +77,8 @@ struct Gathered {
 #[derive(Debug)]
 struct OpenBatch {
     builder: BatchBuilder,
-    answer: Arc<BatchAnswer>,
+    responder: Responder<u64>,
     config_version: u32,
-    room_bytes: usize,
 }
 
 /// A batch that takes no more records.
@@ -88,8 +87,8 @@ pub(crate) struct Sealed {
     pub(crate) partition: Partition,
     pub(crate) batch: Batch,
     pub(crate) config_version: u32,
-    pub(crate) answer: Arc<BatchAnswer>,
-    pub(crate) room_bytes: usize,
+    /// Base offset of the batch, for all its tickets.
+    pub(crate) responder: Responder<u64>,
 }
 
 /// Base offset of a batch, for all its tickets.
@@ -202,22 +201,23 @@ impl Producer {
     /// Safe: dropped while it waits for room, nothing was submitted.
     pub async fn submit(&self, topic: &Topic, event: Event) -> Result<Ticket, Error> {
         let bytes = self.check(topic, &event)?;
-        self.inner.queue.room(bytes).await;
-        self.gather(topic, event, bytes)
+        let claim = self.inner.queue.room().take(bytes).await?;
+        self.gather(topic, event, bytes, claim)
     }
 
     /// As [`submit`](Producer::submit), blocking the thread while there is no room.
     pub fn blocking_submit(&self, topic: &Topic, event: Event) -> Result<Ticket, Error> {
         let bytes = self.check(topic, &event)?;
-        self.inner.queue.blocking_room(bytes);
-        self.gather(topic, event, bytes)
+        let claim = self.inner.queue.room().blocking_take(bytes)?;
+        self.gather(topic, event, bytes, claim)
     }
 
     /// As [`submit`](Producer::submit), but instead of waiting answers [`Error::Full`].
     pub fn try_submit(&self, topic: &Topic, event: Event) -> Result<Ticket, Error> {
         let bytes = self.check(topic, &event)?;
-        self.inner.queue.try_room(bytes)?;
-        self.gather(topic, event, bytes)
+        self.inner.check_open()?;
+        let claim = self.inner.queue.room().try_take(bytes)?;
+        self.gather(topic, event, bytes, claim)
     }
 
     /// Begins a transaction: what is sent and acked in it takes effect at one position of the log, or not at all.
@@ -253,6 +253,11 @@ impl Producer {
         self.in_flight.as_ref().map(|in_flight| in_flight.answer.clone())
     }
 
+    /// How often the log was opened again, before its state is looked at for a commit.
+    pub(crate) fn reopens(&self) -> u64 {
+        self.inner.reopens.load(std::sync::atomic::Ordering::Acquire)
+    }
+
     pub(crate) fn set_in_flight(&mut self, in_flight: InFlight) {
         self.in_flight = Some(in_flight);
     }
@@ -261,11 +266,10 @@ impl Producer {
     pub(crate) fn conclude(&mut self) -> Result<Option<CommitReceipt>, Error> {
         let Some(in_flight) = self.in_flight.take() else { return Ok(None) };
         let answer = in_flight.answer.peek().expect("the answer was awaited").clone();
-        self.in_doubt = matches!(answer, Err(Error::Unknown(_)));
-        if self.in_doubt {
-            in_flight.acked.into_iter().for_each(Acked::doubt);
-            return Err(answer.expect_err("an unknown outcome"));
-        }
+        // Only a commit that went well settles the numbers: one that was refused says nothing of the one before.
+        self.in_doubt = answer.is_err() && (self.in_doubt || matches!(answer, Err(Error::Unknown(_))));
+        // If it is a refusal they are delivered again.
+        in_flight.acked.into_iter().for_each(|acked| acked.settle_by(&in_flight.answer, in_flight.token));
         let applied = answer.map_err(|error| self.explain(error))?;
         let Reply::Committed(committed) = applied.reply else {
             unreachable!("a new token is answered with a commit or a refusal")
@@ -274,7 +278,6 @@ impl Producer {
         if let Some(cursor) = in_flight.cursor {
             self.cursor = Some(cursor);
         }
-        in_flight.acked.into_iter().for_each(Acked::keep);
         let Committed { lsn, base_offsets, .. } = committed;
         Ok(Some(CommitReceipt { token: in_flight.token, csn: lsn, base_offsets }))
     }
@@ -284,10 +287,7 @@ impl Producer {
             Error::Refused(Refusal::CommitFenced { .. } | Refusal::CommitForgotten { .. }) => {
                 Error::Fenced { name: self.name.to_string() }
             }
-            Error::Refused(Refusal::UnknownMember { group, .. } | Refusal::NotOwned { group, .. }) => {
-                Error::ConsumerFenced { group }
-            }
-            error => error,
+            error => error.of_consumer(),
         }
     }
 
@@ -300,13 +300,23 @@ impl Producer {
         Ok(bytes)
     }
 
-    fn gather(&self, topic: &Topic, event: Event, bytes: usize) -> Result<Ticket, Error> {
-        let (ticket, first) = self.accumulator.add(topic, event, bytes, || self.inner.wall_ms());
+    fn gather(&self, topic: &Topic, event: Event, bytes: usize, claim: Claim) -> Result<Ticket, Error> {
+        let (ticket, first) = self.accumulator.add(topic, event, bytes, claim, || self.inner.wall_ms());
         if first && !self.inner.queue.push(Work::Records(self.accumulator.clone())) {
-            self.accumulator.refuse(&self.inner, &Error::Closed);
+            let gathered = self.accumulator.restart(|_, _, _| None);
+            gathered.into_iter().for_each(|responder| responder.answer(Err(Error::Closed)));
             return Err(Error::Closed);
         }
         Ok(ticket)
+    }
+}
+
+/// The commit in flight goes on without its producer: its input waits for the outcome.
+impl Drop for Producer {
+    fn drop(&mut self) {
+        if let Some(InFlight { answer, acked, token, .. }) = self.in_flight.take() {
+            acked.into_iter().for_each(|acked| acked.settle_by(&answer, token));
+        }
     }
 }
 
@@ -331,7 +341,14 @@ pub(crate) fn append(builder: &mut BatchBuilder, event: &Event, timestamp_ms: i6
 
 impl Accumulator {
     /// Adds a record; whether the writer must be told.
-    fn add(&self, topic: &Topic, event: Event, bytes: usize, now_ms: impl Fn() -> i64) -> (Ticket, bool) {
+    fn add(
+        &self,
+        topic: &Topic,
+        event: Event,
+        bytes: usize,
+        claim: Claim,
+        now_ms: impl Fn() -> i64,
+    ) -> (Ticket, bool) {
         let mut gathered = self.gathered.lock();
         let gathered = &mut *gathered;
         let index = match &event.key {
@@ -349,22 +366,21 @@ impl Accumulator {
         }
         let open = open.get_or_insert_with(|| OpenBatch {
             builder: BatchBuilder::new(bytes.max(1024)),
-            answer: Arc::default(),
+            responder: Responder::new(Arc::default(), None),
             config_version: topic.config_version(),
-            room_bytes: 0,
         });
         let timestamp_ms = event.timestamp_ms.unwrap_or_else(now_ms);
         let index_in_batch = append(&mut open.builder, &event, timestamp_ms);
-        open.room_bytes += bytes;
-        let ticket =
-            Ticket { answer: open.answer.clone(), partition: index, index: index_in_batch, place: None };
+        open.responder.add(claim);
+        let answer = open.responder.slot().clone();
+        let ticket = Ticket { answer, partition: index, index: index_in_batch, place: None };
         let first = !std::mem::replace(&mut gathered.queued, true);
         (ticket, first)
     }
 
     /// Takes batches in order until `bytes_max` is reached, and at least one; whether there is more. Each batch counts
     /// `overhead_bytes` more than it has.
-    pub(crate) fn take(&self, bytes_max: usize, overhead_bytes: usize, into: &mut Vec<Sealed>) -> bool {
+    pub(crate) fn take(&self, bytes_max: usize, overhead_bytes: usize, into: &mut VecDeque<Sealed>) -> bool {
         let mut gathered = self.gathered.lock();
         let gathered = &mut *gathered;
         let mut total = 0;
@@ -384,7 +400,7 @@ impl Accumulator {
                     return true;
                 }
                 let partition = Partition { topic: *topic, index: index as u32 };
-                into.push(self.seal(&mut gathered.sequences, partition, batch));
+                into.push_back(self.seal(&mut gathered.sequences, partition, batch));
                 *gathered.sticky.entry(*topic).or_default() += 1;
             }
         }
@@ -392,22 +408,21 @@ impl Accumulator {
         false
     }
 
-    /// Answers everything that is gathered with an error, and gives its room back.
-    pub(crate) fn refuse(&self, inner: &Inner, error: &Error) {
-        let mut all = Vec::new();
-        while self.take(usize::MAX, 0, &mut all) {}
-        for sealed in all {
-            inner.queue.release(sealed.room_bytes);
-            sealed.answer.complete(Err(error.clone()));
-        }
-    }
-
-    /// After a failure the log decides which of the batches in flight exist: sequences go on behind those.
-    pub(crate) fn resume(&self, next: impl Fn(Partition, ProducerId, i16) -> Option<i32>) {
+    /// Gives up what is gathered, and goes on behind what the log holds: `next` says which sequence that is. Those who
+    /// wait for what was given up are to be answered.
+    pub(crate) fn restart(
+        &self,
+        next: impl Fn(Partition, ProducerId, i16) -> Option<i32>,
+    ) -> Vec<Responder<u64>> {
         let mut gathered = self.gathered.lock();
+        let gathered = &mut *gathered;
         for (partition, sequence) in &mut gathered.sequences {
             *sequence = next(*partition, self.id, self.epoch).unwrap_or(0);
         }
+        gathered.queued = false;
+        let sealed = gathered.sealed.drain(..).map(|sealed| sealed.responder);
+        let open = gathered.topics.iter_mut().flat_map(|(_, partitions)| partitions);
+        sealed.chain(open.filter_map(Option::take).map(|open| open.responder)).collect()
     }
 
     fn seal(
@@ -425,8 +440,7 @@ impl Accumulator {
             partition,
             batch: open.builder.finish(Some(stamp)),
             config_version: open.config_version,
-            answer: open.answer,
-            room_bytes: open.room_bytes,
+            responder: open.responder,
         }
     }
 }

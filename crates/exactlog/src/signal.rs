@@ -5,7 +5,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::Waker;
+use std::task::{Wake, Waker};
 use std::time::Instant;
 use tokio::sync::Notify;
 
@@ -29,7 +29,8 @@ impl Signal {
     pub(crate) fn ring(&self) {
         self.rung.fetch_add(1, Ordering::Release);
         self.tasks.notify_waiters();
-        if let Some(waker) = self.stream.lock().take() {
+        let stream = self.stream.lock().take();
+        if let Some(waker) = stream {
             waker.wake();
         }
         drop(self.lock.lock());
@@ -70,11 +71,19 @@ impl Signal {
     }
 }
 
+/// So that whatever can wake a task can ring a consumer.
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.ring();
+    }
+}
+
 /// Who is to be rung for what.
 #[derive(Debug, Default)]
 pub(crate) struct Signals {
     topics: RwLock<BTreeMap<TopicId, Vec<Weak<Signal>>>>,
     groups: RwLock<BTreeMap<String, Vec<Weak<Signal>>>>,
+    everybody: Mutex<Vec<Weak<Signal>>>,
 }
 
 impl Signals {
@@ -94,24 +103,37 @@ impl Signals {
         watchers.push(Arc::downgrade(signal));
     }
 
+    /// For what concerns everybody: each consumer is here, whatever else it watches.
+    pub(crate) fn watch(&self, signal: &Arc<Signal>) {
+        let mut everybody = self.everybody.lock();
+        everybody.retain(|watcher| watcher.strong_count() > 0);
+        everybody.push(Arc::downgrade(signal));
+    }
+
     pub(crate) fn ring_topics(&self, touched: &BTreeSet<TopicId>) {
-        let topics = self.topics.read();
         for topic in touched {
-            ring(topics.get(topic));
+            let watchers = self.topics.read().get(topic).map(|it| living(it));
+            ring(watchers);
         }
     }
 
     pub(crate) fn ring_group(&self, group: &str) {
-        ring(self.groups.read().get(group));
+        let watchers = self.groups.read().get(group).map(|it| living(it));
+        ring(watchers);
     }
 
     /// Rings everybody: the log failed, was reopened or closed.
     pub(crate) fn ring_all(&self) {
-        self.topics.read().values().for_each(|watchers| ring(Some(watchers)));
-        self.groups.read().values().for_each(|watchers| ring(Some(watchers)));
+        let watchers = living(&self.everybody.lock());
+        ring(Some(watchers));
     }
 }
 
-fn ring(watchers: Option<&Vec<Weak<Signal>>>) {
-    watchers.into_iter().flatten().filter_map(Weak::upgrade).for_each(|signal| signal.ring());
+fn living(watchers: &[Weak<Signal>]) -> Vec<Arc<Signal>> {
+    watchers.iter().filter_map(Weak::upgrade).collect()
+}
+
+/// Without a lock held: a ring wakes tasks, and what a task that is woken drops may ring too.
+fn ring(watchers: Option<Vec<Arc<Signal>>>) {
+    watchers.into_iter().flatten().for_each(|signal| signal.ring());
 }

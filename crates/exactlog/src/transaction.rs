@@ -2,11 +2,13 @@
 //!
 //! Until `commit` everything lies in memory: a transaction that is dropped leaves no byte anywhere.
 
-use crate::consumer::{Acked, Batch};
+use crate::delivery::Batch;
 use crate::error::Error;
 use crate::event::Event;
 use crate::producer::{Producer, append, event_bytes};
 use crate::queue::Answer;
+use crate::reading::Acked;
+use crate::room::Claim;
 use crate::topic::Topic;
 use bytes::Bytes;
 use exactlog_core::batch::BatchBuilder;
@@ -69,8 +71,9 @@ impl<'p> Transaction<'p> {
         }
         // Half of what a command may be: the rest is for batch headers, positions and conditions.
         let total = self.bytes + bytes;
-        if total > COMMIT_BYTES_MAX / 2 {
-            return Err(Error::TransactionTooLarge { bytes: total, max: COMMIT_BYTES_MAX / 2 });
+        let most = (COMMIT_BYTES_MAX / 2).min(self.producer.inner.command_bytes_max / 2);
+        if total > most {
+            return Err(Error::TransactionTooLarge { bytes: total, max: most });
         }
         let index = match &event.key {
             Some(key) => partition_for_key(key, topic.partitions()),
@@ -137,9 +140,9 @@ impl<'p> Transaction<'p> {
             answer_of(&answer).await;
             self.producer.conclude()?;
         }
-        let (command, bytes) = self.prepare()?;
-        self.producer.inner.queue.room(bytes).await;
-        let answer = self.submit(command, bytes)?;
+        self.check()?;
+        let claim = self.producer.inner.queue.room().take(self.room_bytes()).await?;
+        let answer = self.submit(claim)?;
         answer_of(&answer).await;
         self.producer.conclude().map(|receipt| receipt.expect("it was just submitted"))
     }
@@ -150,9 +153,9 @@ impl<'p> Transaction<'p> {
             answer.wait();
             self.producer.conclude()?;
         }
-        let (command, bytes) = self.prepare()?;
-        self.producer.inner.queue.blocking_room(bytes);
-        let answer = self.submit(command, bytes)?;
+        self.check()?;
+        let claim = self.producer.inner.queue.room().blocking_take(self.room_bytes())?;
+        let answer = self.submit(claim)?;
         answer.wait();
         self.producer.conclude().map(|receipt| receipt.expect("it was just submitted"))
     }
@@ -165,10 +168,21 @@ impl<'p> Transaction<'p> {
     /// Gives the transaction up, as dropping it does.
     pub fn abort(self) {}
 
-    fn prepare(&mut self) -> Result<(Command, usize), Error> {
+    fn check(&self) -> Result<(), Error> {
         if self.batches.is_empty() && self.acked.is_empty() && self.cursor.is_none() {
             return Err(Error::EmptyTransaction);
         }
+        Ok(())
+    }
+
+    fn room_bytes(&self) -> usize {
+        /// What a commit takes besides its events, about.
+        const COMMIT_BYTES: usize = 256;
+        self.bytes + COMMIT_BYTES
+    }
+
+    /// From here on the producer keeps what has to be decided by the answer.
+    fn submit(&mut self, claim: Claim) -> Result<Arc<Answer>, Error> {
         let batches = std::mem::take(&mut self.batches);
         let finished = batches.into_iter().flat_map(|(partition, builders)| {
             builders.into_iter().map(move |builder| (partition, builder.finish(None)))
@@ -177,20 +191,19 @@ impl<'p> Transaction<'p> {
         for acked in &self.acked {
             acked.add_to(&mut offsets);
         }
+        // First this, then the number: if the log is opened again in between, the commit is refused, not mistaken for
+        // one that was in flight then.
+        let since = self.producer.reopens();
+        let token = self.producer.next_token();
         let commit = Commit {
-            token: self.producer.next_token(),
+            token,
             cursor: self.cursor.clone(),
             batches: finished.collect(),
             offsets,
             conditions: std::mem::take(&mut self.conditions),
         };
-        Ok((Command::Commit(Box::new(commit)), self.bytes + 256))
-    }
-
-    /// From here on the producer keeps what has to be decided by the answer.
-    fn submit(&mut self, command: Command, bytes: usize) -> Result<Arc<Answer>, Error> {
-        let token = self.producer.next_token();
-        let answer = self.producer.inner.submit(command, bytes)?;
+        let command = Command::Commit(Box::new(commit));
+        let answer = self.producer.inner.submit(command, Some(since), Some(claim))?;
         let (acked, cursor) = (std::mem::take(&mut self.acked), self.cursor.take());
         self.producer.set_in_flight(InFlight { token, answer: answer.clone(), acked, cursor });
         Ok(answer)

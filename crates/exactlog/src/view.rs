@@ -7,14 +7,12 @@ use crate::topic::Topic;
 use exactlog_core::ids::{Partition, TopicId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// How long a view lives (`read.view.max.ms`).
-const LIFE: Duration = Duration::from_secs(60);
+use std::time::Instant;
 
 /// Everything as of one position: each transaction wholly or not at all, over all partitions.
 ///
-/// It pins no records: what is trimmed meanwhile answers [`Error::RecordsLost`]. After 60 s it ends.
+/// It pins no records: what is trimmed meanwhile answers [`Error::RecordsLost`]. After
+/// `read.view.max.ms` (60 s, see [`Builder::read_view_max`](crate::Builder::read_view_max)) it ends.
 #[derive(Debug)]
 pub struct ReadView {
     inner: Handle,
@@ -55,7 +53,8 @@ impl ReadView {
     /// Records from `offset` on, at most to the view's end; at least one if there is one, then up to `max_bytes`.
     ///
     /// # Errors
-    /// [`Error::ViewExpired`], [`Error::RecordsLost`], [`Error::OffsetOutOfRange`] behind the view's end.
+    /// [`Error::ViewExpired`], [`Error::RecordsLost`], [`Error::OffsetOutOfRange`] behind the view's end,
+    /// [`Error::Closed`].
     pub fn read(
         &self,
         topic: &Topic,
@@ -63,8 +62,10 @@ impl ReadView {
         offset: u64,
         max_bytes: usize,
     ) -> Result<Vec<Record>, Error> {
-        if self.opened.elapsed() > LIFE {
-            return Err(Error::ViewExpired { max_ms: LIFE.as_millis() as u64 });
+        self.inner.check_open()?;
+        let life = self.inner.read_view_max;
+        if self.opened.elapsed() >= life {
+            return Err(Error::ViewExpired { max_ms: u64::try_from(life.as_millis()).unwrap_or(u64::MAX) });
         }
         let end = self.end(topic, partition)?;
         let (start, _) = self.inner.bounds(topic, partition)?;
@@ -72,12 +73,18 @@ impl ReadView {
         if offset > end {
             return Err(Error::OffsetOutOfRange { topic: name(), partition, offset, start, end });
         }
-        if offset < start.min(end) {
+        let reader = self.inner.reader.read().clone();
+        let read = match offset < end && offset >= start {
+            true => reader.read(Partition { topic: topic.id(), index: partition }, offset, max_bytes),
+            false => Ok(Vec::new()),
+        };
+        // Asked again behind the read: what is trimmed meanwhile may be gone from the disk.
+        let start = self.inner.bounds(topic, partition)?.0.min(end);
+        if offset < start {
             return Err(Error::RecordsLost { topic: name(), partition, from: offset, to: start });
         }
-        let reader = self.inner.reader.read().clone();
         let mut records = Vec::new();
-        for batch in reader.read(Partition { topic: topic.id(), index: partition }, offset, max_bytes)? {
+        for batch in read? {
             for record in batch.records() {
                 let record = record?;
                 if (offset..end).contains(&record.offset) {

@@ -3,20 +3,27 @@
 //! ```text
 //!   take what waits -> one group of at most 4 MiB -> Shard::execute -> answer -> ring whoever waits to read
 //! ```
+//!
+//! Invariants
+//!   * what depends on the state of one open (sequences, numbers of commits) is never written by a later one
+//!   * after a failure everybody is told: what was being written is unknown, everything else certainly not written
+//!   * a full disk refuses what adds data and lets pass what frees it
 
 use crate::clock::Stamper;
 use crate::error::Error;
+use crate::handover::Handovers;
 use crate::log::Inner;
+use crate::members::Leaving;
 use crate::metrics::add;
 use crate::producer::{Accumulator, Sealed};
-use crate::queue::{Answer, Work};
+use crate::queue::{Responder, Work};
 use exactlog_core::command::{Command, ConfigChange};
 use exactlog_core::ids::TopicId;
 use exactlog_core::reply::{Applied, Refusal, Reply};
 use exactlog_storage::error::StorageError;
-use exactlog_storage::shard::Submission;
+use exactlog_storage::shard::{Submission, adds_data};
 use parking_lot::MutexGuard;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,11 +35,15 @@ const COMMAND_BYTES: usize = 192;
 /// How long the writer sleeps when nothing happens and nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
 
+/// How long after a tick that couldn't be written the next one is tried, in ms.
+const TICK_AGAIN_MS: i64 = 1_000;
+
 /// Whom a command's answer goes to.
 enum Recipient {
-    Command(Arc<Answer>, usize),
+    Command(Responder<Applied>),
     Batch(Arc<Accumulator>, Box<Sealed>),
-    Nobody,
+    Leave(Leaving),
+    Tick,
 }
 
 /// A group that is being gathered.
@@ -41,119 +52,292 @@ struct Group {
     submissions: Vec<Submission>,
     recipients: Vec<Recipient>,
     bytes: usize,
+    /// How often the log had been opened again when gathering began.
+    since: u64,
 }
 
-/// Runs until the queue is closed and empty. A panic is a bug of ours: it ends writing, and whoever waits is told.
+/// Everything that the writer works on. It outlives a panic: what wasn't begun is still answered.
+struct Desk {
+    stamper: Stamper,
+    work: VecDeque<Work>,
+    /// Batches of one producer that are not in the group yet.
+    taken: VecDeque<Sealed>,
+    group: Group,
+    handovers: Handovers,
+    tick_not_before_ms: i64,
+}
+
+/// Runs until the queue is closed and empty. A panic is a bug of ours: it ends writing as a failed write does, whoever
+/// waits is told, and opening the log again goes on from what the journal holds.
 pub(crate) fn run(inner: &Inner) {
-    if catch_unwind(AssertUnwindSafe(|| write_all(inner))).is_ok() {
-        return;
-    }
-    inner.failed.store(true, Ordering::Release);
-    inner.signals.ring_all();
-    let error = Error::Unknown(StorageError::Poisoned { reason: "the writer panicked".into() });
-    while let Some(work) = inner.queue.take(IDLE) {
-        for work in work {
-            match work {
-                Work::Command { answer, bytes, .. } => {
-                    inner.queue.release(bytes);
-                    answer.complete(Err(error.clone()));
-                }
-                Work::Records(accumulator) => accumulator.refuse(inner, &error),
-            }
-        }
-    }
-}
-
-/// Answers that the outcome is unknown, if nobody answered before.
-impl Drop for Recipient {
-    fn drop(&mut self) {
-        let error = || Error::Unknown(StorageError::Poisoned { reason: "the writer panicked".into() });
-        match self {
-            Recipient::Command(answer, _) if answer.peek().is_none() => answer.complete(Err(error())),
-            Recipient::Batch(_, sealed) if sealed.answer.peek().is_none() => {
-                sealed.answer.complete(Err(error()))
-            }
-            _ => {}
-        }
-    }
-}
-
-fn write_all(inner: &Inner) {
-    let mut stamper = {
-        let shard = inner.shard.lock();
-        let state_ms = shard.state().time_ms;
-        Stamper::new(state_ms, inner.monotonic_ms(), inner.wall_ms())
+    let state_ms = inner.state.read().time_ms;
+    let mut desk = Desk {
+        stamper: Stamper::new(state_ms, inner.monotonic_ms(), inner.wall_ms()),
+        work: VecDeque::new(),
+        taken: VecDeque::new(),
+        group: Group::default(),
+        handovers: Handovers::default(),
+        tick_not_before_ms: 0,
     };
-    let mut group = Group::default();
-    while let Some(work) = inner.queue.take(until_deadline(inner, &stamper)) {
-        if work.is_empty() {
-            tick_if_due(inner, &mut stamper, &mut group);
+    while catch_unwind(AssertUnwindSafe(|| desk.write_all(inner))).is_err() {
+        {
+            let mut shard = inner.shard.lock();
+            shard.poison("the writer panicked");
+            inner.failed.store(true, Ordering::Release);
         }
-        for work in work {
-            gather(inner, &mut stamper, &mut group, work);
+        // Dropped, they answer that the outcome is unknown.
+        desk.group = Group::default();
+        desk.taken.clear();
+        inner.signals.ring_all();
+    }
+}
+
+impl Desk {
+    fn write_all(&mut self, inner: &Inner) {
+        while inner.queue.take(self.until_deadline(inner), &mut self.work) {
+            self.round(inner);
         }
-        write(inner, &mut stamper, &mut group);
+        // Who left last was noted without work.
+        self.round(inner);
+    }
+
+    fn round(&mut self, inner: &Inner) {
+        if !inner.failed.load(Ordering::Acquire) {
+            self.handovers.follow(inner);
+            self.handovers.fence(inner);
+            for leaving in inner.members.take_leaving() {
+                let Leaving { group, member, fenced } = leaving.clone();
+                let command = Command::LeaveGroup { group, member, fenced };
+                self.push(inner, command, Recipient::Leave(leaving), 0);
+            }
+            self.tick_if_due(inner);
+        }
+        while let Some(work) = self.work.pop_front() {
+            self.gather(inner, work);
+        }
+        self.write(inner);
         if inner.queue.is_empty() {
             // The outcome shows at the next write: a failed seal ends writing like any failed write.
             let _ = inner.shard.lock().idle();
         }
     }
-}
 
-fn until_deadline(inner: &Inner, stamper: &Stamper) -> Duration {
-    let deadline = inner.state.read().next_deadline_ms();
-    if deadline == i64::MAX || inner.failed.load(Ordering::Acquire) {
-        return IDLE;
+    fn until_deadline(&self, inner: &Inner) -> Duration {
+        if inner.failed.load(Ordering::Acquire) {
+            return IDLE;
+        }
+        let now_ms = inner.monotonic_ms();
+        let until_handover = self.handovers.deadline_ms(inner).saturating_sub(now_ms);
+        let tick_ms = inner.state.read().next_deadline_ms();
+        let until_tick = match tick_ms {
+            i64::MAX => i64::MAX,
+            _ => {
+                let mut ahead = self.stamper;
+                let due_ms = tick_ms.saturating_sub(ahead.stamp(now_ms, inner.wall_ms()));
+                due_ms.max(self.tick_not_before_ms.saturating_sub(now_ms))
+            }
+        };
+        Duration::from_millis(until_tick.min(until_handover).max(1) as u64).min(IDLE)
     }
-    let mut ahead = *stamper;
-    let now = ahead.stamp(inner.monotonic_ms(), inner.wall_ms());
-    Duration::from_millis(deadline.saturating_sub(now).max(1) as u64).min(IDLE)
-}
 
-fn tick_if_due(inner: &Inner, stamper: &mut Stamper, group: &mut Group) {
-    let now = stamper.stamp(inner.monotonic_ms(), inner.wall_ms());
-    if inner.state.read().next_deadline_ms() <= now {
-        group.push(stamper, inner, Command::Tick, Recipient::Nobody, 0);
+    fn tick_if_due(&mut self, inner: &Inner) {
+        let deadline_ms = inner.state.read().next_deadline_ms();
+        let now_ms = inner.monotonic_ms();
+        if deadline_ms == i64::MAX || now_ms < self.tick_not_before_ms {
+            return;
+        }
+        if deadline_ms <= self.stamper.stamp(now_ms, inner.wall_ms()) {
+            self.push(inner, Command::Tick, Recipient::Tick, 0);
+        }
     }
-}
 
-impl Group {
-    fn push(&mut self, stamper: &mut Stamper, inner: &Inner, command: Command, to: Recipient, bytes: usize) {
+    fn push(&mut self, inner: &Inner, command: Command, to: Recipient, bytes: usize) {
+        self.begin(inner);
         if matches!(command, Command::Config(ConfigChange::AcceptTime { .. })) {
-            stamper.accept(inner.wall_ms());
+            self.stamper.accept(inner.wall_ms());
         }
-        let time_ms = stamper.stamp(inner.monotonic_ms(), inner.wall_ms());
-        inner.counters.clock_held.store(stamper.is_held(), Ordering::Relaxed);
-        self.submissions.push(Submission { time_ms, command });
-        self.recipients.push(to);
-        self.bytes += bytes + COMMAND_BYTES;
+        let time_ms = self.stamper.stamp(inner.monotonic_ms(), inner.wall_ms());
+        inner.counters.clock_held.store(self.stamper.is_held(), Ordering::Relaxed);
+        self.group.submissions.push(Submission { time_ms, command });
+        self.group.recipients.push(to);
+        self.group.bytes += bytes + COMMAND_BYTES;
+    }
+
+    /// To be called before anything of a group is looked at.
+    fn begin(&mut self, inner: &Inner) {
+        if self.group.submissions.is_empty() {
+            self.group.since = inner.reopens.load(Ordering::Acquire);
+        }
+    }
+
+    /// Whether this many bytes more are for another group.
+    fn is_over(&self, inner: &Inner, bytes: usize) -> bool {
+        !self.group.submissions.is_empty() && self.group.bytes + bytes > inner.group_bytes_max
+    }
+
+    fn gather(&mut self, inner: &Inner, work: Work) {
+        match work {
+            Work::Command { command, since, responder } => {
+                let bytes = bytes_of(&command);
+                if self.is_over(inner, bytes) {
+                    self.write(inner);
+                }
+                self.begin(inner);
+                if since.is_some_and(|since| since != inner.reopens.load(Ordering::Acquire)) {
+                    return responder.answer(Err(reopened()));
+                }
+                self.push(inner, command, Recipient::Command(responder), bytes);
+            }
+            Work::Records(accumulator) => {
+                let mut more = true;
+                while more {
+                    self.begin(inner);
+                    let room = inner.group_bytes_max.saturating_sub(self.group.bytes);
+                    more = accumulator.take(room, COMMAND_BYTES, &mut self.taken);
+                    self.gather_taken(inner, &accumulator);
+                }
+            }
+        }
+    }
+
+    fn gather_taken(&mut self, inner: &Inner, accumulator: &Arc<Accumulator>) {
+        while let Some(sealed) = self.taken.pop_front() {
+            let bytes = sealed.batch.len_bytes();
+            if self.is_over(inner, bytes)
+                && let Some(error) = self.write(inner)
+            {
+                // They follow what was just refused, perhaps in its partition.
+                sealed.responder.answer(Err(error.clone()));
+                self.taken.drain(..).for_each(|sealed| sealed.responder.answer(Err(error.clone())));
+                return restart(inner, accumulator, &error);
+            }
+            let command = append_command(&sealed, sealed.config_version);
+            self.push(inner, command, Recipient::Batch(accumulator.clone(), Box::new(sealed)), bytes);
+        }
+    }
+
+    /// Writes the group and answers everybody in it; the error of what was not written, if any.
+    fn write(&mut self, inner: &Inner) -> Option<Error> {
+        let mut failure = None;
+        while !self.group.submissions.is_empty() {
+            let Group { submissions, recipients, since, .. } = std::mem::take(&mut self.group);
+            match execute(inner, since, &submissions) {
+                Ok(applied) => {
+                    count(inner, &submissions, &applied);
+                    self.ring(inner, &submissions, &applied);
+                    for (recipient, applied) in recipients.into_iter().zip(applied) {
+                        self.answer(inner, recipient, applied);
+                    }
+                }
+                Err(error) => {
+                    self.refuse(inner, since, submissions, recipients, &error);
+                    failure = Some(unwritten(error));
+                }
+            }
+        }
+        failure
+    }
+
+    fn ring(&mut self, inner: &Inner, submissions: &[Submission], applied: &[Applied]) {
+        let mut topics: BTreeSet<TopicId> = BTreeSet::new();
+        for (submission, applied) in submissions.iter().zip(applied) {
+            topics.extend(applied.placements.iter().map(|placement| placement.partition.topic));
+            match &submission.command {
+                Command::JoinGroup { group, .. }
+                | Command::LeaveGroup { group, .. }
+                | Command::ReleasePartitions { group, .. } => {
+                    self.handovers.look_at(inner, group);
+                    inner.signals.ring_group(group);
+                }
+                Command::DeleteTopic { .. } => inner.signals.ring_all(),
+                _ => {}
+            }
+        }
+        inner.signals.ring_topics(&topics);
+    }
+
+    fn answer(&mut self, inner: &Inner, recipient: Recipient, applied: Applied) {
+        match recipient {
+            Recipient::Tick => {}
+            Recipient::Leave(leaving) => inner.members.left(leaving.member),
+            Recipient::Command(responder) => {
+                if let Reply::Joined { member, .. } = applied.reply {
+                    inner.members.joined(member, inner.monotonic_ms());
+                }
+                responder.answer(match applied.reply {
+                    Reply::Refused(refusal) => Err(Error::Refused(refusal)),
+                    _ => Ok(applied),
+                });
+            }
+            Recipient::Batch(accumulator, sealed) => {
+                let reply = match applied.reply {
+                    Reply::Appended { base_offset, .. } => Ok(base_offset),
+                    // The settings changed on the way: the same batch again, judged by the new ones.
+                    Reply::Refused(Refusal::ConfigChanged { current, .. }) => {
+                        let bytes = sealed.batch.len_bytes();
+                        let command = append_command(&sealed, current);
+                        return self.push(inner, command, Recipient::Batch(accumulator, sealed), bytes);
+                    }
+                    Reply::Refused(Refusal::ProducerFenced { .. }) => {
+                        Err(Error::Fenced { name: accumulator.name.to_string() })
+                    }
+                    Reply::Refused(refusal) => Err(Error::Refused(refusal)),
+                    _ => unreachable!("Append answers with a place or a refusal"),
+                };
+                sealed.responder.answer(reply);
+            }
+        }
+    }
+
+    /// Nothing of the group was applied. What is known of its future is in the error.
+    fn refuse(
+        &mut self,
+        inner: &Inner,
+        since: u64,
+        submissions: Vec<Submission>,
+        recipients: Vec<Recipient>,
+        error: &Error,
+    ) {
+        // For want of space only what adds data is refused; the rest is what the space is kept for.
+        let apart = matches!(error, Error::Storage(_)) && !inner.failed.load(Ordering::Acquire);
+        let apart = apart && submissions.iter().any(|submission| adds_data(&submission.command));
+        for (submission, recipient) in submissions.into_iter().zip(recipients) {
+            if apart && !adds_data(&submission.command) {
+                self.group.since = since;
+                self.group.submissions.push(submission);
+                self.group.recipients.push(recipient);
+                continue;
+            }
+            match recipient {
+                Recipient::Tick => self.tick_not_before_ms = inner.monotonic_ms() + TICK_AGAIN_MS,
+                Recipient::Leave(leaving) => inner.members.leave(leaving),
+                Recipient::Command(responder) => responder.answer(Err(error.clone())),
+                Recipient::Batch(accumulator, sealed) => {
+                    sealed.responder.answer(Err(error.clone()));
+                    // What was gathered behind it would leave a gap in its sequences, and in its order.
+                    restart(inner, &accumulator, &unwritten(error.clone()));
+                }
+            }
+        }
+        if inner.failed.load(Ordering::Acquire) {
+            inner.signals.ring_all();
+        }
     }
 }
 
-fn gather(inner: &Inner, stamper: &mut Stamper, group: &mut Group, work: Work) {
-    match work {
-        Work::Command { command, answer, bytes } => {
-            if group.bytes + bytes > inner.group_bytes_max {
-                write(inner, stamper, group);
-            }
-            group.push(stamper, inner, command, Recipient::Command(answer, bytes), bytes);
+/// An estimate of what a command takes, in bytes.
+fn bytes_of(command: &Command) -> usize {
+    match command {
+        Command::Append { batch, .. } => batch.len_bytes(),
+        Command::Commit(commit) => {
+            let batches: usize = commit.batches.iter().map(|(_, batch)| batch.len_bytes() + 16).sum();
+            let offsets: usize = commit.offsets.iter().map(|it| it.group.len() + 32 * it.offsets.len()).sum();
+            batches + offsets + commit.conditions.len() * 320
         }
-        Work::Records(accumulator) => {
-            let mut more = true;
-            while more {
-                if group.bytes >= inner.group_bytes_max {
-                    write(inner, stamper, group);
-                }
-                let mut taken = Vec::new();
-                more = accumulator.take(inner.group_bytes_max - group.bytes, COMMAND_BYTES, &mut taken);
-                for sealed in taken {
-                    let bytes = sealed.batch.len_bytes();
-                    let command = append_command(&sealed, sealed.config_version);
-                    let to = Recipient::Batch(accumulator.clone(), Box::new(sealed));
-                    group.push(stamper, inner, command, to, bytes);
-                }
-            }
-        }
+        Command::CommitOffsets { offsets, .. } => offsets.len() * 32,
+        Command::JoinGroup { topics, .. } => topics.len() * 8,
+        Command::ReleasePartitions { partitions, .. } => partitions.len() * 16,
+        _ => 0,
     }
 }
 
@@ -162,31 +346,23 @@ fn append_command(sealed: &Sealed, config_version: u32) -> Command {
     Command::Append { partition: sealed.partition, config_version, expected_end: None, batch }
 }
 
-/// Writes the group and answers everybody in it.
-fn write(inner: &Inner, stamper: &mut Stamper, group: &mut Group) {
-    while !group.submissions.is_empty() {
-        let submissions = std::mem::take(&mut group.submissions);
-        let recipients = std::mem::take(&mut group.recipients);
-        group.bytes = 0;
-        let executed = execute(inner, &submissions);
-        match executed {
-            Ok(applied) => {
-                count(inner, &submissions, &applied);
-                ring(inner, &submissions, &applied);
-                for (recipient, applied) in recipients.into_iter().zip(applied) {
-                    answer(inner, stamper, group, recipient, applied);
-                }
-            }
-            Err(error) => refuse(inner, recipients, error),
-        }
-    }
-}
-
-fn execute(inner: &Inner, submissions: &[Submission]) -> Result<Vec<Applied>, StorageError> {
+/// Executes a group that was gathered when the log had been opened again `since` times.
+///
+/// [`Error::Unknown`] if the group was being written when it failed; any other error means that nothing of it was.
+fn execute(inner: &Inner, since: u64, submissions: &[Submission]) -> Result<Vec<Applied>, Error> {
+    let data = submissions.iter().any(|submission| adds_data(&submission.command));
     let mut shard = inner.shard.lock();
-    while shard.is_full() && shard.failure().is_none() {
+    while data && shard.is_full() && shard.failure().is_none() {
         // The journal has what it may take: whoever sends waits for the disk, and hears of it if that fails.
         MutexGuard::unlocked(&mut shard, || inner.maintenance.round())?;
+    }
+    if inner.reopens.load(Ordering::Acquire) != since {
+        return Err(reopened());
+    }
+    if let Some(failure) = shard.failure() {
+        let reason = failure.to_string().into();
+        inner.failed.store(true, Ordering::Release);
+        return Err(Error::Storage(StorageError::Poisoned { reason }));
     }
     let began = Instant::now();
     let applied = shard.execute(submissions);
@@ -195,22 +371,27 @@ fn execute(inner: &Inner, submissions: &[Submission]) -> Result<Vec<Applied>, St
     if shard.wants_checkpoint() || shard.wants_spare() {
         inner.maintenance.kick();
     }
-    applied
+    applied.map_err(|error| match shard.failure() {
+        Some(_) => {
+            inner.failed.store(true, Ordering::Release);
+            Error::Unknown(error)
+        }
+        None => Error::Storage(error),
+    })
 }
 
-fn ring(inner: &Inner, submissions: &[Submission], applied: &[Applied]) {
-    let mut topics: BTreeSet<TopicId> = BTreeSet::new();
-    for (submission, applied) in submissions.iter().zip(applied) {
-        topics.extend(applied.placements.iter().map(|placement| placement.partition.topic));
-        match &submission.command {
-            Command::JoinGroup { group, .. }
-            | Command::LeaveGroup { group, .. }
-            | Command::ReleasePartitions { group, .. } => inner.signals.ring_group(group),
-            Command::DeleteTopic { .. } => inner.signals.ring_all(),
-            _ => {}
-        }
+/// The error of what was submitted to an earlier open and certainly not written.
+pub(crate) fn reopened() -> Error {
+    let reason = "the log was opened again before this was written".into();
+    Error::Storage(StorageError::Poisoned { reason })
+}
+
+/// The error of what comes behind something that failed with this one: it certainly wasn't written.
+fn unwritten(error: Error) -> Error {
+    match error {
+        Error::Unknown(error) => Error::Storage(StorageError::Poisoned { reason: error.to_string().into() }),
+        error => error,
     }
-    inner.signals.ring_topics(&topics);
 }
 
 fn count(inner: &Inner, submissions: &[Submission], applied: &[Applied]) {
@@ -238,72 +419,11 @@ fn count(inner: &Inner, submissions: &[Submission], applied: &[Applied]) {
     add(&counters.commits, commits);
 }
 
-fn answer(inner: &Inner, stamper: &mut Stamper, group: &mut Group, recipient: Recipient, applied: Applied) {
-    match &recipient {
-        Recipient::Nobody => {}
-        Recipient::Command(answer, bytes) => {
-            inner.queue.release(*bytes);
-            answer.complete(match applied.reply {
-                Reply::Refused(refusal) => Err(Error::Refused(refusal)),
-                _ => Ok(applied),
-            });
-        }
-        Recipient::Batch(accumulator, sealed) => {
-            let reply = match applied.reply {
-                Reply::Appended { base_offset, .. } => Ok(base_offset),
-                // The settings changed on the way: the same batch again, judged by the new ones.
-                Reply::Refused(Refusal::ConfigChanged { current, .. }) => {
-                    let bytes = sealed.batch.len_bytes();
-                    let command = append_command(sealed, current);
-                    group.push(stamper, inner, command, recipient, bytes);
-                    return;
-                }
-                Reply::Refused(Refusal::ProducerFenced { .. }) => {
-                    Err(Error::Fenced { name: accumulator.name.to_string() })
-                }
-                Reply::Refused(refusal) => Err(Error::Refused(refusal)),
-                _ => unreachable!("Append answers with a place or a refusal"),
-            };
-            inner.queue.release(sealed.room_bytes);
-            sealed.answer.complete(reply);
-        }
-    }
-}
-
-/// Nothing of the group was applied. What is known of its future depends on the error.
-fn refuse(inner: &Inner, recipients: Vec<Recipient>, error: StorageError) {
-    // A shard that didn't fail has written nothing of the group.
-    let failed = inner.shard.lock().failure().is_some();
-    let error = if failed {
-        inner.failed.store(true, Ordering::Release);
-        Error::Unknown(error)
-    } else {
-        Error::Storage(error)
-    };
-    for recipient in &recipients {
-        match recipient {
-            Recipient::Nobody => {}
-            Recipient::Command(answer, bytes) => {
-                inner.queue.release(*bytes);
-                answer.complete(Err(error.clone()));
-            }
-            Recipient::Batch(accumulator, sealed) => {
-                inner.queue.release(sealed.room_bytes);
-                sealed.answer.complete(Err(error.clone()));
-                // What was gathered behind it would leave a gap in its sequences, and in its order.
-                accumulator.refuse(inner, &error);
-                resume(inner, accumulator);
-            }
-        }
-    }
-    if inner.failed.load(Ordering::Acquire) {
-        inner.signals.ring_all();
-    }
-}
-
-/// Lets a producer go on behind what the log holds of it.
-pub(crate) fn resume(inner: &Inner, accumulator: &Accumulator) {
+/// Lets a producer go on behind what the log holds of it. What it has gathered is answered with the error.
+pub(crate) fn restart(inner: &Inner, accumulator: &Accumulator, error: &Error) {
     let state = inner.state.read();
-    accumulator
-        .resume(|partition, producer, epoch| state.partition(partition)?.next_sequence(producer, epoch));
+    let next = |partition, producer, epoch| state.partition(partition)?.next_sequence(producer, epoch);
+    let gathered = accumulator.restart(next);
+    drop(state);
+    gathered.into_iter().for_each(|responder| responder.answer(Err(error.clone())));
 }

@@ -18,6 +18,7 @@ pub mod enumerate;
 pub mod forge;
 pub mod ledger;
 pub mod model;
+pub mod fuzzing;
 pub mod report;
 pub mod rng;
 pub mod run;

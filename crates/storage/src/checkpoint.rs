@@ -22,6 +22,8 @@ use crate::journal::Position;
 use crate::mapped::read_whole;
 use crate::segment::Ends;
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use bincode::error::DecodeError;
+use bincode::serde::decode_from_slice;
 use bytes::Bytes;
 use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::mutants::{Mutant, on};
@@ -96,16 +98,16 @@ const _: () = assert!(HEADER_BYTES == 48);
 const SECTION_CRC_AT: usize = 8;
 const SECTION_HEADER_BYTES: usize = 16;
 
-/// No section may be larger, in bytes: the limit that keeps bincode from allocating what a length claims.
+/// No section may be larger, in bytes.
 const SECTION_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Partitions in one section.
 const PARTITIONS_PER_SECTION: usize = 4096;
 
-type Config = Configuration<LittleEndian, Fixint, Limit<SECTION_BYTES_MAX>>;
+type Config<const LIMIT_BYTES: usize> = Configuration<LittleEndian, Fixint, Limit<LIMIT_BYTES>>;
 
-fn config() -> Config {
-    bincode::config::legacy().with_limit::<SECTION_BYTES_MAX>()
+fn config<const LIMIT_BYTES: usize>() -> Config<LIMIT_BYTES> {
+    bincode::config::legacy().with_limit::<LIMIT_BYTES>()
 }
 
 /// A part of an image. Order and names are the format: a change is a new version.
@@ -125,7 +127,12 @@ impl Image {
     /// # Errors
     /// Whatever the disk answers; a temporary file may be left, which the next open removes.
     pub fn write(&self, disk: &dyn Disk) -> Result<Kept, StorageError> {
-        let name = file_name(self.applied_lsn);
+        self.write_as(disk, &file_name(self.applied_lsn))?;
+        Ok(Kept { applied_lsn: self.applied_lsn, flushed_lsn: self.flushed_lsn })
+    }
+
+    /// The same under another name in the directory of checkpoints.
+    pub(crate) fn write_as(&self, disk: &dyn Disk, name: &str) -> Result<(), StorageError> {
         let temporary = format!("{name}.tmp");
         let bytes = self.encode()?;
         let io = |what| move |error| StorageError::io(what, CHECKPOINT_DIR, error);
@@ -134,11 +141,11 @@ impl Image {
         let file = disk.open(&temporary, Mode::CreateNew).map_err(io("create a file in"))?;
         file.write_at(&[IoSlice::new(&bytes)], 0).map_err(io("write a file in"))?;
         file.sync().map_err(io("sync a file in"))?;
-        disk.rename(&temporary, &name).map_err(io("rename a file in"))?;
+        disk.rename(&temporary, name).map_err(io("rename a file in"))?;
         if !on(Mutant::M3NoDirectorySync) {
             disk.sync_dir(CHECKPOINT_DIR).map_err(io("sync"))?;
         }
-        Ok(Kept { applied_lsn: self.applied_lsn, flushed_lsn: self.flushed_lsn })
+        Ok(())
     }
 
     fn encode(&self) -> Result<Vec<u8>, StorageError> {
@@ -313,11 +320,14 @@ fn lsn_of(name: &str) -> Option<u64> {
 }
 
 fn read(disk: &dyn Disk, lsn: u64) -> Result<Image, StorageError> {
-    let name = file_name(lsn);
-    let file =
-        disk.open(&name, Mode::Read).map_err(|error| StorageError::io("open", name.as_str(), error))?;
-    let bytes = read_whole(&*file).map_err(|error| StorageError::io("read", name.as_str(), error))?;
-    let image = Image::decode(&name, &bytes)?;
+    read_as(disk, lsn, &file_name(lsn))
+}
+
+/// The image at an lsn that has another name than a checkpoint's.
+pub(crate) fn read_as(disk: &dyn Disk, lsn: u64, name: &str) -> Result<Image, StorageError> {
+    let file = disk.open(name, Mode::Read).map_err(|error| StorageError::io("open", name, error))?;
+    let bytes = read_whole(&*file).map_err(|error| StorageError::io("read", name, error))?;
+    let image = Image::decode(name, &bytes)?;
     if image.applied_lsn != lsn {
         let what = format!("it holds the state at lsn {}", image.applied_lsn);
         return Err(StorageError::damaged(name, LSN_AT as u64, what));
@@ -353,7 +363,7 @@ fn encode_section(section: &Section, into: &mut Vec<u8>) -> Result<(), StorageEr
     let header_at = into.len();
     into.resize(header_at + SECTION_HEADER_BYTES, 0);
     let payload_at = into.len();
-    let written = bincode::serde::encode_into_std_write(section, into, config());
+    let written = bincode::serde::encode_into_std_write(section, into, config::<SECTION_BYTES_MAX>());
     let found = (into.len() - payload_at) as u64;
     let limit = SECTION_BYTES_MAX as u64;
     if written.is_err() || found > limit {
@@ -375,13 +385,26 @@ fn decode_section(name: &str, bytes: &Bytes, at: usize) -> Result<(Section, usiz
     if u32_at(header, SECTION_CRC_AT) != crc32fast::hash(payload) || u32_at(header, SECTION_CRC_AT + 4) != 0 {
         return Err(damaged("a section's checksum doesn't hold"));
     }
-    let decoded = bincode::serde::decode_from_slice::<Section, _>(payload, config());
     let (section, consumed) =
-        decoded.map_err(|error| damaged(&format!("a section can't be decoded: {error}")))?;
+        decode_payload(payload).map_err(|error| damaged(&format!("a section can't be decoded: {error}")))?;
     if consumed != len {
         return Err(damaged("bytes behind a section's end"));
     }
     Ok((section, from + len))
+}
+
+/// bincode allocates what a length claims, up to its limit, and takes that as a type. The smallest one that the
+/// payload fits into keeps a wrong length from costing 256 MiB where the file has a few KiB.
+fn decode_payload(payload: &[u8]) -> Result<(Section, usize), DecodeError> {
+    const SMALL: usize = 64 * 1024;
+    const MEDIUM: usize = 16 * SMALL;
+    const LARGE: usize = 16 * MEDIUM;
+    match payload.len() {
+        len if len <= SMALL => decode_from_slice(payload, config::<SMALL>()),
+        len if len <= MEDIUM => decode_from_slice(payload, config::<MEDIUM>()),
+        len if len <= LARGE => decode_from_slice(payload, config::<LARGE>()),
+        _ => decode_from_slice(payload, config::<SECTION_BYTES_MAX>()),
+    }
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -394,4 +417,45 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     let mut eight = [0; 8];
     eight.copy_from_slice(&bytes[at..at + 8]);
     u64::from_le_bytes(eight)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use exactlog_core::state::Group;
+
+    fn with_a_group(name_bytes: usize) -> State {
+        let mut state = State::default();
+        state.groups.insert("g".repeat(name_bytes), Arc::new(Group::default()));
+        state
+    }
+
+    fn section(state: &State) -> Bytes {
+        let mut bytes = Vec::new();
+        encode_state(state, None, &mut bytes).unwrap();
+        bytes.into()
+    }
+
+    #[test]
+    fn sections_around_a_limit_of_the_decoder_are_read_back() {
+        const LIMIT: usize = 64 * 1024;
+        let rest = section(&with_a_group(0)).len() - SECTION_HEADER_BYTES;
+        for payload_bytes in LIMIT - 3..LIMIT + 3 {
+            let state = with_a_group(payload_bytes - rest);
+            let bytes = section(&state);
+            assert_eq!(bytes.len() - SECTION_HEADER_BYTES, payload_bytes);
+            let (read, end) = decode_section("a section", &bytes, 0).unwrap();
+            assert!(matches!(read, Section::State(None, read) if *read == state));
+            assert_eq!(end, bytes.len());
+        }
+    }
+
+    #[test]
+    fn a_length_beyond_the_section_is_refused_before_memory_is_taken() {
+        const CLAIMED: u64 = 100 * 1024 * 1024;
+        let mut payload = section(&with_a_group(9))[SECTION_HEADER_BYTES..].to_vec();
+        let name_at = payload.windows(9).position(|window| window == b"ggggggggg").unwrap();
+        payload[name_at - 8..name_at].copy_from_slice(&CLAIMED.to_le_bytes());
+        assert!(matches!(decode_payload(&payload), Err(DecodeError::LimitExceeded)));
+    }
 }

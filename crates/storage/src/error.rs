@@ -91,6 +91,14 @@ pub enum StorageError {
         /// The first lsn that the journal still holds.
         first_lsn: u64,
     },
+    /// Two logs that should hold the same commands don't.
+    #[error("the logs differ at lsn {lsn}: {what}")]
+    Diverged {
+        /// The first lsn at which that was seen; they may differ below it.
+        lsn: u64,
+        /// What was found and what was expected.
+        what: String,
+    },
     /// A setting outside its bounds.
     #[error("setting {name} is {value}; it must be {bounds}")]
     Setting {

@@ -6,6 +6,8 @@
 //! * [`segment`]: a partition's batches as files of their own, written behind
 //! * [`checkpoint`]: the state at one lsn, so that the journal before it can go
 //! * [`projection`]: writing behind, from the journal into segments
+//! * [`follower`]: a log that takes its commands from another log's journal
+//! * [`install`]: how it goes on when that journal no longer has them
 //! * [`index`]: where each batch can be read
 //! * [`error`]: what can go wrong
 //!
@@ -15,7 +17,9 @@
 pub mod checkpoint;
 pub mod disk;
 pub mod error;
+pub mod follower;
 pub mod index;
+pub mod install;
 pub mod journal;
 #[allow(unsafe_code)]
 pub mod mapped;

@@ -28,6 +28,9 @@ pub const TOPICS_DIR: &str = "topics";
 /// How much is read back and appended before the next look at the index, in bytes.
 const STEP_BYTES: usize = 4 * 1024 * 1024;
 
+/// How much is taken over from another log before a sync, in bytes: full segments hold their files open until then.
+const UNSYNCED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// The segments of all partitions; opened one by one when they are needed.
 #[derive(Debug)]
 pub struct Segments {
@@ -71,6 +74,41 @@ impl Segments {
         log.map_or_else(Ends::default, |log| match &*log.opened.lock() {
             Some(opened) => opened.ends(),
             None => log.ends.clone(),
+        })
+    }
+
+    /// Brings a partition's segments up to the end of another log's, batch by batch, each checked; how far they are
+    /// durable then. What the last checkpoint names isn't touched: what is missing is written behind it.
+    ///
+    /// # Errors
+    /// A batch that is damaged there, or a failed write here: the segments may be ahead of their index then, so
+    /// the log has to be opened again.
+    pub(crate) fn take_over(
+        &self,
+        partition: Partition,
+        options: Options,
+        from: &SegmentSet,
+    ) -> Result<Ends, StorageError> {
+        let log = self.log(partition, || options);
+        self.with(partition, &log, |opened| {
+            let mut unsynced_bytes = 0;
+            while opened.next_offset() < from.end_offset() {
+                let batches = from.read(opened.next_offset(), STEP_BYTES)?;
+                for batch in &batches {
+                    opened.skip_to(batch.base_offset())?;
+                    opened.append(batch)?;
+                    unsynced_bytes += batch.len_bytes();
+                }
+                if batches.is_empty() {
+                    opened.skip_to(from.end_offset())?;
+                }
+                if unsynced_bytes >= UNSYNCED_BYTES_MAX {
+                    opened.sync()?;
+                    unsynced_bytes = 0;
+                }
+            }
+            opened.sync()?;
+            Ok(opened.ends())
         })
     }
 

@@ -16,11 +16,13 @@ use crate::checkpoint::{self, Image, Kept, PartitionImage};
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::index::{Index, Located, Reader};
+use crate::install;
 use crate::journal::{self, Cut, FileJournal, Frame, Level, Opened, Placed, Position, ReadFrame, Start};
 use crate::projection::{Flusher, Segments, segment_options};
+use crate::segment::SegmentSet;
 use exactlog_core::batch::Batch;
 use exactlog_core::codec;
-use exactlog_core::command::Command;
+use exactlog_core::command::{COMMIT_BYTES_MAX, Command};
 use exactlog_core::ids::Partition;
 use exactlog_core::mutants::{Mutant, on};
 use exactlog_core::reply::{Applied, Reply};
@@ -97,6 +99,9 @@ pub struct Submission {
     pub command: Command,
 }
 
+/// What can be read of the segments of partitions, at one moment.
+pub(crate) type SegmentSets = Vec<(Partition, Arc<SegmentSet>)>;
+
 /// One shard, open for writing.
 #[derive(Debug)]
 pub struct Shard {
@@ -139,6 +144,7 @@ impl Shard {
             ring_bytes: options.journal_ring_bytes,
             ..journal::Config::new(0, codec::verify)
         };
+        install::resume(&disk, config, random)?;
         let found = checkpoint::find(&*disk)?;
         let segments = Arc::new(Segments::new(disk.clone()));
         let index = Index::new(options.tail_cache_bytes);
@@ -197,14 +203,7 @@ impl Shard {
             return Ok(Vec::new());
         }
         let frames = self.frames(submissions);
-        self.sealed = false;
-        let placed = match self.journal.append(&frames) {
-            Ok(placed) => placed,
-            Err(error @ (StorageError::DiskFull { .. } | StorageError::TooLarge { .. })) => {
-                return Err(error);
-            }
-            Err(error) => return Err(self.fail(error)),
-        };
+        let placed = self.write(&frames)?;
         let sync = self.options.durability == Durability::Fsync
             || submissions.iter().any(|submission| mints_an_identity(&submission.command));
         if sync && !on(Mutant::M2AckBeforeSync) {
@@ -220,6 +219,20 @@ impl Shard {
     /// Opens the shard again in place, after a failure: what the journal holds decides what was in flight. The shared
     /// state is the same object afterwards; [`Shard::reader`] has to be asked for again.
     pub fn reopen(&mut self, random: &mut dyn FnMut() -> u64) -> Result<RecoveryReport, StorageError> {
+        let report = self.recover(random)?;
+        // It changes nothing but proves that the journal can be written, and puts the new term on disk.
+        let time_ms = self.state().time_ms;
+        let probe = Submission { time_ms, command: Command::Tick };
+        self.execute(std::slice::from_ref(&probe))?;
+        self.journal.sync().map_err(|error| self.fail(error))?;
+        Ok(report)
+    }
+
+    /// [`Shard::reopen`] without a command of its own.
+    pub(crate) fn recover(
+        &mut self,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<RecoveryReport, StorageError> {
         let one_at_a_time = self.flusher.one_at_a_time.clone();
         let _no_flush = one_at_a_time.lock();
         self.journal.retire();
@@ -230,12 +243,32 @@ impl Shard {
         let flusher =
             Flusher { state: shared.clone(), one_at_a_time: one_at_a_time.clone(), ..opened.flusher.clone() };
         *self = Shard { state: shared, flusher, ..opened };
-        // It changes nothing but proves that the journal can be written, and puts the new term on disk.
-        let time_ms = self.state().time_ms;
-        let probe = Submission { time_ms, command: Command::Tick };
-        self.execute(std::slice::from_ref(&probe))?;
-        self.journal.sync().map_err(|error| self.fail(error))?;
         Ok(report)
+    }
+
+    /// Writes, makes durable and applies commands that another log has ordered, as one group; their lsns continue
+    /// the order. Nothing is kept in memory for readers at the tail.
+    ///
+    /// # Errors
+    /// As [`Shard::execute`]; also if a command can't be decoded, and then nothing was written.
+    pub(crate) fn follow(&mut self, frames: &[ReadFrame]) -> Result<(), StorageError> {
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
+        let commands = frames.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
+        let copies: Vec<Frame> = frames.iter().map(ReadFrame::to_frame).collect();
+        let placed = self.write(&copies)?;
+        self.journal.sync().map_err(|error| self.fail(error))?;
+        let state = self.state.clone();
+        let mut state = state.write();
+        for ((frame, (time_ms, command)), placed) in frames.iter().zip(&commands).zip(&placed) {
+            let at = At { lsn: frame.lsn, term: frame.term, time_ms: *time_ms };
+            apply_and_record(&mut state, &self.index, at, command, placed)
+                .map_err(|error| self.fail(error))?;
+            self.end = Some(placed.end());
+            self.since_checkpoint += placed.head_len() + placed.bodies_len;
+        }
+        Ok(())
     }
 
     /// To be called when no command waits: what is durable is written down, so that damage can be told from a cut.
@@ -299,6 +332,28 @@ impl Shard {
         self.journal.sync().map_err(|error| self.fail(error))?;
         self.idle()?;
         self.since_checkpoint = 0;
+        Ok(self.picture())
+    }
+
+    /// The state, all of it in segments, and these: what another log can go on from. Flushes and syncs.
+    ///
+    /// # Errors
+    /// As [`Shard::checkpoint`].
+    pub(crate) fn flushed_picture(&mut self) -> Result<(Image, SegmentSets), StorageError> {
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
+        // Nothing is applied meanwhile, since this shard is held: what is flushed now is everything.
+        self.flusher.flush()?;
+        self.journal.sync().map_err(|error| self.fail(error))?;
+        let image = self.picture();
+        let set = |partition| Ok((partition, self.segments.set(partition)?));
+        let flushed = image.partitions.iter().filter(|image| image.ends.end_offset > 0);
+        let sets = flushed.map(|image| set(image.partition)).collect::<Result<_, _>>()?;
+        Ok((image, sets))
+    }
+
+    fn picture(&self) -> Image {
         let state = self.state.read().clone();
         let image = |partition| {
             let ends = self.segments.ends(partition);
@@ -306,13 +361,23 @@ impl Shard {
             PartitionImage { partition, ends, placed }
         };
         let partitions = self.index.partitions().into_iter().map(image).collect();
-        Ok(Image {
+        Image {
             applied_lsn: state.lsn,
             flushed_lsn: self.flusher.flushed_lsn(),
             applied_at: self.end,
             state,
             partitions,
-        })
+        }
+    }
+
+    /// Where the newest checkpoint lies that this open has made.
+    pub(crate) fn checkpointed_lsn(&self) -> Option<u64> {
+        self.own.last().map(|own| own.applied_lsn)
+    }
+
+    /// The segments, for whoever brings other batches into them than those of the journal.
+    pub(crate) fn segments(&self) -> &Arc<Segments> {
+        &self.segments
     }
 
     /// Takes over a checkpoint that [`Image::write`] has made durable: older ones and the journal below the older of
@@ -360,6 +425,14 @@ impl Shard {
         GROUP_BYTES.min(self.options.journal_file_bytes / 2) as usize
     }
 
+    /// Most bytes of one command: it has to fit into one journal file, with its frame.
+    pub fn command_bytes_max(&self) -> usize {
+        /// Headers of file, group and frame, and what alignment may add.
+        const AROUND_BYTES: u64 = 16 * 1024;
+        let bytes = self.options.journal_file_bytes.saturating_sub(AROUND_BYTES);
+        usize::try_from(bytes).unwrap_or(usize::MAX).min(COMMIT_BYTES_MAX)
+    }
+
     /// Bytes of recent batches in memory.
     pub fn cached_bytes(&self) -> u64 {
         self.index.cached_bytes()
@@ -377,7 +450,10 @@ impl Shard {
         let half_full = self.journal.used_bytes() > self.options.journal_ring_bytes / 2;
         let some = self.since_checkpoint > self.options.journal_file_bytes;
         let many = self.own.len() < 2 && self.journal.files().len() > FILES_MAX;
-        self.since_checkpoint >= self.options.checkpoint_bytes || (half_full && some) || many || self.is_full()
+        self.since_checkpoint >= self.options.checkpoint_bytes
+            || (half_full && some)
+            || many
+            || self.is_full()
     }
 
     /// Whether a journal file should be prepared.
@@ -410,10 +486,27 @@ impl Shard {
         self.failed.as_ref()
     }
 
-    fn fail(&mut self, error: StorageError) -> StorageError {
+    /// Ends writing until the shard is opened again: whoever drives it has lost track.
+    pub fn poison(&mut self, reason: &str) {
+        if self.failed.is_none() {
+            self.fail(StorageError::Poisoned { reason: reason.into() });
+        }
+    }
+
+    pub(crate) fn fail(&mut self, error: StorageError) -> StorageError {
         tracing::error!(%error, "the journal failed; writing ends until the log is opened again");
         self.failed = Some(error.clone());
         error
+    }
+
+    /// Writes one group. A group that can't be written for want of room, or for its size, changes nothing.
+    fn write(&mut self, frames: &[Frame]) -> Result<Vec<Placed>, StorageError> {
+        self.sealed = false;
+        match self.journal.append(frames) {
+            Err(error @ (StorageError::DiskFull { .. } | StorageError::TooLarge { .. })) => Err(error),
+            Err(error) => Err(self.fail(error)),
+            placed => placed,
+        }
     }
 
     fn frames(&self, submissions: &[Submission]) -> Vec<Frame> {
@@ -493,16 +586,32 @@ struct Replay {
 
 impl Replay {
     fn frame(&mut self, frame: ReadFrame) -> Result<(), StorageError> {
-        let (time_ms, command) = codec::decode(frame.kind, frame.version, &frame.head, &frame.bodies)
-            .map_err(|error| undecodable(&frame, &error))?;
+        let (time_ms, command) = decode(&frame)?;
         let at = At { lsn: frame.lsn, term: frame.term, time_ms };
-        let applied = apply_one(&mut self.state, at, &command)?;
-        record(&self.index, &command, &applied, &frame.placed, frame.head.len(), false);
+        apply_and_record(&mut self.state, &self.index, at, &command, &frame.placed)?;
         self.end = Some(frame.end());
         self.commands += 1;
         self.bytes += (frame.head.len() + frame.bodies.len()) as u64;
         Ok(())
     }
+}
+
+fn decode(frame: &ReadFrame) -> Result<(i64, Command), StorageError> {
+    codec::decode(frame.kind, frame.version, &frame.head, &frame.bodies)
+        .map_err(|error| undecodable(frame, &error))
+}
+
+/// What replay and a follower do with a command: no reply, no tail cache.
+fn apply_and_record(
+    state: &mut State,
+    index: &Index,
+    at: At,
+    command: &Command,
+    placed: &Placed,
+) -> Result<(), StorageError> {
+    let applied = apply_one(state, at, command)?;
+    record(index, command, &applied, placed, placed.head_len() as usize, false);
+    Ok(())
 }
 
 fn undecodable(frame: &ReadFrame, error: &codec::DecodeError) -> StorageError {
@@ -522,6 +631,18 @@ fn apply_one(state: &mut State, at: At, command: &Command) -> Result<Applied, St
             reason: format!("applying {kind} at lsn {} panicked: {text}", at.lsn).into(),
         }
     })
+}
+
+/// Whether a command makes the log grow. The others pass when space is short: they are what frees it, and what ends
+/// the work of those who can't go on.
+pub fn adds_data(command: &Command) -> bool {
+    match command {
+        Command::Append { .. } | Command::Commit(_) | Command::CommitOffsets { .. } => true,
+        Command::CreateTopic { .. } | Command::AlterTopic { .. } => true,
+        Command::InitProducer { .. } | Command::JoinGroup { .. } => true,
+        Command::Open | Command::DeleteTopic { .. } | Command::Trim { .. } | Command::Tick => false,
+        Command::LeaveGroup { .. } | Command::ReleasePartitions { .. } | Command::Config(_) => false,
+    }
 }
 
 /// Commands that give out an identity or take a decision are synced in every mode (semantics OA-6).

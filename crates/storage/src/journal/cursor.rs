@@ -7,7 +7,7 @@
 //!   * no file is held between two calls, so a cursor that nobody reads doesn't keep the journal from recycling
 //!   * every command is yielded once, in lsn order; a bad frame is an error, never the end
 
-use super::files::{Files, Readable};
+use super::files::{Files, JournalReader, Readable};
 use super::walk::{Step, Walk};
 use super::{Position, ReadFrame};
 use crate::error::StorageError;
@@ -70,6 +70,11 @@ impl Cursor {
     /// The lsn that is yielded next.
     pub fn next_lsn(&self) -> u64 {
         self.next_lsn
+    }
+
+    /// Whether it reads the journal that this handle is of. A journal that was opened again is another one.
+    pub fn reads(&self, reader: &JournalReader) -> bool {
+        Arc::ptr_eq(&self.files, reader.files())
     }
 
     fn step(&mut self, file: &Readable) -> Result<Step, StorageError> {

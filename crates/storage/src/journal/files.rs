@@ -4,7 +4,8 @@
 //! a file may be given up. Position and end are byte positions.
 //!
 //! Invariants:
-//!   * `end` of a file only grows while the file is written, and never again once a later file is in the map
+//!   * `end` of a file only grows while the file is written, and never again once a later file is in the map; only
+//!     taking commands back (`cut.rs`) moves it down
 //!   * below `end` bytes never change while the file is in the map
 
 use super::cursor::Cursor;
@@ -114,6 +115,12 @@ impl Files {
         true
     }
 
+    /// Takes a file out, also from under a reader; whether nobody was reading it.
+    pub(super) fn take_out(&self, generation: u64) -> bool {
+        let taken = self.by_generation.write().remove(&generation);
+        taken.is_none_or(|file| Arc::strong_count(&file) == 1)
+    }
+
     /// The error for what lay in a file that is gone.
     pub(super) fn recycled(&self) -> StorageError {
         let files = self.by_generation.read();
@@ -134,6 +141,10 @@ pub struct JournalReader {
 impl JournalReader {
     pub(super) fn new(files: &Arc<Files>) -> JournalReader {
         JournalReader { files: Arc::clone(files) }
+    }
+
+    pub(super) fn files(&self) -> &Arc<Files> {
+        &self.files
     }
 
     /// Exactly `len` bytes from a position that a [`super::Placed`] named. They are as written, not verified.

@@ -111,7 +111,9 @@ impl FileHeader {
     /// The first block of the file.
     pub(super) fn encode(&self) -> [u8; BLOCK_BYTES as usize] {
         let mut block = [0; BLOCK_BYTES as usize];
-        let predecessor = self.predecessor.unwrap_or(Predecessor { generation: 0, end: 0, last_lsn: 0 });
+        // Without one the journal begins here, behind a state that was taken over if not at lsn 1.
+        let last_lsn = self.first_lsn.saturating_sub(1);
+        let predecessor = self.predecessor.unwrap_or(Predecessor { generation: 0, end: 0, last_lsn });
         put(&mut block, MAGIC_AT, MAGIC);
         put(&mut block, VERSION_AT, FORMAT_VERSION.to_le_bytes());
         put(&mut block, SHARD_AT, self.shard.to_le_bytes());

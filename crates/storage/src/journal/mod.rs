@@ -5,8 +5,8 @@
 //! the newest successful sync began: that tells a torn tail from damage when the journal is opened again.
 //!
 //! In reading order: [`FileJournal`] (`writer.rs`), the bytes (`format.rs`, `group.rs`), reading them back
-//! (`walk.rs`, `cursor.rs`), opening (`recovery.rs` on top of `chain.rs`, `scan.rs`), files to write into
-//! (`spares.rs`). The format, and the ten rules of open and recovery, are in docs/FORMAT.md.
+//! (`walk.rs`, `cursor.rs`), opening (`recovery.rs` on top of `chain.rs`, `scan.rs`), taking commands back (`cut.rs`),
+//! files to write into (`spares.rs`). The format, and the ten rules of open and recovery, are in docs/FORMAT.md.
 //!
 //! It doesn't know what a command means, when to sync, or when a file is no longer needed: its owner decides.
 //!
@@ -17,6 +17,7 @@
 
 mod chain;
 mod cursor;
+mod cut;
 mod files;
 mod format;
 mod group;
@@ -39,7 +40,7 @@ pub use writer::FileJournal;
 use crate::error::StorageError;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 /// Decides whether a frame's content is whole: decodes the head and checks the CRC-32C of each batch body.
 /// Arguments: kind, version, head, bodies.
@@ -140,6 +141,24 @@ impl ReadFrame {
     /// Directly behind the frame.
     pub fn end(&self) -> Position {
         self.placed.end()
+    }
+
+    /// The same command, to be written to another journal under the same lsn and term.
+    pub fn to_frame(&self) -> Frame {
+        Frame {
+            lsn: self.lsn,
+            term: self.term,
+            kind: self.kind,
+            version: self.version,
+            level: self.level,
+            head: self.head.to_vec(),
+            bodies: smallvec![self.bodies.clone()],
+        }
+    }
+
+    /// What it takes in a journal file without the padding of its group, in bytes.
+    pub fn len_bytes(&self) -> u64 {
+        FRAME_HEADER_BYTES + self.placed.head_len() + self.placed.bodies_len
     }
 }
 
@@ -270,4 +289,8 @@ pub trait Journal: Send {
     fn recycle(&mut self, through_lsn: u64) -> Result<usize, StorageError>;
     /// A handle to read with, from any thread.
     fn reader(&self) -> JournalReader;
+    /// The durable commands from `lsn` on, in order; [`StorageError::Recycled`] if it is gone.
+    fn read_from(&self, lsn: u64) -> Result<Cursor, StorageError>;
+    /// Takes the commands above `after_lsn` back, durably: others of a later term are appended in their place.
+    fn cut(&mut self, after_lsn: u64) -> Result<(), StorageError>;
 }

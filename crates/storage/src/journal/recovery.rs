@@ -46,4 +46,30 @@ impl FileJournal {
         let nonces = Nonces::new(random);
         Renewal { disk, config, found, chain, scanned, nonces }.run()
     }
+
+    /// Begins the journal of a directory anew: its first command will be that of `first_lsn`, its term is at least
+    /// `term`. Whatever the directory held counts no longer, once this has returned.
+    ///
+    /// Only for a directory that has taken over the state at `first_lsn - 1` from elsewhere: [`FileJournal::open`]
+    /// never begins anywhere but at lsn 1 by itself, it refuses a checkpoint without its journal.
+    ///
+    /// The caller holds the directory's lock, has dropped or retired any earlier `FileJournal` of the directory, and
+    /// makes sure that the journal is opened next with a checkpoint of `first_lsn - 1`. May be repeated until then.
+    pub fn begin_at(
+        disk: Arc<dyn Disk>,
+        config: Config,
+        first_lsn: u64,
+        term: u32,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<(), StorageError> {
+        config.check()?;
+        if first_lsn == 0 || first_lsn >= names::NUMBER_LIMIT {
+            let bounds = "at least 1, below 2^63";
+            return Err(StorageError::Setting { name: "first lsn", value: first_lsn, bounds });
+        }
+        let found = Found::look(&*disk, &config)?;
+        let scanned = scan::Scanned::nothing(first_lsn - 1, term);
+        let nonces = Nonces::new(random);
+        Renewal { disk, config, found, chain: Vec::new(), scanned, nonces }.run().map(|_| ())
+    }
 }

@@ -43,6 +43,22 @@ pub(super) struct Scanned {
     pub(super) tail_at: u64,
 }
 
+impl Scanned {
+    /// What there is before anything was read: the lsn of a checkpoint, which is durable.
+    pub(super) fn nothing(applied_lsn: u64, term: u32) -> Scanned {
+        Scanned {
+            last_lsn: applied_lsn,
+            durable_lsn: applied_lsn,
+            term,
+            clean: false,
+            cut: None,
+            unproven: VecDeque::new(),
+            proven_end: None,
+            tail_at: FILE_HEADER_BYTES,
+        }
+    }
+}
+
 /// Where a frame above the durable lsn lies.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unproven {
@@ -93,16 +109,7 @@ struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     fn new(chain: &'a [Link], config: &'a Config, start: &'a Start) -> Scan<'a> {
-        let scanned = Scanned {
-            last_lsn: start.applied_lsn,
-            durable_lsn: start.applied_lsn,
-            term: 0,
-            clean: false,
-            cut: None,
-            unproven: VecDeque::new(),
-            proven_end: None,
-            tail_at: FILE_HEADER_BYTES,
-        };
+        let scanned = Scanned::nothing(start.applied_lsn, 0);
         Scan { chain, config, start, scanned }
     }
 

@@ -10,10 +10,10 @@
 use super::files::{Files, Readable};
 use super::format::{FileHeader, Predecessor};
 use super::group::{self, Group, Place};
-use super::spares::Pool;
+use super::spares::{Pool, Taken};
 use super::{
-    Config, FILE_HEADER_BYTES, Frame, Journal, JournalFile, JournalReader, Placed, Position, SEAL_KIND,
-    Spares, names,
+    Config, Cursor, FILE_HEADER_BYTES, Frame, Journal, JournalFile, JournalReader, Placed, Position,
+    SEAL_KIND, Spares, names,
 };
 use crate::error::StorageError;
 use exactlog_core::mutants::{Mutant, on};
@@ -212,26 +212,41 @@ impl FileJournal {
     /// Goes on in a new file. (`roll` of the model. There the file has its name before its header is durable; here
     /// the header comes first, as rule R1 asks of recovery's file, so that a name always means a whole header.)
     fn roll(&mut self) -> Result<(), StorageError> {
-        let generation = self.current.generation + 1;
         // First of all: a full disk changes nothing.
-        let taken = match self.pool.take(generation, self.config.file_bytes) {
-            Err(full @ StorageError::DiskFull { .. }) => return Err(full),
-            taken => self.final_if_failed(taken)?,
-        };
-        let len_blocks = FileHeader::blocks(taken.len)?;
+        let taken = self.take_file()?;
         self.sync()?;
+        let Position { generation, at: end } = self.position();
+        let predecessor = Predecessor { generation, end, last_lsn: self.last_lsn };
+        let earlier = self.files();
+        self.begin_file(taken, self.last_lsn + 1, Some(predecessor))?;
+        self.earlier = earlier;
+        Ok(())
+    }
+
+    /// A file for the next generation. `DiskFull` changes nothing, any other failure is final.
+    pub(super) fn take_file(&mut self) -> Result<Taken, StorageError> {
+        match self.pool.take(self.current.generation + 1, self.config.file_bytes) {
+            Err(full @ StorageError::DiskFull { .. }) => Err(full),
+            taken => self.final_if_failed(taken),
+        }
+    }
+
+    /// Makes a file that was taken the current one: header, sync, name. What the header states must be durable.
+    pub(super) fn begin_file(
+        &mut self,
+        taken: Taken,
+        first_lsn: u64,
+        predecessor: Option<Predecessor>,
+    ) -> Result<(), StorageError> {
+        let generation = self.current.generation + 1;
         let header = FileHeader {
             shard: self.config.shard,
             generation,
             nonce: self.nonces.draw(),
-            first_lsn: self.last_lsn + 1,
+            first_lsn,
             term: self.term,
-            len_blocks,
-            predecessor: Some(Predecessor {
-                generation: self.current.generation,
-                end: self.at,
-                last_lsn: self.last_lsn,
-            }),
+            len_blocks: FileHeader::blocks(taken.len)?,
+            predecessor,
         };
         let path = names::journal(generation);
         let written = taken.file.write_at(&[IoSlice::new(&header.encode())], 0);
@@ -239,15 +254,13 @@ impl FileJournal {
         let synced = taken.file.sync();
         self.final_if_failed(synced.map_err(|error| StorageError::io("sync", taken.path.as_str(), error)))?;
         self.final_if_failed(self.pool.install(&taken, &path))?;
-        let files = self.files();
-        self.earlier = files;
         self.current = self.files.add(Readable::new(path, taken.file, &header, taken.len, FILE_HEADER_BYTES));
         self.at = FILE_HEADER_BYTES;
         Ok(())
     }
 
     /// Shows readers what has become durable.
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         self.current.set_end(self.at);
         self.files.durable_lsn.store(self.durable_lsn, Ordering::Release);
     }
@@ -256,7 +269,7 @@ impl FileJournal {
         StorageError::io(what, self.current.name.as_str(), error)
     }
 
-    fn usable(&mut self) -> Result<(), StorageError> {
+    pub(super) fn usable(&mut self) -> Result<(), StorageError> {
         if self.failed.is_none()
             && let Some(error) = self.pool.failure()
         {
@@ -268,7 +281,7 @@ impl FileJournal {
         }
     }
 
-    fn final_if_failed<T>(&mut self, result: Result<T, StorageError>) -> Result<T, StorageError> {
+    pub(super) fn final_if_failed<T>(&mut self, result: Result<T, StorageError>) -> Result<T, StorageError> {
         if let Err(error) = &result {
             self.failed = Some(error.to_string().into());
         }
@@ -313,6 +326,14 @@ impl Journal for FileJournal {
 
     fn reader(&self) -> JournalReader {
         FileJournal::reader(self)
+    }
+
+    fn read_from(&self, lsn: u64) -> Result<Cursor, StorageError> {
+        FileJournal::reader(self).cursor(lsn)
+    }
+
+    fn cut(&mut self, after_lsn: u64) -> Result<(), StorageError> {
+        FileJournal::cut(self, after_lsn)
     }
 }
 

@@ -5,12 +5,13 @@
 //! Invariants
 //!   * a damaged batch is an error that names file and position; the batches around it are read all the same
 //!   * a wrong index costs a survey, never a wrong answer
+//!   * no batch is handed out that reaches the limit of the segment's offsets: it can't be one of this segment
 
 use super::cursor::{Content, Cursor};
 use super::fault::damaged;
 use super::gather::Gathered;
 use super::index::{Index, Place, Region};
-use super::survey::{SURVEY_READ_BYTES, survey};
+use super::survey::{SURVEY_READ_BYTES, checked_batch, survey};
 use crate::error::StorageError;
 use exactlog_core::batch::Batch;
 use parking_lot::RwLock;
@@ -79,7 +80,8 @@ impl OpenSegment {
             if !gathered.admits(len_bytes) {
                 return Ok(());
             }
-            let batch = cursor.batch_at(position, next_offset)?;
+            let batch =
+                checked_batch(&mut cursor, Place { position, offset: next_offset }, self.limit_offset)?;
             position += len_bytes as u64;
             next_offset = batch.next_offset();
             if next_offset > offset {
@@ -96,7 +98,7 @@ impl OpenSegment {
         let Place { mut position, mut offset } = self.index.read().place_of_time(timestamp_ms);
         let mut cursor = self.cursor(READ_AHEAD_BYTES_MIN);
         while position < self.len_bytes {
-            let batch = cursor.batch_at(position, offset)?;
+            let batch = checked_batch(&mut cursor, Place { position, offset }, self.limit_offset)?;
             if batch.max_timestamp_ms() >= timestamp_ms
                 && let Some(found) = first_record_at_or_after(&batch, timestamp_ms)
             {

@@ -87,7 +87,12 @@ fn leads_to_the_end(cursor: &mut Cursor<'_>, mut at: Place, limit_offset: u64) -
     Ok(true)
 }
 
-fn checked_batch(cursor: &mut Cursor<'_>, at: Place, limit_offset: u64) -> Result<Batch, StorageError> {
+/// The batch at `at`, if it is whole and ends at `limit_offset` or before.
+pub(super) fn checked_batch(
+    cursor: &mut Cursor<'_>,
+    at: Place,
+    limit_offset: u64,
+) -> Result<Batch, StorageError> {
     let batch = cursor.batch_at(at.position, at.offset)?;
     if batch.next_offset() > limit_offset {
         let what = format!("batch ends at offset {}, the segment before {limit_offset}", batch.last_offset());

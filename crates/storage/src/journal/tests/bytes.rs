@@ -139,15 +139,24 @@ fn every_flipped_bit_of_a_file_header_is_found() {
 #[test]
 fn headers_that_contradict_themselves_are_refused() {
     let predecessor = Predecessor { generation: 6, end: 12_345, last_lsn: 1000 };
+    let nothing = Predecessor { generation: 0, end: 0, last_lsn: 0 };
     for header in [
         FileHeader { first_lsn: 1002, ..HEADER },
         FileHeader { first_lsn: 0, predecessor: None, ..HEADER },
-        FileHeader { first_lsn: 2, predecessor: None, ..HEADER },
+        FileHeader { first_lsn: 2, predecessor: Some(nothing), ..HEADER },
         FileHeader { predecessor: Some(Predecessor { generation: 7, ..predecessor }), ..HEADER },
         FileHeader { predecessor: Some(Predecessor { end: 4095, ..predecessor }), ..HEADER },
     ] {
         assert_eq!(FileHeader::decode(&header.encode()), Err(HeaderFault::Contradiction), "{header:?}");
     }
+}
+
+#[test]
+fn a_journal_that_begins_behind_a_state_that_was_taken_over_says_at_which_lsn() {
+    let header = FileHeader { first_lsn: 101, predecessor: None, ..HEADER };
+    let block = header.encode();
+    assert_eq!((&block[48..64], &block[64..72]), (&[0; 16][..], &100u64.to_le_bytes()[..]));
+    assert_eq!(FileHeader::decode(&block), Ok(header));
 }
 
 proptest! {

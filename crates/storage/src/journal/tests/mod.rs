@@ -2,6 +2,7 @@
 
 mod bytes;
 mod crashes;
+mod cut;
 mod damage;
 mod disk;
 mod opening;

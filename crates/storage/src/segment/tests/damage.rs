@@ -202,3 +202,17 @@ fn a_sealed_file_that_lost_its_end_is_damage_and_so_is_one_that_is_gone() {
     let error = log.readable().read(0, 1).unwrap_err();
     assert!(matches!(error, StorageError::Io { what: "open", file, .. } if file == first_log()));
 }
+
+#[test]
+fn a_batch_that_reaches_beyond_the_end_is_damage_wherever_a_read_begins() {
+    let batches = batches(6); // the last one has three records
+    let (last, before) = batches.split_last().unwrap();
+    let (disk, mut ends) = one_segment(&batches, false);
+    ends.end_offset -= 1;
+    let set = open(&disk, SMALL, &ends).readable();
+    assert_eq!(set.read(0, usize::MAX).unwrap(), before);
+    let position = places(&batches)[before.len()].0 as u64;
+    assert_eq!(damage_of(set.read(last.base_offset(), 1).unwrap_err()), (first_log(), position));
+    let found = set.first_at_or_after(last.max_timestamp_ms());
+    assert_eq!(damage_of(found.unwrap_err()), (first_log(), position));
+}

@@ -1,0 +1,83 @@
+//! What the tests of the facade share: logs on a simulated disk, and what they hold.
+
+#![allow(clippy::unwrap_used, dead_code)]
+
+use exactlog::{Builder, Durability, Event, Log, Topic, TopicOptions};
+use exactlog_sim::disk::SimDisk;
+use exactlog_storage::disk::Disk;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long anything may take before the test is a failure: never waited for when all is well.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) const MIB: u64 = 1024 * 1024;
+
+/// A log with small files, on any disk.
+pub(crate) fn builder(disk: impl Disk) -> Builder {
+    Log::builder()
+        .journal_file_bytes(MIB)
+        .journal_ring_bytes(4 * MIB)
+        .checkpoint_bytes(2 * MIB)
+        .tail_cache_bytes(MIB)
+        .durability(Durability::Fsync)
+        .disk(Arc::new(disk))
+}
+
+/// Opens a log on a disk; the directory is only a name then.
+pub(crate) fn open(disk: &SimDisk) -> Log {
+    builder(disk.clone()).open("simulated").unwrap()
+}
+
+/// The log as the next process finds it, after this one was killed now.
+pub(crate) fn after_kill(disk: &SimDisk) -> (SimDisk, Log) {
+    let image = disk.process_kill();
+    let log = open(&image);
+    (image, log)
+}
+
+pub(crate) fn topic(log: &Log, name: &str, partitions: u32) -> Topic {
+    log.create_topic(name, TopicOptions::default().partitions(partitions)).unwrap()
+}
+
+/// Sends values to one key.
+pub(crate) fn send_all(log: &Log, topic: &Topic, values: impl IntoIterator<Item = String>) {
+    let producer = log.producer("sender").unwrap();
+    for value in values {
+        producer.blocking_send(topic, Event::new("k", value)).unwrap();
+    }
+}
+
+/// All values of a topic, partition by partition.
+pub(crate) fn values(log: &Log, topic: &Topic) -> Vec<String> {
+    let view = log.read_view();
+    let mut values = Vec::new();
+    for partition in 0..topic.partitions() {
+        let (mut offset, _) = log.bounds(topic, partition).unwrap();
+        while offset < view.end(topic, partition).unwrap() {
+            let records = view.read(topic, partition, offset, 100_000).unwrap();
+            offset = records.last().unwrap().offset + 1;
+            values.extend(records.iter().map(|it| String::from_utf8_lossy(it.value()).into_owned()));
+        }
+    }
+    values
+}
+
+/// Asks until the answer is yes; a bound on time is a failure.
+pub(crate) fn until(what: &str, mut yes: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !yes() {
+        assert!(Instant::now() < deadline, "{what} never happened");
+        std::thread::yield_now();
+    }
+}
+
+/// Runs something in a thread that must end; its result.
+pub(crate) fn within_patience<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (send, receive) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || send.send(work()));
+    let result = receive.recv_timeout(PATIENCE);
+    let result = result.unwrap_or_else(|error| panic!("{what}: {error}"));
+    thread.join().unwrap().unwrap();
+    result
+}

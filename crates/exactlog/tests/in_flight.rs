@@ -1,0 +1,275 @@
+//! What happens to commits and acks whose answer nobody waited for, or nobody could give.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+#[path = "common/gate.rs"]
+mod gate;
+
+use common::*;
+use exactlog::{Consumer, Error, Event, Log, Producer, Refusal, StorageError, Topic};
+use exactlog_sim::disk::{Call, EIO, Effect, Fault, SimDisk, Survival};
+use gate::GatedDisk;
+use std::task::{Context, Waker};
+
+struct Pipe {
+    log: Log,
+    input: Topic,
+    output: Topic,
+    producer: Producer,
+    consumer: Consumer,
+}
+
+fn pipe(log: Log) -> Pipe {
+    let (input, output) = (topic(&log, "in", 1), topic(&log, "out", 2));
+    send_all(&log, &input, (0..6).map(|n| n.to_string()));
+    let consumer = log.consumer("g").max_poll_records(2).subscribe([&input]).unwrap();
+    Pipe { producer: log.producer("p").unwrap(), consumer, input, output, log }
+}
+
+impl Pipe {
+    /// Takes the next two records into a transaction; what the outputs are.
+    fn step(&mut self) -> Result<Vec<String>, Error> {
+        let batch = self.consumer.try_next()?.expect("there is more to read");
+        let mut transaction = self.producer.begin();
+        let mut texts = Vec::new();
+        for record in &batch {
+            texts.push(String::from_utf8(record.value().to_vec()).unwrap());
+            transaction.send(
+                &self.output,
+                Event::new(record.value.clone().unwrap(), record.value.clone().unwrap()),
+            )?;
+        }
+        transaction.ack(batch);
+        transaction.blocking_commit()?;
+        Ok(texts)
+    }
+
+    /// Begins a commit of the next two records and drops its future after the first poll.
+    fn begin_and_drop(&mut self) {
+        let batch = self.consumer.try_next().unwrap().unwrap();
+        let mut transaction = self.producer.begin();
+        for record in &batch {
+            transaction
+                .send(&self.output, Event::new(record.value.clone().unwrap(), record.value.clone().unwrap()))
+                .unwrap();
+        }
+        transaction.ack(batch);
+        let mut commit = Box::pin(transaction.commit());
+        assert!(commit.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+
+    fn outputs(&self) -> Vec<String> {
+        let mut outputs = values(&self.log, &self.output);
+        outputs.sort();
+        outputs
+    }
+}
+
+fn gated() -> (GatedDisk, Pipe) {
+    let disk = GatedDisk::new();
+    let log = builder(disk.clone()).open("gated").unwrap();
+    (disk, pipe(log))
+}
+
+#[test]
+fn a_commit_whose_future_is_dropped_counts_and_the_next_one_goes_on_behind_it() {
+    let (disk, mut pipe) = gated();
+    disk.shut();
+    pipe.begin_and_drop();
+    disk.wait_until_reached();
+    disk.open_gate();
+    assert_eq!(pipe.step().unwrap(), ["2", "3"]);
+    assert_eq!(pipe.step().unwrap(), ["4", "5"]);
+    assert_eq!(pipe.outputs(), ["0", "1", "2", "3", "4", "5"]);
+    assert_eq!(pipe.log.lag("g", &pipe.input), 0);
+}
+
+#[test]
+fn a_dropped_commit_that_was_refused_fails_the_next_one_and_its_input_comes_again() {
+    let (disk, mut pipe) = gated();
+    disk.shut();
+    let batch = pipe.consumer.try_next().unwrap().unwrap();
+    let mut transaction = pipe.producer.begin();
+    transaction.send(&pipe.output, Event::new("k", "never")).unwrap();
+    transaction.expect_end(&pipe.output, 0, 77);
+    transaction.ack(batch);
+    {
+        let mut commit = Box::pin(transaction.commit());
+        assert!(commit.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    disk.wait_until_reached();
+    disk.open_gate();
+    let error = pipe.step().unwrap_err();
+    assert!(matches!(error, Error::Refused(Refusal::EndOffset { expected: 77, .. })), "{error}");
+    for expected in [["0", "1"], ["2", "3"], ["4", "5"]] {
+        assert_eq!(pipe.step().unwrap(), expected);
+    }
+    assert_eq!(pipe.outputs(), ["0", "1", "2", "3", "4", "5"]);
+}
+
+#[test]
+fn the_input_of_a_commit_in_flight_isnt_delivered_again_when_its_producer_is_dropped() {
+    let (disk, mut pipe) = gated();
+    pipe.consumer = {
+        drop(pipe.consumer);
+        pipe.log.consumer("g").max_poll_records(2).subscribe([&pipe.input]).unwrap()
+    };
+    assert_eq!(pipe.consumer.positions().unwrap().len(), 1);
+    disk.shut();
+    pipe.begin_and_drop();
+    disk.wait_until_reached();
+    let Pipe { log, input, output, producer, mut consumer } = pipe;
+    drop(producer);
+    assert!(consumer.try_next().unwrap().is_none(), "nobody knows yet what is consumed");
+    disk.open_gate();
+    let batch = consumer.blocking_next_for(PATIENCE).unwrap().unwrap();
+    assert_eq!(batch.records()[0].value(), b"2");
+    drop(batch);
+    let producer = log.producer("p").unwrap();
+    let mut pipe = Pipe { log, input, output, producer, consumer };
+    assert_eq!(pipe.step().unwrap(), ["2", "3"]);
+    assert_eq!(pipe.outputs(), ["0", "1", "2", "3"]);
+}
+
+#[test]
+fn an_ack_whose_future_is_dropped_counts_if_it_succeeds() {
+    let (disk, mut pipe) = gated();
+    assert_eq!(pipe.consumer.positions().unwrap().len(), 1);
+    disk.shut();
+    {
+        let mut ack = Box::pin(pipe.consumer.try_next().unwrap().unwrap().ack());
+        assert!(ack.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    assert!(pipe.consumer.try_next().unwrap().is_none());
+    disk.open_gate();
+    let batch = pipe.consumer.blocking_next_for(PATIENCE).unwrap().unwrap();
+    assert_eq!(batch.records()[0].value(), b"2");
+    assert_eq!(pipe.log.committed("g", &pipe.input, 0), Some(2));
+}
+
+/// A commit fails at its sync; what the disk keeps of it decides. Then everything must be there once.
+fn unknown_outcome(survival: Survival) {
+    let disk = SimDisk::new();
+    let applied = matches!(survival, Survival::AllKept);
+    disk.set_failed_sync(survival);
+    let mut pipe = pipe(open(&disk));
+    assert_eq!(pipe.step().unwrap(), ["0", "1"]);
+    disk.add_fault(Fault::once(Some(Call::Sync), 0, Effect::Errno(EIO)).on("journal/"));
+    let token = pipe.producer.begin().token();
+    let error = pipe.step().unwrap_err();
+    assert!(matches!(error, Error::Unknown(_)), "{error}");
+    assert!(pipe.consumer.try_next().unwrap().is_none(), "what is consumed is not known");
+    // A commit in between is certainly refused, and says nothing of the one before.
+    let mut transaction = pipe.producer.begin();
+    transaction.send(&pipe.output, Event::new("k", "refused")).unwrap();
+    let refused = transaction.blocking_commit().unwrap_err();
+    assert!(matches!(refused, Error::Storage(StorageError::Poisoned { .. })), "{refused}");
+    // Lost from the cache too: the failed sync had given it up.
+    disk.evict(&mut Survival::AllLost);
+    pipe.log.reopen().unwrap();
+    let outcome = pipe.log.outcome(token).unwrap();
+    assert_eq!(outcome.is_some(), applied);
+    let expected: &[&str] = if applied { &["4", "5"] } else { &["2", "3"] };
+    assert_eq!(pipe.step().unwrap(), expected);
+    while pipe.log.lag("g", &pipe.input) > 0 {
+        pipe.step().unwrap();
+    }
+    assert_eq!(pipe.outputs(), ["0", "1", "2", "3", "4", "5"]);
+    let (_, log) = after_kill(&disk);
+    let mut outputs = values(&log, &log.open_topic("out").unwrap());
+    outputs.sort();
+    assert_eq!(outputs, ["0", "1", "2", "3", "4", "5"]);
+}
+
+#[test]
+fn em_3_a_commit_in_doubt_that_the_disk_kept_is_not_repeated() {
+    unknown_outcome(Survival::AllKept);
+}
+
+#[test]
+fn em_3_a_commit_in_doubt_that_the_disk_lost_is_repeated_by_its_input() {
+    unknown_outcome(Survival::AllLost);
+}
+
+#[test]
+fn an_ack_in_doubt_is_decided_by_the_reopen_also_for_a_group_that_begins_at_the_end() {
+    for survival in [Survival::AllKept, Survival::AllLost] {
+        let disk = SimDisk::new();
+        let applied = matches!(survival, Survival::AllKept);
+        disk.set_failed_sync(survival);
+        let log = open(&disk);
+        let topic = topic(&log, "t", 1);
+        let mut consumer = log.consumer("g").start(exactlog::Start::Latest).subscribe([&topic]).unwrap();
+        assert!(consumer.try_next().unwrap().is_none());
+        send_all(&log, &topic, (0..3).map(|n| n.to_string()));
+        disk.add_fault(Fault::once(Some(Call::Sync), 0, Effect::Errno(EIO)).on("journal/"));
+        let error = consumer.try_next().unwrap().unwrap().blocking_ack().unwrap_err();
+        assert!(matches!(error, Error::Unknown(_)), "{error}");
+        disk.evict(&mut Survival::AllLost);
+        log.reopen().unwrap();
+        let again = consumer.try_next().unwrap().map(|batch| batch.len());
+        assert_eq!(again, if applied { None } else { Some(3) });
+    }
+}
+
+#[test]
+fn a_ticket_that_is_dropped_changes_nothing() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    let topic = topic(&log, "t", 1);
+    let producer = log.producer("p").unwrap();
+    for n in 0..100 {
+        drop(producer.blocking_submit(&topic, Event::new("k", n.to_string())).unwrap());
+    }
+    assert_eq!(producer.blocking_send(&topic, Event::new("k", "last")).unwrap().offset, 100);
+}
+
+#[test]
+fn em_3_an_outcome_is_known_by_its_token_also_to_the_next_process() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    let topic = topic(&log, "t", 1);
+    let mut producer = log.producer("p").unwrap();
+    let mut transaction = producer.begin();
+    let token = transaction.token();
+    assert_eq!(log.outcome(token).unwrap(), None);
+    transaction.send(&topic, Event::new("k", "v")).unwrap();
+    let receipt = transaction.blocking_commit().unwrap();
+    assert_eq!(receipt.token, token);
+    assert_eq!(log.outcome(token).unwrap().unwrap().csn, Some(receipt.csn));
+    for _ in 0..10 {
+        let mut transaction = producer.begin();
+        transaction.send(&topic, Event::new("k", "v")).unwrap();
+        transaction.blocking_commit().unwrap();
+    }
+    let (_, next) = after_kill(&disk);
+    assert_eq!(next.outcome(token).unwrap().unwrap().csn, None, "applied, but too long ago to say where");
+    let never = exactlog::CommitToken { number: 99, ..token };
+    assert_eq!(next.outcome(never).unwrap(), None);
+    for _ in 0..10 {
+        next.producer("p").unwrap();
+    }
+    assert!(matches!(next.outcome(token), Err(Error::Refused(Refusal::CommitForgotten { .. }))));
+}
+
+#[test]
+fn metrics_count_what_was_done() {
+    let log = open(&SimDisk::new());
+    let before = log.metrics();
+    let topic = topic(&log, "t", 1);
+    let mut producer = log.producer("p").unwrap();
+    for _ in 0..3 {
+        producer.blocking_send(&topic, Event::new("k", "v")).unwrap();
+    }
+    producer.transaction(|transaction| transaction.send(&topic, Event::new("k", "w"))).unwrap();
+    assert!(log.trim(&topic, 0, 99).is_err());
+    let after = log.metrics();
+    assert_eq!((after.records_in, after.commits, after.refused, after.duplicates), (4, 1, 1, 0));
+    assert_eq!(after.commands, 7);
+    assert_eq!(after.lsn, before.lsn + 7);
+    assert_eq!(after.durable_lsn, after.lsn);
+    assert_eq!((after.queue_bytes, after.unflushed_batches, after.failed), (0, 4, false));
+    assert!(after.bytes_in > 4 * 61 && after.tail_cache_bytes >= after.bytes_in);
+    assert!(after.groups >= 7 && after.journal_bytes >= MIB);
+}

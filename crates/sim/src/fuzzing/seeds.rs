@@ -1,0 +1,260 @@
+//! The inputs that fuzzing begins with: valid structures, and a few with one thing wrong.
+//!
+//! Made from what the product itself writes, so they are made anew when a format changes
+//! (`cargo run -p exactlog-sim --example corpus`). What fuzzing has found is kept beside them and never made anew.
+//!
+//! Invariants:
+//!   * the same seeds each time; names are unique within a target
+
+use super::input::Output;
+use super::recovery::{Name, Operation};
+use super::segment::{DIRECTORY, ENDINGS, OPTIONS};
+use super::world::{PARTITIONS, batch, worlds};
+use super::{command, journal, recovery, segment};
+use crate::disk::SimDisk;
+use bytes::Bytes;
+use exactlog_core::batch::{BatchBuilder, ProducerStamp};
+use exactlog_core::command::*;
+use exactlog_core::ids::{MemberId, ProducerId, TopicId};
+use exactlog_storage::checkpoint::CHECKPOINT_DIR;
+use exactlog_storage::segment::PartitionLog;
+use std::sync::Arc;
+
+/// One input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seed {
+    /// Name of the target.
+    pub target: &'static str,
+    /// Name of the file.
+    pub name: String,
+    /// Its content.
+    pub bytes: Vec<u8>,
+}
+
+/// Name and content of a seed.
+type Named = (String, Vec<u8>);
+
+/// All seeds.
+pub fn seeds() -> Vec<Seed> {
+    let all: [(&str, Vec<Named>); 6] = [
+        ("record_batch", batches()),
+        ("journal_frame", journals()),
+        ("command_decode", commands()),
+        ("checkpoint", checkpoints()),
+        ("segment", segments()),
+        ("recovery", scripts()),
+    ];
+    let seed = |target, (name, bytes)| Seed { target, name: format!("seed-{name}"), bytes };
+    all.into_iter().flat_map(|(target, seeds)| seeds.into_iter().map(move |it| seed(target, it))).collect()
+}
+
+fn batches() -> Vec<Named> {
+    let stamp = ProducerStamp { id: ProducerId(4), epoch: 2, base_sequence: i32::MAX };
+    let mut several = BatchBuilder::new(0);
+    several.append(1_000, Some(b"key"), Some(b"value"), &[("header", Some(b"h")), ("absent", None)]);
+    several.append(990, None, None, &[]);
+    several.append(i64::MAX, Some(b""), Some(&[7; 200]), &[("", Some(b""))]);
+    let several = several.finish(Some(stamp));
+    let stamped = several.placed_at_append_time(70, 3, 5_000);
+    let plain = batch(&Bytes::from_static(b"v"), None);
+    let mut compressed = [&plain.header()[..], plain.body()].concat();
+    compressed[22] = 4; // the codec, in the low byte of the attributes; the target sets the CRC right
+    vec![
+        ("plain".into(), [&plain.header()[..], plain.body()].concat()),
+        ("several".into(), [&several.header()[..], several.body()].concat()),
+        ("append-time".into(), [&stamped.header()[..], stamped.body()].concat()),
+        ("compressed".into(), compressed),
+    ]
+}
+
+/// The journals of the worlds: with checksums as they are, and with checksums that follow every change.
+fn journals() -> Vec<Named> {
+    let mut seeds = Vec::new();
+    for (number, world) in worlds().iter().enumerate() {
+        let files: Vec<(u64, Vec<u8>)> = world
+            .files
+            .iter()
+            .filter_map(|path| {
+                let digits = path.strip_prefix("journal/")?.strip_suffix(".journal")?;
+                Some((digits.parse().ok()?, world.disk.read_file(path).ok()?))
+            })
+            .collect();
+        for mode in [0, 1, 3] {
+            seeds.push((format!("world-{number}-mode-{mode}"), journal::encode(mode, &files)));
+        }
+    }
+    seeds
+}
+
+fn commands() -> Vec<Named> {
+    let encode = |commands: &[Command]| {
+        let one = |(at, command): (usize, &Command)| command::encode(1, 1_000 + at as i64, command);
+        commands.iter().enumerate().flat_map(one).collect::<Vec<u8>>()
+    };
+    let appends = encode(&[begin(), append(0), append(1), append(1), append(0)].concat());
+    let groups = encode(&[begin(), group()].concat());
+    let settings = encode(&[begin(), append(0), settings()].concat());
+    vec![("appends".into(), appends), ("groups".into(), groups), ("settings".into(), settings)]
+}
+
+fn begin() -> Vec<Command> {
+    vec![
+        Command::Open,
+        Command::CreateTopic { name: "t".into(), partitions: 2, config: TopicConfig::default() },
+        Command::InitProducer { name: None },
+        Command::InitProducer { name: Some("p".into()) },
+    ]
+}
+
+/// An append with a sequence, and a commit that hasn't one.
+fn append(sequence: i32) -> Vec<Command> {
+    let stamp = ProducerStamp { id: ProducerId(1), epoch: 0, base_sequence: sequence };
+    let batch = |stamp| batch(&Bytes::from_static(b"v"), stamp);
+    let partition = PARTITIONS[0];
+    let token = CommitToken {
+        producer: ProducerId(2),
+        producer_epoch: 0,
+        number: 1 + sequence.unsigned_abs() as u64,
+    };
+    let offsets = vec![OffsetCommit { partition, offset: 1, reset: false }];
+    let commit = Commit {
+        token,
+        cursor: Some(Bytes::from_static(b"c")),
+        batches: vec![(PARTITIONS[1], batch(None)), (PARTITIONS[1], batch(None))],
+        offsets: vec![GroupOffsets { group: "h".into(), member: None, offsets }],
+        conditions: vec![Condition::EndOffset { partition, offset: 1 + sequence.unsigned_abs() as u64 }],
+    };
+    vec![
+        Command::Append { partition, config_version: 0, expected_end: None, batch: batch(Some(stamp)) },
+        Command::Commit(Box::new(commit)),
+    ]
+}
+
+fn group() -> Vec<Command> {
+    let (group, topics) = (|| "g".to_owned(), vec![TopicId(1)]);
+    vec![
+        Command::JoinGroup { group: group(), topics: topics.clone() },
+        Command::JoinGroup { group: group(), topics },
+        Command::ReleasePartitions { group: group(), member: MemberId(5), partitions: PARTITIONS.to_vec() },
+        Command::CommitOffsets {
+            group: group(),
+            member: Some(MemberId(5)),
+            offsets: vec![OffsetCommit { partition: PARTITIONS[0], offset: 0, reset: true }],
+        },
+        Command::LeaveGroup { group: group(), member: MemberId(5), fenced: true },
+        Command::DeleteTopic { topic: TopicId(1) },
+    ]
+}
+
+fn settings() -> Vec<Command> {
+    let config = TopicConfig { max_message_bytes: 2_000, ..TopicConfig::default() };
+    vec![
+        Command::AlterTopic { topic: TopicId(1), config },
+        Command::Trim { partition: PARTITIONS[0], start: 1 },
+        Command::Config(ConfigChange::ProducerExpiration { idle_ms: 1, tombstone_ms: 1 }),
+        Command::Config(ConfigChange::SemanticsLevel { level: SEMANTICS_LEVEL }),
+        Command::Config(ConfigChange::AcceptTime { time_ms: 5 }),
+        Command::Tick,
+        Command::Tick,
+    ]
+}
+
+fn checkpoints() -> Vec<Named> {
+    let mut seeds = Vec::new();
+    for (number, world) in worlds().iter().enumerate() {
+        let is_checkpoint = |path: &&String| path.starts_with(CHECKPOINT_DIR);
+        for (nth, path) in world.files.iter().filter(is_checkpoint).enumerate() {
+            let content = world.disk.read_file(path).unwrap_or_default();
+            for mend in [0, 1] {
+                let bytes = Output::default().u8(mend).bytes(&content).done();
+                seeds.push((format!("world-{number}-nth-{nth}-mend-{mend}"), bytes));
+            }
+        }
+    }
+    seeds
+}
+
+/// One segment, and two; each with every mode.
+fn segments() -> Vec<Named> {
+    let mut seeds = Vec::new();
+    for batches in [3, 30] {
+        let disk = SimDisk::new();
+        let log = PartitionLog::open(Arc::new(disk.clone()), DIRECTORY.into(), OPTIONS, &Default::default());
+        let mut log = log.expect("there is nothing to refuse");
+        for number in 0..batches {
+            let mut builder = BatchBuilder::new(0);
+            let value = "v".repeat(number * 7 % 50);
+            builder.append(1_000 + number as i64, None, Some(value.as_bytes()), &[]);
+            builder.append(1_000 - number as i64, None, None, &[]);
+            log.append(&builder.finish(None).placed(log.next_offset(), 1)).expect("the disk has no faults");
+        }
+        log.sync().expect("the disk has no faults");
+        let mut ends = log.ends();
+        ends.segments.truncate(2);
+        ends.end_offset = log.ends().segments.get(2).map_or(ends.end_offset, |next| next.base_offset);
+        let all =
+            ends.segments.iter().flat_map(|it| ENDINGS.map(|ending| segment::name(it.base_offset, ending)));
+        let files = all.filter(|name| disk.read_file(name).is_ok()).count();
+        for mode in [0, 2, 4, 6] {
+            let name = format!("batches-{batches}-files-{files}-mode-{mode}");
+            seeds.push((name, segment::encode(mode, &ends, &disk)));
+        }
+    }
+    seeds
+}
+
+/// Each world untouched, and each file of each with each kind of damage.
+fn scripts() -> Vec<Named> {
+    let mut seeds = Vec::new();
+    for (number, world) in worlds().iter().enumerate() {
+        let mut add = |name: String, operations: &[Operation<'_>]| {
+            seeds.push((format!("world-{number}-{name}"), recovery::encode(number as u8, operations)));
+        };
+        add("whole".into(), &[]);
+        for file in 0..world.files.len() as u8 {
+            add(format!("file-{file}-flip"), &[Operation::Flip { file, at: 0x1040, mask: 4 }]);
+            add(format!("file-{file}-cut"), &[Operation::Cut { file, len: 0x1100 }]);
+            add(format!("file-{file}-remove"), &[Operation::Remove { file }]);
+            add(format!("file-{file}-zero"), &[Operation::Zero { file, sector: 8 }]);
+        }
+        let last = world.files.len() as u8 - 1;
+        let write = Operation::Write { file: last, at: 0x2000, bytes: b"left over" };
+        let stale = Operation::Stale { from: 0, to: last, sector: 9 };
+        add("write-and-stale".into(), &[write, stale]);
+        add("copy".into(), &[Operation::Copy { from: 0, to: Name::Journal(40) }]);
+        let put = |to| Operation::Put { to, bytes: b"EXLOGJNL" };
+        let copy = |to| Operation::Copy { from: 0, to };
+        let (spare, unfinished) = (copy(Name::Spare(3)), copy(Name::NewJournal(9)));
+        add("strangers".into(), &[put(Name::Checkpoint(7)), put(Name::NewCheckpoint(8)), spare, unfinished]);
+        add(
+            "others".into(),
+            &[put(Name::Log(0)), put(Name::Index(0)), put(Name::Foreign(0)), copy(Name::File(1))],
+        );
+    }
+    seeds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn seeds_are_few_small_and_named_apart() {
+        let seeds = seeds();
+        assert!(seeds.len() < 300, "{} seeds", seeds.len());
+        let bytes: usize = seeds.iter().map(|seed| seed.bytes.len()).sum();
+        assert!(bytes < 512 << 10, "{bytes} bytes");
+        let names: BTreeSet<_> = seeds.iter().map(|seed| (seed.target, &seed.name)).collect();
+        assert_eq!(names.len(), seeds.len());
+    }
+
+    #[test]
+    fn every_target_has_seeds_and_takes_them() {
+        for target in super::super::TARGETS {
+            let seeds = seeds().into_iter().filter(|seed| seed.target == target.name);
+            let taken = seeds.map(|seed| (target.run)(&seed.bytes)).count();
+            assert!(taken > 2, "{} has {taken} seeds", target.name);
+        }
+    }
+}
