@@ -43,7 +43,7 @@ fn sweep(what: &str, directory: &Directory, prefix: &str) -> u64 {
 }
 
 #[test]
-fn no_damage_to_a_journal_is_silent() {
+fn no_damage_is_silent() {
     assert_eq!(sweep("closed", &Directory::new(Left::Clean, false), "journal/"), 0);
 }
 
