@@ -51,9 +51,6 @@ pub enum Verdict {
     BatchRefused,
     /// The newest group, which wasn't sealed, is gone, and that is reported.
     ReportedCut,
-    /// All is there, but a batch in a segment shows another leader epoch: those four bytes of a Kafka batch lie
-    /// outside its checksum.
-    LeaderEpoch,
     /// Something else: what must never be.
     Silent(String),
 }
@@ -71,8 +68,6 @@ pub struct Row {
     pub batch_refused: u64,
     /// [`Verdict::ReportedCut`].
     pub reported_cut: u64,
-    /// [`Verdict::LeaderEpoch`].
-    pub leader_epoch: u64,
     /// [`Verdict::Silent`], with the first few.
     pub silent: u64,
     /// The first silent ones.
@@ -87,7 +82,6 @@ impl Row {
             Verdict::Refused => self.refused += 1,
             Verdict::BatchRefused => self.batch_refused += 1,
             Verdict::ReportedCut => self.reported_cut += 1,
-            Verdict::LeaderEpoch => self.leader_epoch += 1,
             Verdict::Silent(text) => {
                 self.silent += 1;
                 if self.examples.len() < 5 {
@@ -100,11 +94,10 @@ impl Row {
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Row { exact, exact_reported, refused, batch_refused, reported_cut, leader_epoch, silent, .. } =
-            self;
+        let Row { exact, exact_reported, refused, batch_refused, reported_cut, silent, .. } = self;
         write!(
             f,
-            "{exact:>8} | {exact_reported:>8} | {refused:>8} | {batch_refused:>8} | {reported_cut:>8} | {leader_epoch:>6} | {silent:>6}"
+            "{exact:>8} | {exact_reported:>8} | {refused:>8} | {batch_refused:>8} | {reported_cut:>8} | {silent:>6}"
         )
     }
 }
@@ -212,15 +205,11 @@ impl Directory {
         let (reader, mut verdict) = (shard.reader(), Verdict::Exact);
         for (at, stored) in &self.ledger.contents {
             for stored in stored.iter().take_while(|stored| stored.lsn <= lsn) {
-                let (base_offset, leader_epoch) = (stored.batch.base_offset(), stored.batch.leader_epoch());
-                match reader.read(*at, base_offset, 1) {
+                match reader.read(*at, stored.batch.base_offset(), 1) {
                     Ok(found) if found.first() == Some(&stored.batch) => {}
-                    Ok(found) => match found.first() {
-                        Some(batch) if batch.placed(base_offset, leader_epoch as u32) == stored.batch => {
-                            verdict = Verdict::LeaderEpoch;
-                        }
-                        _ => return Verdict::Silent(format!("{at}: read {found:?}, not {:?}", stored.batch)),
-                    },
+                    Ok(found) => {
+                        return Verdict::Silent(format!("{at}: read {found:?}, not {:?}", stored.batch));
+                    }
                     Err(error) if error.is_refusal() => verdict = Verdict::BatchRefused,
                     Err(error) => return Verdict::Silent(format!("{at}: {error}")),
                 }

@@ -1,7 +1,7 @@
 //! Damage to every byte of a small directory: found, named, or reported; never silent.
 //!
-//! Two losses can't be seen, and are rows of their own (docs/TESTING.md): a newest journal file that is missing as a
-//! whole, as in an older copy of the directory, and the leader epoch that a batch in a segment shows.
+//! One loss can't be seen, and is a row of its own: a newest journal file that is missing as a whole, as in an older
+//! copy of the directory.
 
 use exactlog_sim::damage::{Directory, Left, Row};
 
@@ -25,7 +25,7 @@ fn count(what: &str, row: &Row) -> u64 {
 fn sweep(what: &str, directory: &Directory, prefix: &str) -> u64 {
     let (masks, step) = extent();
     println!(
-        "| {:<52} |    exact | reported |  refused |    batch |      cut |  epoch | silent |",
+        "| {:<52} |    exact | reported |  refused |    batch |      cut | silent |",
         format!("{what}, {prefix}")
     );
     let mut silent = count("every byte flipped", &directory.flips(prefix, &masks, 1));

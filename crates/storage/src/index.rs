@@ -19,6 +19,7 @@ use crate::journal::{JournalReader, Placed};
 use crate::projection::Segments;
 use exactlog_core::batch::{Batch, HEADER_BYTES};
 use exactlog_core::ids::{Partition, TopicId};
+use exactlog_core::state::{LeaderEpochStart, PartitionState};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -56,6 +57,8 @@ struct PartitionIndex {
     start_offset: u64,
     end_offset: u64,
     flushed_offset: u64,
+    /// Where each leader epoch begins, ascending.
+    leader_epochs: Vec<LeaderEpochStart>,
     placed: VecDeque<Located>,
     tail: VecDeque<Batch>,
 }
@@ -112,6 +115,10 @@ impl Index {
         debug_assert!(entry.placed.back().is_none_or(|last| last.next_offset == located.base_offset));
         entry.placed.push_back(located);
         entry.end_offset = located.next_offset;
+        let (leader_epoch, start_offset) = (located.leader_epoch, located.base_offset);
+        if entry.leader_epochs.last().is_none_or(|last| last.leader_epoch < leader_epoch) {
+            entry.leader_epochs.push(LeaderEpochStart { leader_epoch, start_offset });
+        }
         match batch.filter(|_| self.cache_limit_bytes > 0) {
             Some(batch) => {
                 let bytes = (batch.body().len() + CACHED_OVERHEAD_BYTES) as u32;
@@ -143,17 +150,12 @@ impl Index {
     }
 
     /// Enters a partition as a checkpoint has it: what is flushed, and what isn't.
-    pub(crate) fn restore(
-        &self,
-        partition: Partition,
-        start_offset: u64,
-        end_offset: u64,
-        image: &PartitionImage,
-    ) {
+    pub(crate) fn restore(&self, partition: Partition, state: &PartitionState, image: &PartitionImage) {
         let found = self.partition_or_new(partition);
         let mut entry = found.lock();
-        entry.start_offset = start_offset;
-        entry.end_offset = end_offset;
+        entry.start_offset = state.start;
+        entry.end_offset = state.end;
+        entry.leader_epochs.clone_from(&state.leader_epochs);
         entry.flushed_offset = image.ends.end_offset;
         entry.placed = image.placed.iter().copied().collect();
     }
@@ -241,6 +243,18 @@ impl Index {
         Found::Flushed
     }
 
+    /// A batch from a segment, under the leader epoch that the state knows for its offset: in the segment those four
+    /// bytes lie outside the batch's checksum.
+    fn under_its_epoch(&self, partition: Partition, batch: Batch) -> Batch {
+        let Some(found) = self.partition(partition) else { return batch };
+        let (entry, offset) = (found.lock(), batch.base_offset());
+        let begun = entry.leader_epochs.partition_point(|epoch| epoch.start_offset <= offset);
+        match begun.checked_sub(1).map(|last| entry.leader_epochs[last].leader_epoch) {
+            Some(epoch) if batch.leader_epoch() != epoch as i32 => batch.placed(offset, epoch),
+            _ => batch,
+        }
+    }
+
     /// Forgets the partitions of a deleted topic.
     pub fn remove_topic(&self, topic: TopicId) {
         self.partitions.write().retain(|partition, _| partition.topic != topic);
@@ -312,7 +326,11 @@ impl Reader {
             let read = match self.index.find(partition, offset, max_bytes) {
                 Found::Batches(batches) => return Ok(batches),
                 Found::Nothing => return Ok(Vec::new()),
-                Found::Flushed => return self.segments.set(partition)?.read(offset, max_bytes),
+                Found::Flushed => {
+                    let batches = self.segments.set(partition)?.read(offset, max_bytes)?;
+                    let known = |batch| self.index.under_its_epoch(partition, batch);
+                    return Ok(batches.into_iter().map(known).collect());
+                }
                 Found::InJournal(located) => located.iter().map(|located| self.read_back(located)).collect(),
             };
             match read {

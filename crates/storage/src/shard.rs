@@ -569,7 +569,7 @@ fn restore(newest: Option<Image>, index: &Index, segments: &Segments) -> (State,
         let partition = image.partition;
         let topic = state.topics.get(&partition.topic);
         if let (Some(topic), Some(found)) = (topic, state.partition(partition)) {
-            index.restore(partition, found.start, found.end, &image);
+            index.restore(partition, found, &image);
             segments.restore(partition, image.ends, segment_options(topic));
         }
     }
