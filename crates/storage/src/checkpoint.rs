@@ -238,8 +238,9 @@ impl Image {
     }
 }
 
-/// Makes the directory of checkpoints, and its name durable. That it is there doesn't say that it is durable: an earlier
-/// sync may have failed, and what was lost with it only a new name brings back. So each checkpoint syncs once more.
+/// Makes the directory of checkpoints, and its name durable. That it is there doesn't say that it is durable: an
+/// earlier sync may have failed, and what was lost with it only a new name brings back. So each checkpoint syncs once
+/// more.
 fn make_directory(disk: &dyn Disk) -> Result<(), StorageError> {
     let io = |what| move |error| StorageError::io(what, CHECKPOINT_DIR, error);
     disk.create_dir(CHECKPOINT_DIR).map_err(io("create"))?;
