@@ -567,8 +567,9 @@ impl Inner {
     /// that nobody knows leave.
     fn go_on(&self) {
         let accumulators: Vec<_> = self.accumulators.lock().iter().filter_map(Weak::upgrade).collect();
+        let reopens = self.reopens.load(Ordering::Acquire) + 1;
         for accumulator in accumulators {
-            writer::restart(self, &accumulator, &writer::reopened());
+            writer::restart(self, &accumulator, reopens, &writer::reopened());
         }
         for (name, group) in &self.state.read().groups {
             // Whoever joined in the group that failed was told that it is unknown, and has no handle.
@@ -576,7 +577,7 @@ impl Inner {
                 self.members.leave(Leaving { group: name.clone(), member: *member, fenced: true });
             }
         }
-        self.reopens.fetch_add(1, Ordering::AcqRel);
+        self.reopens.store(reopens, Ordering::Release);
         self.failed.store(false, Ordering::Release);
     }
 

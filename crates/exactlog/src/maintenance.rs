@@ -28,6 +28,8 @@ pub(crate) struct Maintenance {
 #[derive(Debug, Default)]
 struct Requests {
     kicked: bool,
+    /// A round runs.
+    busy: bool,
     closing: bool,
     rounds: u64,
     failure: Option<StorageError>,
@@ -57,8 +59,8 @@ impl Maintenance {
         let mut requests = self.requests.lock();
         requests.kicked = true;
         self.wake.notify_one();
-        // The round that runs may have begun before what made this one necessary: then the caller asks again.
-        let until = requests.rounds + 1;
+        // A round that runs began before what made this one necessary: how it ends says nothing.
+        let until = requests.rounds + 1 + u64::from(requests.busy);
         while requests.rounds < until && !requests.closing {
             self.done.wait_for(&mut requests, Duration::from_millis(100));
         }
@@ -78,6 +80,7 @@ pub(crate) fn run(inner: &Inner) {
                 return;
             }
             requests.kicked = false;
+            requests.busy = true;
         }
         let failure = {
             let _running = inner.maintenance.running.lock();
@@ -92,6 +95,7 @@ pub(crate) fn run(inner: &Inner) {
         }
         let mut requests = inner.maintenance.requests.lock();
         requests.rounds += 1;
+        requests.busy = false;
         requests.failure = failure;
         inner.maintenance.done.notify_all();
     }
@@ -124,7 +128,16 @@ fn round(inner: &Inner) -> Result<(), StorageError> {
             tracing::warn!(%error, "no journal file could be prepared");
         }
     }
-    if due { checkpoint(inner) } else { Ok(()) }
+    if !due {
+        return Ok(());
+    }
+    checkpoint(inner)?;
+    let again = {
+        let shard = inner.shard.lock();
+        shard.wants_checkpoint() && !shard.is_full()
+    };
+    // Only the second checkpoint of an open lets the files of earlier opens go.
+    if again { checkpoint(inner) } else { Ok(()) }
 }
 
 fn checkpoint(inner: &Inner) -> Result<(), StorageError> {
@@ -144,6 +157,13 @@ pub(crate) fn at_close(shard: &mut Shard) -> Result<(), StorageError> {
     const REPLAY_BYTES: u64 = 1024 * 1024;
     /// More batches than this go to segments first, instead of into the checkpoint.
     const PLACED_MAX: usize = 100_000;
+    /// One may not be enough to let the files of earlier opens go.
+    const CHECKPOINTS: usize = 2;
+    for _ in 0..CHECKPOINTS {
+        if shard.wants_checkpoint() {
+            shard.checkpoint()?;
+        }
+    }
     if shard.bytes_since_checkpoint() < REPLAY_BYTES {
         return Ok(());
     }

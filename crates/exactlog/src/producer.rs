@@ -72,6 +72,8 @@ struct Gathered {
     sticky: BTreeMap<TopicId, u32>,
     /// A token is with the writer.
     queued: bool,
+    /// How often the log had been opened again when the sequences were right.
+    since: u64,
 }
 
 #[derive(Debug)]
@@ -87,6 +89,8 @@ pub(crate) struct Sealed {
     pub(crate) partition: Partition,
     pub(crate) batch: Batch,
     pub(crate) config_version: u32,
+    /// How often the log had been opened again when its sequence was given out.
+    pub(crate) since: u64,
     /// Base offset of the batch, for all its tickets.
     pub(crate) responder: Responder<u64>,
 }
@@ -146,7 +150,8 @@ impl Producer {
             unreachable!("InitProducer answers with a producer or a refusal")
         };
         let name: Arc<str> = name.into();
-        let gathered = Mutex::new(Gathered::default());
+        let since = inner.reopens.load(std::sync::atomic::Ordering::Acquire);
+        let gathered = Mutex::new(Gathered { since, ..Gathered::default() });
         let accumulator =
             Arc::new(Accumulator { name: name.clone(), id: producer, epoch: producer_epoch, gathered });
         inner.register(&accumulator);
@@ -303,7 +308,7 @@ impl Producer {
     fn gather(&self, topic: &Topic, event: Event, bytes: usize, claim: Claim) -> Result<Ticket, Error> {
         let (ticket, first) = self.accumulator.add(topic, event, bytes, claim, || self.inner.wall_ms());
         if first && !self.inner.queue.push(Work::Records(self.accumulator.clone())) {
-            let gathered = self.accumulator.restart(|_, _, _| None);
+            let gathered = self.accumulator.restart(0, |_, _, _| None);
             gathered.into_iter().for_each(|responder| responder.answer(Err(Error::Closed)));
             return Err(Error::Closed);
         }
@@ -360,7 +365,7 @@ impl Accumulator {
         let open = slot_of(&mut gathered.topics, topic, index);
         if open.as_ref().is_some_and(|open| open.builder.len_bytes() + bytes > batch_max) {
             let full = open.take().expect("it was just looked at");
-            let sealed = self.seal(&mut gathered.sequences, partition, full);
+            let sealed = self.seal(&mut gathered.sequences, gathered.since, partition, full);
             gathered.sealed.push_back(sealed);
             *gathered.sticky.entry(topic.id()).or_default() += 1;
         }
@@ -400,7 +405,7 @@ impl Accumulator {
                     return true;
                 }
                 let partition = Partition { topic: *topic, index: index as u32 };
-                into.push_back(self.seal(&mut gathered.sequences, partition, batch));
+                into.push_back(self.seal(&mut gathered.sequences, gathered.since, partition, batch));
                 *gathered.sticky.entry(*topic).or_default() += 1;
             }
         }
@@ -412,6 +417,7 @@ impl Accumulator {
     /// wait for what was given up are to be answered.
     pub(crate) fn restart(
         &self,
+        reopens: u64,
         next: impl Fn(Partition, ProducerId, i16) -> Option<i32>,
     ) -> Vec<Responder<u64>> {
         let mut gathered = self.gathered.lock();
@@ -419,15 +425,22 @@ impl Accumulator {
         for (partition, sequence) in &mut gathered.sequences {
             *sequence = next(*partition, self.id, self.epoch).unwrap_or(0);
         }
+        gathered.since = reopens;
         gathered.queued = false;
         let sealed = gathered.sealed.drain(..).map(|sealed| sealed.responder);
         let open = gathered.topics.iter_mut().flat_map(|(_, partitions)| partitions);
         sealed.chain(open.filter_map(Option::take).map(|open| open.responder)).collect()
     }
 
+    /// Which open its sequences belong to.
+    pub(crate) fn since(&self) -> u64 {
+        self.gathered.lock().since
+    }
+
     fn seal(
         &self,
         sequences: &mut BTreeMap<Partition, i32>,
+        since: u64,
         partition: Partition,
         open: OpenBatch,
     ) -> Sealed {
@@ -440,6 +453,7 @@ impl Accumulator {
             partition,
             batch: open.builder.finish(Some(stamp)),
             config_version: open.config_version,
+            since,
             responder: open.responder,
         }
     }

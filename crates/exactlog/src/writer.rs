@@ -52,7 +52,7 @@ struct Group {
     submissions: Vec<Submission>,
     recipients: Vec<Recipient>,
     bytes: usize,
-    /// How often the log had been opened again when gathering began.
+    /// How often the log had been opened again when the first of it was made: all of it belongs to that open.
     since: u64,
 }
 
@@ -108,6 +108,7 @@ impl Desk {
             for leaving in inner.members.take_leaving() {
                 let Leaving { group, member, fenced } = leaving.clone();
                 let command = Command::LeaveGroup { group, member, fenced };
+                self.begin(inner);
                 self.push(inner, command, Recipient::Leave(leaving), 0);
             }
             self.tick_if_due(inner);
@@ -147,12 +148,12 @@ impl Desk {
             return;
         }
         if deadline_ms <= self.stamper.stamp(now_ms, inner.wall_ms()) {
+            self.begin(inner);
             self.push(inner, Command::Tick, Recipient::Tick, 0);
         }
     }
 
     fn push(&mut self, inner: &Inner, command: Command, to: Recipient, bytes: usize) {
-        self.begin(inner);
         if matches!(command, Command::Config(ConfigChange::AcceptTime { .. })) {
             self.stamper.accept(inner.wall_ms());
         }
@@ -163,7 +164,7 @@ impl Desk {
         self.group.bytes += bytes + COMMAND_BYTES;
     }
 
-    /// To be called before anything of a group is looked at.
+    /// To be called before anything is looked at that goes into the group next.
     fn begin(&mut self, inner: &Inner) {
         if self.group.submissions.is_empty() {
             self.group.since = inner.reopens.load(Ordering::Acquire);
@@ -191,7 +192,6 @@ impl Desk {
             Work::Records(accumulator) => {
                 let mut more = true;
                 while more {
-                    self.begin(inner);
                     let room = inner.group_bytes_max.saturating_sub(self.group.bytes);
                     more = accumulator.take(room, COMMAND_BYTES, &mut self.taken);
                     self.gather_taken(inner, &accumulator);
@@ -202,14 +202,21 @@ impl Desk {
 
     fn gather_taken(&mut self, inner: &Inner, accumulator: &Arc<Accumulator>) {
         while let Some(sealed) = self.taken.pop_front() {
-            let bytes = sealed.batch.len_bytes();
-            if self.is_over(inner, bytes)
+            let (bytes, since) = (sealed.batch.len_bytes(), sealed.since);
+            let is_other = !self.group.submissions.is_empty() && self.group.since != since;
+            if is_other {
+                // Gathered before and after a reopen: what comes before will be refused.
+                self.write(inner);
+            } else if self.is_over(inner, bytes)
                 && let Some(error) = self.write(inner)
             {
                 // They follow what was just refused, perhaps in its partition.
+                give_up(inner, since, [accumulator].into_iter(), &error);
                 sealed.responder.answer(Err(error.clone()));
-                self.taken.drain(..).for_each(|sealed| sealed.responder.answer(Err(error.clone())));
-                return restart(inner, accumulator, &error);
+                return self.taken.drain(..).for_each(|sealed| sealed.responder.answer(Err(error.clone())));
+            }
+            if self.group.submissions.is_empty() {
+                self.group.since = since;
             }
             let command = append_command(&sealed, sealed.config_version);
             self.push(inner, command, Recipient::Batch(accumulator.clone(), Box::new(sealed)), bytes);
@@ -276,6 +283,9 @@ impl Desk {
                     Reply::Refused(Refusal::ConfigChanged { current, .. }) => {
                         let bytes = sealed.batch.len_bytes();
                         let command = append_command(&sealed, current);
+                        if self.group.submissions.is_empty() {
+                            self.group.since = sealed.since;
+                        }
                         return self.push(inner, command, Recipient::Batch(accumulator, sealed), bytes);
                     }
                     Reply::Refused(Refusal::ProducerFenced { .. }) => {
@@ -298,6 +308,11 @@ impl Desk {
         recipients: Vec<Recipient>,
         error: &Error,
     ) {
+        let accumulators = recipients.iter().filter_map(|recipient| match recipient {
+            Recipient::Batch(accumulator, _) => Some(accumulator),
+            _ => None,
+        });
+        give_up(inner, since, accumulators, &unwritten(error.clone()));
         // For want of space only what adds data is refused; the rest is what the space is kept for.
         let apart = matches!(error, Error::Storage(_)) && !inner.failed.load(Ordering::Acquire);
         let apart = apart && submissions.iter().any(|submission| adds_data(&submission.command));
@@ -312,11 +327,7 @@ impl Desk {
                 Recipient::Tick => self.tick_not_before_ms = inner.monotonic_ms() + TICK_AGAIN_MS,
                 Recipient::Leave(leaving) => inner.members.leave(leaving),
                 Recipient::Command(responder) => responder.answer(Err(error.clone())),
-                Recipient::Batch(accumulator, sealed) => {
-                    sealed.responder.answer(Err(error.clone()));
-                    // What was gathered behind it would leave a gap in its sequences, and in its order.
-                    restart(inner, &accumulator, &unwritten(error.clone()));
-                }
+                Recipient::Batch(_, sealed) => sealed.responder.answer(Err(error.clone())),
             }
         }
         if inner.failed.load(Ordering::Acquire) {
@@ -419,11 +430,33 @@ fn count(inner: &Inner, submissions: &[Submission], applied: &[Applied]) {
     add(&counters.commits, commits);
 }
 
-/// Lets a producer go on behind what the log holds of it. What it has gathered is answered with the error.
-pub(crate) fn restart(inner: &Inner, accumulator: &Accumulator, error: &Error) {
+/// What producers have gathered behind something that was refused would leave a gap in their sequences, and in their
+/// order. Before anybody is answered: who hears of it may send the next record at once.
+fn give_up<'a>(
+    inner: &Inner,
+    since: u64,
+    accumulators: impl Iterator<Item = &'a Arc<Accumulator>>,
+    error: &Error,
+) {
+    let mut last: Option<&Arc<Accumulator>> = None;
+    // With it held the log isn't opened again meanwhile.
+    let _shard = inner.shard.lock();
+    let reopens = inner.reopens.load(Ordering::Acquire);
+    for accumulator in accumulators {
+        // Those that the reopen has restarted go on behind it already.
+        let is_due = since == reopens || accumulator.since() != reopens;
+        if is_due && !last.replace(accumulator).is_some_and(|last| Arc::ptr_eq(last, accumulator)) {
+            restart(inner, accumulator, reopens, error);
+        }
+    }
+}
+
+/// Lets a producer go on behind what the log holds of it when it was opened again `reopens` times. What it has gathered
+/// is answered with the error.
+pub(crate) fn restart(inner: &Inner, accumulator: &Accumulator, reopens: u64, error: &Error) {
     let state = inner.state.read();
     let next = |partition, producer, epoch| state.partition(partition)?.next_sequence(producer, epoch);
-    let gathered = accumulator.restart(next);
+    let gathered = accumulator.restart(reopens, next);
     drop(state);
     gathered.into_iter().for_each(|responder| responder.answer(Err(error.clone())));
 }

@@ -170,3 +170,20 @@ fn a_log_larger_than_its_journal_goes_on_and_every_record_is_readable() {
     assert!(log.recovery().checkpoint_lsn > 0);
     assert_eq!(record_texts(&log, "second", "t").len(), 40_000);
 }
+
+#[test]
+fn many_short_runs_leave_few_journal_files() {
+    let directory = tempfile::tempdir().unwrap();
+    for run in 0..20 {
+        let log = Log::builder().journal_file_bytes(1 << 20).open(directory.path()).unwrap();
+        let topic = log.create_topic("t", TopicOptions::default()).unwrap();
+        let producer = log.producer("p").unwrap();
+        assert_eq!(producer.blocking_send(&topic, Event::new("k", "v")).unwrap().offset, run);
+        drop((producer, topic));
+        log.close().unwrap();
+    }
+    let files = std::fs::read_dir(directory.path().join("journal")).unwrap();
+    let names: Vec<_> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    let journals = names.iter().filter(|name| name.ends_with(".journal")).count();
+    assert!(journals <= 6, "{names:?}");
+}

@@ -38,7 +38,7 @@ pub(super) const OPTIONS: Options =
 /// Most reads of one walk.
 const STEPS_MAX: usize = 100;
 
-// Where in an index file its number of entries and its checksum lie (docs/format-segments.md).
+// Where in an index file its number of entries and its checksum lie (docs/FORMAT.md).
 const INDEX_ENTRIES_AT: usize = 12; // u32
 const INDEX_CRC_AT: usize = 40; // u32
 const INDEX_HEADER_BYTES: usize = INDEX_CRC_AT + 4;
