@@ -116,6 +116,7 @@ fn leaving_while_the_log_is_failed_is_made_up_for_after_the_reopen() {
     let first = log.consumer("g").subscribe([&topic]).unwrap();
     let mut second = log.consumer("g").subscribe([&topic]).unwrap();
     let producer = log.producer("p").unwrap();
+    spare_is_ready(&disk);
     disk.add_fault(Fault::once(Some(Call::Sync), 0, Effect::Errno(EIO)).on("journal/"));
     assert!(producer.blocking_send(&topic, Event::new("k", "v")).is_err());
     drop(first);
@@ -133,6 +134,7 @@ fn a_join_whose_outcome_was_unknown_leaves_no_ghost_behind() {
     let topic = topic(&log, "t", 2);
     let mut member = log.consumer("g").subscribe([&topic]).unwrap();
     assert_eq!(owned(&mut member).len(), 2);
+    spare_is_ready(&disk);
     disk.add_fault(Fault::once(Some(Call::Sync), 0, Effect::Errno(EIO)).on("journal/"));
     let unknown = log.consumer("g").subscribe([&topic]);
     assert!(matches!(unknown, Err(Error::Unknown(_))), "{unknown:?}");

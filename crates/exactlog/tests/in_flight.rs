@@ -155,6 +155,7 @@ fn unknown_outcome(survival: Survival) {
     disk.set_failed_sync(survival);
     let mut pipe = pipe(open(&disk));
     assert_eq!(pipe.step().unwrap(), ["0", "1"]);
+    spare_is_ready(&disk);
     disk.add_fault(Fault::once(Some(Call::Sync), 0, Effect::Errno(EIO)).on("journal/"));
     let token = pipe.producer.begin().token();
     let error = pipe.step().unwrap_err();
@@ -203,6 +204,7 @@ fn an_ack_in_doubt_is_decided_by_the_reopen_also_for_a_group_that_begins_at_the_
         let mut consumer = log.consumer("g").start(exactlog::Start::Latest).subscribe([&topic]).unwrap();
         assert!(consumer.try_next().unwrap().is_none());
         send_all(&log, &topic, (0..3).map(|n| n.to_string()));
+        spare_is_ready(&disk);
         disk.add_fault(Fault::once(Some(Call::Sync), 0, Effect::Errno(EIO)).on("journal/"));
         let error = consumer.try_next().unwrap().unwrap().blocking_ack().unwrap_err();
         assert!(matches!(error, Error::Unknown(_)), "{error}");

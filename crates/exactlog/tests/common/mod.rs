@@ -72,6 +72,13 @@ pub(crate) fn until(what: &str, mut yes: impl FnMut() -> bool) {
     }
 }
 
+/// Waits until the next journal file is prepared: from here on only the writer syncs in the journal's folder.
+pub(crate) fn spare_is_ready(disk: &SimDisk) {
+    until("a journal file is prepared", || {
+        disk.list("journal").unwrap().iter().any(|entry| entry.name.starts_with("spare-"))
+    });
+}
+
 /// Runs something in a thread that must end; its result.
 pub(crate) fn within_patience<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (send, receive) = std::sync::mpsc::channel();
