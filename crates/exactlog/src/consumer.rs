@@ -295,8 +295,8 @@ impl Consumer {
         self.inner.check_open()?;
         let (_, end) = self.inner.bounds(topic, partition)?;
         let at = Partition { topic: topic.id(), index: partition };
-        let reader = self.inner.reader.read().clone();
-        let offset = reader.first_at_or_after(at, timestamp_ms)?.map_or(end, |(offset, _)| offset);
+        let found = self.inner.read(|reader| reader.first_at_or_after(at, timestamp_ms))?;
+        let offset = found.map_or(end, |(offset, _)| offset);
         self.set_position(topic, partition, offset)?;
         Ok(offset)
     }
@@ -484,10 +484,12 @@ impl Consumer {
         let Some(topic) = self.topics.get(&partition.topic) else { return Ok(()) };
         // A topic that was deleted has nothing to read.
         let Ok((start, end)) = self.inner.bounds(topic, partition.index) else { return Ok(()) };
-        let reader = self.inner.reader.read().clone();
         let room = self.max_poll_records - taken.records.len();
         let read = match next >= start && next < end {
-            true => reader.read(partition, next, MAX_POLL_BYTES.saturating_sub(taken.bytes)),
+            true => {
+                let max_bytes = MAX_POLL_BYTES.saturating_sub(taken.bytes);
+                self.inner.read(|reader| reader.read(partition, next, max_bytes))
+            }
             false => Ok(Vec::new()),
         };
         // Asked again behind the read: what is trimmed meanwhile may be gone from the disk.

@@ -581,6 +581,25 @@ impl Inner {
         self.failed.store(false, Ordering::Release);
     }
 
+    /// Reads. What fails since the log is being opened again is asked of the new open.
+    pub(crate) fn read<T>(
+        &self,
+        work: impl Fn(&Reader) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        loop {
+            let reader = self.reader.read().clone();
+            let read = work(&reader);
+            if read.is_ok() {
+                return read;
+            }
+            // While the log is opened again somebody has the shard.
+            drop(self.shard.lock());
+            if self.reader.read().is_of_same_open(&reader) {
+                return read;
+            }
+        }
+    }
+
     /// Submits a command and waits for its answer. For the rare ones; records go through accumulators.
     pub(crate) fn command(&self, command: Command) -> Result<Applied, Error> {
         let answer = self.submit(command, None, None)?;

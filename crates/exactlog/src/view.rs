@@ -73,9 +73,9 @@ impl ReadView {
         if offset > end {
             return Err(Error::OffsetOutOfRange { topic: name(), partition, offset, start, end });
         }
-        let reader = self.inner.reader.read().clone();
+        let at = Partition { topic: topic.id(), index: partition };
         let read = match offset < end && offset >= start {
-            true => reader.read(Partition { topic: topic.id(), index: partition }, offset, max_bytes),
+            true => self.inner.read(|reader| reader.read(at, offset, max_bytes)),
             false => Ok(Vec::new()),
         };
         // Asked again behind the read: what is trimmed meanwhile may be gone from the disk.

@@ -91,6 +91,12 @@ pub enum StorageError {
         /// The first lsn that the journal still holds.
         first_lsn: u64,
     },
+    /// What was to be read was asked of a handle from before the log was opened again: take a new one.
+    #[error("{file} belongs to another open of the log by now")]
+    Reopened {
+        /// The file, relative to the root of the disk.
+        file: String,
+    },
     /// Two logs that should hold the same commands don't.
     #[error("the logs differ at lsn {lsn}: {what}")]
     Diverged {

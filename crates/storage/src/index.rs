@@ -342,6 +342,11 @@ impl Reader {
         Err(moved.expect("the loop ends early unless something moved"))
     }
 
+    /// Whether both read the same open of the log.
+    pub fn is_of_same_open(&self, other: &Reader) -> bool {
+        Arc::ptr_eq(&self.index, &other.index)
+    }
+
     /// Offset and timestamp of the first record whose timestamp is at or after `timestamp_ms`.
     pub fn first_at_or_after(
         &self,
@@ -414,6 +419,19 @@ impl Reader {
         fixed.copy_from_slice(&header);
         let batch = Batch::from_parts(fixed, body)
             .map_err(|error| self.journal.damaged(located.generation, header_at, error.to_string()))?;
-        Ok(batch.placed(located.base_offset, located.leader_epoch))
+        let placed = batch.placed(located.base_offset, located.leader_epoch);
+        if placed.next_offset() != located.next_offset
+            || placed.max_timestamp_ms() != located.max_timestamp_ms
+        {
+            let what = format!(
+                "a batch up to offset {} and time {}, not up to {} and {}",
+                placed.next_offset(),
+                placed.max_timestamp_ms(),
+                located.next_offset,
+                located.max_timestamp_ms
+            );
+            return Err(self.journal.damaged(located.generation, header_at, what));
+        }
+        Ok(placed)
     }
 }

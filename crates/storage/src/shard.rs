@@ -237,6 +237,8 @@ impl Shard {
         let _no_flush = one_at_a_time.lock();
         self.journal.retire();
         let (opened, report) = Shard::open(self.disk.clone(), self.options.clone(), random)?;
+        // Not before: while it can't be opened again, reading goes on. So far no file was written that can be read.
+        self.journal.hand_over();
         let shared = self.state.clone();
         let fresh = std::mem::take(&mut *opened.state.write());
         *shared.write() = fresh;

@@ -17,7 +17,7 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// One journal file.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub(super) struct Readable {
     pub(super) first_lsn: u64,
     pub(super) len: u64,
     end: AtomicU64,
+    /// Another open of the journal has it, and may write it again.
+    is_handed_over: AtomicBool,
 }
 
 impl Readable {
@@ -49,6 +51,7 @@ impl Readable {
             first_lsn: header.first_lsn,
             len,
             end: AtomicU64::new(end),
+            is_handed_over: AtomicBool::new(false),
         }
     }
 
@@ -63,6 +66,8 @@ impl Readable {
 
     /// Exactly `len` bytes from `at`. `old` is a piece that is no longer needed: its memory is used again if
     /// nobody else holds it.
+    ///
+    /// [`StorageError::Reopened`] if the file was handed over, also while it was being read.
     pub(super) fn read(&self, at: u64, len: u64, old: Bytes) -> Result<Bytes, StorageError> {
         let len = usize::try_from(len).map_err(|_| StorageError::TooLarge {
             what: "a read",
@@ -79,9 +84,18 @@ impl Readable {
             .map_err(|error| StorageError::io("read", self.name.as_str(), error))?;
         if read < len {
             let what = format!("{len} B are needed from here, the file ends after {read}");
+            self.is_own()?;
             return Err(StorageError::damaged(self.name.as_str(), at, what));
         }
+        self.is_own()?;
         Ok(piece.freeze())
+    }
+
+    fn is_own(&self) -> Result<(), StorageError> {
+        match self.is_handed_over.load(Ordering::SeqCst) {
+            true => Err(StorageError::Reopened { file: self.name.clone() }),
+            false => Ok(()),
+        }
     }
 }
 
@@ -121,6 +135,13 @@ impl Files {
         taken.is_none_or(|file| Arc::strong_count(&file) == 1)
     }
 
+    /// Ends reading: another open has the files, and may write them again from now on.
+    pub(super) fn hand_over(&self) {
+        for file in self.by_generation.read().values() {
+            file.is_handed_over.store(true, Ordering::SeqCst);
+        }
+    }
+
     /// The error for what lay in a file that is gone.
     pub(super) fn recycled(&self) -> StorageError {
         let files = self.by_generation.read();
@@ -131,8 +152,8 @@ impl Files {
 
 /// Reads the journal from any thread, also while it is written and after it has failed.
 ///
-/// It belongs to one open journal. When the log is opened again, also in place, take a new one: files that this one
-/// knows may then be written again.
+/// It belongs to one open journal. When the log is opened again in place, take a new one: this one answers
+/// [`StorageError::Reopened`], since files that it knows may then be written again.
 #[derive(Clone, Debug)]
 pub struct JournalReader {
     files: Arc<Files>,

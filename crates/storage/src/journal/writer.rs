@@ -187,6 +187,11 @@ impl FileJournal {
         self.pool.close();
     }
 
+    /// Ends reading from it: the directory was opened again, and its files may be written again from now on.
+    pub fn hand_over(&self) {
+        self.files.hand_over();
+    }
+
     /// Why the journal refuses writes, if it does.
     pub fn failure(&self) -> Option<&str> {
         self.failed.as_deref()
