@@ -7,12 +7,16 @@
 //! ```
 
 use crate::log::Inner;
+use exactlog_storage::behind::{self, Owned};
 use exactlog_storage::error::StorageError;
 use exactlog_storage::shard::Shard;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long nothing is tried again on a full disk, though everybody who writes asks for it.
+const PAUSE_OF_A_FULL_DISK: Duration = Duration::from_millis(20);
 
 /// How it is asked, and how it went.
 #[derive(Debug, Default)]
@@ -93,11 +97,17 @@ pub(crate) fn run(inner: &Inner) {
             tracing::warn!(%error, "writing behind failed; nothing is lost, the journal keeps it");
             note_failure(inner);
         }
+        let is_full = failure.as_ref().is_some_and(StorageError::is_disk_full);
         let mut requests = inner.maintenance.requests.lock();
         requests.rounds += 1;
         requests.busy = false;
         requests.failure = failure;
         inner.maintenance.done.notify_all();
+        let until = Instant::now() + PAUSE_OF_A_FULL_DISK;
+        while is_full
+            && !requests.closing
+            && !inner.maintenance.wake.wait_until(&mut requests, until).timed_out()
+        {}
     }
 }
 
@@ -123,32 +133,13 @@ fn round(inner: &Inner) -> Result<(), StorageError> {
         (shard.journal().spares(), shard.wants_spare(), shard.wants_checkpoint())
     };
     if wanted {
-        // Without a spare the next file is allocated when it is needed: slower, not wrong.
+        // Without a spare the next file is allocated when it is needed: slower, not wrong. Who writes is told that the
+        // disk is full.
         if let Err(error) = spares.prepare() {
             tracing::warn!(%error, "no journal file could be prepared");
         }
     }
-    if !due {
-        return Ok(());
-    }
-    checkpoint(inner)?;
-    let again = {
-        let shard = inner.shard.lock();
-        shard.wants_checkpoint() && !shard.is_full()
-    };
-    // Only the second checkpoint of an open lets the files of earlier opens go.
-    if again { checkpoint(inner) } else { Ok(()) }
-}
-
-fn checkpoint(inner: &Inner) -> Result<(), StorageError> {
-    let (flusher, disk) = {
-        let shard = inner.shard.lock();
-        (shard.flusher(), shard.disk())
-    };
-    flusher.flush()?;
-    let image = inner.shard.lock().checkpoint_image()?;
-    let kept = image.write(&*disk)?;
-    inner.shard.lock().keep_checkpoint(kept)
+    if due { behind::rounds(&mut &inner.shard) } else { Ok(()) }
 }
 
 /// The checkpoint at close: then the next open has nothing to replay.
@@ -157,12 +148,8 @@ pub(crate) fn at_close(shard: &mut Shard) -> Result<(), StorageError> {
     const REPLAY_BYTES: u64 = 1024 * 1024;
     /// More batches than this go to segments first, instead of into the checkpoint.
     const PLACED_MAX: usize = 100_000;
-    /// One may not be enough to let the files of earlier opens go.
-    const CHECKPOINTS: usize = 2;
-    for _ in 0..CHECKPOINTS {
-        if shard.wants_checkpoint() {
-            shard.checkpoint()?;
-        }
+    if shard.wants_checkpoint() {
+        behind::rounds(&mut Owned(shard))?;
     }
     if shard.bytes_since_checkpoint() < REPLAY_BYTES {
         return Ok(());
@@ -170,6 +157,7 @@ pub(crate) fn at_close(shard: &mut Shard) -> Result<(), StorageError> {
     if shard.unflushed_batches() > PLACED_MAX {
         return shard.checkpoint();
     }
-    let kept = shard.checkpoint_image()?.write(&*shard.disk())?;
+    let image = shard.checkpoint_image()?;
+    let kept = shard.flusher().write(&image)?;
     shard.keep_checkpoint(kept)
 }

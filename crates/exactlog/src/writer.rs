@@ -365,7 +365,10 @@ fn execute(inner: &Inner, since: u64, submissions: &[Submission]) -> Result<Vec<
     let mut shard = inner.shard.lock();
     while data && shard.is_full() && shard.failure().is_none() {
         // The journal has what it may take: whoever sends waits for the disk, and hears of it if that fails.
-        MutexGuard::unlocked(&mut shard, || inner.maintenance.round())?;
+        match MutexGuard::unlocked(&mut shard, || inner.maintenance.round()) {
+            Err(error) if error.is_disk_full() => return Err(Error::Storage(shard.note_full(error))),
+            ended => ended?,
+        }
     }
     if inner.reopens.load(Ordering::Acquire) != since {
         return Err(reopened());

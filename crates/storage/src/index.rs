@@ -16,7 +16,7 @@
 use crate::checkpoint::PartitionImage;
 use crate::error::StorageError;
 use crate::journal::{JournalReader, Placed};
-use crate::projection::Segments;
+use crate::partitions::Segments;
 use exactlog_core::batch::{Batch, HEADER_BYTES};
 use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::state::{LeaderEpochStart, PartitionState};

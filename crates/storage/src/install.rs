@@ -18,8 +18,10 @@ use crate::checkpoint::{self, CHECKPOINT_DIR, Image, PartitionImage};
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::journal::{Config, FileJournal};
-use crate::projection::{Segments, segment_options};
+use crate::partitions::Segments;
+use crate::projection::segment_options;
 use crate::shard::{SegmentSets, Shard};
+use exactlog_core::state::State;
 use std::io;
 use std::sync::Arc;
 
@@ -53,8 +55,14 @@ impl Snapshot {
     /// # Errors
     /// A segment that can't be read there or written here, or a failed write of the file: the log has to be opened
     /// again, and is as it was, or takes the snapshot's state after all if the failure came that late.
-    pub(crate) fn take_over(&self, segments: &Segments, disk: &dyn Disk) -> Result<(), StorageError> {
+    pub(crate) fn take_over(
+        &self,
+        own: &State,
+        segments: &Segments,
+        disk: &dyn Disk,
+    ) -> Result<(), StorageError> {
         let mut partitions = Vec::with_capacity(self.segments.len());
+        segments.look_around(|topic| own.topics.contains_key(&topic))?;
         for (partition, set) in &self.segments {
             // A topic may be deleted while its partitions' entries are still there: nobody can read them.
             let Some(topic) = self.image.state.topics.get(&partition.topic) else { continue };

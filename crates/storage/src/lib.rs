@@ -14,6 +14,7 @@
 //! It knows nothing of threads, clocks or users: those are the facade's.
 #![deny(unsafe_code)]
 
+pub mod behind;
 pub mod checkpoint;
 pub mod disk;
 pub mod error;
@@ -23,7 +24,9 @@ pub mod install;
 pub mod journal;
 #[allow(unsafe_code)]
 pub mod mapped;
+pub mod partitions;
 pub mod projection;
+mod reserve;
 pub mod segment;
 pub mod shard;
 

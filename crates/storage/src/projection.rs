@@ -11,131 +11,21 @@
 //!   * a failed write of a segment loses nothing: the batches since its last good sync come from the journal again
 //!   * what was trimmed before it was flushed never reaches a segment
 
+use crate::checkpoint::{Image, Kept};
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::index::{Index, Reader};
-use crate::segment::{Ends, Options, PartitionLog, SegmentReader, SegmentSet};
+use crate::partitions::Segments;
+use crate::reserve::Reserve;
+use crate::segment::{Options, PartitionLog, segments_below};
 use exactlog_core::ids::Partition;
 use exactlog_core::state::State;
 use parking_lot::{Mutex, RwLock};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Directory of the segments of all topics.
-pub const TOPICS_DIR: &str = "topics";
-
 /// How much is read back and appended before the next look at the index, in bytes.
 const STEP_BYTES: usize = 4 * 1024 * 1024;
-
-/// How much is taken over from another log before a sync, in bytes: full segments hold their files open until then.
-const UNSYNCED_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// The segments of all partitions; opened one by one when they are needed.
-#[derive(Debug)]
-pub struct Segments {
-    disk: Arc<dyn Disk>,
-    logs: Mutex<BTreeMap<Partition, Arc<Log>>>,
-}
-
-#[derive(Debug)]
-struct Log {
-    /// How far the checkpoint says they go, and when they are full.
-    ends: Ends,
-    options: Options,
-    opened: Mutex<Option<PartitionLog>>,
-    reader: RwLock<Option<SegmentReader>>,
-}
-
-impl Segments {
-    /// Segments on a disk, none known yet.
-    pub fn new(disk: Arc<dyn Disk>) -> Segments {
-        Segments { disk, logs: Mutex::default() }
-    }
-
-    /// Makes a partition known, with the ends that a checkpoint keeps.
-    pub(crate) fn restore(&self, partition: Partition, ends: Ends, options: Options) {
-        let log = Log { ends, options, opened: Mutex::new(None), reader: RwLock::new(None) };
-        self.logs.lock().insert(partition, Arc::new(log));
-    }
-
-    /// What can be read of a partition's segments.
-    pub(crate) fn set(&self, partition: Partition) -> Result<Arc<SegmentSet>, StorageError> {
-        let log = self.log(partition, Options::default);
-        if let Some(reader) = &*log.reader.read() {
-            return Ok(reader.current());
-        }
-        self.with(partition, &log, |opened| Ok(opened.readable()))
-    }
-
-    /// How far a partition's segments are durable.
-    pub(crate) fn ends(&self, partition: Partition) -> Ends {
-        let log = self.logs.lock().get(&partition).cloned();
-        log.map_or_else(Ends::default, |log| match &*log.opened.lock() {
-            Some(opened) => opened.ends(),
-            None => log.ends.clone(),
-        })
-    }
-
-    /// Brings a partition's segments up to the end of another log's, batch by batch, each checked; how far they are
-    /// durable then. What the last checkpoint names isn't touched: what is missing is written behind it.
-    ///
-    /// # Errors
-    /// A batch that is damaged there, or a failed write here: the segments may be ahead of their index then, so
-    /// the log has to be opened again.
-    pub(crate) fn take_over(
-        &self,
-        partition: Partition,
-        options: Options,
-        from: &SegmentSet,
-    ) -> Result<Ends, StorageError> {
-        let log = self.log(partition, || options);
-        self.with(partition, &log, |opened| {
-            let mut unsynced_bytes = 0;
-            while opened.next_offset() < from.end_offset() {
-                let batches = from.read(opened.next_offset(), STEP_BYTES)?;
-                for batch in &batches {
-                    opened.skip_to(batch.base_offset())?;
-                    opened.append(batch)?;
-                    unsynced_bytes += batch.len_bytes();
-                }
-                if batches.is_empty() {
-                    opened.skip_to(from.end_offset())?;
-                }
-                if unsynced_bytes >= UNSYNCED_BYTES_MAX {
-                    opened.sync()?;
-                    unsynced_bytes = 0;
-                }
-            }
-            opened.sync()?;
-            Ok(opened.ends())
-        })
-    }
-
-    fn log(&self, partition: Partition, options: impl FnOnce() -> Options) -> Arc<Log> {
-        let new = || {
-            let (opened, reader) = (Mutex::new(None), RwLock::new(None));
-            Arc::new(Log { ends: Ends::default(), options: options(), opened, reader })
-        };
-        self.logs.lock().entry(partition).or_insert_with(new).clone()
-    }
-
-    fn with<T>(
-        &self,
-        partition: Partition,
-        log: &Log,
-        work: impl FnOnce(&mut PartitionLog) -> Result<T, StorageError>,
-    ) -> Result<T, StorageError> {
-        let mut opened = log.opened.lock();
-        if opened.is_none() {
-            let dir = format!("{TOPICS_DIR}/{partition}");
-            let fresh = PartitionLog::open(self.disk.clone(), dir, log.options, &log.ends)?;
-            *log.reader.write() = Some(fresh.reader());
-            *opened = Some(fresh);
-        }
-        work(opened.as_mut().expect("it was just opened"))
-    }
-}
 
 /// Flushes; cheap to clone.
 #[derive(Clone, Debug)]
@@ -146,6 +36,8 @@ pub struct Flusher {
     pub(crate) reader: Reader,
     pub(crate) flushed_lsn: Arc<AtomicU64>,
     pub(crate) one_at_a_time: Arc<Mutex<()>>,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) reserve: Arc<Reserve>,
 }
 
 impl Flusher {
@@ -156,12 +48,48 @@ impl Flusher {
     /// journal still. It may be tried again; a file that failed isn't touched again.
     pub fn flush(&self) -> Result<u64, StorageError> {
         let _one = self.one_at_a_time.lock();
-        let target = self.state.read().lsn;
+        let target = {
+            let state = self.state.read();
+            let exists = |topic| state.topics.contains_key(&topic);
+            self.segments.look_around(exists)?;
+            self.segments.forget_deleted(exists, state.lsn);
+            state.lsn
+        };
+        let mut full = None;
         for partition in self.index.partitions() {
-            self.flush_partition(partition, target)?;
+            match self.flush_partition(partition, target) {
+                // Others may need no space: what was trimmed is only passed over.
+                Err(error) if error.is_disk_full() => full = full.or(Some(error)),
+                flushed => flushed?,
+            }
+        }
+        if let Some(full) = full {
+            return Err(full);
         }
         self.flushed_lsn.fetch_max(target, Ordering::AcqRel);
         Ok(target)
+    }
+
+    /// Writes an image; if there is no room for it, in the space that was kept for it.
+    ///
+    /// # Errors
+    /// As [`Image::write`].
+    pub fn write(&self, image: &Image) -> Result<Kept, StorageError> {
+        match image.write(&*self.disk) {
+            Err(full) if full.is_disk_full() => {
+                self.reserve.lend(|| image.write(&*self.disk)).unwrap_or(Err(full))
+            }
+            written => written,
+        }
+    }
+
+    /// Removes files that no checkpoint names any more: all that are kept show what was done up to `shown_lsn`.
+    ///
+    /// # Errors
+    /// When a file can't be removed; it may be tried again.
+    pub fn sweep(&self, shown_lsn: u64) -> Result<(), StorageError> {
+        let _one = self.one_at_a_time.lock();
+        self.segments.sweep(shown_lsn)
     }
 
     /// Everything up to this lsn is in segments.
@@ -170,31 +98,67 @@ impl Flusher {
     }
 
     fn flush_partition(&self, partition: Partition, target: u64) -> Result<(), StorageError> {
-        let flushed = self.segments.ends(partition).end_offset;
-        if self.index.unflushed(partition, flushed, target, 1).is_empty() {
+        let start_offset = self.index.start_offset(partition);
+        let ends = self.segments.ends(partition);
+        let trimmed = segments_below(&ends, start_offset) > 0;
+        if !trimmed && self.index.unflushed(partition, ends.end_offset, target, 1).is_empty() {
             return Ok(());
         }
         let Some(options) = self.options(partition) else { return Ok(()) };
         let log = self.segments.log(partition, || options);
-        let end = self.segments.with(partition, &log, |opened| {
-            loop {
-                let due = self.index.unflushed(partition, opened.next_offset(), target, STEP_BYTES);
-                if due.is_empty() {
-                    break;
-                }
-                for located in due {
-                    if located.next_offset <= self.index.start_offset(partition) {
-                        opened.skip_to(located.next_offset)?;
-                    } else {
-                        opened.append(&self.reader.read_back(&located)?)?;
-                    }
-                }
+        let (end, appended) = self.segments.with(partition, &log, |opened| {
+            // First what frees space, then what takes some.
+            self.drop_below(partition, opened, start_offset, target);
+            let appended = self.append_due(partition, opened, target);
+            // Without room for all of it a part is synced: it is less that has to find some next time.
+            if appended.as_ref().err().is_none_or(|error| matches!(error, StorageError::DiskFull { .. })) {
+                opened.sync()?;
+                self.drop_below(partition, opened, start_offset, target);
             }
-            opened.sync()?;
-            Ok(opened.ends().end_offset)
+            Ok((opened.ends().end_offset, appended))
         })?;
         self.index.flushed(partition, end);
-        Ok(())
+        appended
+    }
+
+    /// Appends what isn't in segments yet, as long as there is room beside the reserve.
+    fn append_due(
+        &self,
+        partition: Partition,
+        opened: &mut PartitionLog,
+        target: u64,
+    ) -> Result<(), StorageError> {
+        loop {
+            let due = self.index.unflushed(partition, opened.next_offset(), target, STEP_BYTES);
+            if due.is_empty() {
+                return Ok(());
+            }
+            for located in due {
+                if located.next_offset <= self.index.start_offset(partition) {
+                    opened.skip_to(located.next_offset)?;
+                } else {
+                    self.reserve.leave(located.body_len as u64)?;
+                    opened.append(&self.reader.read_back(&located)?)?;
+                }
+            }
+        }
+    }
+
+    /// Forgets what was trimmed. Its files go when no checkpoint that is kept names them.
+    fn drop_below(&self, partition: Partition, opened: &mut PartitionLog, start_offset: u64, lsn: u64) {
+        if opened.drop_below(start_offset) {
+            self.segments.note_dropped(partition, lsn);
+        }
+    }
+
+    /// Whether files wait for checkpoints to be removed: then these free something although a flush found no room.
+    pub(crate) fn has_unnamed(&self) -> bool {
+        self.segments.has_unnamed()
+    }
+
+    /// Keeps space for the next checkpoint, as far as there is any.
+    pub fn refill(&self) {
+        self.reserve.refill();
     }
 
     fn options(&self, partition: Partition) -> Option<Options> {

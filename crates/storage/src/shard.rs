@@ -10,15 +10,19 @@
 //! Invariants
 //!   * nothing is applied, readable or answered before its frame is durable at its level (semantics OA-6)
 //!   * a failed write or sync applies nothing and ends writing until the log is opened again (OA-5)
+//!   * what adds data leaves a journal file and the room for a checkpoint, so that a full log can free its own space
 //!   * live, replay and follower run the same `apply` over the same frames (OA-1)
 
+use crate::behind;
 use crate::checkpoint::{self, Image, Kept, PartitionImage};
 use crate::disk::Disk;
-use crate::error::StorageError;
+use crate::error::{StorageError, out_of_space};
 use crate::index::{Index, Located, Reader};
 use crate::install;
 use crate::journal::{self, Cut, FileJournal, Frame, Level, Opened, Placed, Position, ReadFrame, Start};
-use crate::projection::{Flusher, Segments, segment_options};
+use crate::partitions::Segments;
+use crate::projection::{Flusher, segment_options};
+use crate::reserve::Reserve;
 use crate::segment::SegmentSet;
 use exactlog_core::batch::Batch;
 use exactlog_core::codec;
@@ -123,6 +127,10 @@ pub struct Shard {
     term: u32,
     /// Nothing was written since the last seal.
     sealed: bool,
+    /// Data was refused for want of space, and none was taken since.
+    short: bool,
+    /// Since the last rounds of writing behind something may have become free to be removed.
+    may_free: bool,
     /// Why writing ended.
     failed: Option<StorageError>,
 }
@@ -169,6 +177,8 @@ impl Shard {
             reader: Reader::new(index.clone(), journal.reader(), segments.clone()),
             flushed_lsn: Arc::new(AtomicU64::new(start.needed_lsn)),
             one_at_a_time: Arc::default(),
+            disk: disk.clone(),
+            reserve: Arc::new(Reserve::new(disk.clone(), journal.spares(), options.journal_file_bytes)),
         };
         let shard = Shard {
             disk,
@@ -184,6 +194,8 @@ impl Shard {
             since_checkpoint: replayed_bytes,
             term: opened.term,
             sealed: true,
+            short: false,
+            may_free: false,
             failed: None,
         };
         Ok((shard, report))
@@ -203,7 +215,14 @@ impl Shard {
             return Ok(Vec::new());
         }
         let frames = self.frames(submissions);
-        let placed = self.write(&frames)?;
+        let data = submissions.iter().any(|submission| adds_data(&submission.command));
+        if data {
+            self.check_space()?;
+        }
+        let placed = match self.write(&frames, !data) {
+            Err(error @ StorageError::DiskFull { .. }) if data => return Err(self.note_full(error)),
+            written => written?,
+        };
         let sync = self.options.durability == Durability::Fsync
             || submissions.iter().any(|submission| mints_an_identity(&submission.command));
         if sync && !on(Mutant::M2AckBeforeSync) {
@@ -259,7 +278,7 @@ impl Shard {
         }
         let commands = frames.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
         let copies: Vec<Frame> = frames.iter().map(ReadFrame::to_frame).collect();
-        let placed = self.write(&copies)?;
+        let placed = self.write(&copies, false)?;
         self.journal.sync().map_err(|error| self.fail(error))?;
         let state = self.state.clone();
         let mut state = state.write();
@@ -270,6 +289,15 @@ impl Shard {
             self.end = Some(placed.end());
             self.since_checkpoint += placed.head_len() + placed.bodies_len;
         }
+        Ok(())
+    }
+
+    /// What adds data must leave the reserve whole.
+    fn check_space(&mut self) -> Result<(), StorageError> {
+        if !self.flusher.reserve.is_whole() {
+            self.flusher.reserve.make_whole().map_err(|error| self.note_full(error))?;
+        }
+        (self.short, self.may_free) = (false, false);
         Ok(())
     }
 
@@ -405,14 +433,38 @@ impl Shard {
         self.journal.recycle(through).map_err(|error| self.fail(error)).map(|_| ())
     }
 
-    /// Flushes, and makes a checkpoint: all of it at once, for those who have no other threads.
+    /// All checkpoints that are kept show everything up to this lsn, for [`Flusher::sweep`]. None as long as there are
+    /// some that earlier opens have made.
+    pub fn shown_lsn(&self) -> Option<u64> {
+        self.own.first().filter(|_| self.own.len() >= 2 && self.found.is_empty()).map(|own| own.applied_lsn)
+    }
+
+    /// Flushes, makes a checkpoint, and removes what it lets go: all of it at once, for those who have no other
+    /// threads.
     ///
     /// # Errors
-    /// As its parts. After a failed flush there is no checkpoint.
+    /// As [`behind::checkpoint`].
     pub fn checkpoint(&mut self) -> Result<(), StorageError> {
-        self.flusher.flush()?;
-        let kept = self.checkpoint_image()?.write(&*self.disk)?;
-        self.keep_checkpoint(kept)
+        behind::checkpoint(&mut behind::Owned(self))
+    }
+
+    /// Notes that data was refused for want of space: writing behind may free some. The error with numbers.
+    pub fn note_full(&mut self, error: StorageError) -> StorageError {
+        (self.short, self.may_free) = (true, true);
+        match error {
+            StorageError::Io { source, .. } if out_of_space(&source) => {
+                let free = self.disk.free().unwrap_or(0);
+                // About what is missing until the journal goes on: a file of it has to be freed.
+                let needed = self.options.journal_file_bytes.max(free + 1);
+                StorageError::DiskFull { path: self.disk.location(), needed, free }
+            }
+            error => error,
+        }
+    }
+
+    /// Notes that writing behind has freed what it can.
+    pub(crate) fn note_freed(&mut self) {
+        self.may_free = false;
     }
 
     /// Bytes written to the journal since the last checkpoint was begun.
@@ -448,19 +500,25 @@ impl Shard {
     /// Whether a checkpoint is due: much was written, the journal takes more than half of what it may, or earlier opens
     /// left many files, each of them begun by one open.
     pub fn wants_checkpoint(&self) -> bool {
-        const FILES_MAX: usize = 4;
         let half_full = self.journal.used_bytes() > self.options.journal_ring_bytes / 2;
         let some = self.since_checkpoint > self.options.journal_file_bytes;
-        let many = self.own.len() < 2 && self.journal.files().len() > FILES_MAX;
         self.since_checkpoint >= self.options.checkpoint_bytes
             || (half_full && some)
-            || many
             || self.is_full()
+            || self.wants_another()
+    }
+
+    /// Whether one checkpoint more is due behind the last: the files of earlier opens go with the second of this one,
+    /// and what a full disk waits for with the ones behind that.
+    pub(crate) fn wants_another(&self) -> bool {
+        const FILES_MAX: usize = 4;
+        let many = self.own.len() < 2 && self.journal.files().len() > FILES_MAX;
+        many || self.may_free
     }
 
     /// Whether a journal file should be prepared.
     pub fn wants_spare(&self) -> bool {
-        self.journal.spares().ready() == 0
+        self.journal.spares().ready() == 0 && !self.short
     }
 
     /// Whether the journal takes what it may: the next group waits for a checkpoint.
@@ -502,9 +560,14 @@ impl Shard {
     }
 
     /// Writes one group. A group that can't be written for want of room, or for its size, changes nothing.
-    fn write(&mut self, frames: &[Frame]) -> Result<Vec<Placed>, StorageError> {
+    /// What frees space, or ends something, may use the reserve.
+    fn write(&mut self, frames: &[Frame], from_reserve: bool) -> Result<Vec<Placed>, StorageError> {
         self.sealed = false;
-        match self.journal.append(frames) {
+        let appended = match from_reserve {
+            true => self.journal.append_from_reserve(frames),
+            false => self.journal.append(frames),
+        };
+        match appended {
             Err(error @ (StorageError::DiskFull { .. } | StorageError::TooLarge { .. })) => Err(error),
             Err(error) => Err(self.fail(error)),
             placed => placed,
@@ -547,6 +610,9 @@ impl Shard {
                 Err(error) => return Err(self.fail(error)),
             };
             record(&self.index, &submission.command, &applied, placed, frame.head.len(), true);
+            if matches!(applied.reply, Reply::Trimmed { .. } | Reply::TopicDeleted) {
+                self.may_free = self.short;
+            }
             self.end = Some(placed.end());
             self.since_checkpoint += placed.head_len() + placed.bodies_len;
             all.push(applied);

@@ -54,7 +54,10 @@ fn oa_1_a_follower_has_the_state_and_the_segments_of_its_leader_at_every_lsn() {
                 1..4 => leader.checkpoint(),
                 4 => cut_off = 150,
                 5 => drop(follower.flush().unwrap()),
-                6..9 => follower.checkpoint().unwrap(),
+                6..9 => {
+                    follower.checkpoint().unwrap();
+                    counts[4] += assert_same_segments(&*disk(theirs.path()), &*disk(ours.path()));
+                }
                 9..11 => {
                     if numbers.chance(2) {
                         follower.close().unwrap();

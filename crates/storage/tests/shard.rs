@@ -7,6 +7,7 @@ use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
 use exactlog_core::command::{Command, TopicConfig};
 use exactlog_core::ids::{Partition, ProducerId, TopicId};
 use exactlog_core::reply::Reply;
+use exactlog_storage::StorageError;
 use exactlog_storage::checkpoint::state_hash;
 use exactlog_storage::disk::{Disk, RealDisk};
 use exactlog_storage::shard::{Options, RecoveryReport, Shard, Submission};
@@ -167,4 +168,93 @@ fn lg_2_a_look_up_by_time_gives_the_first_record_at_or_after_it_wherever_it_lies
     assert_eq!(reader.first_at_or_after(partition, 10_000).unwrap(), None);
     run(&mut shard, Command::Trim { partition, start: 100 });
     assert_eq!(reader.first_at_or_after(partition, 0).unwrap(), Some((100, 1_100)));
+}
+
+fn files_of(directory: &Path, partition: Partition) -> Vec<String> {
+    let path = directory.join(format!("topics/{partition}"));
+    let Ok(entries) = std::fs::read_dir(path) else { return Vec::new() };
+    let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.filter(|name| name.ends_with(".log")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn lg_13_segments_below_the_start_go_when_two_later_checkpoints_dont_name_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut shard, _) = open(directory.path());
+    let topic = create_topic(&mut shard, 1);
+    let partition = Partition { topic, index: 0 };
+    for n in 0..300 {
+        append(&mut shard, topic, n, 1);
+    }
+    shard.checkpoint().unwrap();
+    let before = files_of(directory.path(), partition);
+    assert!(before.len() > 5);
+    run(&mut shard, Command::Trim { partition, start: 200 });
+    for _ in 0..2 {
+        shard.checkpoint().unwrap();
+        assert_eq!(files_of(directory.path(), partition), before, "an older checkpoint may name them");
+    }
+    shard.checkpoint().unwrap();
+    let after = files_of(directory.path(), partition);
+    assert!(after.len() < before.len() && after[1].as_str() > "00000000000000000200", "{after:?}");
+    assert!(before.ends_with(&after), "the oldest go");
+    let reader = shard.reader();
+    assert_eq!(reader.read(partition, 200, 1).unwrap()[0].base_offset(), 200);
+    for n in 300..320 {
+        append(&mut shard, topic, n, 1);
+    }
+    drop(shard);
+    let (mut shard, _) = open(directory.path());
+    assert_eq!(shard.reader().read(partition, 200, 1).unwrap()[0].base_offset(), 200);
+    assert_eq!(shard.reader().read(partition, 319, 1).unwrap()[0].next_offset(), 320);
+    // All of it: also the segment that is written.
+    run(&mut shard, Command::Trim { partition, start: 320 });
+    (0..3).for_each(|_| shard.checkpoint().unwrap());
+    assert_eq!(files_of(directory.path(), partition), Vec::<String>::new());
+    append(&mut shard, topic, 320, 1);
+    shard.checkpoint().unwrap();
+    drop(shard);
+    let (shard, _) = open(directory.path());
+    assert_eq!(shard.reader().read(partition, 320, 1).unwrap()[0].base_offset(), 320);
+}
+
+#[test]
+fn a_deleted_topic_leaves_no_directory_also_if_an_earlier_open_didnt_come_to_it() {
+    for reopened in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut shard, _) = open(directory.path());
+        let topic = create_topic(&mut shard, 2);
+        (0..100).for_each(|n| append(&mut shard, topic, n, 2));
+        shard.checkpoint().unwrap();
+        run(&mut shard, Command::DeleteTopic { topic });
+        if reopened {
+            shard.checkpoint().unwrap();
+            drop(shard);
+            shard = open(directory.path()).0;
+        }
+        (0..6).for_each(|_| shard.checkpoint().unwrap());
+        assert_eq!(std::fs::read_dir(directory.path().join("topics")).unwrap().count(), 0, "{reopened}");
+    }
+}
+
+#[test]
+fn a_reader_from_before_a_reopen_is_told_so_and_never_given_what_lies_there_now() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut shard, _) = open(directory.path());
+    let topic = create_topic(&mut shard, 1);
+    let partition = Partition { topic, index: 0 };
+    (0..300).for_each(|n| append(&mut shard, topic, n, 1));
+    let before = shard.reader();
+    let cached = before.read(partition, 299, 1).unwrap();
+    assert!(!before.read(partition, 0, 1).unwrap().is_empty());
+    shard.poison("for a test");
+    assert!(!before.read(partition, 0, 1).unwrap().is_empty(), "reading goes on after a failure");
+    shard.reopen(&mut || 7).unwrap();
+    assert!(matches!(before.read(partition, 0, 1), Err(StorageError::Reopened { .. })));
+    let now = shard.reader();
+    assert!(before.is_of_same_open(&before.clone()) && !before.is_of_same_open(&now));
+    assert_eq!(now.read(partition, 0, 1).unwrap()[0].base_offset(), 0);
+    assert_eq!(now.read(partition, 299, 1).unwrap()[0].base_offset(), cached[0].base_offset());
 }

@@ -64,7 +64,8 @@ impl Run {
             _ if self.made.is_some() => {
                 let kept = self.made.take().expect("it is there");
                 self.kept_lsn = kept.applied_lsn;
-                shard.keep_checkpoint(kept)
+                shard.keep_checkpoint(kept)?;
+                shard.shown_lsn().map_or(Ok(()), |shown_lsn| shard.flusher().sweep(shown_lsn))
             }
             2 | 3 => {
                 let image = shard.checkpoint_image()?;
@@ -114,9 +115,7 @@ impl Run {
             1 => Survival::AllKept,
             _ => Survival::random(random.number()),
         });
-        // The journal never syncs a name twice. A segment's directory keeps its name for good, so that a process
-        // that finds it can't know that an earlier one failed to sync it.
-        self.disk.set_failed_sync_dir_loses_names(self.plan.maintenance == 0 && random.chance(1, 4));
+        self.disk.set_failed_sync_dir_loses_names(random.chance(1, 4));
         self.disk.add_fault(Fault::once(call, skip, effect));
     }
 }

@@ -90,6 +90,7 @@ impl Renewal {
             last_lsn,
             durable_lsn,
             dirty: false,
+            may_use_reserve: false,
             failed: None,
             group: Group::default(),
         };
@@ -172,7 +173,7 @@ impl Renewal {
         };
         let first_lsn = proven_lsn + 1;
         let end = FILE_HEADER_BYTES + group::len_of(&kept)?;
-        let taken = pool.take(generation, end)?;
+        let taken = pool.take(generation, end, false)?;
         let (shard, len_blocks) = (self.config.shard, FileHeader::blocks(taken.len)?);
         let header = FileHeader { shard, generation, nonce, first_lsn, term, len_blocks, predecessor };
         let path = names::journal(generation);

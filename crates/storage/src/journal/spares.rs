@@ -6,6 +6,7 @@
 //!   * a spare is ready only after the directory sync that made its name durable, and only if no other name leads
 //!     to the same file (rule R6): else a power loss could bring the old name back, with the new content
 //!   * a file gets the name of a journal file only after its header is durable (rule R1)
+//!   * the file in reserve is allocated, and used by nothing but a roll that was told it may
 //!   * directory operations happen one at a time; after a failed directory sync none is tried again, since entries
 //!     that were lost with it would look durable
 
@@ -40,6 +41,29 @@ impl Spares {
         self.pool.prepare()
     }
 
+    /// Removes them, for the space. A name that comes back after a crash is found by the next open.
+    pub fn remove_all(&self) -> Result<(), StorageError> {
+        loop {
+            let Some(path) = self.pool.state.lock().ready.pop() else { return Ok(()) };
+            self.pool.unlink(&path)?;
+        }
+    }
+
+    /// Keeps one file in reserve: allocated, for a roll on a full disk ([`FileJournal::append_from_reserve`]). A spare
+    /// becomes it if there is no room for another file.
+    ///
+    /// `DiskFull` if there is no spare either.
+    ///
+    /// [`FileJournal::append_from_reserve`]: super::FileJournal::append_from_reserve
+    pub fn keep_reserve(&self) -> Result<(), StorageError> {
+        self.pool.keep_reserve()
+    }
+
+    /// Whether a file is kept in reserve.
+    pub fn has_reserve(&self) -> bool {
+        self.pool.state.lock().reserve.is_some()
+    }
+
     /// How many are ready.
     pub fn ready(&self) -> usize {
         self.pool.state.lock().ready.len()
@@ -61,6 +85,8 @@ struct State {
     /// Paths. The last one is used first: it is the one most likely still in memory.
     ready: Vec<String>,
     next_number: u64,
+    /// Path of the file that is kept for a roll on a full disk.
+    reserve: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -78,7 +104,7 @@ pub(super) struct Taken {
 
 impl Pool {
     pub(super) fn new(disk: Arc<dyn Disk>, file_bytes: u64, next_number: u64) -> Pool {
-        let state = Mutex::new(State { ready: Vec::new(), next_number });
+        let state = Mutex::new(State { ready: Vec::new(), next_number, reserve: None });
         Pool { disk, file_bytes, state, directory: Mutex::default() }
     }
 
@@ -92,12 +118,17 @@ impl Pool {
         self.state.lock().ready.extend(paths);
     }
 
-    /// A file of at least `len` bytes, a spare if one is large enough, for the journal file of this generation.
-    /// `DiskFull` if there is no room for one; then nothing is left behind.
-    pub(super) fn take(&self, generation: u64, len: u64) -> Result<Taken, StorageError> {
+    /// A file of at least `len` bytes, a spare if one is large enough, for the journal file of this generation; the
+    /// one in reserve if that is allowed and there is no spare. `DiskFull` if there is no room for one; then nothing
+    /// is left behind.
+    pub(super) fn take(&self, generation: u64, len: u64, from_reserve: bool) -> Result<Taken, StorageError> {
         if len <= self.file_bytes {
-            let spare = self.state.lock().ready.pop();
-            if let Some(path) = spare {
+            let path = {
+                let mut state = self.state.lock();
+                let spare = state.ready.pop();
+                spare.or_else(|| state.reserve.take_if(|_| from_reserve))
+            };
+            if let Some(path) = path {
                 let file = self.disk.open(&path, Mode::Write).map_err(|error| io_at("open", &path, error))?;
                 return Ok(Taken { path, file, len: self.file_bytes });
             }
@@ -156,6 +187,23 @@ impl Pool {
     pub(super) fn close(&self) {
         let closed = StorageError::Poisoned { reason: "the journal was closed".into() };
         self.directory.lock().failed.get_or_insert(closed);
+    }
+
+    fn keep_reserve(&self) -> Result<(), StorageError> {
+        let directory = self.directory.lock();
+        directory.usable()?;
+        if self.state.lock().reserve.is_some() {
+            return Ok(());
+        }
+        // Never the same name twice: the one before may still wait for that of a journal file.
+        let path = names::new_spare(self.number());
+        let reserve = match self.create(&path, self.file_bytes) {
+            Ok(_) => path,
+            Err(error @ StorageError::DiskFull { .. }) => self.state.lock().ready.pop().ok_or(error)?,
+            Err(error) => return Err(error),
+        };
+        self.state.lock().reserve = Some(reserve);
+        Ok(())
     }
 
     fn prepare(&self) -> Result<(), StorageError> {

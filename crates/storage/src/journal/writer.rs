@@ -39,6 +39,8 @@ pub struct FileJournal {
     pub(super) durable_lsn: u64,
     /// Whether anything was written since the last sync.
     pub(super) dirty: bool,
+    /// Whether the next roll may go into the file that is kept in reserve.
+    pub(super) may_use_reserve: bool,
     pub(super) failed: Option<Arc<str>>,
     pub(super) group: Group,
 }
@@ -81,6 +83,12 @@ impl FileJournal {
         Ok(placed)
     }
 
+    /// [`append`](Self::append) of what leads to more space: if it needs a new file and there is no room, it gets the
+    /// one in reserve ([`Spares::keep_reserve`]).
+    pub fn append_from_reserve(&mut self, frames: &[Frame]) -> Result<Vec<Placed>, StorageError> {
+        self.with_reserve(|journal| journal.append(frames))
+    }
+
     /// Makes everything that was written durable (`fdatasync`). Costs nothing if nothing was written.
     pub fn sync(&mut self) -> Result<(), StorageError> {
         self.usable()?;
@@ -94,12 +102,18 @@ impl FileJournal {
         Ok(())
     }
 
-    /// Writes a seal: the durable lsn, without a command and without a sync. Skipped if it doesn't fit: the next
-    /// file's header states as much.
+    /// Writes a seal: the durable lsn, without a command and without a sync. If it doesn't fit it is skipped, since the
+    /// next file's header states as much; one that says `clean` goes into a new file, if there is room for one.
     pub fn seal(&mut self, clean: bool) -> Result<(), StorageError> {
         self.usable()?;
         if self.at + super::BLOCK_BYTES > self.current.len {
-            return Ok(());
+            match clean {
+                true => match self.with_reserve(FileJournal::roll) {
+                    Err(StorageError::DiskFull { .. }) => return Ok(()),
+                    rolled => rolled?,
+                },
+                false => return Ok(()),
+            }
         }
         let mut group = std::mem::take(&mut self.group);
         group.build_seal(self.last_lsn, self.term, clean, self.place());
@@ -214,6 +228,13 @@ impl FileJournal {
         Ok(())
     }
 
+    fn with_reserve<T>(&mut self, work: impl FnOnce(&mut FileJournal) -> T) -> T {
+        self.may_use_reserve = true;
+        let result = work(self);
+        self.may_use_reserve = false;
+        result
+    }
+
     /// Goes on in a new file. (`roll` of the model. There the file has its name before its header is durable; here
     /// the header comes first, as rule R1 asks of recovery's file, so that a name always means a whole header.)
     fn roll(&mut self) -> Result<(), StorageError> {
@@ -230,7 +251,8 @@ impl FileJournal {
 
     /// A file for the next generation. `DiskFull` changes nothing, any other failure is final.
     pub(super) fn take_file(&mut self) -> Result<Taken, StorageError> {
-        match self.pool.take(self.current.generation + 1, self.config.file_bytes) {
+        let generation = self.current.generation + 1;
+        match self.pool.take(generation, self.config.file_bytes, self.may_use_reserve) {
             Err(full @ StorageError::DiskFull { .. }) => Err(full),
             taken => self.final_if_failed(taken),
         }

@@ -37,6 +37,7 @@ mod writer;
 mod tests;
 
 pub use reader::SegmentSet;
+pub(crate) use writer::segments_below;
 pub use writer::{PartitionLog, SegmentReader};
 
 use serde::{Deserialize, Serialize};

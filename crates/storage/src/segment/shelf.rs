@@ -82,6 +82,11 @@ impl Shelf {
         self.save_index_locked(end, index, &guard);
     }
 
+    /// Closes segments that begin below this offset: what they map isn't needed any more.
+    pub(super) fn close_below(&self, base_offset: u64) {
+        self.open.lock().retain(|segment| segment.base_offset >= base_offset);
+    }
+
     /// Keeps readers from writing index files while the guard lives.
     pub(super) fn without_indexing(&self) -> MutexGuard<'_, ()> {
         self.indexing.lock()

@@ -158,6 +158,26 @@ impl PartitionLog {
         SegmentReader(Arc::clone(&self.published))
     }
 
+    /// Forgets the segments that lie wholly below `start_offset`, where reading begins now; whether there were any.
+    /// Their files stay for the checkpoints that name them, until [`PartitionLog::remove_unnamed`].
+    ///
+    /// Only what was synced is looked at: to be called behind a [`PartitionLog::sync`].
+    pub fn drop_below(&mut self, start_offset: u64) -> bool {
+        let below = segments_below(&self.synced, start_offset);
+        let at_rest = self.rolled.is_empty() && self.next_offset == self.synced.end_offset;
+        if below == 0 || !at_rest {
+            return false;
+        }
+        self.synced.segments.drain(..below);
+        if self.synced.segments.last().is_none_or(|last| last.len_bytes == 0) {
+            self.tail = None;
+        }
+        let first = self.synced.segments.first().map_or(self.synced.end_offset, |first| first.base_offset);
+        self.shelf.close_below(first);
+        self.publish();
+        true
+    }
+
     /// Unlinks the files in the directory that look like a segment's and belong to none of this log: left by a
     /// crash, by a failed write or by segments that were removed. Foreign names stay. The number of files.
     ///
@@ -263,6 +283,13 @@ impl PartitionLog {
     fn refused(&self, what: &'static str, why: String) -> StorageError {
         io_error(what, &self.dir)(io::Error::new(io::ErrorKind::InvalidInput, why))
     }
+}
+
+/// How many segments lie wholly below an offset.
+pub(crate) fn segments_below(ends: &Ends, offset: u64) -> usize {
+    let behind = ends.segments.iter().skip(1).map(|next| next.base_offset).chain([ends.end_offset]);
+    let below = ends.segments.iter().zip(behind);
+    below.take_while(|(segment, behind)| segment.len_bytes > 0 && *behind <= offset).count()
 }
 
 /// The segment that is written on, if the last one has a file.

@@ -1,0 +1,86 @@
+//! Writing behind: the round that makes the journal short again and gives space back.
+//!
+//! ```text
+//!   flush -> picture (shard held) -> write it -> keep it (shard held), recycle -> sweep -> reserve
+//! ```
+//!
+//! Not here: when a round is due ([`Shard::wants_checkpoint`]) and on which thread.
+//!
+//! Invariants
+//!   * the shard is held for the picture and for the recycling only: commands go on meanwhile
+//!   * a full disk ends a round only if the round can't lead to more space
+
+use crate::error::StorageError;
+use crate::shard::Shard;
+use parking_lot::Mutex;
+
+/// Gives a shard for a moment.
+pub trait Hold {
+    /// Works on the shard.
+    fn with<T>(&mut self, work: impl FnOnce(&mut Shard) -> T) -> T;
+}
+
+/// A shard that nobody else uses.
+#[derive(Debug)]
+pub struct Owned<'a>(pub &'a mut Shard);
+
+impl Hold for Owned<'_> {
+    fn with<T>(&mut self, work: impl FnOnce(&mut Shard) -> T) -> T {
+        work(self.0)
+    }
+}
+
+impl Hold for &Mutex<Shard> {
+    fn with<T>(&mut self, work: impl FnOnce(&mut Shard) -> T) -> T {
+        work(&mut self.lock())
+    }
+}
+
+/// Makes checkpoints as long as one more is of use, at least one.
+///
+/// # Errors
+/// As [`checkpoint`].
+pub fn rounds(shard: &mut impl Hold) -> Result<(), StorageError> {
+    /// What a full disk needs at most until all that can be freed is: the first one passes over what was trimmed, and
+    /// two newer ones let go of what only older ones name; one more for what only then can be flushed.
+    const ROUNDS_MAX: usize = 4;
+    let mut ended = Ok(());
+    for _ in 0..ROUNDS_MAX {
+        ended = checkpoint(shard);
+        let may_help = ended.as_ref().err().is_none_or(StorageError::is_disk_full);
+        if !may_help || !shard.with(|shard| shard.wants_another()) {
+            break;
+        }
+    }
+    shard.with(Shard::note_freed);
+    ended
+}
+
+/// Flushes, makes a checkpoint, and removes what it lets go.
+///
+/// # Errors
+/// As its parts. After a failed flush there is no checkpoint. Only if the disk is full and files wait to be removed it
+/// is made all the same, since it leads to what the flush needs.
+pub fn checkpoint(shard: &mut impl Hold) -> Result<(), StorageError> {
+    let (flusher, spares) = shard.with(|shard| (shard.flusher(), shard.journal().spares()));
+    let full = match flusher.flush() {
+        Err(error) if error.is_disk_full() => {
+            // What was made ahead is the first to go.
+            spares.remove_all()?;
+            flusher.refill();
+            if !flusher.has_unnamed() {
+                return Err(error);
+            }
+            Some(error)
+        }
+        flushed => flushed.map(|_| None)?,
+    };
+    let image = shard.with(|shard| shard.checkpoint_image())?;
+    let kept = flusher.write(&image)?;
+    let shown_lsn = shard.with(|shard| shard.keep_checkpoint(kept).map(|()| shard.shown_lsn()))?;
+    if let Some(shown_lsn) = shown_lsn {
+        flusher.sweep(shown_lsn)?;
+    }
+    flusher.refill();
+    full.map_or(Ok(()), Err)
+}

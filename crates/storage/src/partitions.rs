@@ -1,0 +1,258 @@
+//! The segments of all partitions of a shard, opened one by one when they are needed, and what becomes of their files.
+//!
+//! ```text
+//!   named by a checkpoint -> trimmed, or its topic deleted -> two newer checkpoints don't name it -> removed
+//! ```
+//!
+//! Not here: when batches are brought into them (`projection.rs`).
+//!
+//! Invariants
+//!   * a file goes when no checkpoint that is kept names it
+//!   * what no checkpoint ever named is made anew, directory and all: its name may never have become durable
+
+use crate::disk::{Disk, Entry};
+use crate::error::StorageError;
+use crate::segment::{Ends, Options, PartitionLog, SegmentReader, SegmentSet};
+use exactlog_core::ids::{Partition, TopicId};
+use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+/// Directory of the segments of all topics.
+pub const TOPICS_DIR: &str = "topics";
+
+/// How much is taken over from another log before the next look, in bytes.
+const STEP_BYTES: usize = 4 * 1024 * 1024;
+
+/// How much is taken over from another log before a sync, in bytes: full segments hold their files open until then.
+const UNSYNCED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The segments of all partitions; opened one by one when they are needed.
+#[derive(Debug)]
+pub struct Segments {
+    disk: Arc<dyn Disk>,
+    logs: Mutex<BTreeMap<Partition, Arc<Log>>>,
+    /// What no later checkpoint names.
+    unnamed: Mutex<BTreeMap<Partition, Unnamed>>,
+    /// What earlier opens have left was looked for.
+    looked_around: Mutex<bool>,
+}
+
+/// Files that no longer count, and wait for the last checkpoint that names them to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Unnamed {
+    /// A picture of a later lsn than this doesn't name them.
+    since_lsn: u64,
+    /// The whole directory, since its topic was deleted.
+    whole: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Log {
+    /// How far the checkpoint says they go, and when they are full.
+    ends: Ends,
+    options: Options,
+    opened: Mutex<Option<PartitionLog>>,
+    reader: RwLock<Option<SegmentReader>>,
+}
+
+impl Segments {
+    /// Segments on a disk, none known yet.
+    pub fn new(disk: Arc<dyn Disk>) -> Segments {
+        Segments { disk, logs: Mutex::default(), unnamed: Mutex::default(), looked_around: Mutex::default() }
+    }
+
+    /// Makes a partition known, with the ends that a checkpoint keeps.
+    pub(crate) fn restore(&self, partition: Partition, ends: Ends, options: Options) {
+        let log = Log { ends, options, opened: Mutex::new(None), reader: RwLock::new(None) };
+        self.logs.lock().insert(partition, Arc::new(log));
+    }
+
+    /// What can be read of a partition's segments.
+    pub(crate) fn set(&self, partition: Partition) -> Result<Arc<SegmentSet>, StorageError> {
+        let log = self.log(partition, Options::default);
+        if let Some(reader) = &*log.reader.read() {
+            return Ok(reader.current());
+        }
+        self.with(partition, &log, |opened| Ok(opened.readable()))
+    }
+
+    /// How far a partition's segments are durable.
+    pub(crate) fn ends(&self, partition: Partition) -> Ends {
+        let log = self.logs.lock().get(&partition).cloned();
+        log.map_or_else(Ends::default, |log| match &*log.opened.lock() {
+            Some(opened) => opened.ends(),
+            None => log.ends.clone(),
+        })
+    }
+
+    /// Brings a partition's segments up to the end of another log's, batch by batch, each checked; how far they are
+    /// durable then. What the last checkpoint names isn't touched: what is missing is written behind it.
+    ///
+    /// # Errors
+    /// A batch that is damaged there, or a failed write here: the segments may be ahead of their index then, so
+    /// the log has to be opened again.
+    pub(crate) fn take_over(
+        &self,
+        partition: Partition,
+        options: Options,
+        from: &SegmentSet,
+    ) -> Result<Ends, StorageError> {
+        let log = self.log(partition, || options);
+        self.with(partition, &log, |opened| {
+            let mut unsynced_bytes = 0;
+            while opened.next_offset() < from.end_offset() {
+                let batches = from.read(opened.next_offset(), STEP_BYTES)?;
+                for batch in &batches {
+                    opened.skip_to(batch.base_offset())?;
+                    opened.append(batch)?;
+                    unsynced_bytes += batch.len_bytes();
+                }
+                if batches.is_empty() {
+                    opened.skip_to(from.end_offset())?;
+                }
+                if unsynced_bytes >= UNSYNCED_BYTES_MAX {
+                    opened.sync()?;
+                    unsynced_bytes = 0;
+                }
+            }
+            opened.sync()?;
+            Ok(opened.ends())
+        })
+    }
+
+    /// Looks, once, for what earlier opens have left behind. What was made there without ever being named by a
+    /// checkpoint goes at once: nobody knows whether its names were ever made durable, and a sync that failed can't be
+    /// repeated on the same name. Directories of topics that don't exist go when no checkpoint names them.
+    ///
+    /// # Errors
+    /// When a directory can't be listed or removed; it may be tried again.
+    pub(crate) fn look_around(&self, exists: impl Fn(TopicId) -> bool) -> Result<(), StorageError> {
+        let mut looked_around = self.looked_around.lock();
+        if *looked_around {
+            return Ok(());
+        }
+        let entries = self.list(TOPICS_DIR)?;
+        let mut left = entries.len();
+        for partition in entries.iter().filter_map(|entry| parse(&entry.name)) {
+            if !exists(partition.topic) {
+                self.note(partition, Unnamed { since_lsn: 0, whole: true });
+            } else if self.ends(partition).end_offset == 0 {
+                self.remove(partition)?;
+                left -= 1;
+            }
+        }
+        if left == 0 && !entries.is_empty() {
+            let removed = self.disk.remove_dir(TOPICS_DIR);
+            removed.map_err(|error| StorageError::io("remove directory", TOPICS_DIR, error))?;
+        }
+        *looked_around = true;
+        Ok(())
+    }
+
+    /// Forgets the segments of topics that don't exist any more. Their directories go when no checkpoint of this or
+    /// an earlier lsn is kept.
+    pub(crate) fn forget_deleted(&self, exists: impl Fn(TopicId) -> bool, lsn: u64) {
+        self.logs.lock().retain(|partition, _| {
+            let exists = exists(partition.topic);
+            if !exists {
+                self.note(*partition, Unnamed { since_lsn: lsn, whole: true });
+            }
+            exists
+        });
+    }
+
+    /// Notes that some files of a partition no longer count as of this lsn.
+    pub(crate) fn note_dropped(&self, partition: Partition, lsn: u64) {
+        self.note(partition, Unnamed { since_lsn: lsn, whole: false });
+    }
+
+    /// Whether files wait for checkpoints to be removed. Those that an earlier open may have left don't count: it isn't
+    /// known whether there are any.
+    pub(crate) fn has_unnamed(&self) -> bool {
+        self.unnamed.lock().values().any(|unnamed| unnamed.since_lsn > 0)
+    }
+
+    /// Removes the files that no checkpoint names any more: all that are kept show what was done up to `shown_lsn`.
+    ///
+    /// # Errors
+    /// When a file can't be removed; it may be tried again.
+    pub(crate) fn sweep(&self, shown_lsn: u64) -> Result<(), StorageError> {
+        let due = |(partition, unnamed): (&Partition, &Unnamed)| {
+            (unnamed.since_lsn < shown_lsn).then_some((*partition, unnamed.whole))
+        };
+        let due: Vec<(Partition, bool)> = self.unnamed.lock().iter().filter_map(due).collect();
+        for (partition, whole) in due {
+            match whole {
+                true => self.remove(partition)?,
+                false => {
+                    let log = self.log(partition, Options::default);
+                    self.with(partition, &log, |opened| opened.remove_unnamed().map(|_| ()))?;
+                }
+            }
+            self.unnamed.lock().remove(&partition);
+        }
+        Ok(())
+    }
+
+    /// A whole directory stays noted as such; of two moments the later one counts.
+    fn note(&self, partition: Partition, unnamed: Unnamed) {
+        let mut all = self.unnamed.lock();
+        let noted = all.entry(partition).or_insert(unnamed);
+        noted.since_lsn = noted.since_lsn.max(unnamed.since_lsn);
+        noted.whole |= unnamed.whole;
+    }
+
+    /// Removes a partition's directory with all that is in it. Not durable: what comes back is found by the next open.
+    fn remove(&self, partition: Partition) -> Result<(), StorageError> {
+        let dir = format!("{TOPICS_DIR}/{partition}");
+        for entry in self.list(&dir)? {
+            let name = format!("{dir}/{}", entry.name);
+            self.disk.unlink(&name).map_err(|error| StorageError::io("unlink", name, error))?;
+        }
+        match self.disk.remove_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(|error| StorageError::io("remove directory", dir, error)),
+        }
+    }
+
+    fn list(&self, dir: &str) -> Result<Vec<Entry>, StorageError> {
+        match self.disk.list(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            listed => listed.map_err(|error| StorageError::io("list", dir, error)),
+        }
+    }
+
+    pub(crate) fn log(&self, partition: Partition, options: impl FnOnce() -> Options) -> Arc<Log> {
+        let new = || {
+            let (opened, reader) = (Mutex::new(None), RwLock::new(None));
+            Arc::new(Log { ends: Ends::default(), options: options(), opened, reader })
+        };
+        self.logs.lock().entry(partition).or_insert_with(new).clone()
+    }
+
+    pub(crate) fn with<T>(
+        &self,
+        partition: Partition,
+        log: &Log,
+        work: impl FnOnce(&mut PartitionLog) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let mut opened = log.opened.lock();
+        if opened.is_none() {
+            let dir = format!("{TOPICS_DIR}/{partition}");
+            let fresh = PartitionLog::open(self.disk.clone(), dir, log.options, &log.ends)?;
+            // A crash may have left files that were never named.
+            self.unnamed.lock().entry(partition).or_insert(Unnamed { since_lsn: 0, whole: false });
+            *log.reader.write() = Some(fresh.reader());
+            *opened = Some(fresh);
+        }
+        work(opened.as_mut().expect("it was just opened"))
+    }
+}
+
+/// The partition whose directory has this name.
+fn parse(entry: &str) -> Option<Partition> {
+    let (topic, index) = entry.split_once('-')?;
+    Some(Partition { topic: TopicId(topic.parse().ok()?), index: index.parse().ok()? })
+}

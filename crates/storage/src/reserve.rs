@@ -1,0 +1,143 @@
+//! The reserve: space that is kept so that a full log can free its own (semantics LG-13).
+//!
+//! ```text
+//!   reserve            a file without content, max(2 x largest checkpoint, least) bytes, allocated
+//!     released         when a checkpoint finds no room
+//!   a journal file     allocated, kept by the journal's spares
+//!     used             when a command that frees space needs a new journal file and there is no room
+//!   kept again         behind each checkpoint, and before data is taken
+//! ```
+//!
+//! Invariants
+//!   * while one of the two is missing no command that adds data is written
+//!   * while `reserve` is missing nothing but a checkpoint takes from what is free
+
+use crate::checkpoint::CHECKPOINT_DIR;
+use crate::disk::{Disk, Mode};
+use crate::error::StorageError;
+use crate::journal::Spares;
+use parking_lot::Mutex;
+use std::io;
+use std::sync::Arc;
+
+/// Name of the file, in the root.
+const RESERVE_NAME: &str = "reserve";
+
+/// The least that is kept for checkpoints, unless journal files are small. In bytes.
+const LEAST_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Space that is kept.
+#[derive(Debug)]
+pub(crate) struct Reserve {
+    disk: Arc<dyn Disk>,
+    spares: Spares,
+    journal_file_bytes: u64,
+    space: Mutex<Space>,
+}
+
+/// What is kept for checkpoints, in bytes.
+#[derive(Debug)]
+struct Space {
+    wanted: u64,
+    held: u64,
+}
+
+impl Space {
+    fn missing(&self) -> u64 {
+        self.wanted.saturating_sub(self.held)
+    }
+}
+
+impl Reserve {
+    /// A reserve on a disk, not held yet. Small journal files are for small disks: then less is kept.
+    pub(crate) fn new(disk: Arc<dyn Disk>, spares: Spares, journal_file_bytes: u64) -> Reserve {
+        let space = Space { wanted: LEAST_BYTES.min(journal_file_bytes / 8), held: 0 };
+        Reserve { disk, spares, journal_file_bytes, space: Mutex::new(space) }
+    }
+
+    /// Whether all of it is there.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.spares.has_reserve() && self.space.lock().missing() == 0
+    }
+
+    /// Makes it whole; `DiskFull` with what that needs.
+    pub(crate) fn make_whole(&self) -> Result<(), StorageError> {
+        self.refill();
+        let journal = if self.spares.has_reserve() { 0 } else { self.journal_file_bytes };
+        let needed = journal + self.space.lock().missing();
+        match needed {
+            0 => Ok(()),
+            _ => Err(self.full(needed)),
+        }
+    }
+
+    /// Fails if there isn't room for this many bytes beside what is missing for checkpoints.
+    pub(crate) fn leave(&self, taken_bytes: u64) -> Result<(), StorageError> {
+        let needed = match self.space.lock().missing() {
+            0 => return Ok(()),
+            missing => missing + taken_bytes,
+        };
+        // A disk that doesn't say what is free is taken at its word when it allocates.
+        match self.disk.free() {
+            Ok(free) if free < needed => Err(self.full(needed)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Keeps room for twice the largest checkpoint from now on, and a journal file, as far as there is any.
+    pub(crate) fn refill(&self) {
+        let entries = self.disk.list(CHECKPOINT_DIR).unwrap_or_default();
+        let largest = entries.iter().map(|entry| entry.len).max().unwrap_or(0);
+        let mut space = self.space.lock();
+        space.wanted = space.wanted.max(largest.saturating_mul(2));
+        if space.missing() > 0 {
+            match self.allocate(space.wanted) {
+                Ok(()) => space.held = space.wanted,
+                Err(error) => {
+                    tracing::warn!(wanted = space.wanted, %error, "the reserve could not be allocated");
+                    if space.held == 0 {
+                        // What was allocated of it is as good as any other free space, and counted as such.
+                        let _ = self.disk.unlink(RESERVE_NAME);
+                    }
+                }
+            }
+        }
+        if space.missing() == 0
+            && let Err(error) = self.spares.keep_reserve()
+        {
+            tracing::warn!(%error, "no journal file could be kept in reserve");
+        }
+    }
+
+    /// Gives up what is kept for checkpoints, and writes one before anybody else can keep it again. None if nothing was
+    /// kept.
+    pub(crate) fn lend<T>(&self, write: impl FnOnce() -> T) -> Option<T> {
+        let mut space = self.space.lock();
+        space.held = 0;
+        let removed = self.disk.unlink(RESERVE_NAME);
+        removed.is_ok().then(write)
+    }
+
+    fn full(&self, needed: u64) -> StorageError {
+        let free = self.disk.free().unwrap_or(0);
+        StorageError::DiskFull { path: self.disk.location(), needed, free }
+    }
+
+    fn allocate(&self, len_bytes: u64) -> io::Result<()> {
+        let file = match self.disk.open(RESERVE_NAME, Mode::CreateNew) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let file = self.disk.open(RESERVE_NAME, Mode::Write)?;
+                if file.len()? > len_bytes {
+                    // Kept by an open with larger journal files.
+                    self.disk.unlink(RESERVE_NAME)?;
+                    self.disk.open(RESERVE_NAME, Mode::CreateNew)?
+                } else {
+                    file
+                }
+            }
+            opened => opened?,
+        };
+        // The name isn't synced: without it the next open keeps the space again.
+        file.allocate(len_bytes)
+    }
+}
