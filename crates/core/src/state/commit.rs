@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 use std::collections::BTreeSet;
 
 impl State {
-    pub(super) fn commit(&mut self, lsn: u64, term: u32, commit: &Commit) -> Outcome {
+    pub(super) fn commit(&mut self, term: u32, commit: &Commit) -> Outcome {
         if let Some(known) = self.look_up(&commit.token)? {
             return done(known);
         }
@@ -38,9 +38,9 @@ impl State {
             placements.push(self.place_batch(term, *partition, index as u32, batch));
         }
         for offsets in &commit.offsets {
-            self.store_offsets(lsn, &offsets.group, &offsets.offsets);
+            self.store_offsets(&offsets.group, &offsets.offsets);
         }
-        let base_offsets = first_offsets(&placements);
+        let (lsn, base_offsets) = (self.lsn, first_offsets(&placements));
         let reply = Committed { lsn, base_offsets: base_offsets.clone(), duplicate: false };
         self.remember_commit(KeptReply { token: commit.token, lsn, base_offsets }, commit.cursor.as_deref());
         Ok(Applied { reply: Reply::Committed(reply), placements })

@@ -230,7 +230,7 @@ impl State {
         }
     }
 
-    pub(super) fn join_group(&mut self, lsn: u64, name: &str, topics: &[TopicId]) -> Outcome {
+    pub(super) fn join_group(&mut self, name: &str, topics: &[TopicId]) -> Outcome {
         if !is_legal_name(name) {
             return Err(Refusal::IllegalName { name: name.to_string() });
         }
@@ -242,7 +242,7 @@ impl State {
         let mut topics = topics.to_vec();
         topics.sort_unstable();
         topics.dedup();
-        let member = MemberId(lsn);
+        let member = MemberId(self.lsn);
         let joined = Member { open_number: self.open_number, topics };
         let group = self.groups.entry(name.to_string()).or_default();
         Arc::make_mut(group).members.insert(member, joined);
@@ -284,13 +284,12 @@ impl State {
 
     pub(super) fn commit_offsets(
         &mut self,
-        lsn: u64,
         group: &str,
         member: Option<MemberId>,
         offsets: &[OffsetCommit],
     ) -> Outcome {
         self.check_offsets(group, member, offsets, &mut BTreeSet::new())?;
-        self.store_offsets(lsn, group, offsets);
+        self.store_offsets(group, offsets);
         done(Reply::OffsetsCommitted)
     }
 
@@ -352,12 +351,13 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn store_offsets(&mut self, lsn: u64, name: &str, offsets: &[OffsetCommit]) {
+    pub(super) fn store_offsets(&mut self, name: &str, offsets: &[OffsetCommit]) {
         for commit in offsets {
             let partition = self.partition(commit.partition).expect("the partition was found before");
             let leader_epoch =
                 commit.offset.checked_sub(1).map_or(0, |before| partition.leader_epoch_at(before));
-            let stored = CommittedOffset { offset: commit.offset, leader_epoch, lsn, time_ms: self.time_ms };
+            let (lsn, time_ms) = (self.lsn, self.time_ms);
+            let stored = CommittedOffset { offset: commit.offset, leader_epoch, lsn, time_ms };
             let group = self.groups.entry(name.to_string()).or_default();
             Arc::make_mut(group).offsets.insert(commit.partition, stored);
         }

@@ -120,12 +120,13 @@ impl State {
         assert_eq!(at.lsn, self.lsn + 1, "commands are applied in the order of the journal");
         self.lsn = at.lsn;
         self.time_ms = self.time_ms.max(at.time_ms);
-        let outcome = self.dispatch(at.lsn, at.term, command);
+        // From here on the state's lsn and time are those of this command.
+        let outcome = self.dispatch(at.term, command);
         outcome
             .unwrap_or_else(|refusal| Applied { reply: Reply::Refused(refusal), placements: SmallVec::new() })
     }
 
-    fn dispatch(&mut self, lsn: u64, term: u32, command: &Command) -> Outcome {
+    fn dispatch(&mut self, term: u32, command: &Command) -> Outcome {
         match command {
             Command::Open => self.open(),
             Command::CreateTopic { name, partitions, config } => self.create_topic(name, *partitions, config),
@@ -135,11 +136,9 @@ impl State {
             Command::Append { partition, config_version, expected_end, batch } => {
                 self.append(term, *partition, *config_version, *expected_end, batch)
             }
-            Command::Commit(commit) => self.commit(lsn, term, commit),
-            Command::CommitOffsets { group, member, offsets } => {
-                self.commit_offsets(lsn, group, *member, offsets)
-            }
-            Command::JoinGroup { group, topics } => self.join_group(lsn, group, topics),
+            Command::Commit(commit) => self.commit(term, commit),
+            Command::CommitOffsets { group, member, offsets } => self.commit_offsets(group, *member, offsets),
+            Command::JoinGroup { group, topics } => self.join_group(group, topics),
             Command::LeaveGroup { group, member, .. } => self.leave_group(group, *member),
             Command::ReleasePartitions { group, member, partitions } => {
                 self.release_partitions(group, *member, partitions)
