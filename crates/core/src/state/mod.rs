@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use topic::Arrival;
 
 /// Everything that decides what the next command does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,7 +135,8 @@ impl State {
             Command::DeleteTopic { topic } => self.delete_topic(*topic),
             Command::InitProducer { name } => self.init_producer(name.as_deref()),
             Command::Append { partition, config_version, expected_end, batch } => {
-                self.append(term, *partition, *config_version, *expected_end, batch)
+                let arrival = Arrival { partition: *partition, batch, index: 0, term };
+                self.append(&arrival, *config_version, *expected_end)
             }
             Command::Commit(commit) => self.commit(term, commit),
             Command::CommitOffsets { group, member, offsets } => self.commit_offsets(group, *member, offsets),
