@@ -59,7 +59,7 @@ fn every_planted_mistake_is_found() {
     let mut missed = Vec::new();
     println!("| mistake | found by | median seeds | median states | most states | for example |");
     println!("|---|---|---:|---:|---:|---|");
-    for mutant in Mutant::ALL {
+    for &mutant in Mutant::ALL {
         let mut kills = Vec::new();
         for number in 0..HUNTS {
             plant(Some(mutant));
