@@ -6,10 +6,12 @@
 //! * [`run`]: a run of opens, groups and crashes; [`enumerate`]: every crash of it; [`check`], [`ledger`]: oracle P;
 //!   [`report`]: what was met and what was broken
 //! * [`damage`]: damage to every byte of a small directory
+//! * [`fuzzing`]: what fuzzers feed; [`campaign`]: how far the suites go
 //!
 //! docs/TESTING.md says what each suite proves and how to run it longer.
 #![forbid(unsafe_code)]
 
+pub mod campaign;
 pub mod check;
 pub mod compare;
 pub mod damage;

@@ -6,23 +6,16 @@
 
 use super::*;
 use exactlog_core::mutants::{Mutant, on};
+use exactlog_sim::campaign::number;
 use std::collections::BTreeMap;
 
-const RUNS: u64 = 1500;
+/// How many lives the gate looks at, in about a second and a half.
+const LIVES: u64 = 1500;
 
 #[test]
 fn no_crash_loses_a_promise_and_no_honest_crash_is_refused() {
-    if let Some((seed, violation)) = first_violation(1..=RUNS) {
-        panic!("seed {seed}: {violation}");
-    }
-}
-
-/// The same, about 1,000 lives a second; `RUNS=1000000 cargo test --release -- --ignored`.
-#[test]
-#[ignore = "long"]
-fn no_crash_loses_a_promise_in_a_million_lives() {
-    let runs = std::env::var("RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(1_000_000);
-    if let Some((seed, violation)) = first_violation(1..=runs) {
+    let lives = number("EXACTLOG_JOURNAL_LIVES").unwrap_or(LIVES);
+    if let Some((seed, violation)) = first_violation(1..=lives) {
         panic!("seed {seed}: {violation}");
     }
 }
