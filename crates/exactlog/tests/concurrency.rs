@@ -16,7 +16,7 @@ use std::thread;
 
 fn gated() -> (GatedDisk, Log) {
     let disk = GatedDisk::new();
-    let log = builder(disk.clone()).queue_bytes(1_000).open("gated").unwrap();
+    let log = builder(disk.layer()).queue_bytes(1_000).open("gated").unwrap();
     (disk, log)
 }
 

@@ -68,7 +68,7 @@ impl Pipe {
 
 fn gated() -> (GatedDisk, Pipe) {
     let disk = GatedDisk::new();
-    let log = builder(disk.clone()).open("gated").unwrap();
+    let log = builder(disk.layer()).open("gated").unwrap();
     (disk, pipe(log))
 }
 

@@ -1,15 +1,11 @@
-//! A disk that can stop at its next sync of the journal, or panic there: for what happens meanwhile.
+//! A disk whose next write of the journal can be made to wait, or to panic: for what happens meanwhile.
 
-use bytes::Bytes;
 use exactlog_sim::disk::SimDisk;
-use exactlog_storage::disk::{Disk, Entry, File, Mode};
+use exactlog_sim::layer::{Layer, Observer};
 use parking_lot::{Condvar, Mutex};
-use std::fmt::Debug;
-use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-/// A simulated disk behind a gate. A clone is the same disk.
-#[derive(Clone, Debug)]
+/// A simulated disk behind a gate.
 pub(crate) struct GatedDisk {
     pub(crate) disk: SimDisk,
     gate: Arc<Gate>,
@@ -25,12 +21,17 @@ struct Gate {
 struct GateState {
     shut: bool,
     waiting: bool,
-    panics: u32,
+    panics: bool,
 }
 
 impl GatedDisk {
     pub(crate) fn new() -> GatedDisk {
         GatedDisk { disk: SimDisk::new(), gate: Arc::default() }
+    }
+
+    /// The disk for a log, behind the gate.
+    pub(crate) fn layer(&self) -> Layer {
+        Layer::over(&self.disk, self.gate.clone())
     }
 
     /// Every write of the journal waits from now on.
@@ -58,21 +59,18 @@ impl GatedDisk {
     /// The next write of the journal panics.
     #[allow(dead_code)] // Not every test binary that shares this disk needs a panic.
     pub(crate) fn panic_once(&self) {
-        self.gate.state.lock().panics = 1;
+        self.gate.state.lock().panics = true;
     }
 }
 
-impl Gate {
-    fn pass(&self, name: &str) {
-        if !name.starts_with("journal/") {
+impl Observer for Gate {
+    fn before_write(&self, name: &str) {
+        // Files are made ahead by another thread, which nobody waits for.
+        if !name.starts_with("journal/") || std::thread::current().name() != Some("exactlog-writer") {
             return;
         }
         let mut state = self.state.lock();
-        if std::thread::current().name() != Some("exactlog-writer") {
-            return;
-        }
-        if state.panics > 0 {
-            state.panics -= 1;
+        if std::mem::take(&mut state.panics) {
             drop(state);
             panic!("a planned panic of the disk");
         }
@@ -81,71 +79,5 @@ impl Gate {
             self.changed.notify_all();
             self.changed.wait(&mut state);
         }
-    }
-}
-
-impl Disk for GatedDisk {
-    fn open(&self, name: &str, mode: Mode) -> io::Result<Arc<dyn File>> {
-        let file = self.disk.open(name, mode)?;
-        Ok(Arc::new(GatedFile { file, name: name.into(), gate: self.gate.clone() }))
-    }
-    fn list(&self, dir: &str) -> io::Result<Vec<Entry>> {
-        self.disk.list(dir)
-    }
-    fn create_dir(&self, dir: &str) -> io::Result<()> {
-        self.disk.create_dir(dir)
-    }
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-    fn unlink(&self, name: &str) -> io::Result<()> {
-        self.disk.unlink(name)
-    }
-    fn remove_dir(&self, dir: &str) -> io::Result<()> {
-        self.disk.remove_dir(dir)
-    }
-    fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        self.disk.sync_dir(dir)
-    }
-    fn free(&self) -> io::Result<u64> {
-        self.disk.free()
-    }
-    fn lock(&self, owner: &str) -> io::Result<Box<dyn Debug + Send + Sync>> {
-        self.disk.lock(owner)
-    }
-    fn location(&self) -> String {
-        self.disk.location()
-    }
-}
-
-#[derive(Debug)]
-struct GatedFile {
-    file: Arc<dyn File>,
-    name: String,
-    gate: Arc<Gate>,
-}
-
-impl File for GatedFile {
-    fn read_at(&self, buf: &mut [u8], pos: u64) -> io::Result<usize> {
-        self.file.read_at(buf, pos)
-    }
-    fn write_at(&self, parts: &[IoSlice<'_>], pos: u64) -> io::Result<()> {
-        self.gate.pass(&self.name);
-        self.file.write_at(parts, pos)
-    }
-    fn sync(&self) -> io::Result<()> {
-        self.file.sync()
-    }
-    fn allocate(&self, len: u64) -> io::Result<()> {
-        self.file.allocate(len)
-    }
-    fn truncate(&self, len: u64) -> io::Result<()> {
-        self.file.truncate(len)
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-    fn map_sealed(&self) -> io::Result<Bytes> {
-        self.file.map_sealed()
     }
 }
