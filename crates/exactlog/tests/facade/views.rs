@@ -1,10 +1,6 @@
 //! Views: everything as of one moment, each transaction wholly or not at all.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::*;
+use crate::common::*;
 use exactlog::{Error, Event};
 use exactlog_sim::disk::SimDisk;
 use std::collections::BTreeMap;
@@ -77,7 +73,7 @@ fn tx_25_a_view_ends_where_it_was_opened_and_pins_no_records() {
     assert_eq!(view.end(&topic, 0).unwrap(), 4);
     assert_eq!(view.read(&topic, 0, 0, 100_000).unwrap().len(), 4);
     assert!(log.read_view().csn() > view.csn());
-    let newer = common::topic(&log, "newer", 1);
+    let newer = crate::common::topic(&log, "newer", 1);
     assert!(matches!(view.end(&newer, 0), Err(Error::NoSuchPartition { partitions: 0, .. })));
     assert!(matches!(view.read(&topic, 0, 5, 1), Err(Error::OffsetOutOfRange { offset: 5, end: 4, .. })));
     log.trim(&topic, 0, 2).unwrap();

@@ -1,15 +1,9 @@
 //! Groups: partitions change hands without overlapping, whoever joins, leaves, sleeps or fails.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-#[path = "common/gate.rs"]
-mod gate;
-
-use common::*;
+use crate::common::gate::GatedDisk;
+use crate::common::*;
 use exactlog::{Consumer, Error, Event, Log, Topic};
 use exactlog_sim::disk::{Call, EIO, Effect, Fault, SimDisk};
-use gate::GatedDisk;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -57,7 +57,6 @@ impl GatedDisk {
     }
 
     /// The next write of the journal panics.
-    #[allow(dead_code)] // Not every test binary that shares this disk needs a panic.
     pub(crate) fn panic_once(&self) {
         self.gate.state.lock().panics = true;
     }
