@@ -334,6 +334,7 @@ impl State {
                 return Err(Refusal::PartitionTwice { partition });
             }
             let (start, end) = self.find(partition).map(|state| (state.start, state.end))?;
+            // Below the start is fine: whoever consumed a record may say so when it is trimmed already.
             if sent > end {
                 return Err(Refusal::OffsetOutOfRange {
                     group: name.to_string(),

@@ -60,7 +60,7 @@ pub struct State {
     pub groups: BTreeMap<String, Arc<Group>>,
     next_topic: u32,
     next_producer: i64,
-    next_expiry_ms: i64,
+    next_deadline_ms: i64,
 }
 
 /// Settings of the whole log, changed by `Config`.
@@ -72,9 +72,13 @@ pub struct Settings {
     pub producer_tombstone_ms: u64,
 }
 
+const DAY_MS: u64 = 24 * 3600 * 1000;
+
+/// Longest time of any setting, in ms: about a hundred years.
+const SETTING_MS_MAX: u64 = 100 * 366 * DAY_MS;
+
 impl Default for State {
     fn default() -> Self {
-        const DAY_MS: u64 = 24 * 3600 * 1000;
         State {
             lsn: 0,
             time_ms: 0,
@@ -89,7 +93,7 @@ impl Default for State {
             groups: BTreeMap::new(),
             next_topic: 1,
             next_producer: 1,
-            next_expiry_ms: i64::MAX,
+            next_deadline_ms: i64::MAX,
         }
     }
 }
@@ -110,6 +114,13 @@ type Outcome = Result<Applied, Refusal>;
 
 fn done(reply: Reply) -> Outcome {
     Ok(Applied { reply, placements: SmallVec::new() })
+}
+
+fn check_bounds(setting: &'static str, value: u64, min: u64, max: u64) -> Result<(), Refusal> {
+    match (min..=max).contains(&value) {
+        true => Ok(()),
+        false => Err(Refusal::SettingOutOfBounds { setting, value, min, max }),
+    }
 }
 
 impl State {
@@ -156,7 +167,7 @@ impl State {
     /// It may be too early, since a producer that appends again moves its own deadline and not this one: one tick
     /// then finds nothing, and the next deadline is exact.
     pub fn next_deadline_ms(&self) -> i64 {
-        self.next_expiry_ms
+        self.next_deadline_ms
     }
 
     /// A partition, if it exists.
@@ -178,7 +189,7 @@ impl State {
     }
 
     fn tick(&mut self) -> Outcome {
-        if self.next_expiry_ms > self.time_ms {
+        if self.next_deadline_ms > self.time_ms {
             return done(Reply::Ticked { producers: 0, tombstones: 0 });
         }
         let (mut producers, mut tombstones, mut next) = (0, 0, i64::MAX);
@@ -196,7 +207,7 @@ impl State {
                 next = next.min(expired.next_ms);
             }
         }
-        self.next_expiry_ms = next;
+        self.next_deadline_ms = next;
         done(Reply::Ticked { producers, tombstones })
     }
 
@@ -212,24 +223,13 @@ impl State {
                 self.semantics_level = *level;
             }
             ConfigChange::ProducerExpiration { idle_ms, tombstone_ms } => {
-                const YEAR_MS: u64 = 366 * 24 * 3600 * 1000;
-                for (setting, value) in
-                    [("producer.id.expiration.ms", *idle_ms), ("tombstone", *tombstone_ms)]
-                {
-                    if !(1..=100 * YEAR_MS).contains(&value) {
-                        return Err(Refusal::SettingOutOfBounds {
-                            setting,
-                            value,
-                            min: 1,
-                            max: 100 * YEAR_MS,
-                        });
-                    }
-                }
+                check_bounds("producer.id.expiration.ms", *idle_ms, 1, SETTING_MS_MAX)?;
+                check_bounds("producer.tombstone.ms", *tombstone_ms, 1, SETTING_MS_MAX)?;
                 self.settings = Settings { producer_idle_ms: *idle_ms, producer_tombstone_ms: *tombstone_ms };
                 // Deadlines moved: the next tick finds the true ones.
-                let any =
-                    self.topics.values().flat_map(|topic| &topic.partitions).any(|it| it.has_producers());
-                self.next_expiry_ms = if any { self.time_ms } else { i64::MAX };
+                let mut partitions = self.topics.values().flat_map(|topic| &topic.partitions);
+                let any = partitions.any(|partition| partition.has_producers());
+                self.next_deadline_ms = if any { self.time_ms } else { i64::MAX };
             }
         }
         done(Reply::Configured)

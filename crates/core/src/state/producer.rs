@@ -131,6 +131,7 @@ impl State {
         if on(Mutant::M4ProducerEpochIgnored) {
             return Ok(());
         }
+        // Of an id that the name has given up every epoch is fenced, the last one too.
         if self.producer_renamed.contains_key(&stamp.id) {
             return Err(Refusal::ProducerFenced {
                 producer: stamp.id,

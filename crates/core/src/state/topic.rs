@@ -6,7 +6,7 @@
 //!   * an append that is refused leaves the partition as it was
 
 use super::window::{ProducerWindow, RememberedBatch, Tombstone, Verdict};
-use super::{Outcome, State, done};
+use super::{Outcome, SETTING_MS_MAX, State, check_bounds, done};
 use crate::batch::Batch;
 use crate::command::{TOPIC_PARTITIONS_MAX, TopicConfig, is_legal_name};
 use crate::ids::{Partition, ProducerId, TopicId};
@@ -242,7 +242,7 @@ impl State {
             };
             state.remember(&stamp, remembered, time_ms);
             let deadline = time_ms.saturating_add(self.settings.producer_idle_ms as i64);
-            self.next_expiry_ms = self.next_expiry_ms.min(deadline);
+            self.next_deadline_ms = self.next_deadline_ms.min(deadline);
         }
         placement
     }
@@ -278,16 +278,7 @@ fn check_shape(batch: &Batch) -> Result<(), Refusal> {
 }
 
 fn check_config(config: &TopicConfig) -> Result<(), Refusal> {
-    const YEAR_MS: u64 = 366 * 24 * 3600 * 1000;
-    let rows = [
-        ("max.message.bytes", config.max_message_bytes as u64, 1024, 16 * 1024 * 1024),
-        ("segment.bytes", config.segment_bytes as u64, 4096, i32::MAX as u64),
-        ("segment.ms", config.segment_ms, 1, 100 * YEAR_MS),
-    ];
-    for (setting, value, min, max) in rows {
-        if !(min..=max).contains(&value) {
-            return Err(Refusal::SettingOutOfBounds { setting, value, min, max });
-        }
-    }
-    Ok(())
+    check_bounds("max.message.bytes", config.max_message_bytes as u64, 1024, 16 * 1024 * 1024)?;
+    check_bounds("segment.bytes", config.segment_bytes as u64, 4096, i32::MAX as u64)?;
+    check_bounds("segment.ms", config.segment_ms, 1, SETTING_MS_MAX)
 }
