@@ -13,6 +13,7 @@
 //!   * ids of topics, producers and members are never given out twice
 //!   * sections stand behind [`Arc`], so that a checkpoint takes a copy without stopping the writer for long
 
+mod assignment;
 mod commit;
 mod group;
 mod producer;
