@@ -28,7 +28,7 @@ fn hunt(first_seed: u64) -> Option<Kill> {
         return Some(Kill { check: "damage", seeds: 1, states, what });
     }
     let (counters, seeds, result) = run::sweep(first_seed, STATES, Filter::default());
-    let what = result.err()?.what;
+    let what = result.err()?.broken.what;
     Some(Kill { check: "crashes", seeds, states: counters.states, what })
 }
 
