@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 
 impl State {
     pub(super) fn commit(&mut self, term: u32, commit: &Commit) -> Outcome {
-        if let Some(known) = self.look_up(&commit.token)? {
+        if let Some(known) = self.outcome(&commit.token)? {
             return done(known);
         }
         let checked = self.check_commit(term, commit);

@@ -117,6 +117,12 @@ fn done(reply: Reply) -> Outcome {
     Ok(Applied { reply, placements: SmallVec::new() })
 }
 
+/// Appends the newest, and lets go of the oldest so that at most `most` are left.
+fn push_bounded<T>(kept: &mut Vec<T>, newest: T, most: usize) {
+    kept.drain(..(kept.len() + 1).saturating_sub(most));
+    kept.push(newest);
+}
+
 fn check_bounds(setting: &'static str, value: u64, min: u64, max: u64) -> Result<(), Refusal> {
     match (min..=max).contains(&value) {
         true => Ok(()),
