@@ -118,9 +118,6 @@ impl State {
     /// The id must have been given out, and a batch of a named producer must be of its current epoch, also in a
     /// partition that never saw it.
     pub(super) fn check_producer_epoch(&self, stamp: &ProducerStamp) -> Result<(), Refusal> {
-        if on(Mutant::M4ProducerEpochIgnored) {
-            return Ok(());
-        }
         // Of an id that the name has given up every epoch is fenced, the last one too.
         if self.producer_renamed.contains_key(&stamp.id) {
             return Err(Refusal::ProducerFenced {
@@ -136,6 +133,7 @@ impl State {
         let Some(producer) = self.producers.get(&stamp.id) else { return Ok(()) };
         let current = producer.producer_epoch;
         match stamp.epoch.cmp(&current) {
+            _ if on(Mutant::M4ProducerEpochIgnored) => Ok(()),
             std::cmp::Ordering::Equal => Ok(()),
             std::cmp::Ordering::Less => {
                 Err(Refusal::ProducerFenced { producer: stamp.id, sent: stamp.epoch, current })
