@@ -1,6 +1,6 @@
 //! Bad input at every door: a typed error that names the thing, the value and the limit, and nothing is written.
 
-use crate::common::*;
+use crate::common::{self, *};
 use exactlog::{CommitToken, Consumer, Error, Event, Log, Producer, Topic, TopicOptions};
 use exactlog_core::batch::{BatchBuilder, HEADER_BYTES, ProducerStamp};
 use exactlog_core::ids::ProducerId;
@@ -21,7 +21,7 @@ fn bench() -> Bench {
     let log = open(&SimDisk::new());
     let topic = topic(&log, "t", 3);
     let small = log.create_topic("small", TopicOptions::default().max_message_bytes(1024)).unwrap();
-    let deleted = crate::common::topic(&log, "deleted", 1);
+    let deleted = common::topic(&log, "deleted", 1);
     log.delete_topic(&deleted).unwrap();
     send_all(&log, &topic, (0..10).map(|n| n.to_string()));
     let producer = log.producer("p").unwrap();

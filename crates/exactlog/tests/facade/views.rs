@@ -1,6 +1,6 @@
 //! Views: everything as of one moment, each transaction wholly or not at all.
 
-use crate::common::*;
+use crate::common::{self, *};
 use exactlog::{Error, Event};
 use exactlog_sim::disk::SimDisk;
 use std::collections::BTreeMap;
@@ -73,7 +73,7 @@ fn tx_25_a_view_ends_where_it_was_opened_and_pins_no_records() {
     assert_eq!(view.end(&topic, 0).unwrap(), 4);
     assert_eq!(view.read(&topic, 0, 0, 100_000).unwrap().len(), 4);
     assert!(log.read_view().csn() > view.csn());
-    let newer = crate::common::topic(&log, "newer", 1);
+    let newer = common::topic(&log, "newer", 1);
     assert!(matches!(view.end(&newer, 0), Err(Error::NoSuchPartition { partitions: 0, .. })));
     assert!(matches!(view.read(&topic, 0, 5, 1), Err(Error::OffsetOutOfRange { offset: 5, end: 4, .. })));
     log.trim(&topic, 0, 2).unwrap();
