@@ -8,12 +8,14 @@
 //! * [`command`], [`codec`]: everything that changes the log, and its bytes
 //! * [`state`]: the state and the one function that changes it; [`reply`]: what that function answers
 //! * [`partitioner`]: which partition a key goes to, equal to Kafka's clients
-//! * [`ids`]: names of things
+//! * [`ids`]: names of things; [`error_code`]: Kafka's words for refusals
+//! * [`mutants`]: mistakes that tests plant, compiled out unless a feature asks
 #![forbid(unsafe_code)]
 
 pub mod batch;
 pub mod codec;
 pub mod command;
+pub mod error_code;
 pub mod ids;
 pub mod mutants;
 pub mod partitioner;

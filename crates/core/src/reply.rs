@@ -1,6 +1,7 @@
 //! What `apply` answers: a reply for the sender, and placements for whoever keeps the bytes.
 
 use crate::command::{CommitToken, TopicConfig};
+use crate::error_code::*;
 use crate::ids::{MemberId, Partition, ProducerId, TopicId};
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -203,25 +204,35 @@ impl Refusal {
     /// Kafka's error code for it.
     pub fn kafka_code(&self) -> i16 {
         match self {
-            Refusal::IllegalName { .. } => 17,
-            Refusal::TopicExists { .. } => 36,
-            Refusal::PartitionCount { .. } => 37,
-            Refusal::UnknownTopic { .. } | Refusal::UnknownPartition { .. } => 3,
-            Refusal::SettingOutOfBounds { .. } => 40,
-            Refusal::ConfigChanged { .. } => 7,
-            Refusal::BatchTooLarge { .. } => 10,
-            Refusal::ProducerFenced { .. } | Refusal::ProducerEpochUnknown { .. } => 47,
-            Refusal::OutOfOrderSequence { .. } => 45,
-            Refusal::DuplicateSequence { .. } => 46,
-            Refusal::UnknownProducer { .. } => 49,
-            Refusal::CommitNumber { .. } | Refusal::CommitForgotten { .. } => 48,
-            Refusal::CommitFenced { .. } => 90,
-            Refusal::UnknownMember { .. } => 25,
-            Refusal::NotOwned { .. } => 22,
-            Refusal::GroupNotEmpty { .. } => 25,
-            Refusal::OffsetOutOfRange { .. } | Refusal::TrimOutOfRange { .. } => 1,
-            Refusal::Batch { .. } => 87,
-            _ => 42,
+            Refusal::IllegalName { .. } => INVALID_TOPIC_EXCEPTION,
+            Refusal::TopicExists { .. } => TOPIC_ALREADY_EXISTS,
+            Refusal::PartitionCount { .. } => INVALID_PARTITIONS,
+            Refusal::UnknownTopic { .. } | Refusal::UnknownPartition { .. } => UNKNOWN_TOPIC_OR_PARTITION,
+            Refusal::SettingOutOfBounds { .. } => INVALID_CONFIG,
+            // Whoever checked the batch against the old settings does it again.
+            Refusal::ConfigChanged { .. } => REQUEST_TIMED_OUT,
+            Refusal::BatchTooLarge { .. } => MESSAGE_TOO_LARGE,
+            Refusal::ProducerFenced { .. } | Refusal::ProducerEpochUnknown { .. } => INVALID_PRODUCER_EPOCH,
+            Refusal::OutOfOrderSequence { .. } => OUT_OF_ORDER_SEQUENCE_NUMBER,
+            Refusal::DuplicateSequence { .. } => DUPLICATE_SEQUENCE_NUMBER,
+            Refusal::UnknownProducer { .. } => INVALID_PRODUCER_ID_MAPPING,
+            Refusal::CommitNumber { .. } | Refusal::CommitForgotten { .. } => INVALID_TXN_STATE,
+            Refusal::CommitFenced { .. } => PRODUCER_FENCED,
+            Refusal::UnknownMember { .. } | Refusal::GroupNotEmpty { .. } => UNKNOWN_MEMBER_ID,
+            Refusal::NotOwned { .. } => ILLEGAL_GENERATION,
+            Refusal::OffsetOutOfRange { .. } | Refusal::TrimOutOfRange { .. } => OFFSET_OUT_OF_RANGE,
+            Refusal::Batch { .. } => INVALID_RECORD,
+            Refusal::EndOffset { .. }
+            | Refusal::OffsetsExhausted { .. }
+            | Refusal::LeaderEpochsExhausted { .. }
+            | Refusal::ProducersExhausted
+            | Refusal::TopicsExhausted
+            | Refusal::PartitionTwice { .. }
+            | Refusal::CursorTooLarge { .. }
+            | Refusal::TooManyBatches { .. }
+            | Refusal::OffsetRegress { .. }
+            | Refusal::GroupOffset { .. }
+            | Refusal::SemanticsLevel { .. } => INVALID_REQUEST,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use exactlog_core::ids::Partition;
 use exactlog_core::state::State;
 use exactlog_storage::error::StorageError;
 use exactlog_storage::journal;
@@ -92,7 +93,7 @@ pub fn records(shard: &Shard, ledger: &Ledger, lsn: u64) -> Result<(), String> {
     let (reader, state) = (shard.reader(), ledger.state(lsn));
     for (topic, entry) in &state.topics {
         for (index, partition) in entry.partitions.iter().enumerate() {
-            let at = exactlog_core::ids::Partition { topic: *topic, index: index as u32 };
+            let at = Partition { topic: *topic, index: index as u32 };
             let bounds = reader.bounds(at);
             if bounds != (partition.start, partition.end) {
                 return Err(format!(

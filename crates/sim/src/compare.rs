@@ -26,7 +26,7 @@ fn topics(model: &Model, state: &State) -> Result<(), String> {
         equal(&format!("bounds of topic {id}"), &bounds, &found_bounds)?;
         for (partition, found) in topic.partitions.iter().zip(&found.partitions) {
             let live: Vec<_> = partition.producers.iter().filter(|(_, it)| !it.tombstone).collect();
-            let live: Vec<_> = live.into_iter().map(|(id, it)| (*id, it.epoch)).collect();
+            let live: Vec<_> = live.into_iter().map(|(id, it)| (*id, it.producer_epoch)).collect();
             let found_live = found.producers.iter().map(|(id, it)| (*id, it.producer_epoch)).collect();
             equal("producers of a partition", &live, &found_live)?;
             let dead = partition.producers.values().filter(|it| it.tombstone).count();
@@ -40,7 +40,7 @@ fn producers(model: &Model, state: &State) -> Result<(), String> {
     let rows: Vec<_> = model
         .producers
         .iter()
-        .map(|(id, it)| (*id, it.name.clone(), it.epoch, it.last_number(), it.cursor.clone()))
+        .map(|(id, it)| (*id, it.name.clone(), it.producer_epoch, it.last_number(), it.cursor.clone()))
         .collect();
     let found = state.producers.iter();
     let found = found

@@ -12,12 +12,14 @@ use std::fmt;
 use exactlog_core::batch::BatchBuilder;
 use exactlog_core::command::{Command, TopicConfig};
 use exactlog_core::ids::{Partition, TopicId};
+use exactlog_storage::disk::SECTOR_BYTES;
 use exactlog_storage::error::StorageError;
 use exactlog_storage::shard::{Options, Shard, Submission};
 
 use crate::check;
 use crate::disk::SimDisk;
 use crate::ledger::Ledger;
+use crate::rng::Random;
 
 /// How the directory was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,13 +239,12 @@ impl Directory {
     /// Every sector of some files, zeroed or overwritten with another sector of the same file.
     #[must_use]
     pub fn sectors(&self, prefix: &str, misdirected: bool) -> Row {
-        const SECTOR_BYTES: u64 = 512;
         let mut row = Row::default();
         for (name, len) in self.files(prefix) {
             let content = self.disk.read_file(&name).expect("it was listed");
-            for from in (0..len).step_by(SECTOR_BYTES as usize) {
-                let to = (from + SECTOR_BYTES).min(len) as usize;
-                let other = (from as usize + 5 * SECTOR_BYTES as usize) % content.len();
+            for from in (0..len).step_by(SECTOR_BYTES) {
+                let to = (from + SECTOR_BYTES as u64).min(len) as usize;
+                let other = (from as usize + 5 * SECTOR_BYTES) % content.len();
                 let sector: Vec<u8> = if misdirected {
                     content[other..]
                         .iter()
@@ -342,7 +343,7 @@ fn refusal(error: &StorageError, verdict: Verdict) -> Verdict {
 
 fn append(number: u64, len: usize) -> Command {
     let mut value = vec![0; len];
-    crate::rng::Random::new(number + len as u64).fill(&mut value);
+    Random::new(number + len as u64).fill(&mut value);
     let mut builder = BatchBuilder::new(0);
     builder.append(1_700_000_000_000, Some(&number.to_le_bytes()), Some(&value), &[]);
     let partition = Partition { topic: TopicId(1), index: (number % 2) as u32 };

@@ -9,14 +9,16 @@
 //!   * an image has a number that depends on seed and point alone, so that one can be opened again by its numbers
 //!   * power loss at a point where nothing is unsynced is the kill, and isn't counted twice
 
+use exactlog_core::batch::BatchBuilder;
 use exactlog_core::command::{Command, TopicConfig};
 use exactlog_core::ids::Partition;
-use exactlog_storage::shard::{Durability, Options, Shard, Submission};
+use exactlog_storage::journal::FILE_HEADER_BYTES;
+use exactlog_storage::shard::{Durability, Options, RecoveryReport, Shard, Submission};
 
 use crate::check::{self, Owed};
 use crate::disk::{Choices, Point, SimDisk, Survival, What};
 use crate::ledger::Ledger;
-use crate::report::{Counters, Mark, Violation};
+use crate::report::{Broken, Counters, Mark};
 use crate::rng::{Random, mix};
 
 /// Which images are opened.
@@ -51,6 +53,15 @@ pub struct Enumerator {
     pub counters: Counters,
 }
 
+/// A point, and what was promised there.
+struct Moment<'a> {
+    number: u64,
+    point: &'a Point,
+    mark: &'a Mark,
+    /// What survives a kill: of the mark, or of the group whose write is done.
+    survives_kill: u64,
+}
+
 /// How an image came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Crash {
@@ -79,10 +90,10 @@ impl Enumerator {
     }
 
     /// Crashes at each of the points. `marks` are what their markers stand for.
-    pub fn points(&mut self, points: &[Point], marks: &[Mark], ledger: &Ledger) -> Result<(), Violation> {
+    pub fn points(&mut self, points: &[Point], marks: &[Mark], ledger: &Ledger) -> Result<(), Broken> {
         let (mut marker, mut written) = (u64::MAX, false);
         for point in points {
-            let mark = marks[point.marker as usize];
+            let mark = &marks[point.marker as usize];
             if marker != point.marker {
                 (marker, written) = (point.marker, false);
             }
@@ -93,35 +104,25 @@ impl Enumerator {
                 Some((only, _)) => only == number,
                 None => mix(self.seed ^ number).is_multiple_of(self.filter.points_one_in),
             };
-            if !wanted {
-                continue;
+            if wanted {
+                let survives_kill = if written { mark.submitted } else { mark.survives_kill };
+                self.moment(&Moment { number, point, mark, survives_kill }, ledger)?;
             }
-            self.point(number, point, &mark, written, ledger)?;
         }
         Ok(())
     }
 
-    fn point(
-        &mut self,
-        number: u64,
-        point: &Point,
-        mark: &Mark,
-        written: bool,
-        ledger: &Ledger,
-    ) -> Result<(), Violation> {
+    fn moment(&mut self, moment: &Moment<'_>, ledger: &Ledger) -> Result<(), Broken> {
+        let Moment { number, point, mark, .. } = *moment;
         let mut random = Random::new(mix(self.seed ^ mix(number)));
         for (image, crash) in self.crashes(point, &mut random).into_iter().enumerate() {
             let (image, mut random) = (image as u64, random.fork());
             if self.filter.only.is_some_and(|only| only.1 != image) {
                 continue;
             }
-            let checked = self.crash(point, crash, mark, written, ledger, &mut random);
-            checked.map_err(|what| Violation {
-                seed: self.seed,
-                point: Some(number),
-                image: Some(image),
+            self.crash(moment, crash, ledger, &mut random).map_err(|what| Broken {
+                place: Some((number, image)),
                 what: format!("{crash:?} after {:?} (op {}), {mark:?}: {what}", point.what, point.op),
-                trace: Vec::new(),
             })?;
         }
         Ok(())
@@ -147,14 +148,12 @@ impl Enumerator {
 
     fn crash(
         &mut self,
-        point: &Point,
+        moment: &Moment<'_>,
         crash: Crash,
-        mark: &Mark,
-        written: bool,
         ledger: &Ledger,
         random: &mut Random,
     ) -> Result<(), String> {
-        let survives_kill = if written { mark.submitted } else { mark.survives_kill };
+        let Moment { point, mark, survives_kill, .. } = *moment;
         let (disk, lowest) = match crash {
             Crash::Kill => (point.disk.process_kill(), survives_kill),
             Crash::Torn(cut) => match point.torn_kill(cut) {
@@ -200,11 +199,7 @@ impl Enumerator {
         Ok(())
     }
 
-    fn open(
-        &self,
-        disk: &SimDisk,
-        random: &mut Random,
-    ) -> Result<(Shard, exactlog_storage::shard::RecoveryReport), String> {
+    fn open(&self, disk: &SimDisk, random: &mut Random) -> Result<(Shard, RecoveryReport), String> {
         let opened = check::open(disk, &self.options, random.number())?;
         opened.map_err(|error| format!("an honest crash was refused: {error}"))
     }
@@ -309,7 +304,7 @@ fn continuation(ledger: &Ledger, step: u64, random: &mut Random) -> Vec<Submissi
             let partition = Partition { topic: *topic, index: 0 };
             let mut value = vec![0; random.below(700) as usize];
             random.fill(&mut value);
-            let mut builder = exactlog_core::batch::BatchBuilder::new(0);
+            let mut builder = BatchBuilder::new(0);
             builder.append(time_ms, None, Some(&value), &[]);
             let batch = builder.finish(None);
             let config_version = entry.config_version;
@@ -323,7 +318,7 @@ fn continuation(ledger: &Ledger, step: u64, random: &mut Random) -> Vec<Submissi
 fn is_group_write(point: &Point) -> bool {
     match &point.what {
         What::Write { name, pos, .. } => {
-            let behind_header = *pos >= exactlog_storage::journal::FILE_HEADER_BYTES;
+            let behind_header = *pos >= FILE_HEADER_BYTES;
             behind_header && name.starts_with("journal/") && point.written_bytes().is_some()
         }
         _ => false,

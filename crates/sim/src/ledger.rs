@@ -10,7 +10,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use exactlog_core::batch::Batch;
 use exactlog_core::codec::{self, Encoded};
+use exactlog_core::command::Command;
 use exactlog_core::ids::Partition;
 use exactlog_core::reply::Applied;
 use exactlog_core::state::{At, State};
@@ -226,8 +228,7 @@ fn same_command(a: &Arc<Entry>, b: &Arc<Entry>) -> bool {
             && a.encoded.bodies == b.encoded.bodies)
 }
 
-fn batch_of(command: &exactlog_core::command::Command, index: usize) -> &exactlog_core::batch::Batch {
-    use exactlog_core::command::Command;
+fn batch_of(command: &Command, index: usize) -> &Batch {
     match command {
         Command::Append { batch, .. } => batch,
         Command::Commit(commit) => &commit.batches[index].1,

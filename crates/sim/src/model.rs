@@ -104,13 +104,26 @@ pub struct PartitionModel {
 #[derive(Clone, Debug)]
 pub struct Remembered {
     /// Its epoch here.
-    pub epoch: i16,
-    /// All its batches of that epoch: first and last sequence, offset, timestamp. Only the last five count.
-    pub batches: Vec<(i32, i32, u64, i64)>,
+    pub producer_epoch: i16,
+    /// All its batches of that epoch. Only the last five count.
+    pub batches: Vec<Sequenced>,
     /// When it appended last.
     pub time_ms: i64,
     /// Whether only epoch and last sequence still count.
     pub tombstone: bool,
+}
+
+/// A batch of a producer, as far as its sequences go.
+#[derive(Clone, Copy, Debug)]
+pub struct Sequenced {
+    /// Sequence of its first record.
+    pub first: i32,
+    /// Sequence of its last record.
+    pub last: i32,
+    /// Offset of its first record.
+    pub base_offset: u64,
+    /// Its largest timestamp.
+    pub timestamp_ms: i64,
 }
 
 /// A named producer.
@@ -119,13 +132,22 @@ pub struct Producer {
     /// Its name.
     pub name: String,
     /// Its epoch.
-    pub epoch: i16,
+    pub producer_epoch: i16,
     /// Its cursor.
     pub cursor: Option<Vec<u8>>,
     /// All its commits.
     pub commits: Vec<CommitMade>,
     /// The number of its last commit when each epoch ended; the index is the epoch.
     pub epoch_ends: Vec<u64>,
+}
+
+impl PartitionModel {
+    /// The sequence with which a producer goes on here in an epoch.
+    #[must_use]
+    pub fn next_sequence(&self, producer: ProducerId, producer_epoch: i16) -> i32 {
+        let known = self.producers.get(&producer).filter(|known| known.producer_epoch == producer_epoch);
+        known.and_then(|known| known.batches.last()).map_or(0, |newest| newest.last + 1)
+    }
 }
 
 /// A commit that was applied.
@@ -178,7 +200,7 @@ impl Model {
     /// A partition, if it exists.
     #[must_use]
     pub fn partition(&self, partition: Partition) -> Option<&PartitionModel> {
-        self.topics.get(&partition.topic)?.partitions.get(partition.index as usize)
+        self.find(partition).ok()
     }
 
     /// All partitions that exist.
@@ -295,7 +317,7 @@ impl Model {
             self.producers_made += 1;
             let producer = Producer {
                 name: name.to_owned(),
-                epoch: 0,
+                producer_epoch: 0,
                 cursor: None,
                 commits: Vec::new(),
                 epoch_ends: Vec::new(),
@@ -309,10 +331,10 @@ impl Model {
         };
         let producer = self.producers.get_mut(&id).expect("found above");
         producer.epoch_ends.push(producer.last_number());
-        producer.epoch += 1;
+        producer.producer_epoch += 1;
         Reply::Producer {
             producer: id,
-            producer_epoch: producer.epoch,
+            producer_epoch: producer.producer_epoch,
             last_number: producer.last_number(),
             cursor: producer.cursor.clone().map(Into::into),
         }
@@ -335,16 +357,16 @@ impl Model {
         if topic.config_version != config_version {
             return Err("ConfigChanged");
         }
-        let partition = topic.partitions.get(at.index as usize).ok_or("UnknownPartition")?;
+        let partition = self.find(at)?;
         let start_offset = partition.start;
         if let Some(stamp) = batch.producer() {
             if stamp.id.0 > self.producers_made {
                 return Err("UnknownProducer");
             }
             if let Some(named) = self.producers.get(&stamp.id)
-                && named.epoch != stamp.epoch
+                && named.producer_epoch != stamp.epoch
             {
-                let fenced = stamp.epoch < named.epoch;
+                let fenced = stamp.epoch < named.producer_epoch;
                 return Err(if fenced { "ProducerFenced" } else { "ProducerEpochUnknown" });
             }
             if let Some((base_offset, timestamp_ms)) = judge(partition, &stamp, batch)? {
@@ -361,9 +383,8 @@ impl Model {
     }
 
     fn check_batch(&self, at: Partition, batch: &Batch) -> Result<(), &'static str> {
-        let topic = self.topics.get(&at.topic).ok_or("UnknownTopic")?;
-        topic.partitions.get(at.index as usize).ok_or("UnknownPartition")?;
-        if batch.len_bytes() > topic.config.max_message_bytes as usize {
+        self.find(at)?;
+        if batch.len_bytes() > self.topics[&at.topic].config.max_message_bytes as usize {
             return Err("BatchTooLarge");
         }
         Ok(())
@@ -375,14 +396,16 @@ impl Model {
         let base_offset = partition.end;
         partition.end += u64::from(batch.record_count());
         if let Some(stamp) = batch.producer() {
-            let fresh = Remembered { epoch: stamp.epoch, batches: Vec::new(), time_ms, tombstone: false };
+            let producer_epoch = stamp.epoch;
+            let fresh = Remembered { producer_epoch, batches: Vec::new(), time_ms, tombstone: false };
             let known = partition.producers.entry(stamp.id).or_insert_with(|| fresh.clone());
-            if known.epoch != stamp.epoch || known.tombstone {
+            if known.producer_epoch != producer_epoch || known.tombstone {
                 *known = fresh;
             }
             known.time_ms = time_ms;
-            let last = last_sequence(&stamp, batch);
-            known.batches.push((stamp.base_sequence, last, base_offset, batch.max_timestamp_ms()));
+            let (first, last) = (stamp.base_sequence, last_sequence(&stamp, batch));
+            let timestamp_ms = batch.max_timestamp_ms();
+            known.batches.push(Sequenced { first, last, base_offset, timestamp_ms });
         }
         let batch = batch.placed(base_offset, term);
         self.stored.entry(at).or_default().push(Stored { lsn, batch });
@@ -419,6 +442,11 @@ impl Model {
         Reply::Ticked { producers, tombstones }
     }
 
+    fn find(&self, partition: Partition) -> Result<&PartitionModel, &'static str> {
+        let topic = self.topics.get(&partition.topic).ok_or("UnknownTopic")?;
+        topic.partitions.get(partition.index as usize).ok_or("UnknownPartition")
+    }
+
     fn partition_mut(&mut self, partition: Partition) -> Result<&mut PartitionModel, &'static str> {
         let topic = self.topics.get_mut(&partition.topic).ok_or("UnknownTopic")?;
         topic.partitions.get_mut(partition.index as usize).ok_or("UnknownPartition")
@@ -432,18 +460,18 @@ fn judge(
     batch: &Batch,
 ) -> Result<Option<(u64, i64)>, &'static str> {
     let Some(known) = partition.producers.get(&stamp.id) else { return Ok(None) };
-    if stamp.epoch < known.epoch {
+    if stamp.epoch < known.producer_epoch {
         return Err("ProducerFenced");
     }
-    if stamp.epoch > known.epoch {
+    if stamp.epoch > known.producer_epoch {
         return if stamp.base_sequence == 0 { Ok(None) } else { Err("OutOfOrderSequence") };
     }
     let last = last_sequence(stamp, batch);
-    let known_last = known.batches.last().map_or(-1, |batch| batch.1);
+    let known_last = known.batches.last().map_or(-1, |newest| newest.last);
     let window = if known.tombstone { 0 } else { REMEMBERED_BATCHES };
     let mut remembered = known.batches.iter().rev().take(window);
-    if let Some(hit) = remembered.find(|batch| batch.0 == stamp.base_sequence && batch.1 == last) {
-        return Ok(Some((hit.2, hit.3)));
+    if let Some(hit) = remembered.find(|it| (it.first, it.last) == (stamp.base_sequence, last)) {
+        return Ok(Some((hit.base_offset, hit.timestamp_ms)));
     }
     // The workloads stay far from 2^31, so that sequences compare as numbers.
     if stamp.base_sequence == known_last + 1 {

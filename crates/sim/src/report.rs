@@ -3,7 +3,7 @@
 use crate::check::Owed;
 
 /// What a marker on the disk stands for: what was promised when it was set.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Mark {
     /// The last command handed to the journal.
     pub submitted: u64,
@@ -79,29 +79,41 @@ impl Counters {
     }
 }
 
-/// A broken promise, and where: seed, point and image open it again.
+/// A broken promise, and in which image.
+#[derive(Clone, Debug)]
+pub struct Broken {
+    /// The point, counted over the run, and the image of that point; `None`: while the workload itself ran.
+    pub place: Option<(u64, u64)>,
+    /// What happened.
+    pub what: String,
+}
+
+impl From<String> for Broken {
+    fn from(what: String) -> Broken {
+        Broken { place: None, what }
+    }
+}
+
+/// A broken promise with the run that it was broken in: seed, point and image open the image again.
 #[derive(Clone, Debug)]
 pub struct Violation {
     /// The run.
     pub seed: u64,
-    /// The point, counted over the run; `None`: while the workload itself ran.
-    pub point: Option<u64>,
-    /// The image of that point.
-    pub image: Option<u64>,
-    /// What happened.
-    pub what: String,
+    /// What was broken.
+    pub broken: Broken,
     /// What was done before.
     pub trace: Vec<String>,
 }
 
 impl std::fmt::Display for Violation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Violation { seed, point, image, what, trace } = self;
+        let Violation { seed, broken: Broken { place, what }, trace } = self;
         for line in trace {
             writeln!(f, "  {line}")?;
         }
-        let number = |number: &Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
-        writeln!(f, "seed {seed}, point {}, image {}: {what}", number(point), number(image))?;
-        write!(f, "again: EXACTLOG_CRASH_REPLAY={seed},{},{}", number(point), number(image))
+        let (point, image) =
+            place.map_or(("-".into(), "-".into()), |(point, image)| (point.to_string(), image.to_string()));
+        writeln!(f, "seed {seed}, point {point}, image {image}: {what}")?;
+        write!(f, "again: EXACTLOG_CRASH_REPLAY={seed},{point},{image}")
     }
 }

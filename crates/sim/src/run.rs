@@ -10,15 +10,18 @@ mod background;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use exactlog_core::command::Command;
+use exactlog_core::reply::Applied;
+use exactlog_storage::checkpoint::Kept;
 use exactlog_storage::error::StorageError;
+use exactlog_storage::journal::FILE_HEADER_BYTES;
 use exactlog_storage::shard::{Durability, Options, Shard, Submission};
 
 use crate::check::{self, Owed};
 use crate::disk::{Fault, SimDisk, Survival};
 use crate::enumerate::{Enumerator, Filter};
 use crate::forge;
-use crate::ledger::{Ledger, Place};
-use crate::report::{Counters, Mark, Violation};
+use crate::ledger::{Ledger, Place, Promised};
+use crate::report::{Broken, Counters, Mark, Violation};
 use crate::rng::Random;
 use crate::workload::{Files, Generator, Plan, frame_len};
 
@@ -57,11 +60,6 @@ pub fn sweep(first_seed: u64, states: u64, filter: Filter) -> (Counters, u64, Re
     (counters, seed - first_seed, Ok(()))
 }
 
-/// Opens one image again, by the numbers that a violation names, and says what was done before it.
-pub fn replay(seed: u64, point: u64, image: u64) -> Result<(), Violation> {
-    run(seed, Filter { only: Some((point, image)), ..Filter::default() }).1
-}
-
 struct Run {
     seed: u64,
     plan: Plan,
@@ -72,7 +70,7 @@ struct Run {
     ledger: Ledger,
     marks: Vec<Mark>,
     /// A checkpoint that is durable, but that the shard wasn't told of.
-    made: Option<exactlog_storage::checkpoint::Kept>,
+    made: Option<Kept>,
     /// The lsn of the last checkpoint that the shard of this life was told of.
     kept_lsn: u64,
     enumerator: Enumerator,
@@ -94,15 +92,6 @@ impl Run {
         }
         let options = plan.options();
         let generator = Generator::new(random.fork(), plan.clone());
-        let nothing = Mark {
-            submitted: 0,
-            survives_kill: 0,
-            survives_power: 0,
-            writing: false,
-            closing: false,
-            opening: false,
-            last_term: 0,
-        };
         Run {
             seed,
             trace: vec![format!("{plan:?}")],
@@ -113,7 +102,7 @@ impl Run {
             generator,
             disk: SimDisk::new(),
             ledger: Ledger::new(),
-            marks: vec![nothing],
+            marks: vec![Mark::default()],
             made: None,
             kept_lsn: u64::MAX,
             fault,
@@ -125,12 +114,12 @@ impl Run {
     /// All of it. A panic is a violation like any other.
     fn through(mut self) -> (Counters, bool, Result<(), Violation>) {
         let lives = catch_unwind(AssertUnwindSafe(|| self.lives()));
-        let result = lives.unwrap_or_else(|panic| Err(self.fail(check::panic_text(&*panic))));
-        let result = result.map_err(|violation| Violation { trace: self.trace.clone(), ..violation });
-        (self.enumerator.counters, self.fault_met, result)
+        let result = lives.unwrap_or_else(|panic| Err(check::panic_text(&*panic).into()));
+        let Run { seed, trace, enumerator, fault_met, .. } = self;
+        (enumerator.counters, fault_met, result.map_err(|broken| Violation { seed, broken, trace }))
     }
 
-    fn lives(&mut self) -> Result<(), Violation> {
+    fn lives(&mut self) -> Result<(), Broken> {
         let mut torn_next = self.plan.torn_tails;
         for _ in 0..self.plan.lives {
             self.life(torn_next)?;
@@ -139,12 +128,8 @@ impl Run {
         Ok(())
     }
 
-    fn fail(&self, what: impl Into<String>) -> Violation {
-        Violation { seed: self.seed, point: None, image: None, what: what.into(), trace: Vec::new() }
-    }
-
     fn mark(&mut self, change: impl FnOnce(&mut Mark)) {
-        let mut mark = *self.marks.last().expect("there is one from the start");
+        let mut mark = self.last_mark();
         change(&mut mark);
         self.marks.push(mark);
         self.disk.set_marker(self.marks.len() as u64 - 1);
@@ -155,13 +140,13 @@ impl Run {
     }
 
     /// Crashes at everything that was recorded since the last call.
-    fn enumerate(&mut self) -> Result<(), Violation> {
+    fn enumerate(&mut self) -> Result<(), Broken> {
         let points = self.disk.take_points();
         self.enumerator.points(&points, &self.marks, &self.ledger)
     }
 
     /// Opens, works, ends.
-    fn life(&mut self, torn: bool) -> Result<(), Violation> {
+    fn life(&mut self, torn: bool) -> Result<(), Broken> {
         let owed = self.last_mark().owed();
         self.marks = vec![Mark { opening: true, ..self.last_mark() }];
         (self.made, self.kept_lsn) = (None, u64::MAX);
@@ -175,7 +160,7 @@ impl Run {
     }
 
     /// Opens the log, with an operation that fails now and then. `None`: it has to be tried again.
-    fn open(&mut self, owed: &Owed) -> Result<Option<Shard>, Violation> {
+    fn open(&mut self, owed: &Owed) -> Result<Option<Shard>, Broken> {
         let image = self.disk.process_kill();
         if self.random.chance(self.plan.faults, 24) {
             self.plan_fault(12);
@@ -189,7 +174,7 @@ impl Run {
         let opened = check::open(&self.disk, &self.options, self.random.number());
         let hit = self.disk.faults_hit() > 0;
         self.forget_faults();
-        let (shard, report) = match opened.map_err(|what| self.fail(what))? {
+        let (shard, report) = match opened? {
             Ok(opened) => opened,
             Err(error) if hit && !error.is_refusal() => {
                 self.trace.push(format!("open failed: {error}"));
@@ -197,10 +182,9 @@ impl Run {
                 self.end(End::Poisoned);
                 return Ok(None);
             }
-            Err(error) => return Err(self.fail(format!("an honest crash was refused: {error}"))),
+            Err(error) => return Err(format!("an honest crash was refused: {error}").into()),
         };
-        let lsn = check::recovered(&shard, &report, &self.ledger, owed, &image);
-        let lsn = lsn.map_err(|what| self.fail(what))?;
+        let lsn = check::recovered(&shard, &report, &self.ledger, owed, &image)?;
         self.trace.push(format!(
             "opened: {report:?} of at least {} and at most {}, generation {}",
             owed.lowest,
@@ -211,22 +195,14 @@ impl Run {
         self.ledger.cut(lsn);
         let term = shard.term();
         self.mark(|mark| {
-            *mark = Mark {
-                submitted: lsn,
-                survives_kill: lsn,
-                survives_power: lsn,
-                writing: false,
-                closing: false,
-                opening: false,
-                last_term: term,
-            };
+            *mark = Mark { last_term: term, ..Mark::default() };
+            (mark.submitted, mark.survives_kill, mark.survives_power) = (lsn, lsn, lsn);
         });
-        let shown = self.ledger.show(1);
-        shown.map_err(|what| self.fail(what))?;
+        self.ledger.show(1)?;
         Ok(Some(shard))
     }
 
-    fn work(&mut self, shard: &mut Shard, torn: bool) -> Result<End, Violation> {
+    fn work(&mut self, shard: &mut Shard, torn: bool) -> Result<End, Broken> {
         let groups = 1 + self.random.below(self.plan.groups);
         let stop_at = (torn || self.random.chance(1, 3)).then_some(groups - 1);
         for number in 0..groups {
@@ -260,7 +236,7 @@ impl Run {
     }
 
     /// Hands a group in and checks what comes back. An end, if the engine has ended writing.
-    fn execute(&mut self, shard: &mut Shard, group: &[Submission]) -> Result<Option<End>, Violation> {
+    fn execute(&mut self, shard: &mut Shard, group: &[Submission]) -> Result<Option<End>, Broken> {
         let before = self.ledger.last_lsn();
         let position = shard.journal().position();
         let promised = self.ledger.submit(shard.term(), group);
@@ -277,7 +253,7 @@ impl Run {
                 Place { generation: at.generation, from: position.at, to: position.at + len }
             }
             at => {
-                let from = exactlog_storage::journal::FILE_HEADER_BYTES;
+                let from = FILE_HEADER_BYTES;
                 Place { generation: at.generation, from, to: from + len }
             }
         };
@@ -304,26 +280,21 @@ impl Run {
         }
     }
 
-    fn check_replies(
-        &self,
-        applied: &[exactlog_core::reply::Applied],
-        promised: &[crate::ledger::Promised],
-    ) -> Result<(), Violation> {
+    fn check_replies(&self, applied: &[Applied], promised: &[Promised]) -> Result<(), Broken> {
         for (applied, promised) in applied.iter().zip(promised) {
             if *applied != promised.applied {
-                return Err(self.fail(format!("answered {applied:?}, replayed {:?}", promised.applied)));
+                return Err(format!("answered {applied:?}, replayed {:?}", promised.applied).into());
             }
             if let Some(expected) = &promised.expected
                 && !expected.is_met_by(&applied.reply)
             {
-                return Err(self.fail(format!("answered {:?}, the model says {expected:?}", applied.reply)));
+                return Err(format!("answered {:?}, the model says {expected:?}", applied.reply).into());
             }
         }
-        let model = self.ledger.compare_with_model();
-        model.map_err(|what| self.fail(what))
+        Ok(self.ledger.compare_with_model()?)
     }
 
-    fn acknowledged(&mut self, shard: &Shard, before: u64, group: &[Submission]) -> Result<(), Violation> {
+    fn acknowledged(&mut self, shard: &Shard, before: u64, group: &[Submission]) -> Result<(), Broken> {
         let last = self.ledger.last_lsn();
         let synced = self.options.durability == Durability::Fsync
             || group.iter().any(|submission| is_synced_in_every_mode(&submission.command));
@@ -337,43 +308,40 @@ impl Run {
             }
         });
         self.check_unchanged(shard)?;
-        let shown = self.ledger.show(before + 1);
-        shown.map_err(|what| self.fail(what))
+        Ok(self.ledger.show(before + 1)?)
     }
 
     /// The engine shows exactly what was acknowledged.
-    fn check_unchanged(&mut self, shard: &Shard) -> Result<(), Violation> {
+    fn check_unchanged(&mut self, shard: &Shard) -> Result<(), Broken> {
         let lsn = self.last_mark().submitted;
-        let same = check::same_state(&shard.state(), self.ledger.state(lsn));
-        same.map_err(|what| self.fail(what))?;
+        check::same_state(&shard.state(), self.ledger.state(lsn))?;
         let disturbed = self.disk.is_stopped() || self.fault_pending;
         if self.random.chance(1, 4) && !disturbed {
-            let records = check::records(shard, &self.ledger, lsn);
-            records.map_err(|what| self.fail(what))?;
+            check::records(shard, &self.ledger, lsn)?;
         }
         Ok(())
     }
 
     /// An operation failed, or the run was stopped: nothing was applied, nothing is written any more.
-    fn failed(&mut self, shard: &mut Shard, before: u64, error: &StorageError) -> Result<End, Violation> {
+    fn failed(&mut self, shard: &mut Shard, before: u64, error: &StorageError) -> Result<End, Broken> {
         self.trace.push(format!("failed: {error}"));
         let stopped = self.disk.is_stopped();
-        let same = check::same_state(&shard.state(), self.ledger.state(before));
-        same.map_err(|what| self.fail(format!("after {error}: {what}")))?;
+        check::same_state(&shard.state(), self.ledger.state(before))
+            .map_err(|what| format!("after {error}: {what}"))?;
         let again = shard.execute(&[Submission { time_ms: 0, command: Command::Tick }]);
         if again.is_ok() {
-            return Err(self.fail(format!("wrote on after {error}")));
+            return Err(format!("wrote on after {error}").into());
         }
         if stopped {
             return Ok(if self.random.chance(1, 2) { End::Kill } else { End::Power });
         }
-        let records = check::records(shard, &self.ledger, before);
-        records.map_err(|what| self.fail(format!("reading on after {error}: {what}")))?;
+        check::records(shard, &self.ledger, before)
+            .map_err(|what| format!("reading on after {error}: {what}"))?;
         Ok(End::Poisoned)
     }
 
     /// What happens between two groups.
-    fn between(&mut self, shard: &mut Shard) -> Result<Option<End>, Violation> {
+    fn between(&mut self, shard: &mut Shard) -> Result<Option<End>, Broken> {
         if self.random.chance(1, 3) {
             self.trace.push("idle".to_owned());
             let sealed = shard.idle();
@@ -393,7 +361,7 @@ impl Run {
         Ok(None)
     }
 
-    fn last_step(&mut self, shard: &mut Shard, torn: bool) -> Result<End, Violation> {
+    fn last_step(&mut self, shard: &mut Shard, torn: bool) -> Result<End, Broken> {
         let end = match self.random.below(3) {
             _ if torn || self.disk.is_stopped() => End::Kill,
             0 => End::Close,

@@ -168,7 +168,7 @@ impl Generator {
             48..66 => self.commit(model, &partitions),
             66..72 => self.again(model, &partitions),
             72..80 => {
-                let (group, member, offsets) = self.offsets(model, &partitions);
+                let GroupOffsets { group, member, offsets } = self.offsets(model, &partitions);
                 Command::CommitOffsets { group, member, offsets }
             }
             80..84 => self.membership(model),
@@ -239,15 +239,16 @@ impl Generator {
             ids = vec![ProducerId(900)];
         }
         let id = self.pick(&ids);
-        let known = model.partition(at).and_then(|partition| partition.producers.get(&id));
-        let epoch = model.producers.get(&id).map_or(known.map_or(0, |known| known.epoch), |it| it.epoch);
+        let partition = model.partition(at).expect("it was picked among those that exist");
+        let named = model.producers.get(&id).map(|producer| producer.producer_epoch);
+        let here = || partition.producers.get(&id).map(|known| known.producer_epoch);
+        let epoch = named.or_else(here).unwrap_or(0);
         let epoch = match self.random.below(24) {
             0 => epoch + 1,
             1 | 2 => (epoch - 1).max(0),
             _ => epoch,
         };
-        let last = known.filter(|known| known.epoch == epoch).and_then(|known| known.batches.last());
-        let next = last.map_or(0, |last| last.1 + 1);
+        let next = partition.next_sequence(id, epoch);
         let base_sequence = match self.random.below(24) {
             0 => next + 1,
             1 => (next - 1).max(0),
@@ -260,7 +261,7 @@ impl Generator {
         let named: Vec<_> = model.producers.keys().copied().collect();
         let id = self.pick(&named);
         let producer = &model.producers[&id];
-        let (mut epoch, mut number) = (producer.epoch, producer.last_number() + 1);
+        let (mut epoch, mut number) = (producer.producer_epoch, producer.last_number() + 1);
         match self.random.below(16) {
             0 => epoch = (epoch - 1).max(0),
             1 => number += 1,
@@ -274,8 +275,7 @@ impl Generator {
             (0..self.random.below(5)).map(|_| (self.pick(partitions), self.batch(None))).collect();
         let mut offsets = Vec::new();
         if self.random.chance(1, 3) {
-            let (group, member, positions) = self.offsets(model, partitions);
-            offsets.push(GroupOffsets { group, member, offsets: positions });
+            offsets.push(self.offsets(model, partitions));
         }
         let mut conditions = Vec::new();
         if self.random.chance(1, 4) {
@@ -295,16 +295,12 @@ impl Generator {
         }
         // Mostly a fresh one, which is still remembered.
         let back = self.random.below(6).min(self.random.below(self.sent.len() as u64)) as usize;
-        self.sent[self.sent.len() - 1 - back.min(self.sent.len() - 1)].clone()
+        self.sent[self.sent.len() - 1 - back].clone()
     }
 
-    fn offsets(
-        &mut self,
-        model: &Model,
-        partitions: &[Partition],
-    ) -> (String, Option<exactlog_core::ids::MemberId>, Vec<OffsetCommit>) {
-        let name = GROUPS[self.random.below(2) as usize].to_owned();
-        let member = model.groups.get(&name).and_then(|group| group.member.as_ref()).map(|(id, _)| *id);
+    fn offsets(&mut self, model: &Model, partitions: &[Partition]) -> GroupOffsets {
+        let group = GROUPS[self.random.below(2) as usize].to_owned();
+        let member = model.groups.get(&group).and_then(|group| group.member.as_ref()).map(|(id, _)| *id);
         let member = if self.random.chance(1, 10) { None } else { member };
         let offsets = (0..1 + self.random.below(2)).map(|_| {
             let partition = self.pick(partitions);
@@ -312,7 +308,7 @@ impl Generator {
             let offset = end.saturating_sub(self.random.below(3)) + self.random.below(9) / 8;
             OffsetCommit { partition, offset, reset: self.random.chance(1, 10) }
         });
-        (name, member, offsets.collect())
+        GroupOffsets { group, member, offsets: offsets.collect() }
     }
 
     fn membership(&mut self, model: &Model) -> Command {

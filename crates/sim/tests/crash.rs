@@ -1,17 +1,13 @@
 //! Every crash of seeded runs, as many as `EXACTLOG_CRASH_STATES` says, from `EXACTLOG_CRASH_SEED` on.
 //! `EXACTLOG_CRASH_REPLAY=seed,point,image` opens one image again (docs/TESTING.md).
 
+use exactlog_sim::campaign::number;
 use exactlog_sim::enumerate::Filter;
 use exactlog_sim::report::Counters;
 use exactlog_sim::run;
 
 /// What the gate checks, in crash states.
 const STATES: u64 = 300_000;
-
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}: {text:?} is no number")))
-}
 
 /// The numbers that a violation prints. Point and image are `-` where the run itself failed.
 fn replay(numbers: &str) {

@@ -1,10 +1,15 @@
 //! Every operation fails once, or from then on: nothing is acknowledged for it, nothing of it is applied, and after
-//! the log is opened again, without a reboot and with one, everything acknowledged is there.
+//! the log is opened again, without a reboot and with one, everything acknowledged is there. `EXACTLOG_FAULT_SEEDS`
+//! says in how many runs (docs/TESTING.md).
 
+use exactlog_sim::campaign::number;
 use exactlog_sim::disk::{Call, EIO, ENOSPC, Effect, Fault};
 use exactlog_sim::enumerate::Filter;
 use exactlog_sim::report::Counters;
 use exactlog_sim::run;
+
+/// How many runs the gate takes for each kind of fault.
+const SEEDS: u64 = 12;
 
 /// Fails the first, second, third ... matching call of each run, until a run is through untouched.
 fn fail_each(call: Option<Call>, effect: Effect, persistent: bool, seeds: u64, most: u64) -> (u64, Counters) {
@@ -25,12 +30,9 @@ fn fail_each(call: Option<Call>, effect: Effect, persistent: bool, seeds: u64, m
     (met, counters)
 }
 
-fn seeds() -> u64 {
-    std::env::var("EXACTLOG_FAULT_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
-}
-
 fn row(call: Option<Call>, effect: Effect, persistent: bool) {
-    let (met, counters) = fail_each(call, effect, persistent, seeds(), 400);
+    let seeds = number("EXACTLOG_FAULT_SEEDS").unwrap_or(SEEDS);
+    let (met, counters) = fail_each(call, effect, persistent, seeds, 400);
     println!(
         "{call:?} {effect:?}, persistent: {persistent}: {met} failures, {} crash states",
         counters.states

@@ -28,7 +28,7 @@ fn hunt(first_seed: u64) -> Option<Kill> {
         return Some(Kill { check: "damage", seeds: 1, states, what });
     }
     let (counters, seeds, result) = run::sweep(first_seed, STATES, Filter::default());
-    let what = result.err()?.what;
+    let what = result.err()?.broken.what;
     Some(Kill { check: "crashes", seeds, states: counters.states, what })
 }
 
@@ -59,7 +59,7 @@ fn every_planted_mistake_is_found() {
     let mut missed = Vec::new();
     println!("| mistake | found by | median seeds | median states | most states | for example |");
     println!("|---|---|---:|---:|---:|---|");
-    for mutant in Mutant::ALL {
+    for &mutant in Mutant::ALL {
         let mut kills = Vec::new();
         for number in 0..HUNTS {
             plant(Some(mutant));

@@ -202,10 +202,9 @@ impl Log {
             }
             Op::Sequenced { partition, len } => {
                 let partition = at(partition);
-                let (id, epoch) = (ProducerId(1), model.producers[&ProducerId(1)].epoch);
-                let known = model.partition(partition).unwrap().producers.get(&id);
-                let last = known.filter(|known| known.epoch == epoch).and_then(|known| known.batches.last());
-                let stamp = ProducerStamp { id, epoch, base_sequence: last.map_or(0, |last| last.1 + 1) };
+                let (id, epoch) = (ProducerId(1), model.producers[&ProducerId(1)].producer_epoch);
+                let base_sequence = model.partition(partition).unwrap().next_sequence(id, epoch);
+                let stamp = ProducerStamp { id, epoch, base_sequence };
                 let batch = batch(*len, Some(stamp));
                 Command::Append { partition, config_version: version(partition), expected_end: None, batch }
             }
@@ -213,7 +212,7 @@ impl Log {
                 let producer = &model.producers[&ProducerId(1)];
                 let token = CommitToken {
                     producer: ProducerId(1),
-                    producer_epoch: producer.epoch,
+                    producer_epoch: producer.producer_epoch,
                     number: producer.last_number() + 1,
                 };
                 let batches = chosen.iter().map(|index| (at(index), batch(*len, None))).collect();

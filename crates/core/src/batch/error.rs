@@ -7,6 +7,7 @@
 //!   * every variant has a Kafka code
 
 use super::Compression;
+use crate::error_code::*;
 use thiserror::Error;
 
 /// Why bytes are not a batch, or not one that a client may send.
@@ -127,9 +128,3 @@ impl BatchError {
         }
     }
 }
-
-const CORRUPT_MESSAGE: i16 = 2;
-const MESSAGE_TOO_LARGE: i16 = 10;
-const INVALID_TIMESTAMP: i16 = 32;
-const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
-const INVALID_RECORD: i16 = 87;

@@ -7,6 +7,7 @@
 //! ```
 
 use super::producer::KeptReply;
+use super::topic::Arrival;
 use super::{Outcome, State, done};
 use crate::command::{COMMIT_BATCHES_MAX, CURSOR_BYTES_MAX, Commit, Condition};
 use crate::ids::Partition;
@@ -16,31 +17,22 @@ use smallvec::SmallVec;
 use std::collections::BTreeSet;
 
 impl State {
-    pub(super) fn commit(&mut self, lsn: u64, term: u32, commit: &Commit) -> Outcome {
-        if let Some(known) = self.look_up(&commit.token)? {
+    pub(super) fn commit(&mut self, term: u32, commit: &Commit) -> Outcome {
+        if let Some(known) = self.outcome(&commit.token)? {
             return done(known);
         }
-        if on(Mutant::M8CommitInPart) {
-            let first = commit
-                .batches
-                .first()
-                .filter(|(partition, batch)| self.check_batch(term, *partition, batch, 1).is_ok());
-            if let Some((partition, batch)) = first {
-                self.check_commit(term, commit).inspect_err(|_| {
-                    self.place_batch(term, *partition, 0, batch);
-                })?;
-            }
+        let checked = self.check_commit(term, commit);
+        if on(Mutant::M8CommitInPart) && checked.is_err() {
+            self.place_first(term, commit);
         }
-        self.check_commit(term, commit)?;
+        checked?;
 
-        let mut placements: SmallVec<[Placement; 1]> = SmallVec::with_capacity(commit.batches.len());
-        for (index, (partition, batch)) in commit.batches.iter().enumerate() {
-            placements.push(self.place_batch(term, *partition, index as u32, batch));
-        }
+        let placements: SmallVec<[Placement; 1]> =
+            arrivals(term, commit).map(|arrival| self.place_batch(&arrival)).collect();
         for offsets in &commit.offsets {
-            self.store_offsets(lsn, &offsets.group, &offsets.offsets);
+            self.store_offsets(&offsets.group, &offsets.offsets);
         }
-        let base_offsets = first_offsets(&placements);
+        let (lsn, base_offsets) = (self.lsn, first_offsets(&placements));
         let reply = Committed { lsn, base_offsets: base_offsets.clone(), duplicate: false };
         self.remember_commit(KeptReply { token: commit.token, lsn, base_offsets }, commit.cursor.as_deref());
         Ok(Applied { reply: Reply::Committed(reply), placements })
@@ -64,15 +56,21 @@ impl State {
             self.check_offsets(&offsets.group, offsets.member, &offsets.offsets, &mut positions)?;
         }
         let records: u64 = commit.batches.iter().map(|(_, batch)| batch.record_count() as u64).sum();
-        for (partition, batch) in &commit.batches {
-            if batch.producer().is_some() {
+        for arrival in arrivals(term, commit) {
+            if arrival.batch.producer().is_some() {
                 return Err(Refusal::Batch {
                     what: "carries a producer id inside a commit, whose token replaces it",
                 });
             }
-            self.check_batch(term, *partition, batch, records)?;
+            self.check_batch(&arrival, records)?;
         }
         Ok(())
+    }
+
+    /// The mistake [`Mutant::M8CommitInPart`]: a refused commit leaves its first batch behind.
+    fn place_first(&mut self, term: u32, commit: &Commit) {
+        let first = arrivals(term, commit).next().filter(|first| self.check_batch(first, 1).is_ok());
+        first.map(|first| self.place_batch(&first));
     }
 
     fn check_condition(&self, condition: &Condition) -> Result<(), Refusal> {
@@ -94,6 +92,12 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// The batches of a commit, in the order of the command.
+fn arrivals(term: u32, commit: &Commit) -> impl Iterator<Item = Arrival<'_>> {
+    let batches = commit.batches.iter().zip(0..);
+    batches.map(move |((partition, batch), index)| Arrival { partition: *partition, batch, index, term })
 }
 
 /// The first offset in each partition, in the order of the command, as far as a reply keeps them.

@@ -1,5 +1,7 @@
 //! Groups: members, who owns which partition, and committed offsets (semantics GR-4, GR-9, GR-10).
 //!
+//! Not here: who is to own which partition, which is decided in [`assignment`](super::assignment).
+//!
 //! ```text
 //!   partition:  Free -> Owned(member) -> Revoking(member) -> Free
 //!                                    \____ fenced, left ____/
@@ -11,6 +13,7 @@
 //!   * a committed offset moves back only by an explicit reset
 //!   * each change of members or owners is a new generation
 
+use super::assignment::Change;
 use super::{Outcome, State, done};
 use crate::command::{OffsetCommit, is_legal_name};
 use crate::ids::{MemberId, Partition, TopicId};
@@ -69,149 +72,6 @@ impl Group {
         let owned = self.owners.iter().filter(move |(_, owner)| owner.member == member);
         owned.map(|(partition, owner)| (*partition, owner.revoking))
     }
-
-    fn remove_member(&mut self, member: MemberId) -> bool {
-        let existed = self.members.remove(&member).is_some();
-        if existed {
-            self.owners.retain(|_, owner| owner.member != member);
-        }
-        existed
-    }
-
-    /// Gives free partitions to members, and for [`Change::Members`] tells members with too many to give some up.
-    ///
-    /// What a member has it keeps, unless another that could take it has at least two fewer. Once everything that is
-    /// being given up is released, loads of members with equal subscriptions are within one of each other; with
-    /// unequal ones they are about even, since a release moves nothing back.
-    fn rebalance(&mut self, change: Change, partitions_of: impl Fn(TopicId) -> u32) {
-        self.generation += 1;
-        let exists = |partition: &Partition| partition.index < partitions_of(partition.topic);
-        self.owners.retain(|partition, _| exists(partition));
-        for (partition, owner) in &mut self.owners {
-            let member = self.members.get(&owner.member);
-            owner.revoking |= member.is_none_or(|it| it.topics.binary_search(&partition.topic).is_err());
-        }
-        let subscribers = self.subscribers();
-        let mut plan = self.plan(&subscribers, partitions_of);
-        if change == Change::Members {
-            plan.even_out();
-        }
-        for planned in plan.partitions {
-            let owner = Owner { member: planned.next, revoking: false };
-            let owner = self.owners.entry(planned.partition).or_insert(owner);
-            owner.revoking |= owner.member != planned.next;
-        }
-    }
-
-    fn subscribers(&self) -> BTreeMap<TopicId, Vec<MemberId>> {
-        let mut subscribers: BTreeMap<TopicId, Vec<MemberId>> = BTreeMap::new();
-        for (member, state) in &self.members {
-            for topic in &state.topics {
-                subscribers.entry(*topic).or_default().push(*member);
-            }
-        }
-        subscribers
-    }
-
-    /// Every partition with whoever is to have it: its owner, or the least loaded if it has none that keeps it.
-    fn plan<'a>(
-        &self,
-        subscribers: &'a BTreeMap<TopicId, Vec<MemberId>>,
-        partitions_of: impl Fn(TopicId) -> u32,
-    ) -> Plan<'a> {
-        let mut loads: BTreeMap<MemberId, usize> = self.members.keys().map(|member| (*member, 0)).collect();
-        for owner in self.owners.values().filter(|owner| !owner.revoking) {
-            *loads.entry(owner.member).or_default() += 1;
-        }
-        let (mut moving, mut settled) = (Vec::new(), Vec::new());
-        for (topic, candidates) in subscribers {
-            for index in 0..partitions_of(*topic) {
-                let partition = Partition { topic: *topic, index };
-                match self.owners.get(&partition) {
-                    Some(owner) if !owner.revoking => {
-                        settled.push(Planned { partition, candidates, next: owner.member });
-                    }
-                    // Also one that is still being given up counts for whoever gets it, or more would be taken.
-                    _ => {
-                        let next = least_loaded(candidates, &loads);
-                        *loads.entry(next).or_default() += 1;
-                        moving.push(Planned { partition, candidates, next });
-                    }
-                }
-            }
-        }
-        // What has no owner that keeps it moves anyway, so it is asked first.
-        moving.append(&mut settled);
-        Plan { loads, partitions: moving }
-    }
-}
-
-/// Why owners may have to change.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Change {
-    /// Members or what they subscribe to.
-    Members,
-    /// Partitions were released. Only these are given out and nothing more is taken from anybody, so each change of
-    /// members comes to rest after as many releases as it asked for.
-    Released,
-}
-
-/// Who is to have which partition.
-struct Plan<'a> {
-    loads: BTreeMap<MemberId, usize>,
-    partitions: Vec<Planned<'a>>,
-}
-
-struct Planned<'a> {
-    partition: Partition,
-    /// Who subscribes to it.
-    candidates: &'a [MemberId],
-    next: MemberId,
-}
-
-impl Plan<'_> {
-    /// Moves partitions from members to others that have at least two fewer, until there are none. Each move lowers
-    /// the sum of the squares of the loads, so it ends.
-    fn even_out(&mut self) {
-        while self.relieve_the_heaviest() {}
-    }
-
-    /// One pass, which asks each partition at most once; whether anything moved. The heaviest member gives first:
-    /// where all subscribe to the same, then nobody gives what it would get back, and the fewest partitions move.
-    fn relieve_the_heaviest(&mut self) -> bool {
-        let mut unasked: BTreeMap<MemberId, Vec<usize>> = BTreeMap::new();
-        for (index, planned) in self.partitions.iter().enumerate().rev() {
-            unasked.entry(planned.next).or_default().push(index);
-        }
-        let mut by_load: BTreeSet<(usize, MemberId)> =
-            self.loads.iter().map(|(member, load)| (*load, *member)).collect();
-        let mut moved = false;
-        while let Some((load, member)) = by_load.pop_last() {
-            while let Some(index) = unasked.get_mut(&member).and_then(Vec::pop) {
-                let planned = &mut self.partitions[index];
-                let least = least_loaded(planned.candidates, &self.loads);
-                let least_load = self.loads[&least];
-                if load <= least_load + 1 {
-                    continue;
-                }
-                planned.next = least;
-                self.loads.insert(member, load - 1);
-                self.loads.insert(least, least_load + 1);
-                by_load.insert((load - 1, member));
-                if by_load.remove(&(least_load, least)) {
-                    by_load.insert((least_load + 1, least));
-                }
-                moved = true;
-                break;
-            }
-        }
-        moved
-    }
-}
-
-fn least_loaded(candidates: &[MemberId], loads: &BTreeMap<MemberId, usize>) -> MemberId {
-    let least = candidates.iter().min_by_key(|member| (loads[*member], **member));
-    *least.expect("a subscribed topic has a subscriber")
 }
 
 impl State {
@@ -230,7 +90,7 @@ impl State {
         }
     }
 
-    pub(super) fn join_group(&mut self, lsn: u64, name: &str, topics: &[TopicId]) -> Outcome {
+    pub(super) fn join_group(&mut self, name: &str, topics: &[TopicId]) -> Outcome {
         if !is_legal_name(name) {
             return Err(Refusal::IllegalName { name: name.to_string() });
         }
@@ -242,7 +102,7 @@ impl State {
         let mut topics = topics.to_vec();
         topics.sort_unstable();
         topics.dedup();
-        let member = MemberId(lsn);
+        let member = MemberId(self.lsn);
         let joined = Member { open_number: self.open_number, topics };
         let group = self.groups.entry(name.to_string()).or_default();
         Arc::make_mut(group).members.insert(member, joined);
@@ -252,7 +112,9 @@ impl State {
 
     pub(super) fn leave_group(&mut self, name: &str, member: MemberId) -> Outcome {
         self.find_member(name, member)?;
-        self.group_mut(name).remove_member(member);
+        let group = self.group_mut(name);
+        group.members.remove(&member);
+        group.owners.retain(|_, owner| owner.member != member);
         let generation = self.rebalance(name, Change::Members);
         done(Reply::Group { generation })
     }
@@ -284,13 +146,12 @@ impl State {
 
     pub(super) fn commit_offsets(
         &mut self,
-        lsn: u64,
         group: &str,
         member: Option<MemberId>,
         offsets: &[OffsetCommit],
     ) -> Outcome {
         self.check_offsets(group, member, offsets, &mut BTreeSet::new())?;
-        self.store_offsets(lsn, group, offsets);
+        self.store_offsets(group, offsets);
         done(Reply::OffsetsCommitted)
     }
 
@@ -335,6 +196,7 @@ impl State {
                 return Err(Refusal::PartitionTwice { partition });
             }
             let (start, end) = self.find(partition).map(|state| (state.start, state.end))?;
+            // Below the start is fine: whoever consumed a record may say so when it is trimmed already.
             if sent > end {
                 return Err(Refusal::OffsetOutOfRange {
                     group: name.to_string(),
@@ -352,12 +214,13 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn store_offsets(&mut self, lsn: u64, name: &str, offsets: &[OffsetCommit]) {
+    pub(super) fn store_offsets(&mut self, name: &str, offsets: &[OffsetCommit]) {
         for commit in offsets {
             let partition = self.partition(commit.partition).expect("the partition was found before");
             let leader_epoch =
                 commit.offset.checked_sub(1).map_or(0, |before| partition.leader_epoch_at(before));
-            let stored = CommittedOffset { offset: commit.offset, leader_epoch, lsn, time_ms: self.time_ms };
+            let (lsn, time_ms) = (self.lsn, self.time_ms);
+            let stored = CommittedOffset { offset: commit.offset, leader_epoch, lsn, time_ms };
             let group = self.groups.entry(name.to_string()).or_default();
             Arc::make_mut(group).offsets.insert(commit.partition, stored);
         }
@@ -399,7 +262,7 @@ impl State {
     fn rebalance(&mut self, name: &str, change: Change) -> u64 {
         let State { groups, topics, .. } = self;
         let group = Arc::make_mut(groups.get_mut(name).expect("the group was found before"));
-        group.rebalance(change, |topic| topics.get(&topic).map_or(0, |topic| topic.partitions.len() as u32));
+        group.reassign(change, |topic| topics.get(&topic).map_or(0, |topic| topic.partitions.len() as u32));
         group.generation
     }
 }

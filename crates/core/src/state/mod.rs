@@ -13,6 +13,7 @@
 //!   * ids of topics, producers and members are never given out twice
 //!   * sections stand behind [`Arc`], so that a checkpoint takes a copy without stopping the writer for long
 
+mod assignment;
 mod commit;
 mod group;
 mod producer;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use topic::Arrival;
 
 /// Everything that decides what the next command does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +61,7 @@ pub struct State {
     pub groups: BTreeMap<String, Arc<Group>>,
     next_topic: u32,
     next_producer: i64,
-    next_expiry_ms: i64,
+    next_deadline_ms: i64,
 }
 
 /// Settings of the whole log, changed by `Config`.
@@ -71,9 +73,13 @@ pub struct Settings {
     pub producer_tombstone_ms: u64,
 }
 
+const DAY_MS: u64 = 24 * 3600 * 1000;
+
+/// Longest time of any setting, in ms: about a hundred years.
+const SETTING_MS_MAX: u64 = 100 * 366 * DAY_MS;
+
 impl Default for State {
     fn default() -> Self {
-        const DAY_MS: u64 = 24 * 3600 * 1000;
         State {
             lsn: 0,
             time_ms: 0,
@@ -88,7 +94,7 @@ impl Default for State {
             groups: BTreeMap::new(),
             next_topic: 1,
             next_producer: 1,
-            next_expiry_ms: i64::MAX,
+            next_deadline_ms: i64::MAX,
         }
     }
 }
@@ -111,6 +117,19 @@ fn done(reply: Reply) -> Outcome {
     Ok(Applied { reply, placements: SmallVec::new() })
 }
 
+/// Appends the newest, and lets go of the oldest so that at most `most` are left.
+fn push_bounded<T>(kept: &mut Vec<T>, newest: T, most: usize) {
+    kept.drain(..(kept.len() + 1).saturating_sub(most));
+    kept.push(newest);
+}
+
+fn check_bounds(setting: &'static str, value: u64, min: u64, max: u64) -> Result<(), Refusal> {
+    match (min..=max).contains(&value) {
+        true => Ok(()),
+        false => Err(Refusal::SettingOutOfBounds { setting, value, min, max }),
+    }
+}
+
 impl State {
     /// Applies the next command.
     ///
@@ -120,12 +139,13 @@ impl State {
         assert_eq!(at.lsn, self.lsn + 1, "commands are applied in the order of the journal");
         self.lsn = at.lsn;
         self.time_ms = self.time_ms.max(at.time_ms);
-        let outcome = self.dispatch(at.lsn, at.term, command);
+        // From here on the state's lsn and time are those of this command.
+        let outcome = self.dispatch(at.term, command);
         outcome
             .unwrap_or_else(|refusal| Applied { reply: Reply::Refused(refusal), placements: SmallVec::new() })
     }
 
-    fn dispatch(&mut self, lsn: u64, term: u32, command: &Command) -> Outcome {
+    fn dispatch(&mut self, term: u32, command: &Command) -> Outcome {
         match command {
             Command::Open => self.open(),
             Command::CreateTopic { name, partitions, config } => self.create_topic(name, *partitions, config),
@@ -133,13 +153,12 @@ impl State {
             Command::DeleteTopic { topic } => self.delete_topic(*topic),
             Command::InitProducer { name } => self.init_producer(name.as_deref()),
             Command::Append { partition, config_version, expected_end, batch } => {
-                self.append(term, *partition, *config_version, *expected_end, batch)
+                let arrival = Arrival { partition: *partition, batch, index: 0, term };
+                self.append(&arrival, *config_version, *expected_end)
             }
-            Command::Commit(commit) => self.commit(lsn, term, commit),
-            Command::CommitOffsets { group, member, offsets } => {
-                self.commit_offsets(lsn, group, *member, offsets)
-            }
-            Command::JoinGroup { group, topics } => self.join_group(lsn, group, topics),
+            Command::Commit(commit) => self.commit(term, commit),
+            Command::CommitOffsets { group, member, offsets } => self.commit_offsets(group, *member, offsets),
+            Command::JoinGroup { group, topics } => self.join_group(group, topics),
             Command::LeaveGroup { group, member, .. } => self.leave_group(group, *member),
             Command::ReleasePartitions { group, member, partitions } => {
                 self.release_partitions(group, *member, partitions)
@@ -155,7 +174,7 @@ impl State {
     /// It may be too early, since a producer that appends again moves its own deadline and not this one: one tick
     /// then finds nothing, and the next deadline is exact.
     pub fn next_deadline_ms(&self) -> i64 {
-        self.next_expiry_ms
+        self.next_deadline_ms
     }
 
     /// A partition, if it exists.
@@ -177,7 +196,7 @@ impl State {
     }
 
     fn tick(&mut self) -> Outcome {
-        if self.next_expiry_ms > self.time_ms {
+        if self.next_deadline_ms > self.time_ms {
             return done(Reply::Ticked { producers: 0, tombstones: 0 });
         }
         let (mut producers, mut tombstones, mut next) = (0, 0, i64::MAX);
@@ -195,7 +214,7 @@ impl State {
                 next = next.min(expired.next_ms);
             }
         }
-        self.next_expiry_ms = next;
+        self.next_deadline_ms = next;
         done(Reply::Ticked { producers, tombstones })
     }
 
@@ -211,24 +230,13 @@ impl State {
                 self.semantics_level = *level;
             }
             ConfigChange::ProducerExpiration { idle_ms, tombstone_ms } => {
-                const YEAR_MS: u64 = 366 * 24 * 3600 * 1000;
-                for (setting, value) in
-                    [("producer.id.expiration.ms", *idle_ms), ("tombstone", *tombstone_ms)]
-                {
-                    if !(1..=100 * YEAR_MS).contains(&value) {
-                        return Err(Refusal::SettingOutOfBounds {
-                            setting,
-                            value,
-                            min: 1,
-                            max: 100 * YEAR_MS,
-                        });
-                    }
-                }
+                check_bounds("producer.id.expiration.ms", *idle_ms, 1, SETTING_MS_MAX)?;
+                check_bounds("producer.tombstone.ms", *tombstone_ms, 1, SETTING_MS_MAX)?;
                 self.settings = Settings { producer_idle_ms: *idle_ms, producer_tombstone_ms: *tombstone_ms };
                 // Deadlines moved: the next tick finds the true ones.
-                let any =
-                    self.topics.values().flat_map(|topic| &topic.partitions).any(|it| it.has_producers());
-                self.next_expiry_ms = if any { self.time_ms } else { i64::MAX };
+                let mut partitions = self.topics.values().flat_map(|topic| &topic.partitions);
+                let any = partitions.any(|partition| partition.has_producers());
+                self.next_deadline_ms = if any { self.time_ms } else { i64::MAX };
             }
         }
         done(Reply::Configured)

@@ -8,7 +8,7 @@
 //!   * commit numbers go up by one, over all epochs and ids of a name
 //!   * a named producer never expires: its cursor is somebody's position in an outside source
 
-use super::{Outcome, State, done};
+use super::{Outcome, State, done, push_bounded};
 use crate::batch::ProducerStamp;
 use crate::command::{CommitToken, is_legal_name};
 use crate::ids::{Partition, ProducerId};
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// A named producer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Producer {
     /// Its name.
     pub name: String,
@@ -57,36 +57,29 @@ pub struct EpochEnd {
 }
 
 /// Answers kept per producer.
-pub(super) const REPLIES_KEPT: usize = 5;
+const REPLIES_KEPT: usize = 5;
 /// Ends of epochs kept per producer.
-pub(super) const EPOCHS_KEPT: usize = 5;
+const EPOCHS_KEPT: usize = 5;
 /// The last epoch of an id: Kafka's clients take 32767 for exhausted.
-pub(super) const PRODUCER_EPOCH_MAX: i16 = i16::MAX - 1;
+const PRODUCER_EPOCH_MAX: i16 = i16::MAX - 1;
 
 impl State {
     pub(super) fn init_producer(&mut self, name: Option<&str>) -> Outcome {
-        let Some(name) = name else {
-            let producer = self.new_producer_id()?;
-            return done(Reply::Producer { producer, producer_epoch: 0, last_number: 0, cursor: None });
-        };
-        if !is_legal_name(name) {
-            return Err(Refusal::IllegalName { name: name.to_string() });
+        if let Some(name) = name {
+            if !is_legal_name(name) {
+                return Err(Refusal::IllegalName { name: name.to_string() });
+            }
+            if let Some(id) = self.producer_names.get(name).copied() {
+                return self.next_epoch(name, id);
+            }
         }
-        let Some(id) = self.producer_names.get(name).copied() else {
-            let id = self.new_producer_id()?;
-            let producer = Producer {
-                name: name.to_string(),
-                producer_epoch: 0,
-                last_number: 0,
-                replies: Vec::new(),
-                epochs: Vec::new(),
-                cursor: None,
-            };
-            self.producer_names.insert(name.to_string(), id);
-            self.producers.insert(id, Arc::new(producer));
-            return done(Reply::Producer { producer: id, producer_epoch: 0, last_number: 0, cursor: None });
-        };
-        self.next_epoch(name, id)
+        let producer = self.new_producer_id()?;
+        if let Some(name) = name {
+            let named = Producer { name: name.to_string(), ..Producer::default() };
+            self.producer_names.insert(name.to_string(), producer);
+            self.producers.insert(producer, Arc::new(named));
+        }
+        done(Reply::Producer { producer, producer_epoch: 0, last_number: 0, cursor: None })
     }
 
     fn next_epoch(&mut self, name: &str, id: ProducerId) -> Outcome {
@@ -99,10 +92,7 @@ impl State {
             producer_epoch: producer.producer_epoch,
             last_number: producer.last_number,
         };
-        while producer.epochs.len() >= EPOCHS_KEPT {
-            producer.epochs.remove(0);
-        }
-        producer.epochs.push(end);
+        push_bounded(&mut producer.epochs, end, EPOCHS_KEPT);
         producer.producer_epoch = if exhausted { 0 } else { producer.producer_epoch + 1 };
         let reply = Reply::Producer {
             producer: next_id,
@@ -128,9 +118,7 @@ impl State {
     /// The id must have been given out, and a batch of a named producer must be of its current epoch, also in a
     /// partition that never saw it.
     pub(super) fn check_producer_epoch(&self, stamp: &ProducerStamp) -> Result<(), Refusal> {
-        if on(Mutant::M4ProducerEpochIgnored) {
-            return Ok(());
-        }
+        // Of an id that the name has given up every epoch is fenced, the last one too.
         if self.producer_renamed.contains_key(&stamp.id) {
             return Err(Refusal::ProducerFenced {
                 producer: stamp.id,
@@ -145,6 +133,7 @@ impl State {
         let Some(producer) = self.producers.get(&stamp.id) else { return Ok(()) };
         let current = producer.producer_epoch;
         match stamp.epoch.cmp(&current) {
+            _ if on(Mutant::M4ProducerEpochIgnored) => Ok(()),
             std::cmp::Ordering::Equal => Ok(()),
             std::cmp::Ordering::Less => {
                 Err(Refusal::ProducerFenced { producer: stamp.id, sent: stamp.epoch, current })
@@ -157,11 +146,6 @@ impl State {
 
     /// Whether a commit was applied: the reply to a retry of it now, `Ok(None)` if it would be the producer's next.
     pub fn outcome(&self, token: &CommitToken) -> Result<Option<Reply>, Refusal> {
-        self.look_up(token)
-    }
-
-    /// What is known of a commit token: `Ok(None)` means that this commit is the producer's next one.
-    pub(super) fn look_up(&self, token: &CommitToken) -> Result<Option<Reply>, Refusal> {
         let id = *self.producer_renamed.get(&token.producer).unwrap_or(&token.producer);
         let producer =
             self.producers.get(&id).ok_or(Refusal::UnknownProducer { producer: token.producer })?;
@@ -207,9 +191,6 @@ impl State {
         if let Some(cursor) = cursor {
             producer.cursor = Some(cursor.to_vec());
         }
-        while producer.replies.len() >= REPLIES_KEPT {
-            producer.replies.remove(0);
-        }
-        producer.replies.push(kept);
+        push_bounded(&mut producer.replies, kept, REPLIES_KEPT);
     }
 }

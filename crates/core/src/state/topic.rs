@@ -6,7 +6,7 @@
 //!   * an append that is refused leaves the partition as it was
 
 use super::window::{ProducerWindow, RememberedBatch, Tombstone, Verdict};
-use super::{Outcome, State, done};
+use super::{Outcome, SETTING_MS_MAX, State, check_bounds, done};
 use crate::batch::Batch;
 use crate::command::{TOPIC_PARTITIONS_MAX, TopicConfig, is_legal_name};
 use crate::ids::{Partition, ProducerId, TopicId};
@@ -54,6 +54,18 @@ pub struct LeaderEpochStart {
     pub start_offset: u64,
 }
 
+/// A batch on its way into the log.
+#[derive(Clone, Copy)]
+pub(super) struct Arrival<'a> {
+    /// Where it is to go.
+    pub(super) partition: Partition,
+    pub(super) batch: &'a Batch,
+    /// Which of the command's batches it is.
+    pub(super) index: u32,
+    /// Term of the shard.
+    pub(super) term: u32,
+}
+
 /// Largest offset, so that it stays a positive i64 on the wire.
 const OFFSET_MAX: u64 = i64::MAX as u64;
 
@@ -72,7 +84,8 @@ impl PartitionState {
     ///
     /// A term below that of an earlier append counts as that one: headers and `leader_epochs` then still agree, and
     /// no epoch begins twice.
-    fn place(&mut self, partition: Partition, index: u32, term: u32, batch: &Batch) -> Placement {
+    fn place(&mut self, arrival: &Arrival<'_>) -> Placement {
+        let Arrival { partition, batch, index, term } = *arrival;
         let base_offset = self.end;
         self.end += batch.record_count() as u64;
         let leader_epoch = self.leader_epochs.last().map_or(term, |last| last.leader_epoch.max(term));
@@ -151,12 +164,11 @@ impl State {
 
     pub(super) fn append(
         &mut self,
-        term: u32,
-        partition: Partition,
+        arrival: &Arrival<'_>,
         config_version: u32,
         expected_end: Option<u64>,
-        batch: &Batch,
     ) -> Outcome {
+        let Arrival { partition, batch, .. } = *arrival;
         let topic =
             self.topics.get(&partition.topic).ok_or(Refusal::UnknownTopic { topic: partition.topic })?;
         if topic.config_version != config_version {
@@ -178,9 +190,9 @@ impl State {
         if let Some(expected) = expected_end.filter(|expected| *expected != state.end) {
             return Err(Refusal::EndOffset { partition, expected, actual: state.end });
         }
-        self.check_room(term, partition, batch, batch.record_count() as u64)?;
+        self.check_room(arrival, batch.record_count() as u64)?;
         let start_offset = state.start;
-        let placement = self.place_batch(term, partition, 0, batch);
+        let placement = self.place_batch(arrival);
         let reply = Reply::Appended {
             base_offset: placement.base_offset,
             timestamp_ms: batch.max_timestamp_ms(),
@@ -191,26 +203,15 @@ impl State {
     }
 
     /// What every batch must fulfil, whichever command carries it. `records` is what the whole command may add.
-    pub(super) fn check_batch(
-        &self,
-        term: u32,
-        partition: Partition,
-        batch: &Batch,
-        records: u64,
-    ) -> Result<(), Refusal> {
-        self.find(partition)?;
-        check_shape(batch)?;
-        self.check_room(term, partition, batch, records)
+    pub(super) fn check_batch(&self, arrival: &Arrival<'_>, records: u64) -> Result<(), Refusal> {
+        self.find(arrival.partition)?;
+        check_shape(arrival.batch)?;
+        self.check_room(arrival, records)
     }
 
     /// Whether the topic, the partition and the format have room for a batch of the right shape.
-    fn check_room(
-        &self,
-        term: u32,
-        partition: Partition,
-        batch: &Batch,
-        records: u64,
-    ) -> Result<(), Refusal> {
+    fn check_room(&self, arrival: &Arrival<'_>, records: u64) -> Result<(), Refusal> {
+        let Arrival { partition, batch, term, .. } = *arrival;
         let state = self.find(partition)?;
         let max = self.topics[&partition.topic].config.max_message_bytes;
         let bytes = batch.len_bytes() as u64;
@@ -227,16 +228,11 @@ impl State {
     }
 
     /// Places a batch that passed every check, and remembers it if it has a producer.
-    pub(super) fn place_batch(
-        &mut self,
-        term: u32,
-        partition: Partition,
-        index: u32,
-        batch: &Batch,
-    ) -> Placement {
+    pub(super) fn place_batch(&mut self, arrival: &Arrival<'_>) -> Placement {
+        let Arrival { partition, batch, .. } = *arrival;
         let time_ms = self.time_ms;
         let state = self.partition_mut(partition);
-        let placement = state.place(partition, index, term, batch);
+        let placement = state.place(arrival);
         if let Some(stamp) = batch.producer() {
             let remembered = RememberedBatch {
                 first_sequence: stamp.base_sequence,
@@ -246,7 +242,7 @@ impl State {
             };
             state.remember(&stamp, remembered, time_ms);
             let deadline = time_ms.saturating_add(self.settings.producer_idle_ms as i64);
-            self.next_expiry_ms = self.next_expiry_ms.min(deadline);
+            self.next_deadline_ms = self.next_deadline_ms.min(deadline);
         }
         placement
     }
@@ -282,16 +278,7 @@ fn check_shape(batch: &Batch) -> Result<(), Refusal> {
 }
 
 fn check_config(config: &TopicConfig) -> Result<(), Refusal> {
-    const YEAR_MS: u64 = 366 * 24 * 3600 * 1000;
-    let rows = [
-        ("max.message.bytes", config.max_message_bytes as u64, 1024, 16 * 1024 * 1024),
-        ("segment.bytes", config.segment_bytes as u64, 4096, i32::MAX as u64),
-        ("segment.ms", config.segment_ms, 1, 100 * YEAR_MS),
-    ];
-    for (setting, value, min, max) in rows {
-        if !(min..=max).contains(&value) {
-            return Err(Refusal::SettingOutOfBounds { setting, value, min, max });
-        }
-    }
-    Ok(())
+    check_bounds("max.message.bytes", config.max_message_bytes as u64, 1024, 16 * 1024 * 1024)?;
+    check_bounds("segment.bytes", config.segment_bytes as u64, 4096, i32::MAX as u64)?;
+    check_bounds("segment.ms", config.segment_ms, 1, SETTING_MS_MAX)
 }

@@ -7,8 +7,8 @@
 //!   * a window has 1 to 5 batches, all of its epoch, in the order of their offsets
 //!   * a producer has a window or a tombstone in a partition, never both
 
-use super::Settings;
 use super::topic::PartitionState;
+use super::{Settings, push_bounded};
 use crate::batch::{Batch, ProducerStamp};
 use crate::ids::{Partition, ProducerId};
 use crate::mutants::{Mutant, on};
@@ -166,10 +166,7 @@ impl PartitionState {
         }
         window.time_ms = time_ms;
         let most = if on(Mutant::M5WindowOfOne) { 1 } else { WINDOW_BATCHES };
-        while window.batches.len() >= most {
-            window.batches.remove(0);
-        }
-        window.batches.push(batch);
+        push_bounded(&mut window.batches, batch, most);
     }
 }
 

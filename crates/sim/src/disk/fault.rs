@@ -11,8 +11,6 @@ use std::io;
 
 /// "Input/output error" on Linux and macOS.
 pub const EIO: i32 = 5;
-/// "Too many open files" on Linux and macOS.
-pub const EMFILE: i32 = 24;
 /// "No space left on device" on Linux and macOS.
 pub const ENOSPC: i32 = 28;
 

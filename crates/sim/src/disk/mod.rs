@@ -31,7 +31,7 @@ use exactlog_storage::disk::{Disk, Entry, File, Mode};
 use parking_lot::Mutex;
 
 pub use choices::{Choices, Survival};
-pub use fault::{Call, EIO, EMFILE, ENOSPC, Effect, Fault};
+pub use fault::{Call, EIO, ENOSPC, Effect, Fault};
 pub use point::{Point, What};
 
 use content::Content;

@@ -8,6 +8,7 @@
 //!   * it depends on the bytes alone: same bytes, same steps
 //!   * disks are watched: a buffer beyond the length of the file that it is for is a panic
 
+mod batch;
 mod checkpoint;
 mod command;
 mod input;
@@ -17,8 +18,6 @@ mod seeds;
 mod segment;
 mod watched;
 mod world;
-
-mod batch;
 
 pub use seeds::seeds;
 

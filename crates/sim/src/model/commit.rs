@@ -53,10 +53,10 @@ impl Model {
             let known = Committed { lsn: *lsn, base_offsets: base_offsets.clone(), duplicate: true };
             return Ok(Some(Reply::Committed(known)));
         }
-        if token.producer_epoch > producer.epoch {
+        if token.producer_epoch > producer.producer_epoch {
             return Err("ProducerEpochUnknown");
         }
-        if token.producer_epoch == producer.epoch {
+        if token.producer_epoch == producer.producer_epoch {
             return match token.number {
                 next if next == producer.last_number() + 1 => Ok(None),
                 0 => Err("CommitNumber"),
@@ -78,13 +78,14 @@ impl Model {
     fn check_condition(&self, condition: &Condition) -> Result<(), &'static str> {
         match condition {
             Condition::EndOffset { partition, offset } => {
-                let topic = self.topics.get(&partition.topic).ok_or("UnknownTopic")?;
-                let found = topic.partitions.get(partition.index as usize).ok_or("UnknownPartition")?;
-                if found.end == *offset { Ok(()) } else { Err("EndOffset") }
+                if self.find(*partition)?.end == *offset {
+                    Ok(())
+                } else {
+                    Err("EndOffset")
+                }
             }
             Condition::GroupOffset { group, partition, offset } => {
-                let topic = self.topics.get(&partition.topic).ok_or("UnknownTopic")?;
-                topic.partitions.get(partition.index as usize).ok_or("UnknownPartition")?;
+                self.find(*partition)?;
                 let found = self.groups.get(group).and_then(|group| group.offsets.get(partition));
                 if found == offset.as_ref() { Ok(()) } else { Err("GroupOffset") }
             }
@@ -116,10 +117,7 @@ impl Model {
             if offsets[..index].iter().any(|earlier| earlier.partition == offset.partition) {
                 return Err("PartitionTwice");
             }
-            let topic = self.topics.get(&offset.partition.topic).ok_or("UnknownTopic")?;
-            let index = offset.partition.index as usize;
-            let partition = topic.partitions.get(index).ok_or("UnknownPartition")?;
-            if offset.offset > partition.end {
+            if offset.offset > self.find(offset.partition)?.end {
                 return Err("OffsetOutOfRange");
             }
             let committed = group.and_then(|group| group.offsets.get(&offset.partition)).copied();

@@ -6,11 +6,11 @@ use exactlog_storage::shard::{Shard, Submission};
 
 use super::{End, Run};
 use crate::disk::{Call, EIO, ENOSPC, Effect, Fault, Survival};
-use crate::report::Violation;
+use crate::report::Broken;
 
 impl Run {
     /// What the owner of a shard does in the background, step by step. An end, if the engine has ended writing.
-    pub(super) fn maintain(&mut self, shard: &mut Shard) -> Result<Option<End>, Violation> {
+    pub(super) fn maintain(&mut self, shard: &mut Shard) -> Result<Option<End>, Broken> {
         if self.random.chance(self.plan.faults, 8) {
             self.plan_fault(12);
         }
@@ -36,7 +36,7 @@ impl Run {
         }
         let (applied, stated) = (shard.state().lsn, shard.journal().durable_lsn());
         if !(before..=self.ledger.last_lsn()).contains(&applied) {
-            return Err(self.fail(format!("maintenance led from lsn {before} to {applied}")));
+            return Err(format!("maintenance led from lsn {before} to {applied}").into());
         }
         self.ledger.cut(applied);
         self.mark(|mark| {
@@ -45,13 +45,12 @@ impl Run {
             mark.survives_kill = applied;
             mark.survives_power = mark.survives_power.max(stated);
         });
-        let shown = self.ledger.show(before + 1);
-        shown.map_err(|what| self.fail(what))?;
+        self.ledger.show(before + 1)?;
         if self.disk.is_stopped() {
             return Ok(Some(End::Kill));
         }
         match result {
-            Err(error) if error.is_refusal() => Err(self.fail(format!("maintenance was refused: {error}"))),
+            Err(error) if error.is_refusal() => Err(format!("maintenance was refused: {error}").into()),
             _ => self.check_unchanged(shard).map(|()| None),
         }
     }

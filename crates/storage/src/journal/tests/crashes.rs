@@ -5,23 +5,17 @@
 //! that an open may find: one for each open that wasn't finished; `shown` are the names (term, lsn) given out.
 
 use super::*;
+use exactlog_core::mutants::{Mutant, on};
+use exactlog_sim::campaign::number;
 use std::collections::BTreeMap;
 
-const RUNS: u64 = 1500;
+/// How many lives the gate looks at, in about a second and a half.
+const LIVES: u64 = 1500;
 
 #[test]
 fn no_crash_loses_a_promise_and_no_honest_crash_is_refused() {
-    if let Some((seed, violation)) = first_violation(1..=RUNS) {
-        panic!("seed {seed}: {violation}");
-    }
-}
-
-/// The same, about 1,000 lives a second; `RUNS=1000000 cargo test --release -- --ignored`.
-#[test]
-#[ignore = "long"]
-fn no_crash_loses_a_promise_in_a_million_lives() {
-    let runs = std::env::var("RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(1_000_000);
-    if let Some((seed, violation)) = first_violation(1..=runs) {
+    let lives = number("EXACTLOG_JOURNAL_LIVES").unwrap_or(LIVES);
+    if let Some((seed, violation)) = first_violation(1..=lives) {
         panic!("seed {seed}: {violation}");
     }
 }
@@ -29,28 +23,9 @@ fn no_crash_loses_a_promise_in_a_million_lives() {
 #[cfg(feature = "mutants")]
 #[test]
 fn every_planted_mistake_of_the_journal_is_found() {
-    use exactlog_core::mutants::{Mutant, plant};
-    let mistakes = [
-        Mutant::M1NoJournalSync,
-        Mutant::M3NoDirectorySync,
-        Mutant::M6CutAtInteriorDamage,
-        Mutant::M7RecycledTooEarly,
-        Mutant::M9DurableLsnForgotten,
-        Mutant::M10GoesOnInCutFile,
-        Mutant::M11PredecessorEndForgotten,
-        Mutant::R1NewFileNotWhole,
-        Mutant::R2NoNewGeneration,
-        Mutant::R3PredecessorUnproven,
-        Mutant::R4EndBehindSeals,
-        Mutant::R5BadHeaderIgnored,
-        Mutant::R6SpareReusedEarly,
-        Mutant::R7FoundFilesRecycled,
-        Mutant::R8NonceInBodyAccepted,
-        Mutant::R9CutUnreported,
-        Mutant::R10HeaderTermIgnored,
-    ];
+    use exactlog_core::mutants::plant;
     let mut survivors = Vec::new();
-    for mistake in mistakes {
+    for &mistake in Mutant::ALL.iter().filter(|mistake| mistake.is_found_by_the_journal_alone()) {
         plant(Some(mistake));
         match first_violation(1..=20_000) {
             Some((seed, violation)) => println!("{mistake:?}: seed {seed}: {violation}"),
@@ -404,7 +379,7 @@ impl Life {
         };
         self.checkpoints.push(Checkpoint { start, state: running.state.clone() });
         self.own_checkpoints += 1;
-        if exactlog_core::mutants::on(exactlog_core::mutants::Mutant::M7RecycledTooEarly) {
+        if on(Mutant::M7RecycledTooEarly) {
             running.journal.recycle(self.flushed)?;
         }
         if self.own_checkpoints >= 2 {

@@ -1,10 +1,8 @@
 //! Commands to bytes and back: what is written is read, and what was changed on the way is noticed.
 
-mod common;
-
+use crate::common::commands::command;
+use crate::common::*;
 use bytes::Bytes;
-use common::commands::command;
-use common::*;
 use exactlog_core::batch::{Batch, HEADER_BYTES};
 use exactlog_core::codec::{self, DecodeError, Encoded};
 use exactlog_core::command::*;

@@ -1,15 +1,9 @@
 //! What happens to commits and acks whose answer nobody waited for, or nobody could give.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-#[path = "common/gate.rs"]
-mod gate;
-
-use common::*;
+use crate::common::gate::GatedDisk;
+use crate::common::*;
 use exactlog::{Consumer, Error, Event, Log, Producer, Refusal, StorageError, Topic};
 use exactlog_sim::disk::{Call, EIO, Effect, Fault, SimDisk, Survival};
-use gate::GatedDisk;
 use std::task::{Context, Waker};
 
 struct Pipe {
@@ -68,7 +62,7 @@ impl Pipe {
 
 fn gated() -> (GatedDisk, Pipe) {
     let disk = GatedDisk::new();
-    let log = builder(disk.clone()).open("gated").unwrap();
+    let log = builder(disk.layer()).open("gated").unwrap();
     (disk, pipe(log))
 }
 

@@ -1,9 +1,7 @@
 //! Order, then apply: the lines OA-1 to OA-8 of the semantics, as far as they speak of the state alone.
 
-mod common;
-
-use common::commands::{small_world, steps};
-use common::*;
+use crate::common::commands::{small_world, steps};
+use crate::common::*;
 use exactlog_core::command::*;
 use exactlog_core::ids::Partition;
 use exactlog_core::reply::{Refusal, Reply};

@@ -1,9 +1,7 @@
 //! The embedded transaction: the lines EM-1 to EM-6 and EM-11 of the semantics, at the level of the state.
 
-mod common;
-
+use crate::common::*;
 use bytes::Bytes;
-use common::*;
 use exactlog_core::command::*;
 use exactlog_core::ids::{Partition, ProducerId, TopicId};
 use exactlog_core::reply::{Committed, KEPT_PARTITIONS_MAX, Refusal, Reply};

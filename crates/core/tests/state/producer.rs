@@ -1,8 +1,6 @@
 //! The idempotent producer: the lines ID-1 to ID-17 of the semantics, and the table 6.1.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use exactlog_core::batch::{Batch, ProducerStamp};
 use exactlog_core::command::{Command, ConfigChange};
 use exactlog_core::ids::{Partition, ProducerId};

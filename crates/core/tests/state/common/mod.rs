@@ -2,7 +2,6 @@
 //!
 //! Invariants
 //!   * every refusal that a test provokes through [`Log`] is checked to change nothing but lsn and time (OA-2)
-#![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod commands;
 

@@ -1,6 +1,6 @@
 //! What the tests of the facade share: logs on a simulated disk, and what they hold.
 
-#![allow(clippy::unwrap_used, dead_code)]
+pub(crate) mod gate;
 
 use exactlog::{Builder, Durability, Event, Log, Topic, TopicOptions};
 use exactlog_sim::disk::SimDisk;

@@ -2,11 +2,7 @@
 //!
 //! The work is done outside of the log, so that a kill can't undo it. Each run is killed once, at each step in turn.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::*;
+use crate::common::*;
 use exactlog::{Consumer, Event, Log, Record};
 use exactlog_sim::disk::SimDisk;
 use std::collections::BTreeMap;

@@ -1,10 +1,6 @@
 //! A full disk: a clear error with numbers, nothing acknowledged is lost, and the log frees its own space (LG-13).
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::*;
+use crate::common::*;
 use exactlog::{Error, Event, Log, Producer, StorageError, Topic, TopicOptions};
 use exactlog_sim::disk::{Call, ENOSPC, Effect, Fault, SimDisk};
 use exactlog_storage::disk::Disk;

@@ -1,8 +1,6 @@
 //! Groups: the lines GR-2, GR-4, GR-7, GR-9 and GR-10 of the semantics, as far as embedded groups go.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use exactlog_core::command::*;
 use exactlog_core::ids::{MemberId, Partition, TopicId};
 use exactlog_core::reply::{Refusal, Reply};

@@ -1,10 +1,8 @@
 //! OA-3: any decodable command, in any state, gets a reply; bytes that are no command get a typed error.
 
-mod common;
-
+use crate::common::commands::{Step, command, small_world, steps};
+use crate::common::*;
 use bytes::Bytes;
-use common::commands::{Step, command, small_world, steps};
-use common::*;
 use exactlog_core::codec::{self, DecodeError};
 use exactlog_core::command::*;
 use exactlog_core::reply::Reply;

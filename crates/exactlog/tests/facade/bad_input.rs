@@ -1,10 +1,6 @@
 //! Bad input at every door: a typed error that names the thing, the value and the limit, and nothing is written.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::*;
+use crate::common::{self, *};
 use exactlog::{CommitToken, Consumer, Error, Event, Log, Producer, Topic, TopicOptions};
 use exactlog_core::batch::{BatchBuilder, HEADER_BYTES, ProducerStamp};
 use exactlog_core::ids::ProducerId;

@@ -3,10 +3,8 @@
 //! If a test here fails, the layout changed: give the kind a new version, keep reading the old one, and add new
 //! bytes beside these. Never edit bytes that a release has written. docs/FORMAT.md says the same in words.
 
-mod common;
-
+use crate::common::*;
 use bytes::Bytes;
-use common::*;
 use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
 use exactlog_core::codec;
 use exactlog_core::command::*;

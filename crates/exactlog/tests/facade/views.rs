@@ -1,10 +1,6 @@
 //! Views: everything as of one moment, each transaction wholly or not at all.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::*;
+use crate::common::{self, *};
 use exactlog::{Error, Event};
 use exactlog_sim::disk::SimDisk;
 use std::collections::BTreeMap;

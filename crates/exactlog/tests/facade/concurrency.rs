@@ -1,22 +1,16 @@
 //! Threads against each other: nobody waits for ever, whatever fails, ends or panics meanwhile.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-#[path = "common/gate.rs"]
-mod gate;
-
-use common::*;
+use crate::common::gate::GatedDisk;
+use crate::common::*;
 use exactlog::{Error, Event, Log, StorageError};
 use exactlog_sim::disk::{Call, EIO, Effect, Fault, SimDisk, Survival};
-use gate::GatedDisk;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
 fn gated() -> (GatedDisk, Log) {
     let disk = GatedDisk::new();
-    let log = builder(disk.clone()).queue_bytes(1_000).open("gated").unwrap();
+    let log = builder(disk.layer()).queue_bytes(1_000).open("gated").unwrap();
     (disk, log)
 }
 

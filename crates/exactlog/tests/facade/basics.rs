@@ -1,7 +1,5 @@
 //! The facade from end to end: what is sent is there, once, also after the log is opened again.
 
-#![allow(clippy::unwrap_used)]
-
 use exactlog::{Durability, Event, Log, TopicOptions};
 
 fn record_texts(log: &Log, group: &str, topic: &str) -> Vec<String> {

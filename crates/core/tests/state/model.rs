@@ -4,9 +4,7 @@
 //! searches instead of keeping windows, and counts in i64. It shares no code with what it checks, and knows no
 //! groups with members, no expiry and no wrap of sequences; those have their own tests.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use exactlog_core::command::*;
 use exactlog_core::ids::{Partition, ProducerId};
 use exactlog_core::reply::{Refusal, Reply};

@@ -1,0 +1,255 @@
+//! Reads the fields of commands that [`writer`](super::writer) has written, or refuses what it can't have written.
+//!
+//! Invariants
+//!   * nothing is allocated on the word of a count or a length: it is compared with the bytes left first
+//!   * whatever is accepted is written as the same bytes again
+
+use super::*;
+use crate::command::*;
+use crate::ids::{MemberId, Partition, ProducerId, TopicId};
+
+/// Least bytes of what stands in lists.
+const POSITION_BYTES: usize = PARTITION_BYTES + 8 + 1;
+const POSITIONS_BYTES_LEAST: usize = 4 + (1 + 8) + 4;
+const CONDITION_BYTES_LEAST: usize = 1 + PARTITION_BYTES + 8;
+
+/// What is left of a command's bytes.
+pub(super) struct Reader<'a> {
+    kind: u8,
+    head: &'a Bytes,
+    at: usize,
+    bodies: Bytes,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(kind: u8, head: &'a Bytes, bodies: &Bytes) -> Reader<'a> {
+        Reader { kind, head, at: TIME_AT, bodies: bodies.clone() }
+    }
+
+    /// What every head begins with: the time in ms, and the number of batches.
+    pub(super) fn start(&mut self) -> Result<(i64, usize), DecodeError> {
+        let time_ms = self.i64()?;
+        let batches = batch_count(self.head).ok_or_else(|| self.malformed("more batches than bytes"))?;
+        self.at = FIELDS_AT;
+        match self.kind {
+            APPEND if batches != 1 => Err(self.malformed("an append without exactly one batch")),
+            APPEND | COMMIT => Ok((time_ms, batches)),
+            _ if batches != 0 => Err(self.malformed("batches in a command that has none")),
+            _ => Ok((time_ms, batches)),
+        }
+    }
+
+    /// All fields and batches of a command.
+    pub(super) fn command(&mut self, batches: usize) -> Result<Command, DecodeError> {
+        Ok(match self.kind {
+            OPEN => Command::Open,
+            CREATE_TOPIC => Command::CreateTopic {
+                name: self.text()?,
+                partitions: self.u32()?,
+                config: self.topic_config()?,
+            },
+            ALTER_TOPIC => Command::AlterTopic { topic: self.topic()?, config: self.topic_config()? },
+            DELETE_TOPIC => Command::DeleteTopic { topic: self.topic()? },
+            INIT_PRODUCER => Command::InitProducer { name: self.flagged(Reader::text)? },
+            APPEND => {
+                let config_version = self.u32()?;
+                let expected_end = self.optional()?;
+                let (partition, batch) = self.batch()?;
+                Command::Append { partition, config_version, expected_end, batch }
+            }
+            COMMIT => Command::Commit(Box::new(self.commit(batches)?)),
+            COMMIT_OFFSETS => {
+                let GroupOffsets { group, member, offsets } = self.positions()?;
+                Command::CommitOffsets { group, member, offsets }
+            }
+            JOIN_GROUP => Command::JoinGroup { group: self.text()?, topics: self.list(4, Reader::topic)? },
+            LEAVE_GROUP => Command::LeaveGroup {
+                group: self.text()?,
+                member: MemberId(self.u64()?),
+                fenced: self.flag()?,
+            },
+            RELEASE_PARTITIONS => Command::ReleasePartitions {
+                group: self.text()?,
+                member: MemberId(self.u64()?),
+                partitions: self.list(PARTITION_BYTES, Reader::partition)?,
+            },
+            TRIM => Command::Trim { partition: self.partition()?, start: self.u64()? },
+            TICK => Command::Tick,
+            _ => Command::Config(self.config_change()?),
+        })
+    }
+
+    /// Nothing may be left.
+    pub(super) fn end(&self) -> Result<(), DecodeError> {
+        if self.at != self.head.len() {
+            return Err(self.malformed("bytes behind the last field"));
+        }
+        if !self.bodies.is_empty() {
+            return Err(self.malformed("bytes behind the last body"));
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, batches: usize) -> Result<Commit, DecodeError> {
+        let producer = ProducerId(self.i64()?);
+        let epoch = u16::try_from(self.u32()?).map_err(|_| self.malformed("an epoch over 16 bits"))?;
+        let token = CommitToken { producer, producer_epoch: epoch as i16, number: self.u64()? };
+        Ok(Commit {
+            token,
+            cursor: self.flagged(Reader::bytes)?,
+            offsets: self.list(POSITIONS_BYTES_LEAST, Reader::positions)?,
+            conditions: self.list(CONDITION_BYTES_LEAST, Reader::condition)?,
+            batches: (0..batches).map(|_| self.batch()).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn condition(&mut self) -> Result<Condition, DecodeError> {
+        match self.u8()? {
+            0 => Ok(Condition::EndOffset { partition: self.partition()?, offset: self.u64()? }),
+            1 => Ok(Condition::GroupOffset {
+                group: self.text()?,
+                partition: self.partition()?,
+                offset: self.optional()?,
+            }),
+            _ => Err(self.malformed("an unknown condition")),
+        }
+    }
+
+    fn config_change(&mut self) -> Result<ConfigChange, DecodeError> {
+        match self.u8()? {
+            0 => Ok(ConfigChange::AcceptTime { time_ms: self.i64()? }),
+            1 => Ok(ConfigChange::SemanticsLevel { level: self.u32()? }),
+            2 => Ok(ConfigChange::ProducerExpiration { idle_ms: self.u64()?, tombstone_ms: self.u64()? }),
+            _ => Err(self.malformed("an unknown setting")),
+        }
+    }
+
+    /// The next entry, with its body.
+    fn batch(&mut self) -> Result<(Partition, Batch), DecodeError> {
+        let partition = self.partition()?;
+        let header: [u8; HEADER_BYTES] = self.array()?;
+        let len = Batch::announced_len(&header)
+            .map_err(|_| self.malformed("a batch header with a wrong length"))?;
+        let body_len = len - HEADER_BYTES;
+        if body_len > self.bodies.len() {
+            return Err(self.malformed("a batch longer than the bodies"));
+        }
+        let body = self.bodies.split_to(body_len);
+        let batch = Batch::from_verified_parts(header, body)
+            .map_err(|_| self.malformed("a batch that contradicts itself"))?;
+        Ok((partition, batch))
+    }
+
+    fn positions(&mut self) -> Result<GroupOffsets, DecodeError> {
+        Ok(GroupOffsets {
+            group: self.text()?,
+            member: self.optional()?.map(MemberId),
+            offsets: self.list(POSITION_BYTES, |reader| {
+                let (partition, offset) = (reader.partition()?, reader.u64()?);
+                Ok(OffsetCommit { partition, offset, reset: reader.flag()? })
+            })?,
+        })
+    }
+
+    fn topic_config(&mut self) -> Result<TopicConfig, DecodeError> {
+        Ok(TopicConfig {
+            max_message_bytes: self.u32()?,
+            segment_bytes: self.u32()?,
+            segment_ms: self.u64()?,
+        })
+    }
+
+    fn topic(&mut self) -> Result<TopicId, DecodeError> {
+        self.u32().map(TopicId)
+    }
+
+    fn partition(&mut self) -> Result<Partition, DecodeError> {
+        Ok(Partition { topic: self.topic()?, index: self.u32()? })
+    }
+
+    /// A list of things that take at least `bytes_least` each.
+    fn list<T>(
+        &mut self,
+        bytes_least: usize,
+        mut read: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
+        let count = self.count(bytes_least)?;
+        (0..count).map(|_| read(self)).collect()
+    }
+
+    fn optional(&mut self) -> Result<Option<u64>, DecodeError> {
+        let (is_some, value) = (self.flag()?, self.u64()?);
+        if !is_some && value != 0 {
+            return Err(self.malformed("a value where none is announced"));
+        }
+        Ok(is_some.then_some(value))
+    }
+
+    /// A flag, and if it is set a value.
+    fn flagged<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Option<T>, DecodeError> {
+        if self.flag()? { read(self).map(Some) } else { Ok(None) }
+    }
+
+    fn text(&mut self) -> Result<String, DecodeError> {
+        let bytes = self.bytes()?;
+        String::from_utf8(bytes.into()).map_err(|_| self.malformed("text that isn't UTF-8"))
+    }
+
+    fn bytes(&mut self) -> Result<Bytes, DecodeError> {
+        let len = self.count(1)?;
+        Ok(Bytes::copy_from_slice(self.take(len)?))
+    }
+
+    /// A count of things of at least `bytes_least` each: never more than the bytes left allow.
+    fn count(&mut self, bytes_least: usize) -> Result<usize, DecodeError> {
+        let count = self.u32()? as usize;
+        if count > (self.head.len() - self.at) / bytes_least {
+            return Err(self.malformed("a count beyond the bytes left"));
+        }
+        Ok(count)
+    }
+
+    fn flag(&mut self) -> Result<bool, DecodeError> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(self.malformed("a flag that is neither 0 nor 1")),
+        }
+    }
+
+    fn u8(&mut self) -> Result<u8, DecodeError> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, DecodeError> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, DecodeError> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn i64(&mut self) -> Result<i64, DecodeError> {
+        self.array().map(i64::from_le_bytes)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N)?);
+        Ok(array)
+    }
+
+    fn take(&mut self, len: usize) -> Result<&[u8], DecodeError> {
+        let end = self.at.checked_add(len).filter(|end| *end <= self.head.len());
+        let end = end.ok_or_else(|| self.malformed("the head ends inside a field"))?;
+        let from = std::mem::replace(&mut self.at, end);
+        Ok(&self.head[from..end])
+    }
+
+    fn malformed(&self, what: &'static str) -> DecodeError {
+        DecodeError::Malformed { kind: self.kind, what, at: self.at, len: self.head.len() }
+    }
+}

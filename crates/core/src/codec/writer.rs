@@ -1,0 +1,215 @@
+//! Writes the fields of commands. What is written here, [`reader`](super::reader) reads.
+
+use super::*;
+use crate::command::*;
+use crate::ids::{MemberId, Partition, TopicId};
+
+/// A command in the making.
+pub(super) struct Writer {
+    pub(super) head: Vec<u8>,
+    pub(super) bodies: SmallVec<[Bytes; 1]>,
+}
+
+impl Writer {
+    /// Begins a head, which has no batches yet.
+    pub(super) fn new(time_ms: i64) -> Writer {
+        let mut writer = Writer { head: Vec::with_capacity(128), bodies: SmallVec::new() };
+        writer.i64(time_ms);
+        writer.u32(0);
+        writer
+    }
+
+    /// All fields and batches of a command; its kind.
+    pub(super) fn command(&mut self, command: &Command) -> u8 {
+        match command {
+            Command::Open => OPEN,
+            Command::CreateTopic { name, partitions, config } => {
+                self.text(name);
+                self.u32(*partitions);
+                self.topic_config(config);
+                CREATE_TOPIC
+            }
+            Command::AlterTopic { topic, config } => {
+                self.topic(topic);
+                self.topic_config(config);
+                ALTER_TOPIC
+            }
+            Command::DeleteTopic { topic } => {
+                self.topic(topic);
+                DELETE_TOPIC
+            }
+            Command::InitProducer { name } => {
+                self.flagged(name.as_ref().map(String::as_bytes));
+                INIT_PRODUCER
+            }
+            Command::Append { partition, config_version, expected_end, batch } => {
+                self.u32(*config_version);
+                self.optional(*expected_end);
+                self.batches(std::iter::once((partition, batch)));
+                APPEND
+            }
+            Command::Commit(commit) => {
+                self.commit(commit);
+                COMMIT
+            }
+            Command::CommitOffsets { group, member, offsets } => {
+                self.positions(group, *member, offsets);
+                COMMIT_OFFSETS
+            }
+            Command::JoinGroup { group, topics } => {
+                self.text(group);
+                self.list(topics, Writer::topic);
+                JOIN_GROUP
+            }
+            Command::LeaveGroup { group, member, fenced } => {
+                self.text(group);
+                self.u64(member.0);
+                self.flag(*fenced);
+                LEAVE_GROUP
+            }
+            Command::ReleasePartitions { group, member, partitions } => {
+                self.text(group);
+                self.u64(member.0);
+                self.list(partitions, Writer::partition);
+                RELEASE_PARTITIONS
+            }
+            Command::Trim { partition, start } => {
+                self.partition(partition);
+                self.u64(*start);
+                TRIM
+            }
+            Command::Tick => TICK,
+            Command::Config(change) => {
+                self.config_change(change);
+                CONFIG
+            }
+        }
+    }
+
+    fn commit(&mut self, commit: &Commit) {
+        self.u64(commit.token.producer.0 as u64);
+        self.u32(commit.token.producer_epoch as u16 as u32);
+        self.u64(commit.token.number);
+        self.flagged(commit.cursor.as_deref());
+        self.list(&commit.offsets, |writer, it| writer.positions(&it.group, it.member, &it.offsets));
+        self.list(&commit.conditions, Writer::condition);
+        self.batches(commit.batches.iter().map(|(partition, batch)| (partition, batch)));
+    }
+
+    fn condition(&mut self, condition: &Condition) {
+        match condition {
+            Condition::EndOffset { partition, offset } => {
+                self.u8(0);
+                self.partition(partition);
+                self.u64(*offset);
+            }
+            Condition::GroupOffset { group, partition, offset } => {
+                self.u8(1);
+                self.text(group);
+                self.partition(partition);
+                self.optional(*offset);
+            }
+        }
+    }
+
+    fn config_change(&mut self, change: &ConfigChange) {
+        match change {
+            ConfigChange::AcceptTime { time_ms } => {
+                self.u8(0);
+                self.i64(*time_ms);
+            }
+            ConfigChange::SemanticsLevel { level } => {
+                self.u8(1);
+                self.u32(*level);
+            }
+            ConfigChange::ProducerExpiration { idle_ms, tombstone_ms } => {
+                self.u8(2);
+                self.u64(*idle_ms);
+                self.u64(*tombstone_ms);
+            }
+        }
+    }
+
+    /// The entries, which end the head: call it last.
+    fn batches<'a>(&mut self, batches: impl Iterator<Item = (&'a Partition, &'a Batch)>) {
+        for (partition, batch) in batches {
+            self.partition(partition);
+            self.head.extend_from_slice(batch.header());
+            self.bodies.push(batch.body().clone());
+        }
+        let count = self.bodies.len() as u32;
+        self.head[BATCHES_AT..FIELDS_AT].copy_from_slice(&count.to_le_bytes());
+    }
+
+    fn positions(&mut self, group: &str, member: Option<MemberId>, offsets: &[OffsetCommit]) {
+        self.text(group);
+        self.optional(member.map(|member| member.0));
+        self.list(offsets, |writer, it| {
+            writer.partition(&it.partition);
+            writer.u64(it.offset);
+            writer.flag(it.reset);
+        });
+    }
+
+    fn topic_config(&mut self, config: &TopicConfig) {
+        self.u32(config.max_message_bytes);
+        self.u32(config.segment_bytes);
+        self.u64(config.segment_ms);
+    }
+
+    fn topic(&mut self, topic: &TopicId) {
+        self.u32(topic.0);
+    }
+
+    fn partition(&mut self, partition: &Partition) {
+        self.topic(&partition.topic);
+        self.u32(partition.index);
+    }
+
+    fn list<T>(&mut self, elements: &[T], write: impl Fn(&mut Writer, &T)) {
+        self.u32(elements.len() as u32);
+        elements.iter().for_each(|element| write(self, element));
+    }
+
+    fn optional(&mut self, value: Option<u64>) {
+        self.flag(value.is_some());
+        self.u64(value.unwrap_or(0));
+    }
+
+    /// A flag, and if it is set bytes.
+    fn flagged(&mut self, value: Option<&[u8]>) {
+        self.flag(value.is_some());
+        if let Some(value) = value {
+            self.bytes(value);
+        }
+    }
+
+    fn text(&mut self, value: &str) {
+        self.bytes(value.as_bytes());
+    }
+
+    fn bytes(&mut self, value: &[u8]) {
+        self.u32(value.len() as u32);
+        self.head.extend_from_slice(value);
+    }
+
+    fn flag(&mut self, value: bool) {
+        self.u8(value as u8);
+    }
+
+    fn u8(&mut self, value: u8) {
+        self.head.push(value);
+    }
+
+    fn u32(&mut self, value: u32) {
+        self.head.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn u64(&mut self, value: u64) {
+        self.head.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn i64(&mut self, value: i64) {
+        self.head.extend_from_slice(&value.to_le_bytes());
+    }
+}

@@ -1,0 +1,12 @@
+//! The state and its commands, from outside: one program, so that what the tests share is compiled, and used, once.
+
+mod common;
+
+mod codec;
+mod commit;
+mod golden;
+mod group;
+mod model;
+mod order;
+mod producer;
+mod totality;
