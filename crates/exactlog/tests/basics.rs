@@ -10,7 +10,7 @@ fn record_texts(log: &Log, group: &str, topic: &str) -> Vec<String> {
     let mut texts = Vec::new();
     while let Some(batch) = consumer.try_next().unwrap() {
         let records = batch.blocking_ack().unwrap();
-        texts.extend(records.iter().map(|record| String::from_utf8_lossy(record.value()).into_owned()));
+        texts.extend(records.iter().map(|record| record.value_str().unwrap().to_owned()));
     }
     texts
 }
@@ -113,6 +113,34 @@ async fn tasks_wait_for_records_and_tickets() {
         batch.ack().await.unwrap();
     }
     sending.await.unwrap();
+}
+
+#[test]
+fn key_and_value_are_bytes_text_or_json_and_an_error_says_where_they_are_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log::open(directory.path()).unwrap();
+    let topic = log.create_topic("t", TopicOptions::default()).unwrap();
+    let producer = log.producer("p").unwrap();
+    let bytes = || b"\xff\xfe".to_vec();
+    for event in [Event::new("ä", "ö"), Event::new(bytes(), bytes()), Event::default()] {
+        producer.blocking_send(&topic, event).unwrap();
+    }
+    let records: Vec<_> = log.read_view().read(&topic, 0, 0, 1000).unwrap();
+    let [text, other, nothing] = &records[..] else { panic!("{records:?}") };
+    assert_eq!((text.key(), text.value()), ("ä".as_bytes(), "ö".as_bytes()));
+    assert_eq!((text.key_str().unwrap(), text.value_str().unwrap()), ("ä", "ö"));
+    assert_eq!((nothing.key_str().unwrap(), nothing.value_str().unwrap()), ("", ""));
+    assert_eq!((&nothing.key, &nothing.value), (&None, &None));
+    assert_eq!((other.key(), other.value()), (&bytes()[..], &bytes()[..]));
+    let error = other.key_str().unwrap_err();
+    assert_eq!((error.part, &error.raw[..]), ("key", &bytes()[..]));
+    let said = error.to_string();
+    assert!(
+        said.starts_with("topic \"t\" partition 0 offset 1: the key of 2 bytes can't be decoded"),
+        "{said}"
+    );
+    assert!(other.value_str().unwrap_err().to_string().contains("the value of 2 bytes"));
+    assert_eq!(other.json::<u8>().unwrap_err().part, "value");
 }
 
 #[test]
