@@ -68,7 +68,7 @@ pub use metrics::Metrics;
 pub use producer::{Producer, Ticket};
 pub use topic::{Topic, TopicOptions};
 pub use transaction::{CommitReceipt, Transaction};
-pub use view::ReadView;
+pub use view::{ReadView, Records};
 
 /// The example of the README compiles.
 #[cfg(doctest)]

@@ -125,7 +125,7 @@ fn key_and_value_are_bytes_text_or_json_and_an_error_says_where_they_are_not() {
     for event in [Event::new("ä", "ö"), Event::new(bytes(), bytes()), Event::default()] {
         producer.blocking_send(&topic, event).unwrap();
     }
-    let records: Vec<_> = log.read_view().read(&topic, 0, 0, 1000).unwrap();
+    let records: Vec<_> = log.read_view().records(&topic).collect::<Result<_, _>>().unwrap();
     let [text, other, nothing] = &records[..] else { panic!("{records:?}") };
     assert_eq!((text.key(), text.value()), ("ä".as_bytes(), "ö".as_bytes()));
     assert_eq!((text.key_str().unwrap(), text.value_str().unwrap()), ("ä", "ö"));
