@@ -32,6 +32,7 @@
 //! Every call that waits exists for tasks (`send`, `next`, `commit`) and for threads (`blocking_...`), as in tokio.
 //! The blocking half needs no runtime.
 #![forbid(unsafe_code)]
+#![warn(unnameable_types)]
 
 mod clock;
 mod consumer;
@@ -54,21 +55,31 @@ mod transaction;
 mod view;
 mod writer;
 
+pub use bytes::Bytes;
 pub use consumer::{Consumer, ConsumerBuilder, Start};
 pub use delivery::{Batch, RecordStream};
 pub use error::Error;
 pub use event::{Event, Receipt, Record, Undecodable};
-pub use exactlog_core::batch::RecordHeader;
+pub use exactlog_core::batch::{BatchError, Compression, RecordFault, RecordHeader};
 pub use exactlog_core::command::{CommitToken, TopicConfig};
+pub use exactlog_core::ids::{MemberId, Partition, ProducerId, TopicId};
 pub use exactlog_core::reply::Refusal;
 pub use exactlog_storage::error::StorageError;
+pub use exactlog_storage::journal::Cut;
 pub use exactlog_storage::shard::{Durability, RecoveryReport};
+pub use futures_core::Stream;
 pub use log::{Builder, Log, Outcome};
 pub use metrics::Metrics;
 pub use producer::{Producer, Ticket};
+pub use serde_json::Error as JsonError;
 pub use topic::{Topic, TopicOptions};
 pub use transaction::{CommitReceipt, Transaction};
 pub use view::{ReadView, Records};
+
+/// What a log is kept on, if that isn't a directory: see [`Builder::disk`].
+pub mod disk {
+    pub use exactlog_storage::disk::{Disk, Entry, File, Mode, RealDisk};
+}
 
 /// The example of the README compiles.
 #[cfg(doctest)]
