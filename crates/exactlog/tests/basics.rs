@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-use exactlog::{Durability, Event, Log, TopicOptions};
+use exactlog::{Durability, Error, Event, Log, TopicOptions};
+use std::time::Duration;
 
 fn record_texts(log: &Log, group: &str, topic: &str) -> Vec<String> {
     let topic = log.open_topic(topic).unwrap();
@@ -113,6 +114,51 @@ async fn tasks_wait_for_records_and_tickets() {
         batch.ack().await.unwrap();
     }
     sending.await.unwrap();
+}
+
+#[test]
+fn each_way_to_receive_tells_nothing_yet_from_a_log_that_is_closed() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log::open(directory.path()).unwrap();
+    let topic = log.create_topic("t", TopicOptions::default()).unwrap();
+    let mut consumer = log.consumer("g").assign([(&topic, 0)]).unwrap();
+    assert!(consumer.try_next().unwrap().is_none(), "nothing yet");
+    let batch = consumer.blocking_next_for(Duration::ZERO).unwrap().unwrap();
+    assert!(batch.is_empty(), "nothing in time");
+    assert!(batch.blocking_ack().unwrap().is_empty());
+    assert_eq!(log.committed("g", &topic, 0), None);
+    log.close().unwrap();
+    assert!(matches!(consumer.try_next(), Err(Error::Closed)));
+    assert!(consumer.blocking_next_for(Duration::MAX).unwrap().is_none());
+    assert!(consumer.blocking_next().unwrap().is_none());
+}
+
+#[test]
+fn a_batch_that_is_dropped_is_delivered_again_until_somebody_acks_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log::open(directory.path()).unwrap();
+    let topic = log.create_topic("t", TopicOptions::default()).unwrap();
+    let producer = log.producer("p").unwrap();
+    for n in 0..3 {
+        producer.blocking_send(&topic, Event::new("k", n.to_string())).unwrap();
+    }
+    let mut consumer = log.consumer("g").max_poll_records(2).subscribe([&topic]).unwrap();
+    let mut offsets = |ack: bool| -> Vec<u64> {
+        let batch = consumer.try_next().unwrap().unwrap();
+        let offsets = batch.records().iter().map(|record| record.offset).collect();
+        if ack {
+            batch.blocking_ack().unwrap();
+        }
+        offsets
+    };
+    assert_eq!(offsets(false), [0, 1]);
+    assert_eq!(offsets(false), [0, 1]);
+    assert_eq!(log.committed("g", &topic, 0), None);
+    assert_eq!(offsets(true), [0, 1]);
+    assert_eq!(offsets(false), [2]);
+    drop(consumer);
+    let mut next = log.consumer("g").subscribe([&topic]).unwrap();
+    assert_eq!(next.blocking_next().unwrap().unwrap().records()[0].offset, 2);
 }
 
 #[test]
