@@ -31,6 +31,30 @@
 //!
 //! Every call that waits exists for tasks (`send`, `next`, `commit`) and for threads (`blocking_...`), as in tokio.
 //! The blocking half needs no runtime.
+//!
+//! A call that needn't wait doesn't yield either, and takes nothing from tokio's budget of a task. Where it is awaited
+//! in a loop ([`Producer::submit`] while there is room, [`Consumer::next`] and [`RecordStream`] while there are
+//! records) other tasks of the same thread don't run meanwhile. Await the tickets now and then, or yield:
+//!
+//! ```
+//! # use exactlog::{Event, Log, TopicOptions};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), exactlog::Error> {
+//! # let directory = tempfile::tempdir().unwrap();
+//! # let log = Log::open(directory.path())?;
+//! # let orders = log.create_topic("orders", TopicOptions::default())?;
+//! # let producer = log.producer("shop")?;
+//! let mut tickets = Vec::new();
+//! for number in 0..10_000 {
+//!     tickets.push(producer.submit(&orders, Event::unkeyed(format!("order {number}"))).await?);
+//!     tokio::task::coop::consume_budget().await; // yields when this task had its share
+//! }
+//! for ticket in tickets {
+//!     ticket.await?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 #![warn(unnameable_types)]
 
