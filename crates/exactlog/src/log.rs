@@ -465,16 +465,24 @@ impl Log {
     /// Appends a finished record batch v2, as a Kafka client would send it, with its own producer id and sequence.
     ///
     /// # Errors
-    /// [`Error::Batch`] before anything is written, refusals such as a sequence out of order after.
+    /// [`Error::Batch`] before anything is written, also for a batch that is larger than the handle's settings allow;
+    /// refusals such as a sequence out of order after. That the topic's settings have changed since the handle was made
+    /// is no error: the log judges the batch by those that hold now.
     pub fn append_batch(&self, topic: &Topic, partition: u32, batch: Bytes) -> Result<u64, Error> {
         let batch = Batch::parse(batch)?;
         batch.check_client(topic.config().max_message_bytes as usize)?;
         let partition = Partition { topic: topic.id(), index: partition };
-        let config_version = topic.config_version();
-        let command = Command::Append { partition, config_version, expected_end: None, batch };
-        match self.inner.command(command)?.reply {
-            Reply::Appended { base_offset, .. } => Ok(base_offset),
-            _ => unreachable!("Append answers with a place or a refusal"),
+        let mut config_version = topic.config_version();
+        loop {
+            let batch = batch.clone();
+            let command = Command::Append { partition, config_version, expected_end: None, batch };
+            match self.inner.command(command) {
+                Ok(Applied { reply: Reply::Appended { base_offset, .. }, .. }) => return Ok(base_offset),
+                Ok(_) => unreachable!("Append answers with a place or a refusal"),
+                // Nothing was looked at but the version: the same batch again, judged by the new settings.
+                Err(Error::Refused(Refusal::ConfigChanged { current, .. })) => config_version = current,
+                Err(error) => return Err(error),
+            }
         }
     }
 
