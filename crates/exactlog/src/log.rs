@@ -245,8 +245,8 @@ impl Builder {
     /// Opens or creates the log in a directory.
     ///
     /// # Errors
-    /// [`StorageError::InUse`] names who has it open; [`StorageError::Damaged`] names file and position: nothing is
-    /// changed then. [`StorageError::Setting`] names a setting that is out of its bounds.
+    /// [`StorageError::InUse`] names the directory and who has it open; [`StorageError::Damaged`] names file and
+    /// position: nothing is changed then. [`StorageError::Setting`] names a setting that is out of its bounds.
     pub fn open(self, directory: impl AsRef<Path>) -> Result<Log, Error> {
         self.check()?;
         let disk = match self.disk {
@@ -285,7 +285,10 @@ fn open_directory(directory: &Path) -> Result<RealDisk, Error> {
 fn take_lock(disk: &dyn Disk) -> Result<Box<dyn fmt::Debug + Send + Sync>, Error> {
     let owner = format!("process {}", std::process::id());
     disk.lock(&owner).map_err(|error| match error.kind() {
-        std::io::ErrorKind::WouldBlock => Error::Storage(StorageError::InUse { owner: error.to_string() }),
+        std::io::ErrorKind::WouldBlock => {
+            let owner = format!("{error}, which holds {}/LOCK", disk.location());
+            Error::Storage(StorageError::InUse { owner })
+        }
         _ => Error::Storage(StorageError::io("take the lock", "LOCK", error)),
     })
 }
