@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut consumer = log.consumer("readers").subscribe([&greetings])?;
     while let Some(batch) = consumer.try_next()? {
         for record in batch.blocking_ack()? {
-            println!("read    offset {}  {}", record.offset, String::from_utf8_lossy(record.value()));
+            println!("read    offset {}  {}", record.offset, record.value_str()?);
         }
     }
     log.close()?; // dropping it does the same, but can't say what went wrong

@@ -117,15 +117,9 @@ fn report(log: &Log, orders: &Topic, payments: &Topic, taken: &Topic) -> Result<
     let view = log.read_view();
     let read = |topic: &Topic| -> Result<BTreeMap<u64, Vec<Order>>, Failure> {
         let mut found: BTreeMap<u64, Vec<Order>> = BTreeMap::new();
-        for partition in 0..topic.partitions() {
-            let mut offset = 0;
-            while offset < view.end(topic, partition)? {
-                for record in view.read(topic, partition, offset, 1024 * 1024)? {
-                    let order: Order = record.json()?;
-                    found.entry(order.id).or_default().push(order);
-                    offset = record.offset + 1;
-                }
-            }
+        for record in view.records(topic) {
+            let order: Order = record?.json()?;
+            found.entry(order.id).or_default().push(order);
         }
         Ok(found)
     };

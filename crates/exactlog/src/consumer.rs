@@ -160,6 +160,18 @@ impl ConsumerBuilder {
 }
 
 /// A consumer. One task or thread uses it at a time.
+///
+/// How its calls say that there is nothing to hand out:
+///
+/// | Call | nothing there now | waited in vain | the log is closed |
+/// |---|---|---|---|
+/// | [`next`](Consumer::next), [`blocking_next`](Consumer::blocking_next) | waits | | `Ok(None)` |
+/// | [`blocking_next_for`](Consumer::blocking_next_for) | waits | `Ok(Some(batch))`, the batch is empty | `Ok(None)` |
+/// | [`try_next`](Consumer::try_next) | `Ok(None)` | | `Err(Error::Closed)` |
+/// | [`into_stream`](Consumer::into_stream) | waits | | the stream ends |
+///
+/// So `while let Some(batch) = consumer.next().await?` runs until the log is closed, and
+/// `while let Some(batch) = consumer.try_next()?` until everything that is there was read.
 #[derive(Debug)]
 pub struct Consumer {
     inner: Handle,
@@ -208,7 +220,9 @@ impl Consumer {
         &self.group
     }
 
-    /// The next records, waiting until there are some. `None` when the log is closed.
+    /// The next records, waiting until there are some. `None`: the log is closed, and nothing more will come.
+    ///
+    /// A [`Batch`] that is dropped without being acked or put into a transaction is delivered again by the next calls.
     ///
     /// # Errors
     /// [`Error::ConsumerFenced`] when it is no longer a member; [`Error::RecordsLost`] once when records were trimmed
@@ -217,34 +231,25 @@ impl Consumer {
     /// # Cancel safety
     /// Safe: dropped while it waits nothing was taken.
     pub async fn next(&mut self) -> Result<Option<Batch<'_>>, Error> {
-        match std::future::poll_fn(|context| self.poll_delivered(context)).await {
-            Err(Error::Closed) => return Ok(None),
-            committed => committed?,
-        }
-        loop {
-            let seen = self.signal.rung();
-            if self.inner.check_open().is_err() {
-                return Ok(None);
-            }
-            if let Some(taken) = self.take()? {
-                return Ok(Some(self.batch(taken)));
-            }
-            self.signal.wait(seen).await;
-        }
+        let found = self.found().await;
+        self.hand_out(found)
     }
 
     /// As [`next`](Consumer::next), blocking the thread.
     pub fn blocking_next(&mut self) -> Result<Option<Batch<'_>>, Error> {
-        self.next_until(None)
+        let found = self.blocking_found(None);
+        self.hand_out(found)
     }
 
-    /// As [`blocking_next`](Consumer::blocking_next), for at most this long: an empty batch when it is over.
+    /// As [`blocking_next`](Consumer::blocking_next), for at most this long. Nothing came in time: a batch that
+    /// [is empty](Batch::is_empty). `None` still says that the log is closed.
     pub fn blocking_next_for(&mut self, wait: Duration) -> Result<Option<Batch<'_>>, Error> {
-        self.next_until(Instant::now().checked_add(wait))
+        let found = self.blocking_found(Instant::now().checked_add(wait));
+        self.hand_out(found)
     }
 
-    /// The records that are there now; `None` if there are none. It waits for nothing but the commit of an
-    /// [`auto_commit`](ConsumerBuilder::auto_commit).
+    /// The records that are there now. `None`: there are none yet; a log that is closed is [`Error::Closed`]. It waits
+    /// for nothing but the commit of an [`auto_commit`](ConsumerBuilder::auto_commit).
     ///
     /// # Errors
     /// As [`next`](Consumer::next), and [`Error::Closed`].
@@ -337,22 +342,40 @@ impl Consumer {
         RecordStream::new(self)
     }
 
-    fn next_until(&mut self, deadline: Option<Instant>) -> Result<Option<Batch<'_>>, Error> {
-        match self.commit_delivered() {
-            Err(Error::Closed) => return Ok(None),
-            committed => committed?,
-        }
+    /// Waits for records, as a task does.
+    async fn found(&mut self) -> Result<Taken, Error> {
+        std::future::poll_fn(|context| self.poll_delivered(context)).await?;
         loop {
-            let seen = self.signal.rung();
-            if self.inner.check_open().is_err() {
-                return Ok(None);
+            match self.look()? {
+                Look::Found(taken) => return Ok(taken),
+                Look::Nothing { rung } => self.signal.wait(rung).await,
             }
-            if let Some(taken) = self.take()? {
-                return Ok(Some(self.batch(taken)));
+        }
+    }
+
+    /// Waits for records, as a thread does; nothing if there are none before the deadline.
+    fn blocking_found(&mut self, deadline: Option<Instant>) -> Result<Taken, Error> {
+        self.commit_delivered()?;
+        loop {
+            match self.look()? {
+                Look::Found(taken) => return Ok(taken),
+                Look::Nothing { rung } if self.signal.blocking_wait(rung, deadline) => {}
+                Look::Nothing { .. } => return Ok(Taken::default()),
             }
-            if !self.signal.blocking_wait(seen, deadline) {
-                return Ok(Some(self.batch(Taken::default())));
-            }
+        }
+    }
+
+    /// Looks once for records. The bell is read first, so that no ring of what comes meanwhile is missed.
+    fn look(&mut self) -> Result<Look, Error> {
+        let rung = self.signal.rung();
+        Ok(self.take()?.map_or(Look::Nothing { rung }, Look::Found))
+    }
+
+    /// What was waited for; `None` if the log was closed before or meanwhile.
+    fn hand_out(&mut self, found: Result<Taken, Error>) -> Result<Option<Batch<'_>>, Error> {
+        match found {
+            Err(Error::Closed) => Ok(None),
+            found => found.map(|taken| Some(self.batch(taken))),
         }
     }
 
@@ -590,6 +613,15 @@ impl Drop for Consumer {
 /// The place behind a partition, in the order of turns.
 fn behind(partition: Partition) -> Partition {
     Partition { topic: partition.topic, index: partition.index + 1 }
+}
+
+/// What one look for records has found.
+enum Look {
+    Found(Taken),
+    /// Nothing when the bell had been rung so often.
+    Nothing {
+        rung: u64,
+    },
 }
 
 /// Records that were taken at once, and where they come from.

@@ -11,8 +11,22 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-/// Records that were delivered and not acked yet. Dropped as it is, they are delivered again, unless the consumer
-/// commits by itself ([`auto_commit`](crate::ConsumerBuilder::auto_commit)).
+/// Records that were delivered and not acked yet.
+///
+/// Its end decides what becomes of them:
+///
+/// * **acked** ([`ack`](Batch::ack), [`blocking_ack`](Batch::blocking_ack)): consumed. If that is refused they are
+///   delivered again
+/// * **put into a transaction** ([`Transaction::ack`](crate::Transaction::ack)): consumed if it commits; else they are
+///   delivered again
+/// * **dropped**, also by an early `return` or a panic: nothing is committed, and the consumer goes back to the first
+///   of them in each partition; its next calls deliver them again. So a loop that drops what it can't process never
+///   gets past it: ack it all the same, or [`seek`](Consumer::seek) behind it
+/// * dropped while the consumer commits by itself ([`auto_commit`](crate::ConsumerBuilder::auto_commit)): consumed,
+///   with the next call
+///
+/// Delivered again means by this consumer or, if the partition went to another member or the process ended, by whoever
+/// reads it next.
 #[derive(Debug)]
 #[must_use = "a batch that is neither acked nor put into a transaction is delivered again"]
 pub struct Batch<'c> {
@@ -38,7 +52,8 @@ impl Batch<'_> {
         self.records.len()
     }
 
-    /// Whether waiting ended without records.
+    /// Whether there is no record in it: [`blocking_next_for`](Consumer::blocking_next_for) waited in vain. There is
+    /// nothing to ack then.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }

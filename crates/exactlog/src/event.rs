@@ -5,6 +5,7 @@ use bytes::Bytes;
 use exactlog_core::batch::RecordHeader;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::fmt::Display;
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -87,9 +88,30 @@ impl Record {
         }
     }
 
-    /// The payload; empty for a tombstone.
+    /// The key; empty if there is none. The field tells the two apart.
+    pub fn key(&self) -> &[u8] {
+        self.key.as_deref().unwrap_or_default()
+    }
+
+    /// The key as text; empty if there is none.
+    ///
+    /// # Errors
+    /// When it isn't UTF-8: as [`json`](Record::json).
+    pub fn key_str(&self) -> Result<&str, Undecodable> {
+        std::str::from_utf8(self.key()).map_err(|error| self.undecodable("key", &self.key, &error))
+    }
+
+    /// The payload; empty for a tombstone. The field tells the two apart.
     pub fn value(&self) -> &[u8] {
         self.value.as_deref().unwrap_or_default()
+    }
+
+    /// The payload as text; empty for a tombstone.
+    ///
+    /// # Errors
+    /// When it isn't UTF-8: as [`json`](Record::json).
+    pub fn value_str(&self) -> Result<&str, Undecodable> {
+        std::str::from_utf8(self.value()).map_err(|error| self.undecodable("value", &self.value, &error))
     }
 
     /// The payload as JSON.
@@ -97,13 +119,7 @@ impl Record {
     /// # Errors
     /// When it isn't: the error holds place and raw bytes, and the stream goes on behind it.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Undecodable> {
-        serde_json::from_slice(self.value()).map_err(|error| Undecodable {
-            topic: self.topic.clone(),
-            partition: self.partition,
-            offset: self.offset,
-            raw: self.value.clone().unwrap_or_default(),
-            reason: error.to_string(),
-        })
+        serde_json::from_slice(self.value()).map_err(|error| self.undecodable("value", &self.value, &error))
     }
 
     /// The value of the first header of this name.
@@ -111,11 +127,25 @@ impl Record {
         let header = self.headers.iter().find(|header| header.key == name.as_bytes())?;
         header.value.as_deref()
     }
+
+    fn undecodable(&self, part: &'static str, raw: &Option<Bytes>, reason: &dyn Display) -> Undecodable {
+        Undecodable {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            offset: self.offset,
+            part,
+            raw: raw.clone().unwrap_or_default(),
+            reason: reason.to_string(),
+        }
+    }
 }
 
-/// A payload that can't be decoded: an item of the stream like any other, never its end.
+/// A key or payload that can't be decoded: an item of the stream like any other, never its end.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("topic {topic:?} partition {partition} offset {offset}: {} bytes can't be decoded: {reason}", raw.len())]
+#[error(
+    "topic {topic:?} partition {partition} offset {offset}: the {part} of {} bytes can't be decoded: {reason}",
+    raw.len()
+)]
 pub struct Undecodable {
     /// Name of the topic.
     pub topic: Arc<str>,
@@ -123,7 +153,9 @@ pub struct Undecodable {
     pub partition: u32,
     /// The offset.
     pub offset: u64,
-    /// The payload as it is.
+    /// What of the record: `key` or `value`.
+    pub part: &'static str,
+    /// Its bytes as they are.
     pub raw: Bytes,
     /// What the decoder says.
     pub reason: String,

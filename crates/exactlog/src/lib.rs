@@ -31,7 +31,32 @@
 //!
 //! Every call that waits exists for tasks (`send`, `next`, `commit`) and for threads (`blocking_...`), as in tokio.
 //! The blocking half needs no runtime.
+//!
+//! A call that needn't wait doesn't yield either, and takes nothing from tokio's budget of a task. Where it is awaited
+//! in a loop ([`Producer::submit`] while there is room, [`Consumer::next`] and [`RecordStream`] while there are
+//! records) other tasks of the same thread don't run meanwhile. Await the tickets now and then, or yield:
+//!
+//! ```
+//! # use exactlog::{Event, Log, TopicOptions};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), exactlog::Error> {
+//! # let directory = tempfile::tempdir().unwrap();
+//! # let log = Log::open(directory.path())?;
+//! # let orders = log.create_topic("orders", TopicOptions::default())?;
+//! # let producer = log.producer("shop")?;
+//! let mut tickets = Vec::new();
+//! for number in 0..10_000 {
+//!     tickets.push(producer.submit(&orders, Event::unkeyed(format!("order {number}"))).await?);
+//!     tokio::task::coop::consume_budget().await; // yields when this task had its share
+//! }
+//! for ticket in tickets {
+//!     ticket.await?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
+#![warn(unnameable_types)]
 
 mod clock;
 mod consumer;
@@ -54,21 +79,31 @@ mod transaction;
 mod view;
 mod writer;
 
+pub use bytes::Bytes;
 pub use consumer::{Consumer, ConsumerBuilder, Start};
 pub use delivery::{Batch, RecordStream};
 pub use error::Error;
 pub use event::{Event, Receipt, Record, Undecodable};
-pub use exactlog_core::batch::RecordHeader;
+pub use exactlog_core::batch::{BatchError, Compression, RecordFault, RecordHeader};
 pub use exactlog_core::command::{CommitToken, TopicConfig};
+pub use exactlog_core::ids::{MemberId, Partition, ProducerId, TopicId};
 pub use exactlog_core::reply::Refusal;
 pub use exactlog_storage::error::StorageError;
+pub use exactlog_storage::journal::Cut;
 pub use exactlog_storage::shard::{Durability, RecoveryReport};
+pub use futures_core::Stream;
 pub use log::{Builder, Log, Outcome};
 pub use metrics::Metrics;
 pub use producer::{Producer, Ticket};
+pub use serde_json::Error as JsonError;
 pub use topic::{Topic, TopicOptions};
 pub use transaction::{CommitReceipt, Transaction};
-pub use view::ReadView;
+pub use view::{ReadView, Records};
+
+/// What a log is kept on, if that isn't a directory: see [`Builder::disk`].
+pub mod disk {
+    pub use exactlog_storage::disk::{Disk, Entry, File, Mode, RealDisk};
+}
 
 /// The example of the README compiles.
 #[cfg(doctest)]

@@ -245,8 +245,8 @@ impl Builder {
     /// Opens or creates the log in a directory.
     ///
     /// # Errors
-    /// [`StorageError::InUse`] names who has it open; [`StorageError::Damaged`] names file and position: nothing is
-    /// changed then. [`StorageError::Setting`] names a setting that is out of its bounds.
+    /// [`StorageError::InUse`] names the directory and who has it open; [`StorageError::Damaged`] names file and
+    /// position: nothing is changed then. [`StorageError::Setting`] names a setting that is out of its bounds.
     pub fn open(self, directory: impl AsRef<Path>) -> Result<Log, Error> {
         self.check()?;
         let disk = match self.disk {
@@ -285,7 +285,10 @@ fn open_directory(directory: &Path) -> Result<RealDisk, Error> {
 fn take_lock(disk: &dyn Disk) -> Result<Box<dyn fmt::Debug + Send + Sync>, Error> {
     let owner = format!("process {}", std::process::id());
     disk.lock(&owner).map_err(|error| match error.kind() {
-        std::io::ErrorKind::WouldBlock => Error::Storage(StorageError::InUse { owner: error.to_string() }),
+        std::io::ErrorKind::WouldBlock => {
+            let owner = format!("{error}, which holds {}/LOCK", disk.location());
+            Error::Storage(StorageError::InUse { owner })
+        }
         _ => Error::Storage(StorageError::io("take the lock", "LOCK", error)),
     })
 }
@@ -465,16 +468,24 @@ impl Log {
     /// Appends a finished record batch v2, as a Kafka client would send it, with its own producer id and sequence.
     ///
     /// # Errors
-    /// [`Error::Batch`] before anything is written, refusals such as a sequence out of order after.
+    /// [`Error::Batch`] before anything is written, also for a batch that is larger than the handle's settings allow;
+    /// refusals such as a sequence out of order after. That the topic's settings have changed since the handle was made
+    /// is no error: the log judges the batch by those that hold now.
     pub fn append_batch(&self, topic: &Topic, partition: u32, batch: Bytes) -> Result<u64, Error> {
         let batch = Batch::parse(batch)?;
         batch.check_client(topic.config().max_message_bytes as usize)?;
         let partition = Partition { topic: topic.id(), index: partition };
-        let config_version = topic.config_version();
-        let command = Command::Append { partition, config_version, expected_end: None, batch };
-        match self.inner.command(command)?.reply {
-            Reply::Appended { base_offset, .. } => Ok(base_offset),
-            _ => unreachable!("Append answers with a place or a refusal"),
+        let mut config_version = topic.config_version();
+        loop {
+            let batch = batch.clone();
+            let command = Command::Append { partition, config_version, expected_end: None, batch };
+            match self.inner.command(command) {
+                Ok(Applied { reply: Reply::Appended { base_offset, .. }, .. }) => return Ok(base_offset),
+                Ok(_) => unreachable!("Append answers with a place or a refusal"),
+                // Nothing was looked at but the version: the same batch again, judged by the new settings.
+                Err(Error::Refused(Refusal::ConfigChanged { current, .. })) => config_version = current,
+                Err(error) => return Err(error),
+            }
         }
     }
 

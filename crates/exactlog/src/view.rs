@@ -1,4 +1,15 @@
-//! A view of everything as of one position of the log (semantics TX-25).
+//! A view of everything as of one position of the log (semantics TX-25), and the records in it.
+//!
+//! ```text
+//!   Records:  next -> [ready] -> Some(record)
+//!                      empty  -> one read of a piece -> [ready] | the next partition | an error, then None for good
+//! ```
+//!
+//! Not here: following the end. That is a consumer's.
+//!
+//! Invariants
+//!   * nothing that was committed behind the view's position is shown
+//!   * `Records` holds at most one piece in memory, and yields at most one error, as its last item
 
 use crate::error::Error;
 use crate::event::Record;
@@ -6,10 +17,27 @@ use crate::log::Handle;
 use crate::topic::Topic;
 use exactlog_core::ids::{Partition, TopicId};
 use std::collections::BTreeMap;
+use std::iter::FusedIterator;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Everything as of one position: each transaction wholly or not at all, over all partitions.
+///
+/// ```
+/// # use exactlog::{Event, Log, TopicOptions};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let log = Log::open(directory.path())?;
+/// # let orders = log.create_topic("orders", TopicOptions::default().partitions(6))?;
+/// # log.producer("shop")?.blocking_send(&orders, Event::new("order-1", "two chairs"))?;
+/// for record in log.read_view().records(&orders) {
+///     let record = record?;
+///     println!("{}: {}", record.key_str()?, record.value_str()?);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// It pins no records: what is trimmed meanwhile answers [`Error::RecordsLost`]. After
 /// `read.view.max.ms` (60 s, see [`Builder::read_view_max`](crate::Builder::read_view_max)) it ends.
@@ -48,6 +76,28 @@ impl ReadView {
             partition,
             partitions: self.topics.get(&topic.id()).map_or(0, |found| found.partitions.len() as u32),
         })
+    }
+
+    /// All records of a topic: partition by partition in the order of their indexes, in each from the first record that
+    /// can be read to the view's end. Records that are trimmed before the turn of their partition are left out.
+    ///
+    /// It reads pieces of about 1 MiB when they are needed, and has one of them in memory. An error is its last item,
+    /// an expired view too: [`read_view_max`](crate::Builder::read_view_max) has to allow for reading all of it.
+    ///
+    /// # Errors
+    /// The items': as [`read`](ReadView::read), and [`Error::NoSuchPartition`] for a topic that was deleted or is newer
+    /// than the view.
+    pub fn records(&self, topic: &Topic) -> Records<'_> {
+        Records::new(self, topic, 0..=topic.partitions().saturating_sub(1), None)
+    }
+
+    /// The records of one partition from `offset` on, to the view's end. Else as [`records`](ReadView::records).
+    ///
+    /// # Errors
+    /// The items': as [`read`](ReadView::read). An offset below the first that can be read is [`Error::RecordsLost`];
+    /// [`Log::bounds`](crate::Log::bounds) tells where to begin.
+    pub fn records_from(&self, topic: &Topic, partition: u32, offset: u64) -> Records<'_> {
+        Records::new(self, topic, partition..=partition, Some(offset))
     }
 
     /// Records from `offset` on, at most to the view's end; at least one if there is one, then up to `max_bytes`.
@@ -93,5 +143,103 @@ impl ReadView {
             }
         }
         Ok(records)
+    }
+}
+
+/// The records of a topic, or of one partition, as a view shows them. Made by [`ReadView::records`] and
+/// [`ReadView::records_from`].
+#[derive(Debug)]
+#[must_use = "it reads nothing before it is asked for records"]
+pub struct Records<'v> {
+    view: &'v ReadView,
+    topic: Topic,
+    /// The partition that is being read, and those whose turn comes later.
+    partitions: RangeInclusive<u32>,
+    /// Where to go on in the partition; `None`: at the first record that can be read.
+    offset: Option<u64>,
+    /// What was read and not asked for yet.
+    ready: std::vec::IntoIter<Record>,
+}
+
+impl<'v> Records<'v> {
+    fn new(
+        view: &'v ReadView,
+        topic: &Topic,
+        partitions: RangeInclusive<u32>,
+        offset: Option<u64>,
+    ) -> Records<'v> {
+        Records { view, topic: topic.clone(), partitions, offset, ready: Vec::new().into_iter() }
+    }
+
+    /// Records from where it goes on in this partition; none if that is the view's end.
+    fn read_piece(&self, partition: u32) -> Result<Vec<Record>, Error> {
+        /// About how many bytes one read returns.
+        const PIECE_BYTES: usize = 1024 * 1024;
+        let read = |offset| self.view.read(&self.topic, partition, offset, PIECE_BYTES);
+        if let Some(offset) = self.offset {
+            return read(offset);
+        }
+        let mut piece = read(0);
+        // Nobody was shown anything of the partition yet, so it begins where it does by now.
+        while let Err(Error::RecordsLost { to, .. }) = piece {
+            piece = read(to);
+        }
+        piece
+    }
+}
+
+impl Iterator for Records<'_> {
+    type Item = Result<Record, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(record) = self.ready.next() {
+                return Some(Ok(record));
+            }
+            let partition = self.partitions.clone().next()?;
+            match self.read_piece(partition) {
+                Ok(records) if records.is_empty() => {
+                    self.partitions.next();
+                    self.offset = None;
+                }
+                Ok(records) => {
+                    self.offset = records.last().map(|record| record.offset + 1);
+                    self.ready = records.into_iter();
+                }
+                Err(error) => {
+                    self.partitions.by_ref().for_each(drop);
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}
+
+impl FusedIterator for Records<'_> {}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use crate::{Event, Log, TopicOptions};
+
+    #[test]
+    fn of_a_partition_larger_than_a_piece_only_a_piece_is_in_memory() {
+        const VALUE_BYTES: usize = 100_000;
+        const EVENTS: usize = 40;
+        let directory = tempfile::tempdir().unwrap();
+        let log = Log::open(directory.path()).unwrap();
+        let topic = log.create_topic("t", TopicOptions::default()).unwrap();
+        let producer = log.producer("p").unwrap();
+        for _ in 0..EVENTS {
+            producer.blocking_send(&topic, Event::unkeyed(vec![0; VALUE_BYTES])).unwrap();
+        }
+        let view = log.read_view();
+        let mut records = view.records(&topic);
+        let (mut most, mut count) = (0, 0);
+        while records.next().transpose().unwrap().is_some() {
+            (most, count) = (most.max(records.ready.len() * VALUE_BYTES), count + 1);
+        }
+        assert_eq!(count, EVENTS);
+        assert!((100_000..=1024 * 1024).contains(&most), "{most}");
     }
 }

@@ -3,7 +3,7 @@
 //! The running counts have one home, the topic `counts`. What is in memory is a copy, read back at each start.
 
 use crate::{Failure, Progress, Quake, Topics};
-use exactlog::{Event, Log, Record, Topic};
+use exactlog::{Event, Log, Topic};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -67,30 +67,9 @@ pub(crate) fn process(log: &Log, topics: &Topics, progress: &Progress) -> Result
 /// The last count of each region.
 pub(crate) fn latest_counts(log: &Log, topic: &Topic) -> Result<BTreeMap<String, u64>, Failure> {
     let mut counts = BTreeMap::new();
-    each_record(log, topic, |record| {
-        let Count { region, count } = record.json()?;
+    for record in log.read_view().records(topic) {
+        let Count { region, count } = record?.json()?;
         counts.insert(region, count);
-        Ok(())
-    })?;
-    Ok(counts)
-}
-
-/// Shows all records of a topic as of now, partition by partition.
-pub(crate) fn each_record(
-    log: &Log,
-    topic: &Topic,
-    mut show: impl FnMut(&Record) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    const READ_BYTES: usize = 256 * 1024;
-    let view = log.read_view();
-    for partition in 0..topic.partitions() {
-        let (mut offset, _) = log.bounds(topic, partition)?;
-        while offset < view.end(topic, partition)? {
-            for record in view.read(topic, partition, offset, READ_BYTES)? {
-                show(&record)?;
-                offset = record.offset + 1;
-            }
-        }
     }
-    Ok(())
+    Ok(counts)
 }

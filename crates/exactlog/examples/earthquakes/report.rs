@@ -1,7 +1,7 @@
 //! What a person sees of it: read from the topics alone, so that it shows what the log holds.
 
 use crate::ingest::Fed;
-use crate::process::{GROUP, each_record, latest_counts};
+use crate::process::{GROUP, latest_counts};
 use crate::{Failure, Quake, Topics};
 use exactlog::{Log, Topic};
 use std::path::Path;
@@ -31,23 +31,17 @@ pub(crate) fn opening(log: &Log, topics: &Topics, data: &Path) -> String {
 
 /// The largest earthquakes, and the regions with most of them.
 pub(crate) fn tables(log: &Log, topics: &Topics) -> Result<(), Failure> {
-    let mut rejects = Vec::new();
-    each_record(log, &topics.rejects, |record| {
-        if rejects.len() < ROWS {
-            rejects.push(record.json::<serde_json::Value>()?);
-        }
-        Ok(())
-    })?;
-    for reject in &rejects {
+    let view = log.read_view();
+    for record in view.records(&topics.rejects).take(ROWS) {
+        let reject: serde_json::Value = record?.json()?;
         println!("  line {} was rejected: {}", reject["line"], reject["reason"].as_str().unwrap_or_default());
     }
     let mut alerts: Vec<Quake> = Vec::new();
-    each_record(log, &topics.alerts, |record| {
-        alerts.push(record.json()?);
+    for record in view.records(&topics.alerts) {
+        alerts.push(record?.json()?);
         alerts.sort_by(|a, b| b.mag.total_cmp(&a.mag).then(a.time_ms.cmp(&b.time_ms)).then(a.id.cmp(&b.id)));
         alerts.truncate(ROWS);
-        Ok(())
-    })?;
+    }
     println!("\n   mag  when (UTC)           where");
     for quake in &alerts {
         let place = quake.place.as_deref().unwrap_or("unknown");

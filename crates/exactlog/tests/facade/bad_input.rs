@@ -129,6 +129,9 @@ fn topics() -> Vec<Row> {
             let deleted = it.deleted.clone();
             it.producer.transaction(|transaction| transaction.send(&deleted, Event::new("k", "v")))
         }),
+        row("view records of a deleted topic", &["\"deleted\""], |it| {
+            it.log.read_view().records(&it.deleted).next().unwrap()
+        }),
         row("append to a deleted topic", &["doesn't exist"], |it| {
             it.log.append_batch(&it.deleted, 0, raw(1, None).into())
         }),
@@ -152,6 +155,12 @@ fn places() -> Vec<Row> {
         row("view end", &["no partition 3"], |it| it.log.read_view().end(&it.topic, 3)),
         row("view read", &["18446744073709551615", "\"t\""], |it| {
             it.log.read_view().read(&it.topic, 0, u64::MAX, 1)
+        }),
+        row("view records of a partition", &["no partition 4294967295"], |it| {
+            it.log.read_view().records_from(&it.topic, u32::MAX, 0).next().unwrap()
+        }),
+        row("view records from an offset", &["18446744073709551615", "\"t\""], |it| {
+            it.log.read_view().records_from(&it.topic, 0, u64::MAX).next().unwrap()
         }),
         row("seek behind the end", &["18446744073709551615", "\"t\""], |it| {
             it.consumer.seek(&it.topic.clone(), 0, u64::MAX)
@@ -356,12 +365,8 @@ fn any_time_can_be_stored_and_sought() {
             times.into_iter().try_for_each(|time| it.send(&topic, Event::new("k", "v").at(time)))
         })
         .unwrap();
-    let view = bench.log.read_view();
-    let mut stored = Vec::new();
-    while stored.len() < 21 {
-        stored
-            .extend(view.read(&topic, 0, stored.len() as u64, 100).unwrap().iter().map(|it| it.timestamp_ms));
-    }
+    let stored: Vec<i64> =
+        bench.log.read_view().records(&topic).map(|record| record.unwrap().timestamp_ms).collect();
     assert_eq!(stored, [times, times, times].concat());
     let mut consumer = bench.log.consumer("g").assign([(&topic, 0)]).unwrap();
     for (time, expected) in [(i64::MIN, 0), (0, 0), (1, 3), (i64::MAX, 3)] {
@@ -418,6 +423,7 @@ async fn every_handle_says_closed_after_close() {
     closed("seek to a time", consumer.seek_to_time(&topic, 0, 0).unwrap_err());
     closed("positions", consumer.positions().unwrap_err());
     closed("view", view.read(&topic, 0, 0, 1).unwrap_err());
+    closed("records", view.records(&topic).next().unwrap().unwrap_err());
     assert!(subscribed.next().await.unwrap().is_none());
     assert!(auto.next().await.unwrap().is_none());
     assert!(consumer.blocking_next().unwrap().is_none());
@@ -456,6 +462,7 @@ fn a_directory_that_is_a_file_in_use_read_only_or_of_another_version_is_refused_
     let log = small_files(&path).unwrap();
     let error = small_files(&path).unwrap_err().to_string();
     assert!(error.contains("in use") && error.contains(&std::process::id().to_string()), "{error}");
+    assert!(error.contains(&format!("{}/LOCK", path.display())), "{error}");
     let topic = topic(&log, "t", 1);
     send_all(&log, &topic, ["v".into()]);
     log.close().unwrap();

@@ -1,6 +1,7 @@
 //! The facade from end to end: what is sent is there, once, also after the log is opened again.
 
-use exactlog::{Durability, Event, Log, TopicOptions};
+use exactlog::{Durability, Error, Event, Log, TopicOptions};
+use std::time::Duration;
 
 fn record_texts(log: &Log, group: &str, topic: &str) -> Vec<String> {
     let topic = log.open_topic(topic).unwrap();
@@ -8,7 +9,7 @@ fn record_texts(log: &Log, group: &str, topic: &str) -> Vec<String> {
     let mut texts = Vec::new();
     while let Some(batch) = consumer.try_next().unwrap() {
         let records = batch.blocking_ack().unwrap();
-        texts.extend(records.iter().map(|record| String::from_utf8_lossy(record.value()).into_owned()));
+        texts.extend(records.iter().map(|record| record.value_str().unwrap().to_owned()));
     }
     texts
 }
@@ -111,6 +112,79 @@ async fn tasks_wait_for_records_and_tickets() {
         batch.ack().await.unwrap();
     }
     sending.await.unwrap();
+}
+
+#[test]
+fn each_way_to_receive_tells_nothing_yet_from_a_log_that_is_closed() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log::open(directory.path()).unwrap();
+    let topic = log.create_topic("t", TopicOptions::default()).unwrap();
+    let mut consumer = log.consumer("g").assign([(&topic, 0)]).unwrap();
+    assert!(consumer.try_next().unwrap().is_none(), "nothing yet");
+    let batch = consumer.blocking_next_for(Duration::ZERO).unwrap().unwrap();
+    assert!(batch.is_empty(), "nothing in time");
+    assert!(batch.blocking_ack().unwrap().is_empty());
+    assert_eq!(log.committed("g", &topic, 0), None);
+    log.close().unwrap();
+    assert!(matches!(consumer.try_next(), Err(Error::Closed)));
+    assert!(consumer.blocking_next_for(Duration::MAX).unwrap().is_none());
+    assert!(consumer.blocking_next().unwrap().is_none());
+}
+
+#[test]
+fn a_batch_that_is_dropped_is_delivered_again_until_somebody_acks_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log::open(directory.path()).unwrap();
+    let topic = log.create_topic("t", TopicOptions::default()).unwrap();
+    let producer = log.producer("p").unwrap();
+    for n in 0..3 {
+        producer.blocking_send(&topic, Event::new("k", n.to_string())).unwrap();
+    }
+    let mut consumer = log.consumer("g").max_poll_records(2).subscribe([&topic]).unwrap();
+    let mut offsets = |ack: bool| -> Vec<u64> {
+        let batch = consumer.try_next().unwrap().unwrap();
+        let offsets = batch.records().iter().map(|record| record.offset).collect();
+        if ack {
+            batch.blocking_ack().unwrap();
+        }
+        offsets
+    };
+    assert_eq!(offsets(false), [0, 1]);
+    assert_eq!(offsets(false), [0, 1]);
+    assert_eq!(log.committed("g", &topic, 0), None);
+    assert_eq!(offsets(true), [0, 1]);
+    assert_eq!(offsets(false), [2]);
+    drop(consumer);
+    let mut next = log.consumer("g").subscribe([&topic]).unwrap();
+    assert_eq!(next.blocking_next().unwrap().unwrap().records()[0].offset, 2);
+}
+
+#[test]
+fn key_and_value_are_bytes_text_or_json_and_an_error_says_where_they_are_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log::open(directory.path()).unwrap();
+    let topic = log.create_topic("t", TopicOptions::default()).unwrap();
+    let producer = log.producer("p").unwrap();
+    let bytes = || b"\xff\xfe".to_vec();
+    for event in [Event::new("ä", "ö"), Event::new(bytes(), bytes()), Event::default()] {
+        producer.blocking_send(&topic, event).unwrap();
+    }
+    let records: Vec<_> = log.read_view().records(&topic).collect::<Result<_, _>>().unwrap();
+    let [text, other, nothing] = &records[..] else { panic!("{records:?}") };
+    assert_eq!((text.key(), text.value()), ("ä".as_bytes(), "ö".as_bytes()));
+    assert_eq!((text.key_str().unwrap(), text.value_str().unwrap()), ("ä", "ö"));
+    assert_eq!((nothing.key_str().unwrap(), nothing.value_str().unwrap()), ("", ""));
+    assert_eq!((&nothing.key, &nothing.value), (&None, &None));
+    assert_eq!((other.key(), other.value()), (&bytes()[..], &bytes()[..]));
+    let error = other.key_str().unwrap_err();
+    assert_eq!((error.part, &error.raw[..]), ("key", &bytes()[..]));
+    let said = error.to_string();
+    assert!(
+        said.starts_with("topic \"t\" partition 0 offset 1: the key of 2 bytes can't be decoded"),
+        "{said}"
+    );
+    assert!(other.value_str().unwrap_err().to_string().contains("the value of 2 bytes"));
+    assert_eq!(other.json::<u8>().unwrap_err().part, "value");
 }
 
 #[test]

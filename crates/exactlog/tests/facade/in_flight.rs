@@ -28,7 +28,7 @@ impl Pipe {
         let mut transaction = self.producer.begin();
         let mut texts = Vec::new();
         for record in &batch {
-            texts.push(String::from_utf8(record.value().to_vec()).unwrap());
+            texts.push(record.value_str().unwrap().to_owned());
             transaction.send(
                 &self.output,
                 Event::new(record.value.clone().unwrap(), record.value.clone().unwrap()),

@@ -11,4 +11,5 @@ mod full_disk;
 mod groups;
 mod in_flight;
 mod modes;
+mod settings;
 mod views;

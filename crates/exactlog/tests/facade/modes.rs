@@ -33,11 +33,11 @@ impl Life {
 type Done = BTreeMap<String, u32>;
 
 fn work(done: &mut Done, record: &Record) {
-    *done.entry(String::from_utf8(record.value().to_vec()).unwrap()).or_default() += 1;
+    *done.entry(text(record)).or_default() += 1;
 }
 
 fn text(record: &Record) -> String {
-    String::from_utf8(record.value().to_vec()).unwrap()
+    record.value_str().unwrap().to_owned()
 }
 
 fn consumer(log: &Log) -> Consumer {

@@ -1,7 +1,7 @@
 //! Views: everything as of one moment, each transaction wholly or not at all.
 
 use crate::common::{self, *};
-use exactlog::{Error, Event};
+use exactlog::{Error, Event, Log, Topic};
 use exactlog_sim::disk::SimDisk;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,20 +39,13 @@ fn tx_25_a_view_shows_each_transaction_wholly_or_not_at_all_under_concurrent_com
         let view = log.read_view();
         let mut parts: BTreeMap<String, u32> = BTreeMap::new();
         let mut total = 0;
-        for (topic, partition) in
-            [&left, &right].into_iter().flat_map(|it| (0..PARTITIONS).map(move |p| (it, p)))
-        {
-            let (mut offset, end) = (0, view.end(topic, partition).unwrap());
-            while offset < end {
-                let records = view.read(topic, partition, offset, 4_000).unwrap();
-                assert!(records.iter().all(|record| record.offset < end));
-                for record in &records {
-                    *parts.entry(String::from_utf8(record.value().to_vec()).unwrap()).or_default() += 1;
-                }
-                offset = records.last().expect("before the end there is something").offset + 1;
+        for topic in [&left, &right] {
+            for record in view.records(topic) {
+                let record = record.unwrap();
+                assert!(record.offset < view.end(topic, record.partition).unwrap());
+                *parts.entry(record.value_str().unwrap().to_owned()).or_default() += 1;
             }
-            assert!(view.read(topic, partition, end, 4_000).unwrap().is_empty());
-            total += end;
+            total += (0..PARTITIONS).map(|partition| view.end(topic, partition).unwrap()).sum::<u64>();
         }
         assert_eq!(total, parts.values().map(|count| *count as u64).sum::<u64>());
         for (transaction, count) in parts {
@@ -91,4 +84,110 @@ fn tx_25_a_view_expires() {
     let error = log.read_view().read(&topic, 0, 0, 1).unwrap_err();
     assert!(matches!(error, Error::ViewExpired { max_ms: 0 }), "{error}");
     assert!(error.is_fatal());
+    let view = log.read_view();
+    let mut records = view.records(&topic);
+    assert!(matches!(records.next(), Some(Err(Error::ViewExpired { .. }))));
+    assert!(records.next().is_none());
+}
+
+/// A topic of three partitions, of which the first two have more than a piece to read, and what it holds: partition,
+/// offset and value of each record, in order.
+fn filled(log: &Log) -> (Topic, Vec<(u32, u64, String)>) {
+    let topic = topic(log, "filled", 3);
+    let producer = log.producer("p").unwrap();
+    let mut stored = Vec::new();
+    for key in keys_of_two_partitions(log, &topic) {
+        for n in 0..300 {
+            let value = format!("{key}/{n}/{}", "x".repeat(5_000));
+            let receipt = producer.blocking_send(&topic, Event::new(key.clone(), value.clone())).unwrap();
+            stored.push((receipt.partition, receipt.offset, value));
+        }
+    }
+    stored.sort();
+    (topic, stored)
+}
+
+/// A key for partition 0 and one for partition 1.
+fn keys_of_two_partitions(log: &Log, topic: &Topic) -> [String; 2] {
+    let probes = common::topic(log, "probes", topic.partitions());
+    let producer = log.producer("probing").unwrap();
+    [0, 1].map(|wanted| {
+        let mut keys = (0..).map(|n| format!("key-{n}"));
+        let leads = |key: &String| {
+            producer.blocking_send(&probes, Event::new(key.clone(), "")).unwrap().partition == wanted
+        };
+        keys.find(leads).unwrap()
+    })
+}
+
+fn shown(records: exactlog::Records<'_>) -> Vec<(u32, u64, String)> {
+    let show =
+        |record: exactlog::Record| (record.partition, record.offset, record.value_str().unwrap().to_owned());
+    records.map(|record| show(record.unwrap())).collect()
+}
+
+#[test]
+fn tx_25_the_records_of_a_view_are_those_of_all_partitions_in_order_and_end_with_it() {
+    let log = open(&SimDisk::new());
+    let (topic, stored) = filled(&log);
+    let view = log.read_view();
+    let [key, _] = keys_of_two_partitions(&log, &topic);
+    log.producer("later").unwrap().blocking_send(&topic, Event::new(key, "later")).unwrap();
+    assert!(shown(view.records(&topic)) == stored);
+    assert_eq!(shown(log.read_view().records(&topic)).len(), stored.len() + 1);
+
+    let of = |wanted: u32, from: u64| {
+        let of = |row: &&(u32, u64, String)| row.0 == wanted && row.1 >= from;
+        stored.iter().filter(of).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(of(1, 0).len(), 300);
+    assert!(shown(view.records_from(&topic, 1, 0)) == of(1, 0));
+    assert!(shown(view.records_from(&topic, 0, 250)) == of(0, 250));
+    assert!(shown(view.records_from(&topic, 0, 300)).is_empty());
+    assert!(shown(view.records_from(&topic, 2, 0)).is_empty());
+    let mut pieces = Vec::new();
+    while let Some(last) = view.read(&topic, 1, pieces.len() as u64, 20_000).unwrap().last() {
+        pieces.resize(last.offset as usize + 1, ());
+    }
+    assert_eq!(pieces.len(), 300);
+}
+
+#[test]
+fn tx_25_records_that_are_trimmed_before_the_turn_of_their_partition_are_left_out() {
+    let log = open(&SimDisk::new());
+    let (topic, stored) = filled(&log);
+    log.trim(&topic, 0, 10).unwrap();
+    let view = log.read_view();
+    let mut records = view.records(&topic);
+    let first = records.next().unwrap().unwrap();
+    assert_eq!((first.partition, first.offset), (0, 10));
+    log.trim(&topic, 1, 299).unwrap();
+    let rest = shown(records);
+    assert_eq!(rest.len(), 289 + 1);
+    assert_eq!(rest.last(), stored.last());
+    assert!(matches!(
+        view.records_from(&topic, 0, 9).next(),
+        Some(Err(Error::RecordsLost { from: 9, to: 10, .. }))
+    ));
+}
+
+#[test]
+fn tx_25_an_error_is_the_last_item_of_the_records() {
+    let log = open(&SimDisk::new());
+    let (topic, _) = filled(&log);
+    let view = log.read_view();
+    let mut records = view.records(&topic);
+    assert!(records.next().unwrap().is_ok());
+    log.trim(&topic, 0, 300).unwrap();
+    // What was read already is shown; behind it, in the middle of the partition, something is missing.
+    let error = records.find_map(Result::err).unwrap();
+    let Error::RecordsLost { partition: 0, from, to: 300, .. } = error else { panic!("{error}") };
+    assert!((2..299).contains(&from), "{from}");
+    assert!(records.next().is_none() && records.next().is_none(), "not the next partition either");
+
+    let newer = common::topic(&log, "newer", 2);
+    let mut records = view.records(&newer);
+    assert!(matches!(records.next(), Some(Err(Error::NoSuchPartition { partitions: 0, .. }))));
+    assert!(records.next().is_none());
+    assert!(log.read_view().records(&newer).next().is_none(), "it is empty");
 }

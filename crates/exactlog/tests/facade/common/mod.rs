@@ -50,17 +50,7 @@ pub(crate) fn send_all(log: &Log, topic: &Topic, values: impl IntoIterator<Item 
 
 /// All values of a topic, partition by partition.
 pub(crate) fn values(log: &Log, topic: &Topic) -> Vec<String> {
-    let view = log.read_view();
-    let mut values = Vec::new();
-    for partition in 0..topic.partitions() {
-        let (mut offset, _) = log.bounds(topic, partition).unwrap();
-        while offset < view.end(topic, partition).unwrap() {
-            let records = view.read(topic, partition, offset, 100_000).unwrap();
-            offset = records.last().unwrap().offset + 1;
-            values.extend(records.iter().map(|it| String::from_utf8_lossy(it.value()).into_owned()));
-        }
-    }
-    values
+    log.read_view().records(topic).map(|record| record.unwrap().value_str().unwrap().to_owned()).collect()
 }
 
 /// Asks until the answer is yes; a bound on time is a failure.

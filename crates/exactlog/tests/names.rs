@@ -1,0 +1,112 @@
+//! Whoever uses the log can name every type that it hands out or takes, from `exactlog` alone.
+//!
+//! Nothing here runs: it compiles. Functions are named with their whole signatures, and structures are taken apart
+//! without `..`, so that a type that is added to one of them has to be named here as well. That types of the crate
+//! itself can be named is seen to by the lint `unnameable_types`.
+
+#![allow(dead_code)]
+
+use exactlog::disk::{Disk, Entry, File, Mode, RealDisk};
+use exactlog::{
+    Batch, BatchError, Builder, Bytes, CommitReceipt, CommitToken, Compression, Consumer, ConsumerBuilder,
+    Cut, Durability, Error, Event, JsonError, Log, MemberId, Metrics, Outcome, Partition, Producer,
+    ProducerId, ReadView, Receipt, Record, RecordFault, RecordHeader, RecordStream, Records, RecoveryReport,
+    Refusal, Start, StorageError, Stream, Ticket, Topic, TopicConfig, TopicId, TopicOptions, Transaction,
+    Undecodable,
+};
+use std::sync::Arc;
+
+type Done<T> = Result<T, Error>;
+
+fn functions() {
+    let _: fn(Builder, Arc<dyn Disk>) -> Builder = Builder::disk;
+    let _: fn(Builder, Durability) -> Builder = Builder::durability;
+    let _: fn(&Log, &str, TopicOptions) -> Done<Topic> = Log::create_topic;
+    let _: fn(&Log, &str) -> Done<Producer> = Log::producer;
+    let _: fn(&Log, &str) -> ConsumerBuilder = Log::consumer;
+    let _: fn(&Log) -> ReadView = Log::read_view;
+    let _: fn(&Log, &Topic, u32, Bytes) -> Done<u64> = Log::append_batch;
+    let _: fn(&Log, CommitToken) -> Done<Option<Outcome>> = Log::outcome;
+    let _: fn(&Log) -> Metrics = Log::metrics;
+    let _: fn(&Log) -> &RecoveryReport = Log::recovery;
+    let _: fn(&Topic) -> TopicId = Topic::id;
+    let _: fn(&Topic) -> &TopicConfig = Topic::config;
+    let _: fn(&Producer) -> Option<&Bytes> = Producer::cursor;
+    let _: fn(&Producer, &Topic, Event) -> Done<Ticket> = Producer::blocking_submit;
+    let _: fn(Ticket) -> Done<Receipt> = Ticket::wait;
+    let _: for<'p> fn(&'p mut Producer) -> Transaction<'p> = Producer::begin;
+    let _: fn(Transaction<'static>) -> Done<CommitReceipt> = Transaction::blocking_commit;
+    let _: fn(ConsumerBuilder, Start) -> ConsumerBuilder = ConsumerBuilder::start;
+    let _: for<'c> fn(&'c mut Consumer) -> Done<Option<Batch<'c>>> = Consumer::blocking_next;
+    let _: fn(Consumer) -> RecordStream = Consumer::into_stream;
+    let _: fn(Batch<'static>) -> Done<Vec<Record>> = Batch::blocking_ack;
+    let _: for<'v> fn(&'v ReadView, &Topic) -> Records<'v> = ReadView::records;
+    let _: fn(&Record) -> Result<String, Undecodable> = Record::json::<String>;
+    let _: fn(&'static str, &String) -> Result<Event, JsonError> = Event::json;
+}
+
+fn is_stream(stream: RecordStream) -> impl Stream<Item = Done<Record>> {
+    stream
+}
+
+fn is_iterator(records: Records<'_>) -> impl Iterator<Item = Done<Record>> {
+    records
+}
+
+fn structures(
+    report: RecoveryReport,
+    receipt: CommitReceipt,
+    token: CommitToken,
+    record: Record,
+    config: TopicConfig,
+) {
+    let RecoveryReport { checkpoint_lsn, replayed_commands, last_lsn, term, clean, cut, ignored } = report;
+    let _: (u64, u64, u64, u32, bool, Vec<String>) =
+        (checkpoint_lsn, replayed_commands, last_lsn, term, clean, ignored);
+    let Some(Cut { file, position, after_lsn, certain, reason }) = cut else { return };
+    let _: (String, u64, u64, bool, String) = (file, position, after_lsn, certain, reason);
+    let CommitReceipt { token: _, csn: _, base_offsets } = receipt;
+    let _: Option<(Partition, u64)> = base_offsets.first().copied();
+    let CommitToken { producer, producer_epoch: _, number: _ } = token;
+    let ProducerId(_) = producer;
+    let Record { topic: _, partition: _, offset: _, timestamp_ms: _, key, value, headers } = record;
+    let _: (Option<Bytes>, Option<Bytes>) = (key, value);
+    let Some(RecordHeader { key, value }) = headers.into_iter().next() else { return };
+    let _: (Bytes, Option<Bytes>) = (key, value);
+    let TopicConfig { max_message_bytes: _, segment_bytes: _, segment_ms: _ } = config;
+}
+
+fn more_structures(event: Event, undecodable: Undecodable, partition: Partition, entry: Entry) {
+    let Event { key, value, headers, timestamp_ms: _ } = event;
+    let _: (Option<Bytes>, Option<Bytes>) = (key, value);
+    let _: Option<(String, Option<Bytes>)> = headers.into_iter().next();
+    let Undecodable { topic: _, partition: _, offset: _, part: _, raw, reason: _ } = undecodable;
+    let _: Bytes = raw;
+    let Partition { topic: TopicId(_), index: _ } = partition;
+    let Entry { name: _, len: _, links: _, is_dir: _ } = entry;
+}
+
+/// Every type that stands in a variant.
+fn errors(error: Error) {
+    match error {
+        Error::Refused(Refusal::TopicExists { topic: TopicId(_), .. }) => {}
+        Error::Refused(Refusal::UnknownPartition { partition: Partition { .. }, .. }) => {}
+        Error::Refused(Refusal::ProducerFenced { producer: ProducerId(_), .. }) => {}
+        Error::Refused(Refusal::CommitFenced { token: CommitToken { .. }, .. }) => {}
+        Error::Refused(Refusal::UnknownMember { member: MemberId(_), .. }) => {}
+        Error::Batch(BatchError::Compressed { compression: Compression::Zstd }) => {}
+        Error::Batch(BatchError::Record { fault: RecordFault::Truncated, .. }) => {}
+        Error::Unknown(StorageError::InUse { .. }) | Error::Storage(StorageError::Io { .. }) => {}
+        _ => {}
+    }
+}
+
+/// Somebody's own disk.
+fn disk(real: RealDisk) -> std::io::Result<Arc<dyn File>> {
+    real.open("journal/1", Mode::Read)
+}
+
+#[test]
+fn every_type_of_a_public_signature_or_field_has_a_name_in_exactlog() {
+    functions();
+}
