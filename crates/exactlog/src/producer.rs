@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::event::{Event, Receipt};
 use crate::log::Handle;
 use crate::queue::{Answer, Responder, Work};
-use crate::room::Claim;
+use crate::room::Reserved;
 use crate::slot::Slot;
 use crate::topic::Topic;
 use crate::transaction::{CommitReceipt, InFlight, Transaction};
@@ -26,7 +26,7 @@ use exactlog_core::ids::{Partition, ProducerId, TopicId};
 use exactlog_core::partitioner::partition_for_key;
 use exactlog_core::reply::{Committed, Refusal, Reply};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -66,14 +66,32 @@ pub(crate) struct Accumulator {
 
 #[derive(Debug, Default)]
 struct Gathered {
-    topics: Vec<(TopicId, Vec<Option<OpenBatch>>)>,
-    sealed: VecDeque<Sealed>,
-    sequences: BTreeMap<Partition, i32>,
-    sticky: BTreeMap<TopicId, u32>,
+    /// Few: found by looking through.
+    topics: Vec<Lanes>,
+    /// Full, oldest first.
+    closed: VecDeque<ClosedBatch>,
     /// A token is with the writer.
     queued: bool,
     /// How often the log had been opened again when the sequences were right.
     since: u64,
+}
+
+/// The partitions of a topic.
+#[derive(Debug)]
+struct Lanes {
+    topic: TopicId,
+    /// Where events without a key go now.
+    sticky: u32,
+    by_index: Vec<Lane>,
+}
+
+/// What is on its way to one partition.
+#[derive(Debug, Default)]
+struct Lane {
+    open: Option<OpenBatch>,
+    next_sequence: i32,
+    /// Length of the last batch, in bytes: the next one will be about as long.
+    last_len: usize,
 }
 
 #[derive(Debug)]
@@ -81,6 +99,14 @@ struct OpenBatch {
     builder: BatchBuilder,
     responder: Responder<u64>,
     config_version: u32,
+}
+
+/// A batch that has its place in the order of its partition. Its checksum is left to whoever takes it.
+#[derive(Debug)]
+struct ClosedBatch {
+    partition: Partition,
+    base_sequence: i32,
+    batch: OpenBatch,
 }
 
 /// A batch that takes no more records.
@@ -305,8 +331,15 @@ impl Producer {
         Ok(bytes)
     }
 
-    fn gather(&self, topic: &Topic, event: Event, bytes: usize, claim: Claim) -> Result<Ticket, Error> {
-        let (ticket, first) = self.accumulator.add(topic, event, bytes, claim, || self.inner.wall_ms());
+    fn gather(
+        &self,
+        topic: &Topic,
+        event: Event,
+        bytes: usize,
+        reserved: Reserved<'_>,
+    ) -> Result<Ticket, Error> {
+        let timestamp_ms = event.timestamp_ms.unwrap_or_else(|| self.inner.wall_ms());
+        let (ticket, first) = self.accumulator.add(topic, &event, timestamp_ms, bytes, reserved);
         if first && !self.inner.queue.push(Work::Records(self.accumulator.clone())) {
             let gathered = self.accumulator.restart(0, |_, _, _| None);
             gathered.into_iter().for_each(|responder| responder.answer(Err(Error::Closed)));
@@ -349,68 +382,53 @@ impl Accumulator {
     fn add(
         &self,
         topic: &Topic,
-        event: Event,
+        event: &Event,
+        timestamp_ms: i64,
         bytes: usize,
-        claim: Claim,
-        now_ms: impl Fn() -> i64,
+        reserved: Reserved<'_>,
     ) -> (Ticket, bool) {
-        let mut gathered = self.gathered.lock();
-        let gathered = &mut *gathered;
-        let index = match &event.key {
-            Some(key) => partition_for_key(key, topic.partitions()),
-            None => gathered.sticky.get(&topic.id()).copied().unwrap_or(0) % topic.partitions(),
-        };
-        let partition = Partition { topic: topic.id(), index };
         let batch_max = BATCH_BYTES_MAX.min(topic.config().max_message_bytes as usize);
-        let open = slot_of(&mut gathered.topics, topic, index);
-        if open.as_ref().is_some_and(|open| open.builder.len_bytes() + bytes > batch_max) {
-            let full = open.take().expect("it was just looked at");
-            let sealed = self.seal(&mut gathered.sequences, gathered.since, partition, full);
-            gathered.sealed.push_back(sealed);
-            *gathered.sticky.entry(topic.id()).or_default() += 1;
+        let key_index = event.key.as_ref().map(|key| partition_for_key(key, topic.partitions()));
+        let mut gathered = self.gathered.lock();
+        let Gathered { topics, closed, queued, .. } = &mut *gathered;
+        let lanes = lanes_of(topics, topic);
+        let index = key_index.unwrap_or(lanes.sticky);
+        let lane = &mut lanes.by_index[index as usize];
+        if lane.open.as_ref().is_some_and(|open| open.builder.len_bytes() + bytes > batch_max) {
+            closed.extend(lane.close(Partition { topic: topic.id(), index }));
+            lanes.sticky = (lanes.sticky + 1) % topic.partitions();
         }
+        let Lane { open, last_len, .. } = lane;
         let open = open.get_or_insert_with(|| OpenBatch {
-            builder: BatchBuilder::new(bytes.max(1024)),
+            builder: BatchBuilder::new(bytes.max(*last_len)),
             responder: Responder::new(Arc::default(), None),
             config_version: topic.config_version(),
         });
-        let timestamp_ms = event.timestamp_ms.unwrap_or_else(now_ms);
-        let index_in_batch = append(&mut open.builder, &event, timestamp_ms);
-        open.responder.add(claim);
+        let index_in_batch = append(&mut open.builder, event, timestamp_ms);
+        open.responder.add(reserved);
         let answer = open.responder.slot().clone();
         let ticket = Ticket { answer, partition: index, index: index_in_batch, place: None };
-        let first = !std::mem::replace(&mut gathered.queued, true);
-        (ticket, first)
+        (ticket, !std::mem::replace(queued, true))
     }
 
     /// Takes batches in order until `bytes_max` is reached, and at least one; whether there is more. Each batch counts
     /// `overhead_bytes` more than it has.
     pub(crate) fn take(&self, bytes_max: usize, overhead_bytes: usize, into: &mut VecDeque<Sealed>) -> bool {
+        let (mut taken, mut total) = (Vec::new(), 0);
         let mut gathered = self.gathered.lock();
-        let gathered = &mut *gathered;
-        let mut total = 0;
-        while let Some(sealed) = gathered.sealed.front() {
-            total += sealed.batch.len_bytes() + overhead_bytes;
-            if total > bytes_max && !into.is_empty() {
-                return true;
-            }
-            into.extend(gathered.sealed.pop_front());
-        }
-        for (topic, partitions) in &mut gathered.topics {
-            for (index, open) in partitions.iter_mut().enumerate() {
-                let Some(batch) = open.take() else { continue };
-                total += batch.builder.len_bytes() + overhead_bytes;
-                if total > bytes_max && !into.is_empty() {
-                    *open = Some(batch);
-                    return true;
-                }
-                let partition = Partition { topic: *topic, index: index as u32 };
-                into.push_back(self.seal(&mut gathered.sequences, gathered.since, partition, batch));
-                *gathered.sticky.entry(*topic).or_default() += 1;
-            }
-        }
-        gathered.queued = false;
-        false
+        let since = gathered.since;
+        let more = !gathered.close_while(
+            |builder| {
+                let is_first = total == 0;
+                total += builder.len_bytes() + overhead_bytes;
+                is_first || total <= bytes_max
+            },
+            &mut taken,
+        );
+        gathered.queued = more;
+        drop(gathered);
+        into.extend(taken.into_iter().map(|closed| self.seal(closed, since)));
+        more
     }
 
     /// Gives up what is gathered, and goes on behind what the log holds: `next` says which sequence that is. Those who
@@ -422,14 +440,17 @@ impl Accumulator {
     ) -> Vec<Responder<u64>> {
         let mut gathered = self.gathered.lock();
         let gathered = &mut *gathered;
-        for (partition, sequence) in &mut gathered.sequences {
-            *sequence = next(*partition, self.id, self.epoch).unwrap_or(0);
-        }
         gathered.since = reopens;
         gathered.queued = false;
-        let sealed = gathered.sealed.drain(..).map(|sealed| sealed.responder);
-        let open = gathered.topics.iter_mut().flat_map(|(_, partitions)| partitions);
-        sealed.chain(open.filter_map(Option::take).map(|open| open.responder)).collect()
+        let mut given_up: Vec<_> = gathered.closed.drain(..).map(|closed| closed.batch.responder).collect();
+        for lanes in &mut gathered.topics {
+            for (index, lane) in lanes.by_index.iter_mut().enumerate() {
+                let partition = Partition { topic: lanes.topic, index: index as u32 };
+                lane.next_sequence = next(partition, self.id, self.epoch).unwrap_or(0);
+                given_up.extend(lane.open.take().map(|open| open.responder));
+            }
+        }
+        given_up
     }
 
     /// Which open its sequences belong to.
@@ -437,40 +458,64 @@ impl Accumulator {
         self.gathered.lock().since
     }
 
-    fn seal(
-        &self,
-        sequences: &mut BTreeMap<Partition, i32>,
-        since: u64,
-        partition: Partition,
-        open: OpenBatch,
-    ) -> Sealed {
-        let next = sequences.entry(partition).or_insert(0);
-        let base_sequence = *next;
-        let records = open.builder.record_count();
-        *next = exactlog_core::batch::sequence_after(base_sequence, records);
+    fn seal(&self, closed: ClosedBatch, since: u64) -> Sealed {
+        let ClosedBatch { partition, base_sequence, batch } = closed;
         let stamp = ProducerStamp { id: self.id, epoch: self.epoch, base_sequence };
-        Sealed {
-            partition,
-            batch: open.builder.finish(Some(stamp)),
-            config_version: open.config_version,
-            since,
-            responder: open.responder,
-        }
+        let OpenBatch { builder, responder, config_version } = batch;
+        Sealed { partition, batch: builder.finish(Some(stamp)), config_version, since, responder }
     }
 }
 
-fn slot_of<'a>(
-    topics: &'a mut Vec<(TopicId, Vec<Option<OpenBatch>>)>,
-    topic: &Topic,
-    index: u32,
-) -> &'a mut Option<OpenBatch> {
-    let at = topics.iter().position(|(id, _)| *id == topic.id()).unwrap_or_else(|| {
-        topics.push((topic.id(), Vec::new()));
+impl Gathered {
+    /// Takes batches in order as long as they are admitted; whether all were.
+    fn close_while(
+        &mut self,
+        mut admits: impl FnMut(&BatchBuilder) -> bool,
+        into: &mut Vec<ClosedBatch>,
+    ) -> bool {
+        while let Some(closed) = self.closed.pop_front() {
+            if !admits(&closed.batch.builder) {
+                self.closed.push_front(closed);
+                return false;
+            }
+            into.push(closed);
+        }
+        for Lanes { topic, sticky, by_index } in &mut self.topics {
+            let partitions = by_index.len() as u32;
+            for (lane, index) in by_index.iter_mut().zip(0..) {
+                match &lane.open {
+                    None => continue,
+                    Some(open) if !admits(&open.builder) => return false,
+                    Some(_) => into.extend(lane.close(Partition { topic: *topic, index })),
+                }
+                *sticky = (*sticky + 1) % partitions;
+            }
+        }
+        true
+    }
+}
+
+impl Lane {
+    /// Ends the open batch, if there is one: it takes the next sequences of the partition.
+    fn close(&mut self, partition: Partition) -> Option<ClosedBatch> {
+        let batch = self.open.take()?;
+        let base_sequence = self.next_sequence;
+        self.next_sequence =
+            exactlog_core::batch::sequence_after(base_sequence, batch.builder.record_count());
+        self.last_len = batch.builder.len_bytes();
+        Some(ClosedBatch { partition, base_sequence, batch })
+    }
+}
+
+fn lanes_of<'a>(topics: &'a mut Vec<Lanes>, topic: &Topic) -> &'a mut Lanes {
+    let at = topics.iter().position(|lanes| lanes.topic == topic.id()).unwrap_or_else(|| {
+        topics.push(Lanes { topic: topic.id(), sticky: 0, by_index: Vec::new() });
         topics.len() - 1
     });
-    let partitions = &mut topics[at].1;
-    if partitions.len() <= index as usize {
-        partitions.resize_with(index as usize + 1, || None);
+    let lanes = &mut topics[at];
+    let partitions = topic.partitions() as usize;
+    if lanes.by_index.len() < partitions {
+        lanes.by_index.resize_with(partitions, Lane::default);
     }
-    &mut partitions[index as usize]
+    lanes
 }

@@ -10,7 +10,7 @@
 
 use crate::error::Error;
 use crate::producer::Accumulator;
-use crate::room::{Claim, Room};
+use crate::room::{Claim, Reserved, Room};
 use crate::slot::Slot;
 use exactlog_core::command::Command;
 use exactlog_core::reply::Applied;
@@ -42,10 +42,10 @@ impl<T> Responder<T> {
     }
 
     /// More room that is given back with the answer.
-    pub(crate) fn add(&mut self, more: Claim) {
+    pub(crate) fn add(&mut self, more: Reserved<'_>) {
         match &mut self.claim {
             Some(claim) => claim.add(more),
-            claim => *claim = Some(more),
+            claim => *claim = Some(more.claim()),
         }
     }
 

@@ -6,7 +6,7 @@
 //!
 //! Invariants
 //!   * whoever waits is admitted in the order of arrival: a large event is not starved by small ones
-//!   * what was taken is given back when its [`Claim`] is dropped, whatever becomes of its owner
+//!   * what was taken is given back when its [`Reserved`] or its [`Claim`] is dropped, whatever becomes of its owner
 //!   * when the log is closed nobody waits any more
 
 use crate::error::Error;
@@ -43,6 +43,28 @@ struct Place {
     told: Slot<bool>,
 }
 
+/// Room that was taken, on its way into a claim. Dropping it gives the room back.
+#[derive(Debug)]
+pub(crate) struct Reserved<'a> {
+    room: &'a Arc<Room>,
+    bytes: usize,
+}
+
+impl Reserved<'_> {
+    /// The same, to be kept.
+    pub(crate) fn claim(mut self) -> Claim {
+        Claim { room: self.room.clone(), bytes: std::mem::take(&mut self.bytes) }
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.room.release(self.bytes);
+        }
+    }
+}
+
 /// Room that was taken. Dropping it gives the room back.
 #[derive(Debug)]
 pub(crate) struct Claim {
@@ -51,9 +73,10 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    /// Puts another claim on the same room into this one.
-    pub(crate) fn add(&mut self, mut other: Claim) {
-        self.bytes += std::mem::take(&mut other.bytes);
+    /// Puts more of the same room into this one. (A claim for each event would have all threads count references to
+    /// one room.)
+    pub(crate) fn add(&mut self, mut more: Reserved<'_>) {
+        self.bytes += std::mem::take(&mut more.bytes);
     }
 }
 
@@ -77,20 +100,20 @@ impl Room {
     }
 
     /// Takes room if there is some and nobody waits for it.
-    pub(crate) fn try_take(self: &Arc<Room>, bytes: usize) -> Result<Claim, Error> {
+    pub(crate) fn try_take(self: &Arc<Room>, bytes: usize) -> Result<Reserved<'_>, Error> {
         if self.waiting.load(Ordering::SeqCst) > 0 || !self.fits(bytes) {
             return Err(Error::Full { bytes: self.bytes(), max: self.bytes_max });
         }
-        Ok(Claim { room: self.clone(), bytes })
+        Ok(Reserved { room: self, bytes })
     }
 
     /// Takes room, waiting for it.
     ///
     /// # Cancel safety
     /// Safe: dropped while it waits, it has taken nothing.
-    pub(crate) async fn take(self: &Arc<Room>, bytes: usize) -> Result<Claim, Error> {
-        if let Ok(claim) = self.try_take(bytes) {
-            return Ok(claim);
+    pub(crate) async fn take(self: &Arc<Room>, bytes: usize) -> Result<Reserved<'_>, Error> {
+        if let Ok(reserved) = self.try_take(bytes) {
+            return Ok(reserved);
         }
         let waiting = self.line_up(bytes);
         let mut at = None;
@@ -101,9 +124,9 @@ impl Room {
     }
 
     /// Takes room, blocking the thread for it.
-    pub(crate) fn blocking_take(self: &Arc<Room>, bytes: usize) -> Result<Claim, Error> {
-        if let Ok(claim) = self.try_take(bytes) {
-            return Ok(claim);
+    pub(crate) fn blocking_take(self: &Arc<Room>, bytes: usize) -> Result<Reserved<'_>, Error> {
+        if let Ok(reserved) = self.try_take(bytes) {
+            return Ok(reserved);
         }
         let waiting = self.line_up(bytes);
         let admitted = *waiting.place.told.wait();
@@ -126,7 +149,7 @@ impl Room {
         self.bytes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits).is_ok()
     }
 
-    fn line_up(self: &Arc<Room>, bytes: usize) -> Waiting {
+    fn line_up(self: &Arc<Room>, bytes: usize) -> Waiting<'_> {
         let place = Arc::new(Place { bytes, outcome: OnceLock::new(), told: Slot::default() });
         let mut line = self.line.lock();
         if line.closed {
@@ -138,7 +161,7 @@ impl Room {
             drop(line);
             tell(&admitted);
         }
-        Waiting { room: self.clone(), place, ended: false }
+        Waiting { room: self, place, ended: false }
     }
 
     fn release(&self, bytes: usize) {
@@ -174,23 +197,23 @@ impl Place {
 }
 
 /// Somebody in the line, who may go away.
-struct Waiting {
-    room: Arc<Room>,
+struct Waiting<'a> {
+    room: &'a Arc<Room>,
     place: Arc<Place>,
     ended: bool,
 }
 
-impl Waiting {
-    fn end(mut self, admitted: bool) -> Result<Claim, Error> {
+impl<'a> Waiting<'a> {
+    fn end(mut self, admitted: bool) -> Result<Reserved<'a>, Error> {
         self.ended = true;
         match admitted {
-            true => Ok(Claim { room: self.room.clone(), bytes: self.place.bytes }),
+            true => Ok(Reserved { room: self.room, bytes: self.place.bytes }),
             false => Err(Error::Closed),
         }
     }
 }
 
-impl Drop for Waiting {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if self.ended {
             return;

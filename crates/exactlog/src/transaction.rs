@@ -141,7 +141,7 @@ impl<'p> Transaction<'p> {
             self.producer.conclude()?;
         }
         self.check()?;
-        let claim = self.producer.inner.queue.room().take(self.room_bytes()).await?;
+        let claim = self.producer.inner.queue.room().take(self.room_bytes()).await?.claim();
         let answer = self.submit(claim)?;
         answer_of(&answer).await;
         self.producer.conclude().map(|receipt| receipt.expect("it was just submitted"))
@@ -154,7 +154,7 @@ impl<'p> Transaction<'p> {
             self.producer.conclude()?;
         }
         self.check()?;
-        let claim = self.producer.inner.queue.room().blocking_take(self.room_bytes())?;
+        let claim = self.producer.inner.queue.room().blocking_take(self.room_bytes())?.claim();
         let answer = self.submit(claim)?;
         answer.wait();
         self.producer.conclude().map(|receipt| receipt.expect("it was just submitted"))
