@@ -39,13 +39,16 @@ pub struct Segments {
     looked_around: Mutex<bool>,
 }
 
-/// Files that no longer count, and wait for the last checkpoint that names them to go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Files of a partition that no longer count, and wait for the last checkpoint that names them to go: a picture of a
+/// later lsn than the one noted doesn't.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Unnamed {
-    /// A picture of a later lsn than this doesn't name them.
-    since_lsn: u64,
+    /// An earlier open may have left some that were never named.
+    leftovers: bool,
+    /// Segments below an offset were dropped, as of an lsn. Both rise.
+    dropped: Vec<(u64, u64)>,
     /// The whole directory, since its topic was deleted.
-    whole: bool,
+    whole_since: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -137,7 +140,7 @@ impl Segments {
         let mut left = entries.len();
         for partition in entries.iter().filter_map(|entry| parse(&entry.name)) {
             if !exists(partition.topic) {
-                self.note(partition, Unnamed { since_lsn: 0, whole: true });
+                self.unnamed.lock().entry(partition).or_default().whole_since = Some(0);
             } else if self.ends(partition).end_offset == 0 {
                 self.remove(partition)?;
                 left -= 1;
@@ -157,21 +160,22 @@ impl Segments {
         self.logs.lock().retain(|partition, _| {
             let exists = exists(partition.topic);
             if !exists {
-                self.note(*partition, Unnamed { since_lsn: lsn, whole: true });
+                self.unnamed.lock().entry(*partition).or_default().whole_since = Some(lsn);
             }
             exists
         });
     }
 
-    /// Notes that some files of a partition no longer count as of this lsn.
-    pub(crate) fn note_dropped(&self, partition: Partition, lsn: u64) {
-        self.note(partition, Unnamed { since_lsn: lsn, whole: false });
+    /// Notes that the segments of a partition below this offset no longer count as of this lsn.
+    pub(crate) fn note_dropped(&self, partition: Partition, lsn: u64, below: u64) {
+        self.unnamed.lock().entry(partition).or_default().dropped.push((lsn, below));
     }
 
     /// Whether files wait for checkpoints to be removed. Those that an earlier open may have left don't count: it isn't
     /// known whether there are any.
     pub(crate) fn has_unnamed(&self) -> bool {
-        self.unnamed.lock().values().any(|unnamed| unnamed.since_lsn > 0)
+        let waits = |unnamed: &Unnamed| !unnamed.dropped.is_empty() || unnamed.whole_since.is_some();
+        self.unnamed.lock().values().any(waits)
     }
 
     /// Removes the files that no checkpoint names any more: all that are kept show what was done up to `shown_lsn`.
@@ -179,29 +183,34 @@ impl Segments {
     /// # Errors
     /// When a file can't be removed; it may be tried again.
     pub(crate) fn sweep(&self, shown_lsn: u64) -> Result<(), StorageError> {
-        let due = |(partition, unnamed): (&Partition, &Unnamed)| {
-            (unnamed.since_lsn < shown_lsn).then_some((*partition, unnamed.whole))
-        };
-        let due: Vec<(Partition, bool)> = self.unnamed.lock().iter().filter_map(due).collect();
-        for (partition, whole) in due {
-            match whole {
-                true => self.remove(partition)?,
-                false => {
-                    let log = self.log(partition, Options::default);
-                    self.with(partition, &log, |opened| opened.remove_unnamed().map(|_| ()))?;
+        let noted: Vec<(Partition, Unnamed)> =
+            self.unnamed.lock().iter().map(|(partition, unnamed)| (*partition, unnamed.clone())).collect();
+        for (partition, Unnamed { leftovers, dropped, whole_since }) in noted {
+            if let Some(since_lsn) = whole_since {
+                if since_lsn < shown_lsn {
+                    self.remove(partition)?;
+                    self.unnamed.lock().remove(&partition);
                 }
+                continue;
             }
-            self.unnamed.lock().remove(&partition);
+            let due = dropped.partition_point(|(lsn, _)| *lsn < shown_lsn);
+            if due == 0 && !leftovers {
+                continue;
+            }
+            let below = |count: usize| dropped[..count].last().map_or(0, |(_, below)| *below);
+            // What was dropped later is named still.
+            let kept = below(due)..below(dropped.len());
+            let log = self.log(partition, Options::default);
+            self.with(partition, &log, |opened| opened.remove_unnamed(kept).map(|_| ()))?;
+            let mut unnamed = self.unnamed.lock();
+            if due == dropped.len() {
+                unnamed.remove(&partition);
+            } else if let Some(unnamed) = unnamed.get_mut(&partition) {
+                unnamed.leftovers = false;
+                unnamed.dropped.drain(..due);
+            }
         }
         Ok(())
-    }
-
-    /// A whole directory stays noted as such; of two moments the later one counts.
-    fn note(&self, partition: Partition, unnamed: Unnamed) {
-        let mut all = self.unnamed.lock();
-        let noted = all.entry(partition).or_insert(unnamed);
-        noted.since_lsn = noted.since_lsn.max(unnamed.since_lsn);
-        noted.whole |= unnamed.whole;
     }
 
     /// Removes a partition's directory with all that is in it. Not durable: what comes back is found by the next open.
@@ -243,7 +252,7 @@ impl Segments {
             let dir = format!("{TOPICS_DIR}/{partition}");
             let fresh = PartitionLog::open(self.disk.clone(), dir, log.options, &log.ends)?;
             // A crash may have left files that were never named.
-            self.unnamed.lock().entry(partition).or_insert(Unnamed { since_lsn: 0, whole: false });
+            self.unnamed.lock().entry(partition).or_default().leftovers = true;
             *log.reader.write() = Some(fresh.reader());
             *opened = Some(fresh);
         }

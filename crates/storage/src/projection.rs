@@ -146,8 +146,8 @@ impl Flusher {
 
     /// Forgets what was trimmed. Its files go when no checkpoint that is kept names them.
     fn drop_below(&self, partition: Partition, opened: &mut PartitionLog, start_offset: u64, lsn: u64) {
-        if opened.drop_below(start_offset) {
-            self.segments.note_dropped(partition, lsn);
+        if let Some(below) = opened.drop_below(start_offset) {
+            self.segments.note_dropped(partition, lsn, below);
         }
     }
 

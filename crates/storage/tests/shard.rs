@@ -258,3 +258,25 @@ fn a_reader_from_before_a_reopen_is_told_so_and_never_given_what_lies_there_now(
     assert_eq!(now.read(partition, 0, 1).unwrap()[0].base_offset(), 0);
     assert_eq!(now.read(partition, 299, 1).unwrap()[0].base_offset(), cached[0].base_offset());
 }
+
+#[test]
+fn lg_13_what_is_trimmed_all_the_time_goes_all_the_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut shard, _) = open(directory.path());
+    let topic = create_topic(&mut shard, 1);
+    let partition = Partition { topic, index: 0 };
+    let mut most = 0;
+    for round in 1..20 {
+        (0..50).for_each(|n| append(&mut shard, topic, (round - 1) * 50 + n, 1));
+        run(&mut shard, Command::Trim { partition, start: u64::from(round) * 50 - 10 });
+        shard.checkpoint().unwrap();
+        most = most.max(files_of(directory.path(), partition).len());
+        let start = u64::from(round) * 50 - 10;
+        assert_eq!(shard.reader().read(partition, start, 1).unwrap()[0].base_offset(), start);
+    }
+    // Each round makes three or four; those of three rounds are named at most.
+    assert!(most < 20, "{most} files");
+    drop(shard);
+    let (shard, _) = open(directory.path());
+    assert_eq!(shard.reader().read(partition, 940, 1).unwrap()[0].base_offset(), 940);
+}

@@ -28,6 +28,7 @@ use exactlog_core::batch::Batch;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The writing half of one partition's segments.
@@ -158,15 +159,16 @@ impl PartitionLog {
         SegmentReader(Arc::clone(&self.published))
     }
 
-    /// Forgets the segments that lie wholly below `start_offset`, where reading begins now; whether there were any.
-    /// Their files stay for the checkpoints that name them, until [`PartitionLog::remove_unnamed`].
+    /// Forgets the segments that lie wholly below `start_offset`, where reading begins now; where the first one that is
+    /// left begins, if there were any. Their files stay for the checkpoints that name them, until
+    /// [`PartitionLog::remove_unnamed`].
     ///
     /// Only what was synced is looked at: to be called behind a [`PartitionLog::sync`].
-    pub fn drop_below(&mut self, start_offset: u64) -> bool {
+    pub fn drop_below(&mut self, start_offset: u64) -> Option<u64> {
         let below = segments_below(&self.synced, start_offset);
         let at_rest = self.rolled.is_empty() && self.next_offset == self.synced.end_offset;
         if below == 0 || !at_rest {
-            return false;
+            return None;
         }
         self.synced.segments.drain(..below);
         if self.synced.segments.last().is_none_or(|last| last.len_bytes == 0) {
@@ -175,21 +177,23 @@ impl PartitionLog {
         let first = self.synced.segments.first().map_or(self.synced.end_offset, |first| first.base_offset);
         self.shelf.close_below(first);
         self.publish();
-        true
+        Some(first)
     }
 
     /// Unlinks the files in the directory that look like a segment's and belong to none of this log: left by a
-    /// crash, by a failed write or by segments that were removed. Foreign names stay. The number of files.
+    /// crash, by a failed write or by segments that were removed. Foreign names stay, and so do segments whose base
+    /// offset is in `kept`. The number of files.
     ///
     /// Not done by [`PartitionLog::open`]: the owner first decides which checkpoint counts, and that no other
     /// one that it keeps names such a file.
-    pub fn remove_unnamed(&mut self) -> Result<usize, StorageError> {
+    pub fn remove_unnamed(&mut self, kept: Range<u64>) -> Result<usize, StorageError> {
         let synced = self.synced.segments.iter().map(|segment| segment.base_offset);
         let current = self.rolled.iter().chain(&self.tail).map(|tail| tail.end().base_offset);
         let mut named: Vec<u64> = synced.chain(current).collect();
         named.sort_unstable();
         let _no_index_is_being_written = self.shelf.without_indexing();
-        self.directory.remove_unnamed(|base_offset| named.binary_search(&base_offset).is_ok())
+        let is_named = |base_offset| named.binary_search(&base_offset).is_ok() || kept.contains(&base_offset);
+        self.directory.remove_unnamed(is_named)
     }
 
     fn append_inner(&mut self, batch: &Batch) -> Result<(), StorageError> {
