@@ -1,7 +1,7 @@
 //! The writer: one thread that gives everything its order.
 //!
 //! ```text
-//!   take what waits -> one group of at most 4 MiB -> Shard::execute -> answer -> ring whoever waits to read
+//!   take what waits -> one group of at most 1 MiB -> Shard::execute -> answer -> ring whoever waits to read
 //! ```
 //!
 //! Invariants
