@@ -9,7 +9,8 @@ pub const JOURNAL_FILE_BYTES: u64 = 64 << 20;
 
 /// Waits until nothing is being written behind any more.
 pub fn settle(log: &Log) {
-    const STILL: Duration = Duration::from_millis(1500);
+    // A sync of all that the page cache holds takes seconds, and nothing changes meanwhile.
+    const STILL: Duration = Duration::from_secs(4);
     let look = || {
         let metrics = log.metrics();
         (metrics.unflushed_batches, metrics.journal_bytes)
