@@ -3,6 +3,7 @@
 //! A code tells a client its next step (send again, begin a new epoch, give up), so a wrong one loses or doubles data.
 #![allow(missing_docs, reason = "the names are Kafka's")]
 
+pub const UNKNOWN_SERVER_ERROR: i16 = -1;
 pub const OFFSET_OUT_OF_RANGE: i16 = 1;
 pub const CORRUPT_MESSAGE: i16 = 2;
 pub const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;

@@ -1,6 +1,7 @@
 //! What can go wrong, in the words of whoever uses the log.
 
 use exactlog_core::batch::BatchError;
+use exactlog_core::error_code;
 use exactlog_core::reply::Refusal;
 use exactlog_storage::error::StorageError;
 use thiserror::Error;
@@ -172,13 +173,15 @@ impl Error {
         match self {
             Error::Refused(refusal) => refusal.kafka_code(),
             Error::Batch(error) => error.kafka_code(),
-            Error::IllegalName { .. } => 17,
-            Error::NoSuchTopic { .. } | Error::NoSuchPartition { .. } => 3,
-            Error::EventTooLarge { .. } | Error::TransactionTooLarge { .. } => 10,
-            Error::Fenced { .. } => 90,
-            Error::ConsumerFenced { .. } => 25,
-            Error::OffsetOutOfRange { .. } | Error::RecordsLost { .. } => 1,
-            _ => -1,
+            Error::IllegalName { .. } => error_code::INVALID_TOPIC_EXCEPTION,
+            Error::NoSuchTopic { .. } | Error::NoSuchPartition { .. } => {
+                error_code::UNKNOWN_TOPIC_OR_PARTITION
+            }
+            Error::EventTooLarge { .. } | Error::TransactionTooLarge { .. } => error_code::MESSAGE_TOO_LARGE,
+            Error::Fenced { .. } => error_code::PRODUCER_FENCED,
+            Error::ConsumerFenced { .. } => error_code::UNKNOWN_MEMBER_ID,
+            Error::OffsetOutOfRange { .. } | Error::RecordsLost { .. } => error_code::OFFSET_OUT_OF_RANGE,
+            _ => error_code::UNKNOWN_SERVER_ERROR,
         }
     }
 }

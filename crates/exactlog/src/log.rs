@@ -286,8 +286,7 @@ fn take_lock(disk: &dyn Disk) -> Result<Box<dyn fmt::Debug + Send + Sync>, Error
     let owner = format!("process {}", std::process::id());
     disk.lock(&owner).map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => {
-            let owner = format!("{error}, which holds {}/LOCK", disk.location());
-            Error::Storage(StorageError::InUse { owner })
+            Error::Storage(StorageError::InUse { directory: disk.location(), owner: error.to_string() })
         }
         _ => Error::Storage(StorageError::io("take the lock", "LOCK", error)),
     })

@@ -70,8 +70,10 @@ pub enum StorageError {
         reason: Arc<str>,
     },
     /// Another process has the directory open.
-    #[error("the directory is in use by {owner}")]
+    #[error("{directory} is in use by {owner}")]
     InUse {
+        /// The directory.
+        directory: String,
         /// What the owner wrote into the lock file.
         owner: String,
     },

@@ -462,7 +462,7 @@ fn a_directory_that_is_a_file_in_use_read_only_or_of_another_version_is_refused_
     let log = small_files(&path).unwrap();
     let error = small_files(&path).unwrap_err().to_string();
     assert!(error.contains("in use") && error.contains(&std::process::id().to_string()), "{error}");
-    assert!(error.contains(&format!("{}/LOCK", path.display())), "{error}");
+    assert!(error.starts_with(&path.display().to_string()), "{error}");
     let topic = topic(&log, "t", 1);
     send_all(&log, &topic, ["v".into()]);
     log.close().unwrap();
