@@ -97,7 +97,7 @@ pub(crate) fn run(inner: &Inner) {
             tracing::warn!(%error, "writing behind failed; nothing is lost, the journal keeps it");
             note_failure(inner);
         }
-        let is_full = failure.as_ref().is_some_and(StorageError::is_disk_full);
+        let is_full = inner.shard.lock().is_short();
         let mut requests = inner.maintenance.requests.lock();
         requests.rounds += 1;
         requests.busy = false;

@@ -16,6 +16,7 @@ use crate::event::Record;
 use crate::log::Handle;
 use crate::topic::Topic;
 use exactlog_core::ids::{Partition, TopicId};
+use exactlog_storage::error::StorageError;
 use std::collections::BTreeMap;
 use std::iter::FusedIterator;
 use std::ops::RangeInclusive;
@@ -125,7 +126,13 @@ impl ReadView {
         }
         let at = Partition { topic: topic.id(), index: partition };
         let read = match offset < end && offset >= start {
-            true => self.inner.read(|reader| reader.read(at, offset, max_bytes)),
+            true => self.inner.read(|reader| match reader.read(at, offset, max_bytes) {
+                // Below the end there is something: a reader of before a reopen doesn't know of it.
+                Ok(batches) if batches.is_empty() => {
+                    Err(StorageError::Reopened { file: format!("{}-{partition}", topic.name()) })
+                }
+                read => read,
+            }),
             false => Ok(Vec::new()),
         };
         // Asked again behind the read: what is trimmed meanwhile may be gone from the disk.

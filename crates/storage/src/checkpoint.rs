@@ -139,8 +139,12 @@ impl Image {
         make_directory(disk)?;
         let _ = disk.unlink(&temporary);
         let file = disk.open(&temporary, Mode::CreateNew).map_err(io("create a file in"))?;
-        file.write_at(&[IoSlice::new(&bytes)], 0).map_err(io("write a file in"))?;
-        file.sync().map_err(io("sync a file in"))?;
+        let written = file.write_at(&[IoSlice::new(&bytes)], 0).map_err(io("write a file in"));
+        if let Err(error) = written.and_then(|()| file.sync().map_err(io("sync a file in"))) {
+            // On a full disk it has taken the space that the next one needs.
+            let _ = disk.unlink(&temporary);
+            return Err(error);
+        }
         disk.rename(&temporary, name).map_err(io("rename a file in"))?;
         if !on(Mutant::M3NoDirectorySync) {
             disk.sync_dir(CHECKPOINT_DIR).map_err(io("sync"))?;

@@ -62,7 +62,9 @@ impl Snapshot {
         disk: &dyn Disk,
     ) -> Result<(), StorageError> {
         let mut partitions = Vec::with_capacity(self.segments.len());
-        segments.look_around(|topic| own.topics.contains_key(&topic))?;
+        // Of a topic that is new here nothing was ever named, whatever a failed attempt has left.
+        let topics = &self.image.state.topics;
+        segments.look_around(|topic| own.topics.contains_key(&topic) || topics.contains_key(&topic))?;
         for (partition, set) in &self.segments {
             // A topic may be deleted while its partitions' entries are still there: nobody can read them.
             let Some(topic) = self.image.state.topics.get(&partition.topic) else { continue };

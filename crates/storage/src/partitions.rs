@@ -144,6 +144,9 @@ impl Segments {
             } else if self.ends(partition).end_offset == 0 {
                 self.remove(partition)?;
                 left -= 1;
+            } else {
+                // What an earlier open has dropped, it may not have come to remove.
+                self.unnamed.lock().entry(partition).or_default().leftovers = true;
             }
         }
         if left == 0 && !entries.is_empty() {
@@ -171,11 +174,9 @@ impl Segments {
         self.unnamed.lock().entry(partition).or_default().dropped.push((lsn, below));
     }
 
-    /// Whether files wait for checkpoints to be removed. Those that an earlier open may have left don't count: it isn't
-    /// known whether there are any.
+    /// Whether files may wait for checkpoints to be removed.
     pub(crate) fn has_unnamed(&self) -> bool {
-        let waits = |unnamed: &Unnamed| !unnamed.dropped.is_empty() || unnamed.whole_since.is_some();
-        self.unnamed.lock().values().any(waits)
+        !self.unnamed.lock().is_empty()
     }
 
     /// Removes the files that no checkpoint names any more: all that are kept show what was done up to `shown_lsn`.

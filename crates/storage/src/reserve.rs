@@ -26,6 +26,9 @@ const RESERVE_NAME: &str = "reserve";
 /// The least that is kept for checkpoints, unless journal files are small. In bytes.
 const LEAST_BYTES: u64 = 8 * 1024 * 1024;
 
+/// What a segment may hold back before it is written, in bytes, unless journal files are small.
+const BUFFERED_BYTES: u64 = 4 * 1024 * 1024;
+
 /// Space that is kept.
 #[derive(Debug)]
 pub(crate) struct Reserve {
@@ -71,12 +74,11 @@ impl Reserve {
         }
     }
 
-    /// Fails if there isn't room for this many bytes beside what is missing for checkpoints.
+    /// Fails if there isn't room for this many bytes, and what is about to be written, beside what is missing for
+    /// checkpoints: in time for what was appended so far to be kept.
     pub(crate) fn leave(&self, taken_bytes: u64) -> Result<(), StorageError> {
-        let needed = match self.space.lock().missing() {
-            0 => return Ok(()),
-            missing => missing + taken_bytes,
-        };
+        let about_to_be_written = BUFFERED_BYTES.min(self.journal_file_bytes / 8);
+        let needed = self.space.lock().missing() + taken_bytes + about_to_be_written;
         // A disk that doesn't say what is free is taken at its word when it allocates.
         match self.disk.free() {
             Ok(free) if free < needed => Err(self.full(needed)),

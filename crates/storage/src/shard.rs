@@ -462,6 +462,11 @@ impl Shard {
         }
     }
 
+    /// Whether data was refused for want of space, and none was taken since.
+    pub fn is_short(&self) -> bool {
+        self.short
+    }
+
     /// Notes that writing behind has freed what it can.
     pub(crate) fn note_freed(&mut self) {
         self.may_free = false;

@@ -280,3 +280,24 @@ fn lg_13_what_is_trimmed_all_the_time_goes_all_the_time() {
     let (shard, _) = open(directory.path());
     assert_eq!(shard.reader().read(partition, 940, 1).unwrap()[0].base_offset(), 940);
 }
+
+#[test]
+fn lg_13_what_an_earlier_open_has_dropped_is_removed_by_the_next_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut shard, _) = open(directory.path());
+    let topic = create_topic(&mut shard, 1);
+    let partition = Partition { topic, index: 0 };
+    (0..300).for_each(|n| append(&mut shard, topic, n, 1));
+    shard.checkpoint().unwrap();
+    let before = files_of(directory.path(), partition).len();
+    run(&mut shard, Command::Trim { partition, start: 250 });
+    shard.checkpoint().unwrap();
+    shard.close().unwrap();
+    drop(shard);
+    // Nothing is written to the partition any more.
+    let (mut shard, _) = open(directory.path());
+    (0..3).for_each(|_| shard.checkpoint().unwrap());
+    let after = files_of(directory.path(), partition).len();
+    assert!(after < before / 2, "{before} files, then {after}");
+    assert_eq!(shard.reader().read(partition, 250, 1).unwrap()[0].base_offset(), 250);
+}

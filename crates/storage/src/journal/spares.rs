@@ -43,6 +43,8 @@ impl Spares {
 
     /// Removes them, for the space. A name that comes back after a crash is found by the next open.
     pub fn remove_all(&self) -> Result<(), StorageError> {
+        let directory = self.pool.directory.lock();
+        directory.usable()?;
         loop {
             let Some(path) = self.pool.state.lock().ready.pop() else { return Ok(()) };
             self.pool.unlink(&path)?;
