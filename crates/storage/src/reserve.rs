@@ -143,3 +143,8 @@ impl Reserve {
         file.allocate(len_bytes)
     }
 }
+
+/// Gives up what an earlier open keeps for checkpoints; whether there was any.
+pub(crate) fn give_up(disk: &dyn Disk) -> bool {
+    disk.unlink(RESERVE_NAME).is_ok()
+}

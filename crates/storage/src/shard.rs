@@ -22,7 +22,7 @@ use crate::install;
 use crate::journal::{self, Cut, FileJournal, Frame, Level, Opened, Placed, Position, ReadFrame, Start};
 use crate::partitions::Segments;
 use crate::projection::{Flusher, segment_options};
-use crate::reserve::Reserve;
+use crate::reserve::{self, Reserve};
 use crate::segment::SegmentSet;
 use exactlog_core::batch::Batch;
 use exactlog_core::codec;
@@ -159,8 +159,15 @@ impl Shard {
         let start = start_of(&found);
         let (state, end) = restore(found.newest, &index, &segments);
         let mut replay = Replay { state, index, commands: 0, end, bytes: 0 };
-        let (journal, opened) =
-            FileJournal::open(disk.clone(), config, &start, random, &mut |frame| replay.frame(frame))?;
+        let opened =
+            FileJournal::open(disk.clone(), config, &start, random, &mut |frame| replay.frame(frame));
+        let (journal, opened) = match opened {
+            // Without room for the journal's next file nothing could ever be freed.
+            Err(StorageError::DiskFull { .. }) if reserve::give_up(&*disk) => {
+                return Shard::open(disk, options, random);
+            }
+            opened => opened?,
+        };
         let Replay { state, index, commands, end, bytes: replayed_bytes } = replay;
         checkpoint::remove_temporary(&*disk)?;
         index.relocate(&opened.moved.iter().map(|placed| (placed.lsn, *placed)).collect());

@@ -185,3 +185,26 @@ fn lg_13_a_disk_that_is_too_small_from_the_start_says_so() {
     disk.set_capacity(Some(CAPACITY_BYTES));
     topic(&open(&disk), "t", 1);
 }
+
+#[test]
+fn lg_13_a_full_log_can_be_opened_again_and_again_and_frees_its_space_then() {
+    let (disk, log) = small_disk();
+    let topic = topic_of_small_segments(&log, "t");
+    let mut next = 0;
+    assert_full(&fill(&log.producer("p").unwrap(), &topic, &mut next));
+    drop(log);
+    for _ in 0..3 {
+        let log = open(&disk);
+        assert_eq!(numbers(&log, &topic), (0..next).collect::<Vec<_>>());
+        drop(log);
+    }
+    let log = open(&disk);
+    assert_eq!(log.trim(&topic, 0, next).unwrap(), next);
+    let mut producer = None;
+    until("a producer is let in", || {
+        producer = log.producer("p").ok();
+        producer.is_some()
+    });
+    send_when_possible(&producer.unwrap(), &topic, &mut next);
+    assert_eq!(numbers(&log, &topic), [next - 1]);
+}

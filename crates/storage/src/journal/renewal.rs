@@ -173,7 +173,12 @@ impl Renewal {
         };
         let first_lsn = proven_lsn + 1;
         let end = FILE_HEADER_BYTES + group::len_of(&kept)?;
-        let taken = pool.take(generation, end, false)?;
+        let taken = match pool.take(generation, end, false) {
+            Err(StorageError::DiskFull { .. }) if !self.chain.is_empty() => {
+                pool.make_short(generation, end)?
+            }
+            taken => taken?,
+        };
         let (shard, len_blocks) = (self.config.shard, FileHeader::blocks(taken.len)?);
         let header = FileHeader { shard, generation, nonce, first_lsn, term, len_blocks, predecessor };
         let path = names::journal(generation);

@@ -10,7 +10,8 @@
 //!   * directory operations happen one at a time; after a failed directory sync none is tried again, since entries
 //!     that were lost with it would look durable
 
-use super::names;
+use super::format::round_up;
+use super::{BLOCK_BYTES, names};
 use crate::disk::{Disk, File, Mode};
 use crate::error::{StorageError, out_of_space};
 use exactlog_core::mutants::{Mutant, on};
@@ -136,6 +137,18 @@ impl Pool {
             }
         }
         let len = len.max(self.file_bytes);
+        let path = names::new_journal(generation);
+        let file = self.create(&path, len)?;
+        Ok(Taken { path, file, len })
+    }
+
+    /// A short file for the journal of this generation, with room for `len` bytes and some commands more: to open on a
+    /// full disk, where the next thing is to free some space.
+    pub(super) fn make_short(&self, generation: u64, len: u64) -> Result<Taken, StorageError> {
+        /// Which part of a file is enough for commands that free space.
+        const PART: u64 = 256;
+        let more = (self.file_bytes / PART).max(8 * BLOCK_BYTES);
+        let len = round_up(len + more).min(len.max(self.file_bytes));
         let path = names::new_journal(generation);
         let file = self.create(&path, len)?;
         Ok(Taken { path, file, len })
