@@ -76,11 +76,7 @@ pub fn checkpoint(shard: &mut impl Hold) -> Result<(), StorageError> {
         flushed => flushed.map(|_| None)?,
     };
     let image = shard.with(|shard| shard.checkpoint_image())?;
-    let kept = flusher.write(&image);
-    if kept.is_err() {
-        flusher.refill();
-    }
-    let kept = kept?;
+    let kept = flusher.write(&image).inspect_err(|_| flusher.refill())?;
     let shown_lsn = shard.with(|shard| shard.keep_checkpoint(kept).map(|()| shard.shown_lsn()))?;
     if let Some(shown_lsn) = shown_lsn {
         flusher.sweep(shown_lsn)?;

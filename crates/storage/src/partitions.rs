@@ -22,8 +22,8 @@ use std::sync::Arc;
 /// Directory of the segments of all topics.
 pub const TOPICS_DIR: &str = "topics";
 
-/// How much is taken over from another log before the next look, in bytes.
-const STEP_BYTES: usize = 4 * 1024 * 1024;
+/// How much is brought into segments before the next look at what else there is, in bytes.
+pub(crate) const STEP_BYTES: usize = 4 * 1024 * 1024;
 
 /// How much is taken over from another log before a sync, in bytes: full segments hold their files open until then.
 const UNSYNCED_BYTES_MAX: usize = 64 * 1024 * 1024;

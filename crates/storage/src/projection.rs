@@ -15,7 +15,7 @@ use crate::checkpoint::{Image, Kept};
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::index::{Index, Reader};
-use crate::partitions::Segments;
+use crate::partitions::{STEP_BYTES, Segments};
 use crate::reserve::Reserve;
 use crate::segment::{Options, PartitionLog, segments_below};
 use exactlog_core::ids::Partition;
@@ -23,9 +23,6 @@ use exactlog_core::state::State;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// How much is read back and appended before the next look at the index, in bytes.
-const STEP_BYTES: usize = 4 * 1024 * 1024;
 
 /// Flushes; cheap to clone.
 #[derive(Clone, Debug)]

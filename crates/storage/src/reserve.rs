@@ -99,7 +99,7 @@ impl Reserve {
                     tracing::warn!(wanted = space.wanted, %error, "the reserve could not be allocated");
                     if space.held == 0 {
                         // What was allocated of it is as good as any other free space, and counted as such.
-                        let _ = self.disk.unlink(RESERVE_NAME);
+                        give_up(&*self.disk);
                     }
                 }
             }
@@ -116,8 +116,7 @@ impl Reserve {
     pub(crate) fn lend<T>(&self, write: impl FnOnce() -> T) -> Option<T> {
         let mut space = self.space.lock();
         space.held = 0;
-        let removed = self.disk.unlink(RESERVE_NAME);
-        removed.is_ok().then(write)
+        give_up(&*self.disk).then(write)
     }
 
     fn full(&self, needed: u64) -> StorageError {

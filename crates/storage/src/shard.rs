@@ -527,7 +527,7 @@ impl Shard {
     /// and what a full disk waits for with the ones behind that.
     pub(crate) fn wants_another(&self) -> bool {
         const FILES_MAX: usize = 4;
-        let many = self.own.len() < 2 && self.journal.files().len() > FILES_MAX;
+        let many = self.own.len() < 2 && self.journal.file_count() > FILES_MAX;
         many || self.may_free
     }
 

@@ -82,12 +82,11 @@ impl Readable {
             .file
             .read_at(&mut piece, at)
             .map_err(|error| StorageError::io("read", self.name.as_str(), error))?;
+        self.is_own()?;
         if read < len {
             let what = format!("{len} B are needed from here, the file ends after {read}");
-            self.is_own()?;
             return Err(StorageError::damaged(self.name.as_str(), at, what));
         }
-        self.is_own()?;
         Ok(piece.freeze())
     }
 

@@ -183,7 +183,12 @@ impl FileJournal {
 
     /// What the files that count occupy, in bytes. Spares aren't counted.
     pub fn used_bytes(&self) -> u64 {
-        self.files().iter().map(|file| file.len_bytes).sum()
+        self.earlier.iter().map(|file| file.len_bytes).sum::<u64>() + self.current.len
+    }
+
+    /// How many files count.
+    pub fn file_count(&self) -> usize {
+        self.earlier.len() + 1
     }
 
     /// A handle to read with, from any thread.
