@@ -8,11 +8,12 @@
 //!   * a `Batch` that exists has passed [`Batch::parse`] or came out of the [`BatchBuilder`]: lengths agree, the
 //!     CRC-32C holds, counts and offsets are such that no accessor can overflow
 //!   * base offset and leader epoch lie outside the CRC; nothing else of a batch is ever changed, except by
-//!     [`Batch::placed_at_append_time`], which computes the CRC anew
+//!     [`Batch::placed_at_append_time`] and [`Batch::in_transaction`], which compute the CRC anew
 //!   * the body is never copied
 
 mod builder;
 mod client;
+mod control;
 mod error;
 mod header;
 mod records;
@@ -22,6 +23,7 @@ mod varint;
 mod tests;
 
 pub use builder::{BATCH_BYTES_MAX, BatchBuilder};
+pub use control::Control;
 pub use error::{BatchError, RecordFault};
 pub use header::HEADER_BYTES;
 pub use records::{Record, RecordHeader, Records};

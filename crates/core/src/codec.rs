@@ -47,6 +47,12 @@ const RELEASE_PARTITIONS: u8 = 11;
 const TRIM: u8 = 12;
 const TICK: u8 = 13;
 const CONFIG: u8 = 14;
+const INIT_TRANSACTIONS: u8 = 15;
+const ADD_PARTITIONS: u8 = 16;
+const ADD_OFFSETS: u8 = 17;
+const APPEND_TRANSACTIONAL: u8 = 18;
+const COMMIT_OFFSETS_TRANSACTIONAL: u8 = 19;
+const END_TRANSACTION: u8 = 20;
 
 /// Every kind is at this version today.
 const VERSION: u8 = 1;
@@ -136,7 +142,7 @@ pub fn encode(time_ms: i64, command: &Command) -> Encoded {
 
 /// Turns bytes into a time (ms since 1970) and a command. The bodies must have passed [`verify`].
 pub fn decode(kind: u8, version: u8, head: &Bytes, bodies: &Bytes) -> Result<(i64, Command), DecodeError> {
-    if version != VERSION || !(OPEN..=CONFIG).contains(&kind) {
+    if version != VERSION || !(OPEN..=END_TRANSACTION).contains(&kind) {
         return Err(DecodeError::Unknown { kind, version });
     }
     let mut reader = Reader::new(kind, head, bodies);

@@ -7,6 +7,10 @@
 //!   * a command holds all that its effect depends on besides the state: also its time, which travels beside it
 //!   * what a command names need not exist: `apply` is total and answers with a refusal
 
+mod transactional;
+
+pub use transactional::{Protocol, TRANSACTIONAL_ID_BYTES_MAX, TransactionSender, Transactional};
+
 use crate::batch::Batch;
 use crate::ids::{MemberId, Partition, ProducerId, TopicId};
 use bytes::Bytes;
@@ -102,6 +106,14 @@ pub enum Command {
     Tick,
     /// Changes a setting of the whole log.
     Config(ConfigChange),
+    /// A request of a transactional producer, as Kafka's clients make them.
+    Transactional(Box<Transactional>),
+}
+
+impl From<Transactional> for Command {
+    fn from(request: Transactional) -> Command {
+        Command::Transactional(Box::new(request))
+    }
 }
 
 impl Command {
@@ -122,6 +134,7 @@ impl Command {
             Command::Trim { .. } => "Trim",
             Command::Tick => "Tick",
             Command::Config(_) => "Config",
+            Command::Transactional(request) => request.kind_name(),
         }
     }
 }
@@ -252,6 +265,13 @@ pub enum ConfigChange {
         idle_ms: u64,
         /// Life of the tombstone after that, default 30 days.
         tombstone_ms: u64,
+    },
+    /// How long wire transactions may stay open, and how long an unused transactional id is kept.
+    TransactionLimits {
+        /// `transaction.max.timeout.ms`, default 900,000.
+        timeout_max_ms: u32,
+        /// `transactional.id.expiration.ms`, default 7 days.
+        id_expiration_ms: u64,
     },
 }
 

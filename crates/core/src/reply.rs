@@ -1,5 +1,6 @@
 //! What `apply` answers: a reply for the sender, and placements for whoever keeps the bytes.
 
+use crate::batch::{Batch, Control};
 use crate::command::{CommitToken, TopicConfig};
 use crate::error_code::*;
 use crate::ids::{MemberId, Partition, ProducerId, TopicId};
@@ -14,6 +15,41 @@ pub struct Applied {
     pub reply: Reply,
     /// One for each batch that became part of the log, in the order of the command's batches.
     pub placements: SmallVec<[Placement; 1]>,
+    /// Control batches that the command brought into the log and didn't carry: those of transactions that ended.
+    pub markers: Vec<Marker>,
+}
+
+impl Applied {
+    /// Only an answer: nothing became part of the log.
+    pub(crate) fn only(reply: Reply) -> Applied {
+        Applied { reply, placements: SmallVec::new(), markers: Vec::new() }
+    }
+
+    /// Partitions in which something became part of the log, in the order of the command.
+    pub fn touched(&self) -> impl Iterator<Item = Partition> + '_ {
+        let batches = self.placements.iter().map(|placement| placement.partition);
+        batches.chain(self.markers.iter().map(|marker| marker.partition))
+    }
+}
+
+/// A control batch that `apply` has made from a command, and its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marker {
+    /// The partition.
+    pub partition: Partition,
+    /// Its offset.
+    pub offset: u64,
+    /// The leader epoch that its header shows.
+    pub leader_epoch: u32,
+    /// What it says.
+    pub control: Control,
+}
+
+impl Marker {
+    /// Its bytes, in its place: the same ones whenever it is asked.
+    pub fn batch(&self) -> Batch {
+        Batch::control(&self.control).placed(self.offset, self.leader_epoch)
+    }
 }
 
 /// Where a batch stands in its partition.
@@ -98,12 +134,31 @@ pub enum Reply {
         /// First offset that can be read now.
         start_offset: u64,
     },
-    /// `Tick`: how many producers shrank to a tombstone, and how many tombstones went.
+    /// [`Transactional::Init`](crate::command::Transactional::Init),
+    /// [`Transactional::End`](crate::command::Transactional::End): who the sender is from now on.
+    Transactional {
+        /// The producer.
+        producer: ProducerId,
+        /// Its epoch.
+        producer_epoch: i16,
+    },
+    /// [`Transactional::AddPartitions`](crate::command::Transactional::AddPartitions),
+    /// [`Transactional::AddOffsets`](crate::command::Transactional::AddOffsets),
+    /// [`Transactional::CommitOffsets`](crate::command::Transactional::CommitOffsets): part of this transaction.
+    InTransaction {
+        /// The lsn of the command that began it.
+        txn_seq: u64,
+    },
+    /// `Tick`: what expired.
     Ticked {
         /// Producers of partitions whose window is gone.
         producers: u64,
         /// Tombstones that are gone.
         tombstones: u64,
+        /// Wire transactions that were open for too long and are aborted.
+        transactions: u64,
+        /// Transactional ids that nobody used and that are gone.
+        transactional_ids: u64,
     },
     /// `Config`.
     Configured,
@@ -198,6 +253,36 @@ pub enum Refusal {
     SemanticsLevel { sent: u32, current: u32, max: u32 },
     #[error("a batch from a client {what}")]
     Batch { what: &'static str },
+    #[error("a transactional id of {bytes} bytes: it has 1 to {max}")]
+    TransactionalIdLength { bytes: usize, max: usize },
+    #[error(
+        "a transaction timeout of {timeout_ms} ms: transaction.max.timeout.ms is {max_ms}, and 0 is none"
+    )]
+    TransactionTimeout { timeout_ms: u32, max_ms: u32 },
+    #[error("transactional id {transactional_id:?} isn't that of producer {producer}")]
+    TransactionalIdMapping { transactional_id: String, producer: ProducerId },
+    #[error("transactional id {transactional_id:?}: epoch {sent} is fenced, the current one is {current}")]
+    TransactionFenced { transactional_id: String, sent: i16, current: i16, newer_codes: bool },
+    #[error("transactional id {transactional_id:?}: {what}")]
+    TransactionState { transactional_id: String, what: &'static str },
+    #[error(
+        "transactional id {transactional_id:?}: connection {sent} is older than {current}, which added last"
+    )]
+    OlderConnection { transactional_id: String, sent: u64, current: u64 },
+    #[error("transactional id {transactional_id:?}: partition {partition} isn't part of an open transaction")]
+    PartitionNotInTransaction { transactional_id: String, partition: Partition, newer_codes: bool },
+    #[error("transactional id {transactional_id:?}: group {group:?} isn't part of an open transaction")]
+    GroupNotInTransaction { transactional_id: String, group: String, newer_codes: bool },
+    #[error("producer {producer} has an open transaction: a batch outside of it has to wait")]
+    OpenTransaction { producer: ProducerId },
+    #[error(
+        "producer {producer} on {partition}: sequence {sent} was appended by a transaction that is aborted"
+    )]
+    AbortedSequence { producer: ProducerId, partition: Partition, sent: i32 },
+    #[error("group {group:?}: generation {sent} is not the current {current}")]
+    StaleGeneration { group: String, sent: u64, current: u64 },
+    #[error("group {group:?} at {partition}: an open transaction is about to commit another offset")]
+    UnstableOffset { group: String, partition: Partition },
 }
 
 impl Refusal {
@@ -222,7 +307,21 @@ impl Refusal {
             Refusal::NotOwned { .. } => ILLEGAL_GENERATION,
             Refusal::OffsetOutOfRange { .. } | Refusal::TrimOutOfRange { .. } => OFFSET_OUT_OF_RANGE,
             Refusal::Batch { .. } => INVALID_RECORD,
-            Refusal::EndOffset { .. }
+            Refusal::TransactionTimeout { .. } => INVALID_TRANSACTION_TIMEOUT,
+            Refusal::TransactionalIdMapping { .. } => INVALID_PRODUCER_ID_MAPPING,
+            Refusal::TransactionFenced { newer_codes: true, .. } => PRODUCER_FENCED,
+            Refusal::TransactionFenced { .. } | Refusal::OlderConnection { .. } => INVALID_PRODUCER_EPOCH,
+            Refusal::PartitionNotInTransaction { newer_codes: true, .. }
+            | Refusal::GroupNotInTransaction { newer_codes: true, .. } => TRANSACTION_ABORTABLE,
+            Refusal::PartitionNotInTransaction { .. }
+            | Refusal::GroupNotInTransaction { .. }
+            | Refusal::TransactionState { .. }
+            | Refusal::OpenTransaction { .. } => INVALID_TXN_STATE,
+            Refusal::AbortedSequence { .. } => OUT_OF_ORDER_SEQUENCE_NUMBER,
+            Refusal::StaleGeneration { .. } => ILLEGAL_GENERATION,
+            Refusal::UnstableOffset { .. } => UNSTABLE_OFFSET_COMMIT,
+            Refusal::TransactionalIdLength { .. }
+            | Refusal::EndOffset { .. }
             | Refusal::OffsetsExhausted { .. }
             | Refusal::LeaderEpochsExhausted { .. }
             | Refusal::ProducersExhausted

@@ -17,7 +17,7 @@ use crate::members::Leaving;
 use crate::metrics::add;
 use crate::producer::{Accumulator, Sealed};
 use crate::queue::{Responder, Work};
-use exactlog_core::command::{Command, ConfigChange};
+use exactlog_core::command::{Command, ConfigChange, Transactional};
 use exactlog_core::ids::TopicId;
 use exactlog_core::reply::{Applied, Refusal, Reply};
 use exactlog_storage::error::StorageError;
@@ -248,7 +248,7 @@ impl Desk {
     fn ring(&mut self, inner: &Inner, submissions: &[Submission], applied: &[Applied]) {
         let mut topics: BTreeSet<TopicId> = BTreeSet::new();
         for (submission, applied) in submissions.iter().zip(applied) {
-            topics.extend(applied.placements.iter().map(|placement| placement.partition.topic));
+            topics.extend(applied.touched().map(|partition| partition.topic));
             match &submission.command {
                 Command::JoinGroup { group, .. }
                 | Command::LeaveGroup { group, .. }
@@ -346,6 +346,12 @@ fn bytes_of(command: &Command) -> usize {
             batches + offsets + commit.conditions.len() * 320
         }
         Command::CommitOffsets { offsets, .. } => offsets.len() * 32,
+        Command::Transactional(request) => match &**request {
+            Transactional::Append { batch, .. } => batch.len_bytes(),
+            Transactional::AddPartitions { partitions, .. } => partitions.len() * 8,
+            Transactional::CommitOffsets { offsets, .. } => offsets.len() * 32,
+            Transactional::Init { .. } | Transactional::AddOffsets { .. } | Transactional::End { .. } => 0,
+        },
         Command::JoinGroup { topics, .. } => topics.len() * 8,
         Command::ReleasePartitions { partitions, .. } => partitions.len() * 16,
         _ => 0,
@@ -419,6 +425,9 @@ fn count(inner: &Inner, submissions: &[Submission], applied: &[Applied]) {
             (Reply::Refused(_), _) => refused += 1,
             (Reply::Appended { duplicate: true, .. }, _) => duplicates += 1,
             (_, Command::Append { batch, .. }) => bytes += batch.len_bytes() as u64,
+            (Reply::Appended { .. }, Command::Transactional(_)) => {
+                bytes += bytes_of(&submission.command) as u64
+            }
             (_, Command::Commit(commit)) => {
                 commits += 1;
                 bytes += commit.batches.iter().map(|(_, batch)| batch.len_bytes() as u64).sum::<u64>();

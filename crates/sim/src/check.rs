@@ -8,9 +8,11 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use exactlog_core::batch::Batch;
 use exactlog_core::ids::Partition;
-use exactlog_core::state::State;
+use exactlog_core::state::{AbortedTransaction, PartitionState, State};
 use exactlog_storage::error::StorageError;
+use exactlog_storage::index::Reader;
 use exactlog_storage::journal;
 use exactlog_storage::shard::{Options, RecoveryReport, Shard};
 
@@ -124,9 +126,51 @@ pub fn records(shard: &Shard, ledger: &Ledger, lsn: u64) -> Result<(), String> {
             if let Some(missing) = expected.next() {
                 return Err(format!("{at}: a batch of lsn {} is missing", missing.lsn));
             }
+            committed(&reader, ledger, at, partition, lsn)?;
         }
     }
     Ok(())
+}
+
+/// Readers of committed records get those of committed transactions alone, up to the oldest open one.
+fn committed(
+    reader: &Reader,
+    ledger: &Ledger,
+    at: Partition,
+    state: &PartitionState,
+    lsn: u64,
+) -> Result<(), String> {
+    const FETCH_BYTES: usize = 3000;
+    let Some((wanted, open_at)) = ledger.committed(at, lsn) else { return Ok(()) };
+    let wanted = wanted.into_iter().filter(|batch| batch.next_offset() > state.start);
+    let wanted: Vec<_> = wanted.cloned().collect();
+    let end = open_at.unwrap_or(state.end);
+    if state.last_stable_offset() != end {
+        return Err(format!("{at}: the last stable offset is {}, not {end}", state.last_stable_offset()));
+    }
+    let (mut offset, mut found) = (state.start, Vec::new());
+    while offset < end {
+        let fetched = reader.read_committed(at, state, offset, FETCH_BYTES);
+        let fetched = fetched.map_err(|error| format!("{at} can't be read at {offset}: {error}"))?;
+        let Some(last) = fetched.batches.last() else {
+            return Err(format!("{at} has nothing committed at {offset}, below {end}"));
+        };
+        offset = last.next_offset();
+        // As clients do: the aborted list says whose batches from where on are to be passed over, until the marker.
+        let is_aborted = |batch: &Batch| {
+            let of = |it: &&AbortedTransaction| batch.producer().is_some_and(|stamp| stamp.id == it.producer);
+            let begun = |it: &&AbortedTransaction| it.first_offset <= batch.base_offset();
+            let open = |it: &&AbortedTransaction| batch.base_offset() <= it.last_offset;
+            let mut of_producer = fetched.aborted.iter().filter(of).filter(begun);
+            batch.is_transactional() && of_producer.any(|it| open(&it))
+        };
+        let shown = fetched.batches.iter().filter(|batch| !batch.is_control() && !is_aborted(batch));
+        found.extend(shown.cloned());
+    }
+    if found == wanted {
+        return Ok(());
+    }
+    Err(format!("{at}: committed are {wanted:?}, readers see {found:?}"))
 }
 
 /// The journal's own reader yields the commands that it still has as they were submitted, each under its term.

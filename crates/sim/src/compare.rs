@@ -10,7 +10,32 @@ pub fn same(model: &Model, state: &State) -> Result<(), String> {
     equal("open number", &model.open_number, &state.open_number)?;
     topics(model, state)?;
     producers(model, state)?;
-    groups(model, state)
+    groups(model, state)?;
+    transactions(model, state)
+}
+
+fn transactions(model: &Model, state: &State) -> Result<(), String> {
+    let rows: Vec<_> = model
+        .transactors
+        .iter()
+        .map(|(id, it)| (id.clone(), it.producer, it.producer_epoch, it.last, it.open()))
+        .collect();
+    let found = state.transactional.iter();
+    let found = found
+        .map(|(id, it)| {
+            let open = it.transaction().map(|transaction| transaction.txn_seq);
+            (id.clone(), it.producer, it.producer_epoch, it.last, open)
+        })
+        .collect();
+    equal("transactional ids", &rows, &found)?;
+    for partition in model.partitions() {
+        let open: Vec<u64> = model.open_in(partition);
+        let found = state.partition(partition).map(|it| it.open.values().map(|open| open.txn_seq));
+        let mut found: Vec<u64> = found.into_iter().flatten().collect();
+        found.sort_unstable();
+        equal(&format!("open transactions in {partition}"), &open, &found)?;
+    }
+    Ok(())
 }
 
 fn topics(model: &Model, state: &State) -> Result<(), String> {
@@ -54,7 +79,7 @@ fn groups(model: &Model, state: &State) -> Result<(), String> {
         .groups
         .iter()
         .map(|(name, it)| {
-            let offsets: Vec<_> = it.offsets.iter().map(|(at, offset)| (*at, *offset)).collect();
+            let offsets: Vec<_> = it.offsets.iter().map(|(at, it)| (*at, it.0)).collect();
             (name.clone(), it.generation, it.member.as_ref().map(|(id, _)| *id), offsets)
         })
         .collect();

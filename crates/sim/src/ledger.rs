@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use exactlog_core::batch::Batch;
 use exactlog_core::codec::{self, Encoded};
-use exactlog_core::command::Command;
+use exactlog_core::command::{Command, Transactional};
 use exactlog_core::ids::Partition;
 use exactlog_core::reply::Applied;
 use exactlog_core::state::{At, State};
@@ -137,8 +137,27 @@ impl Ledger {
         for placement in &applied.placements {
             let batch = batch_of(&submission.command, placement.index as usize);
             let batch = batch.placed(placement.base_offset, placement.leader_epoch);
-            self.contents.entry(placement.partition).or_default().push(Stored { lsn, batch });
+            self.contents.entry(placement.partition).or_default().push(Stored { lsn, batch, txn_seq: None });
         }
+        for marker in &applied.markers {
+            let stored = Stored { lsn, batch: marker.batch(), txn_seq: None };
+            self.contents.entry(marker.partition).or_default().push(stored);
+        }
+    }
+
+    /// The records of a partition that readers of committed records get after the first `lsn` commands, and where they
+    /// end; nothing in a branch, where nobody knows which batch is of which transaction.
+    #[must_use]
+    pub fn committed(&self, partition: Partition, lsn: u64) -> Option<(Vec<&Batch>, Option<u64>)> {
+        let model = self.model.as_ref()?;
+        let stored = self.contents.get(&partition).map_or(&[][..], Vec::as_slice);
+        let stored: Vec<&Stored> = stored.iter().take_while(|stored| stored.lsn <= lsn).collect();
+        let fate = |stored: &Stored| stored.txn_seq.map_or(Some(true), |txn_seq| model.fate_at(txn_seq, lsn));
+        let open = stored.iter().position(|stored| fate(stored).is_none());
+        let last_stable_offset = open.map(|open| stored[open].batch.base_offset());
+        let decided = stored[..open.unwrap_or(stored.len())].iter();
+        let shown = decided.filter(|stored| !stored.batch.is_control() && fate(stored) == Some(true));
+        Some((shown.map(|stored| &stored.batch).collect(), last_stable_offset))
     }
 
     /// Says where the commands from `from` on were to be written.
@@ -232,6 +251,10 @@ fn batch_of(command: &Command, index: usize) -> &Batch {
     match command {
         Command::Append { batch, .. } => batch,
         Command::Commit(commit) => &commit.batches[index].1,
+        Command::Transactional(request) => match &**request {
+            Transactional::Append { batch, .. } => batch,
+            other => unreachable!("{} places no batch", other.kind_name()),
+        },
         other => unreachable!("{} places no batch", other.kind_name()),
     }
 }

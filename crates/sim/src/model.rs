@@ -11,6 +11,9 @@
 //!     prefix of any length can be read off one model
 
 mod commit;
+mod transaction;
+
+pub use transaction::{Phase, TransactionMade, Transactor};
 
 use std::collections::BTreeMap;
 
@@ -53,6 +56,8 @@ pub struct Stored {
     pub lsn: u64,
     /// With base offset and leader epoch.
     pub batch: Batch,
+    /// The wire transaction that it is part of, if it is data of one.
+    pub txn_seq: Option<u64>,
 }
 
 /// The model of one shard after some commands.
@@ -68,6 +73,10 @@ pub struct Model {
     pub producers: BTreeMap<ProducerId, Producer>,
     /// Groups by name.
     pub groups: BTreeMap<String, Group>,
+    /// Producers of wire transactions by transactional id.
+    pub transactors: BTreeMap<String, Transactor>,
+    /// Every wire transaction ever begun, by its first lsn.
+    pub transactions: BTreeMap<u64, TransactionMade>,
     /// Every batch ever stored, by partition, in offset order; also those of deleted topics.
     pub stored: BTreeMap<Partition, Vec<Stored>>,
     time_ms: i64,
@@ -124,6 +133,8 @@ pub struct Sequenced {
     pub base_offset: u64,
     /// Its largest timestamp.
     pub timestamp_ms: i64,
+    /// The wire transaction that it is part of.
+    pub txn_seq: Option<u64>,
 }
 
 /// A named producer.
@@ -176,8 +187,8 @@ pub struct Group {
     pub generation: u64,
     /// Its member, and what that subscribes to.
     pub member: Option<(MemberId, Vec<TopicId>)>,
-    /// Its committed offsets.
-    pub offsets: BTreeMap<Partition, u64>,
+    /// Its committed offsets, each with the lsn of the command that said it.
+    pub offsets: BTreeMap<Partition, (u64, u64)>,
 }
 
 const REMEMBERED_BATCHES: usize = 5;
@@ -262,7 +273,8 @@ impl Model {
                 partition.start = partition.start.max(*start);
                 Ok(Reply::Trimmed { start_offset: partition.start })
             }
-            Command::Tick => Ok(self.tick()),
+            Command::Tick => Ok(self.tick(term)),
+            Command::Transactional(request) => self.transactional(term, request),
             Command::Config(change) => {
                 if let ConfigChange::ProducerExpiration { idle_ms, tombstone_ms } = change {
                     self.expiration = Some((*idle_ms, *tombstone_ms));
@@ -300,6 +312,10 @@ impl Model {
 
     fn delete_topic(&mut self, topic: TopicId) -> Outcome {
         self.topics.remove(&topic).ok_or("UnknownTopic")?;
+        for transaction in self.transactions.values_mut() {
+            transaction.partitions.retain(|partition| partition.topic != topic);
+            transaction.offsets.retain(|it| it.partition.topic != topic);
+        }
         for group in self.groups.values_mut() {
             let subscribed = group.member.as_ref().is_some_and(|(_, topics)| topics.contains(&topic));
             group.offsets.retain(|partition, _| partition.topic != topic);
@@ -369,15 +385,19 @@ impl Model {
                 let fenced = stamp.epoch < named.producer_epoch;
                 return Err(if fenced { "ProducerFenced" } else { "ProducerEpochUnknown" });
             }
-            if let Some((base_offset, timestamp_ms)) = judge(partition, &stamp, batch)? {
+            self.check_transactor(&stamp)?;
+            if let Some((base_offset, timestamp_ms)) = self.judge(partition, &stamp, batch)? {
                 return Ok(Reply::Appended { base_offset, timestamp_ms, start_offset, duplicate: true });
             }
+        }
+        if batch.producer().is_some_and(|stamp| self.open_of(stamp.id).is_some()) {
+            return Err("OpenTransaction");
         }
         if expected_end.is_some_and(|expected| expected != partition.end) {
             return Err("EndOffset");
         }
         self.check_batch(at, batch)?;
-        let base_offset = self.store(term, at, batch);
+        let base_offset = self.store(term, at, batch, None);
         let timestamp_ms = batch.max_timestamp_ms();
         Ok(Reply::Appended { base_offset, timestamp_ms, start_offset, duplicate: false })
     }
@@ -390,7 +410,7 @@ impl Model {
         Ok(())
     }
 
-    fn store(&mut self, term: u32, at: Partition, batch: &Batch) -> u64 {
+    fn store(&mut self, term: u32, at: Partition, batch: &Batch, txn_seq: Option<u64>) -> u64 {
         let (lsn, time_ms) = (self.lsn, self.time_ms);
         let partition = self.partition_mut(at).expect("the caller has found it");
         let base_offset = partition.end;
@@ -405,10 +425,10 @@ impl Model {
             known.time_ms = time_ms;
             let (first, last) = (stamp.base_sequence, last_sequence(&stamp, batch));
             let timestamp_ms = batch.max_timestamp_ms();
-            known.batches.push(Sequenced { first, last, base_offset, timestamp_ms });
+            known.batches.push(Sequenced { first, last, base_offset, timestamp_ms, txn_seq });
         }
         let batch = batch.placed(base_offset, term);
-        self.stored.entry(at).or_default().push(Stored { lsn, batch });
+        self.stored.entry(at).or_default().push(Stored { lsn, batch, txn_seq });
         base_offset
     }
 
@@ -424,12 +444,21 @@ impl Model {
         Ok(Reply::Joined { member, generation: group.generation })
     }
 
-    fn tick(&mut self) -> Reply {
+    fn tick(&mut self, term: u32) -> Reply {
+        let (transactions, transactional_ids) = self.expire_transactions(term);
         let (idle_ms, tombstone_ms) = self.expiration.unwrap_or((DAY_MS, 30 * DAY_MS));
         let now = self.time_ms;
+        let open = self.open_data();
         let (mut producers, mut tombstones) = (0, 0);
-        for partition in self.topics.values_mut().flat_map(|topic| &mut topic.partitions) {
-            partition.producers.retain(|_, known| {
+        let partitions = self.topics.iter_mut().flat_map(|(topic, entry)| {
+            let at = move |index| Partition { topic: *topic, index };
+            (0..).map(at).zip(&mut entry.partitions)
+        });
+        for (at, partition) in partitions {
+            partition.producers.retain(|id, known| {
+                if open.contains(&(at, *id)) {
+                    return true;
+                }
                 if !known.tombstone && known.time_ms + idle_ms as i64 <= now {
                     known.tombstone = true;
                     producers += 1;
@@ -439,7 +468,7 @@ impl Model {
                 !gone
             });
         }
-        Reply::Ticked { producers, tombstones }
+        Reply::Ticked { producers, tombstones, transactions, transactional_ids }
     }
 
     fn find(&self, partition: Partition) -> Result<&PartitionModel, &'static str> {
@@ -453,31 +482,40 @@ impl Model {
     }
 }
 
-/// The offset and timestamp of the batch that this one repeats; `None`: it is new; or why it can't be either.
-fn judge(
-    partition: &PartitionModel,
-    stamp: &ProducerStamp,
-    batch: &Batch,
-) -> Result<Option<(u64, i64)>, &'static str> {
-    let Some(known) = partition.producers.get(&stamp.id) else { return Ok(None) };
-    if stamp.epoch < known.producer_epoch {
-        return Err("ProducerFenced");
+impl Model {
+    /// The offset and timestamp of the batch that this one repeats; `None`: it is new; or why it can't be either.
+    fn judge(
+        &self,
+        partition: &PartitionModel,
+        stamp: &ProducerStamp,
+        batch: &Batch,
+    ) -> Result<Option<(u64, i64)>, &'static str> {
+        let Some(known) = partition.producers.get(&stamp.id) else { return Ok(None) };
+        if stamp.epoch < known.producer_epoch {
+            return Err("ProducerFenced");
+        }
+        if stamp.epoch > known.producer_epoch {
+            return if stamp.base_sequence == 0 { Ok(None) } else { Err("OutOfOrderSequence") };
+        }
+        let last = last_sequence(stamp, batch);
+        let known_last = known.batches.last().map_or(-1, |newest| newest.last);
+        let window = if known.tombstone { 0 } else { REMEMBERED_BATCHES };
+        let mut remembered = known.batches.iter().rev().take(window);
+        if let Some(hit) = remembered.find(|it| (it.first, it.last) == (stamp.base_sequence, last)) {
+            if hit
+                .txn_seq
+                .is_some_and(|txn_seq| self.transactions[&txn_seq].ended.is_some_and(|it| !it.commit))
+            {
+                return Err("AbortedSequence");
+            }
+            return Ok(Some((hit.base_offset, hit.timestamp_ms)));
+        }
+        // The workloads stay far from 2^31, so that sequences compare as numbers.
+        if stamp.base_sequence == known_last + 1 {
+            return Ok(None);
+        }
+        Err(if last <= known_last { "DuplicateSequence" } else { "OutOfOrderSequence" })
     }
-    if stamp.epoch > known.producer_epoch {
-        return if stamp.base_sequence == 0 { Ok(None) } else { Err("OutOfOrderSequence") };
-    }
-    let last = last_sequence(stamp, batch);
-    let known_last = known.batches.last().map_or(-1, |newest| newest.last);
-    let window = if known.tombstone { 0 } else { REMEMBERED_BATCHES };
-    let mut remembered = known.batches.iter().rev().take(window);
-    if let Some(hit) = remembered.find(|it| (it.first, it.last) == (stamp.base_sequence, last)) {
-        return Ok(Some((hit.base_offset, hit.timestamp_ms)));
-    }
-    // The workloads stay far from 2^31, so that sequences compare as numbers.
-    if stamp.base_sequence == known_last + 1 {
-        return Ok(None);
-    }
-    Err(if last <= known_last { "DuplicateSequence" } else { "OutOfOrderSequence" })
 }
 
 fn last_sequence(stamp: &ProducerStamp, batch: &Batch) -> i32 {

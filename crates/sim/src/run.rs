@@ -9,7 +9,7 @@ mod background;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use exactlog_core::command::Command;
+use exactlog_core::command::{Command, Transactional};
 use exactlog_core::reply::Applied;
 use exactlog_storage::checkpoint::Kept;
 use exactlog_storage::error::StorageError;
@@ -412,12 +412,17 @@ impl Run {
 
 /// Commands that give out an identity or take a decision survive a power loss in every mode (semantics OA-6).
 fn is_synced_in_every_mode(command: &Command) -> bool {
-    !matches!(
-        command,
-        Command::Append { .. }
-            | Command::Commit(_)
-            | Command::CommitOffsets { .. }
-            | Command::Trim { .. }
-            | Command::Tick
-    )
+    match command {
+        Command::Transactional(request) => {
+            matches!(**request, Transactional::Init { .. } | Transactional::End { .. })
+        }
+        _ => !matches!(
+            command,
+            Command::Append { .. }
+                | Command::Commit(_)
+                | Command::CommitOffsets { .. }
+                | Command::Trim { .. }
+                | Command::Tick
+        ),
+    }
 }

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
 use exactlog_core::codec;
 use exactlog_core::command::{
-    Command, Commit, CommitToken, Condition, ConfigChange, GroupOffsets, OffsetCommit, TopicConfig,
+    Command, Commit, CommitToken, Condition, ConfigChange, GroupOffsets, OffsetCommit, Protocol, TopicConfig,
+    TransactionSender, Transactional,
 };
 use exactlog_core::ids::{Partition, ProducerId, TopicId};
 use exactlog_storage::journal::{BLOCK_BYTES, FILE_HEADER_BYTES, FRAME_HEADER_BYTES};
@@ -109,6 +110,7 @@ pub struct Generator {
 
 const SENT_KEPT: usize = 24;
 const PRODUCERS: [&str; 3] = ["billing", "orders", "audit"];
+const TRANSACTIONAL_IDS: [&str; 2] = ["x", "y"];
 const GROUPS: [&str; 2] = ["readers", "writers"];
 
 impl Generator {
@@ -149,7 +151,9 @@ impl Generator {
 
     fn submission(&mut self, command: Command) -> Submission {
         self.time_ms += self.random.below(50) as i64;
-        if matches!(command, Command::Append { .. } | Command::Commit(_)) {
+        let again =
+            matches!(command, Command::Append { .. } | Command::Commit(_) | Command::Transactional(_));
+        if again {
             if self.sent.len() == SENT_KEPT {
                 self.sent.remove(0);
             }
@@ -164,8 +168,9 @@ impl Generator {
             return self.beginning(partitions.is_empty());
         }
         match self.random.below(100) {
-            0..48 => self.append(model, &partitions),
-            48..66 => self.commit(model, &partitions),
+            0..30 => self.append(model, &partitions),
+            30..52 => self.transactional(model, &partitions),
+            52..66 => self.commit(model, &partitions),
             66..72 => self.again(model, &partitions),
             72..80 => {
                 let GroupOffsets { group, member, offsets } = self.offsets(model, &partitions);
@@ -288,6 +293,66 @@ impl Generator {
         Command::Commit(Box::new(Commit { token, cursor, batches, offsets, conditions }))
     }
 
+    /// What a transactional producer asks for: mostly what comes next, by either protocol.
+    fn transactional(&mut self, model: &Model, partitions: &[Partition]) -> Command {
+        let transactional_id = TRANSACTIONAL_IDS[self.random.below(2) as usize].to_owned();
+        let known = model.transactors.get(&transactional_id);
+        let Some(known) = known.filter(|_| self.random.chance(15, 16)) else {
+            let current = known.map(|known| (known.producer, known.producer_epoch));
+            let current = current.filter(|_| self.random.chance(1, 2));
+            let timeout_ms = 1 + self.random.below(4000) as u32;
+            return Transactional::Init { transactional_id, timeout_ms, current, newer_codes: true }.into();
+        };
+        let protocol = if self.random.chance(1, 2) { Protocol::V1 } else { Protocol::V2 };
+        let stale = i16::from(self.random.chance(1, 20)).min(known.producer_epoch);
+        let sender = TransactionSender {
+            transactional_id,
+            producer: known.producer,
+            producer_epoch: known.producer_epoch - stale,
+            protocol,
+            newer_codes: true,
+            connection: 0,
+        };
+        let partition = self.pick(partitions);
+        match self.random.below(16) {
+            0 | 1 => {
+                let partitions = (0..self.random.below(3)).map(|_| self.pick(partitions)).collect();
+                Transactional::AddPartitions { sender, partitions }
+            }
+            2 => Transactional::AddOffsets { sender, group: self.group_name() },
+            3..6 => {
+                let GroupOffsets { group, offsets, .. } = self.offsets(model, partitions);
+                let sender = TransactionSender { protocol: Protocol::V2, ..sender };
+                Transactional::CommitOffsets { sender, group, member: None, offsets }
+            }
+            6..13 => {
+                let found = model.partition(partition).expect("it was picked among those that exist");
+                let (id, epoch) = (sender.producer, sender.producer_epoch);
+                let next = found.next_sequence(id, epoch) + i32::from(self.random.chance(1, 24));
+                let stamp = ProducerStamp { id, epoch, base_sequence: next };
+                let config_version = model.topics[&partition.topic].config_version;
+                let TransactionSender { transactional_id, newer_codes, .. } = sender;
+                let batch = self.batch(Some(stamp)).in_transaction();
+                // What the first protocol has to add first, the second one adds by writing.
+                let protocol = if self.random.chance(3, 4) { Protocol::V2 } else { protocol };
+                Transactional::Append {
+                    transactional_id,
+                    protocol,
+                    newer_codes,
+                    partition,
+                    config_version,
+                    batch,
+                }
+            }
+            _ => Transactional::End { sender, commit: self.random.chance(3, 4) },
+        }
+        .into()
+    }
+
+    fn group_name(&mut self) -> String {
+        GROUPS[self.random.below(2) as usize].to_owned()
+    }
+
     /// A retry, byte by byte.
     fn again(&mut self, model: &Model, partitions: &[Partition]) -> Command {
         if self.sent.is_empty() {
@@ -403,4 +468,50 @@ pub fn frame_len(submission: &Submission) -> u64 {
     let encoded = codec::encode(submission.time_ms, &submission.command);
     let bodies: usize = encoded.bodies.iter().map(Bytes::len).sum();
     FRAME_HEADER_BYTES + (encoded.head.len() + bodies) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Expected, Transactor};
+    use exactlog_core::reply::Reply;
+
+    #[test]
+    fn a_workload_commits_aborts_and_times_out_transactions_with_data_and_offsets() {
+        let (mut committed, mut aborted, mut wide, mut offsets, mut timed_out, mut open) = (0, 0, 0, 0, 0, 0);
+        for seed in 0..60 {
+            let mut random = Random::new(seed);
+            let plan = Plan { journal_payloads: false, ..Plan::draw(&mut random) };
+            let (mut generator, mut model) = (Generator::new(random, plan), Model::default());
+            let files = Files { recorded: &|_| None, forged: &|_| None };
+            for _ in 0..40 {
+                for submission in generator.group(&model, 1, &files) {
+                    let answer = model.apply(1, submission.time_ms, &submission.command);
+                    let Expected::Reply(Reply::Ticked { transactions, .. }) = answer else { continue };
+                    timed_out += transactions;
+                }
+            }
+            let partitions = |txn_seq: u64| {
+                let with_data = |stored: &&Vec<crate::model::Stored>| {
+                    stored.iter().any(|stored| stored.txn_seq == Some(txn_seq))
+                };
+                model.stored.values().filter(with_data).count()
+            };
+            for (txn_seq, made) in model.transactions.iter().filter(|(txn_seq, _)| partitions(**txn_seq) > 0)
+            {
+                let commit = made.ended.map(|ended| ended.commit);
+                committed += u64::from(commit == Some(true));
+                aborted += u64::from(commit == Some(false));
+                offsets += u64::from(commit == Some(true) && !made.offsets.is_empty());
+                wide += u64::from(partitions(*txn_seq) > 1);
+            }
+            open += model.transactors.values().filter_map(Transactor::open).count();
+        }
+        let least = [committed, aborted, wide, offsets, timed_out].into_iter().min();
+        assert!(
+            least > Some(10) && open > 10,
+            "{committed} committed, {aborted} aborted, {wide} in several partitions, {offsets} with offsets, \
+             {timed_out} timed out, {open} open"
+        );
+    }
 }

@@ -10,10 +10,14 @@
 //! time is lost with a checkpoint that can't be read (the older one and a longer replay serve), and since bincode
 //! sees bytes only behind our own frame, version and CRC, with a limit.
 //!
+//! Version 2 is written. Version 1, which knows nothing of wire transactions, is read ([`version_1`]).
+//!
 //! Invariants
 //!   * a checkpoint counts when its name does: written whole under a temporary name, synced, renamed, directory synced
 //!   * two states are equal exactly if their sections are: only ordered maps go in
 //!   * it is never repaired: one that doesn't verify is reported, and the older one is used
+
+mod version_1;
 
 use crate::disk::{Disk, Mode};
 use crate::error::StorageError;
@@ -28,6 +32,7 @@ use bytes::Bytes;
 use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::mutants::{Mutant, on};
 use exactlog_core::state::{PartitionState, State, Topic};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -35,8 +40,11 @@ use std::sync::Arc;
 /// Directory of the checkpoints.
 pub const CHECKPOINT_DIR: &str = "checkpoint";
 
-/// The format that this build writes, and the only one so far.
-pub const CHECKPOINT_VERSION: u16 = 1;
+/// The format that this build writes.
+pub const CHECKPOINT_VERSION: u16 = 2;
+
+/// The oldest format that this build reads.
+const CHECKPOINT_VERSION_OLDEST: u16 = 1;
 
 /// Everything that open needs besides the journal from `applied_lsn` on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +68,7 @@ pub struct PartitionImage {
     pub partition: Partition,
     /// How far its segments go.
     pub ends: Ends,
-    /// Its batches behind that, which lie in the journal.
+    /// Its batches behind that, which lie in the journal, and its markers.
     pub placed: Vec<Located>,
 }
 
@@ -184,7 +192,7 @@ impl Image {
             return Err(damaged(CRC_AT, "the header's checksum doesn't hold".into()));
         }
         let version = u32_at(header, VERSION_AT) as u16;
-        if version != CHECKPOINT_VERSION {
+        if !(CHECKPOINT_VERSION_OLDEST..=CHECKPOINT_VERSION).contains(&version) {
             return Err(StorageError::Version {
                 file: name.into(),
                 found: version,
@@ -204,7 +212,7 @@ impl Image {
         };
         let mut at = HEADER_BYTES;
         for _ in 0..u32_at(header, SECTIONS_AT) {
-            let (section, end) = decode_section(name, bytes, at)?;
+            let (section, end) = decode_section(name, bytes, at, version)?;
             image.add(section).map_err(|what| damaged(at, what))?;
             at = end;
         }
@@ -380,7 +388,12 @@ fn encode_section(section: &Section, into: &mut Vec<u8>) -> Result<(), StorageEr
     Ok(())
 }
 
-fn decode_section(name: &str, bytes: &Bytes, at: usize) -> Result<(Section, usize), StorageError> {
+fn decode_section(
+    name: &str,
+    bytes: &Bytes,
+    at: usize,
+    version: u16,
+) -> Result<(Section, usize), StorageError> {
     let damaged = |what: &str| StorageError::damaged(name, at as u64, what);
     let header = bytes.get(at..at + SECTION_HEADER_BYTES).ok_or_else(|| damaged("a section is missing"))?;
     let from = at + SECTION_HEADER_BYTES;
@@ -390,8 +403,12 @@ fn decode_section(name: &str, bytes: &Bytes, at: usize) -> Result<(Section, usiz
     if u32_at(header, SECTION_CRC_AT) != crc32fast::hash(payload) || u32_at(header, SECTION_CRC_AT + 4) != 0 {
         return Err(damaged("a section's checksum doesn't hold"));
     }
+    let decoded = match version {
+        1 => decode_payload::<version_1::Section>(payload).map(|(old, consumed)| (old.into(), consumed)),
+        _ => decode_payload(payload),
+    };
     let (section, consumed) =
-        decode_payload(payload).map_err(|error| damaged(&format!("a section can't be decoded: {error}")))?;
+        decoded.map_err(|error| damaged(&format!("a section can't be decoded: {error}")))?;
     if consumed != len {
         return Err(damaged("bytes behind a section's end"));
     }
@@ -400,7 +417,7 @@ fn decode_section(name: &str, bytes: &Bytes, at: usize) -> Result<(Section, usiz
 
 /// bincode allocates what a length claims, up to its limit, and takes that as a type. The smallest one that the
 /// payload fits into keeps a wrong length from costing 256 MiB where the file has a few KiB.
-fn decode_payload(payload: &[u8]) -> Result<(Section, usize), DecodeError> {
+fn decode_payload<S: DeserializeOwned>(payload: &[u8]) -> Result<(S, usize), DecodeError> {
     const SMALL: usize = 64 * 1024;
     const MEDIUM: usize = 16 * SMALL;
     const LARGE: usize = 16 * MEDIUM;
@@ -449,7 +466,7 @@ mod tests {
             let state = with_a_group(payload_bytes - rest);
             let bytes = section(&state);
             assert_eq!(bytes.len() - SECTION_HEADER_BYTES, payload_bytes);
-            let (read, end) = decode_section("a section", &bytes, 0).unwrap();
+            let (read, end) = decode_section("a section", &bytes, 0, CHECKPOINT_VERSION).unwrap();
             assert!(matches!(read, Section::State(None, read) if *read == state));
             assert_eq!(end, bytes.len());
         }
@@ -461,6 +478,6 @@ mod tests {
         let mut payload = section(&with_a_group(9))[SECTION_HEADER_BYTES..].to_vec();
         let name_at = payload.windows(9).position(|window| window == b"ggggggggg").unwrap();
         payload[name_at - 8..name_at].copy_from_slice(&CLAIMED.to_le_bytes());
-        assert!(matches!(decode_payload(&payload), Err(DecodeError::LimitExceeded)));
+        assert!(matches!(decode_payload::<Section>(&payload), Err(DecodeError::LimitExceeded)));
     }
 }

@@ -1,7 +1,8 @@
 //! Where each batch can be read: the tail cache, the journal, or segments.
 //!
 //! The writer adds placements as commands are applied, the flusher takes them out as segments are synced, readers
-//! look up and then read without any lock held.
+//! look up and then read without any lock held. Markers of transactions are in no file before they are in segments: what
+//! they say stays with their placement, and so does their way into a checkpoint.
 //!
 //! ```text
 //!  offsets  start ......... flushed ................. cached ......... end
@@ -17,38 +18,80 @@ use crate::checkpoint::PartitionImage;
 use crate::error::StorageError;
 use crate::journal::{JournalReader, Placed};
 use crate::partitions::Segments;
-use exactlog_core::batch::{Batch, HEADER_BYTES};
+use exactlog_core::batch::{Batch, Control, HEADER_BYTES};
 use exactlog_core::ids::{Partition, TopicId};
-use exactlog_core::state::{LeaderEpochStart, PartitionState};
+use exactlog_core::reply::Marker;
+use exactlog_core::state::{AbortedTransaction, LeaderEpochStart, PartitionState, Undecided};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A batch in the journal, and the place that it was given.
+/// A batch that isn't in segments yet, and the place that it was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Located {
     /// Offset of its first record.
     pub base_offset: u64,
     /// Offset behind its last record.
     pub next_offset: u64,
-    /// The command that carried it.
+    /// The command that brought it.
     pub lsn: u64,
     /// Largest timestamp, ms.
     pub max_timestamp_ms: i64,
-    /// Generation of the journal file.
-    pub generation: u64,
-    /// Position in that file of the head of the frame that carries it.
-    pub head_at: u64,
-    /// Its 61-byte header lies this many bytes behind `head_at`.
-    pub header_in_frame: u32,
-    /// Its body lies this many bytes behind `head_at`.
-    pub body_in_frame: u32,
-    /// Length of its body in bytes.
-    pub body_len: u32,
     /// The leader epoch that it shows.
     pub leader_epoch: u32,
+    /// Where its bytes come from.
+    pub source: Source,
+}
+
+/// Where the bytes of a batch come from that isn't in segments yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// The frame of the command that carried it.
+    Journal {
+        /// Generation of the journal file.
+        generation: u64,
+        /// Position in that file of the head of the frame that carries it.
+        head_at: u64,
+        /// Its 61-byte header lies this many bytes behind `head_at`.
+        header_in_frame: u32,
+        /// Its body lies this many bytes behind `head_at`.
+        body_in_frame: u32,
+        /// Length of its body in bytes.
+        body_len: u32,
+    },
+    /// No command carried it: it is the marker of a transaction, and these are all its bytes.
+    Marker(Control),
+}
+
+impl Located {
+    /// The marker of a transaction, in its place.
+    pub(crate) fn marker(marker: &Marker, lsn: u64) -> Located {
+        Located {
+            base_offset: marker.offset,
+            next_offset: marker.offset + 1,
+            lsn,
+            max_timestamp_ms: marker.control.time_ms,
+            leader_epoch: marker.leader_epoch,
+            source: Source::Marker(marker.control),
+        }
+    }
+
+    /// Length of its body in bytes.
+    pub(crate) fn body_len(&self) -> u64 {
+        /// One record with a key of 4 bytes and a value of 6.
+        const MARKER_BODY_BYTES: u64 = 17;
+        match self.source {
+            Source::Journal { body_len, .. } => u64::from(body_len),
+            Source::Marker(_) => MARKER_BODY_BYTES,
+        }
+    }
+
+    /// Length of header and body in bytes.
+    fn len_bytes(&self) -> usize {
+        HEADER_BYTES + self.body_len() as usize
+    }
 }
 
 /// What is known of one partition's bytes.
@@ -182,7 +225,7 @@ impl Index {
         let entry = found.lock();
         let from = entry.placed.partition_point(|located| located.base_offset < offset);
         let due = entry.placed.range(from..).take_while(|located| located.lsn <= lsn);
-        take_up_to(due, bytes_max, |located| HEADER_BYTES + located.body_len as usize).copied().collect()
+        take_up_to(due, bytes_max, Located::len_bytes).copied().collect()
     }
 
     /// What a checkpoint keeps of the journal's part of a partition.
@@ -236,8 +279,7 @@ impl Index {
         }
         if entry.placed.front().is_some_and(|first| first.base_offset <= offset) {
             let from = entry.placed.partition_point(|located| located.next_offset <= offset);
-            let len = |located: &Located| HEADER_BYTES + located.body_len as usize;
-            let located = take_up_to(entry.placed.range(from..), max_bytes, len);
+            let located = take_up_to(entry.placed.range(from..), max_bytes, Located::len_bytes);
             return Found::InJournal(located.copied().collect());
         }
         Found::Flushed
@@ -265,9 +307,10 @@ impl Index {
         let Some(first) = moved.keys().next() else { return };
         for found in self.partitions.read().values() {
             for located in found.lock().placed.iter_mut().rev().take_while(|located| located.lsn >= *first) {
-                if let Some(placed) = moved.get(&located.lsn) {
-                    located.generation = placed.generation;
-                    located.head_at = placed.head_at;
+                if let (Some(placed), Source::Journal { generation, head_at, .. }) =
+                    (moved.get(&located.lsn), &mut located.source)
+                {
+                    (*generation, *head_at) = (placed.generation, placed.head_at);
                 }
             }
         }
@@ -294,6 +337,17 @@ pub struct Reader {
     index: Arc<Index>,
     journal: JournalReader,
     segments: Arc<Segments>,
+}
+
+/// What a reader of committed records gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Batches below the last stable offset: also markers, and those of aborted transactions.
+    pub batches: Vec<Batch>,
+    /// The aborted transactions that overlap them, in the order of their first offsets.
+    pub aborted: Vec<AbortedTransaction>,
+    /// Nothing from here on is decided.
+    pub last_stable_offset: u64,
 }
 
 /// How often a look-up is repeated when what it found moved before it was read.
@@ -340,6 +394,56 @@ impl Reader {
             }
         }
         Err(moved.expect("the loop ends early unless something moved"))
+    }
+
+    /// As [`Reader::read`], for readers of committed records (`read_committed`, KIP-98): batches below the last stable
+    /// offset only, and which of them belong to aborted transactions. `state` is the partition as of the moment that is
+    /// read.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn read_committed(
+        &self,
+        partition: Partition,
+        state: &PartitionState,
+        offset: u64,
+        max_bytes: usize,
+    ) -> Result<Committed, StorageError> {
+        let last_stable_offset = state.last_stable_offset();
+        let mut batches = match offset < last_stable_offset {
+            true => self.read(partition, offset, max_bytes)?,
+            false => Vec::new(),
+        };
+        // It is the first offset of a batch, or the end.
+        batches.retain(|batch| batch.base_offset() < last_stable_offset);
+        let upper = batches.last().map_or(offset, Batch::next_offset);
+        let aborted = state.aborted_between(offset, upper);
+        Ok(Committed { batches, aborted, last_stable_offset })
+    }
+
+    /// Number of records from `from` up to and without `to` that readers of committed records get: without markers, and
+    /// without what `undecided` hides. Reads all of it.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn count_shown(
+        &self,
+        partition: Partition,
+        from: u64,
+        to: u64,
+        undecided: &Undecided,
+    ) -> Result<u64, StorageError> {
+        let (mut count, mut offset) = (0, from);
+        while offset < to {
+            let batches = self.read(partition, offset, 1024 * 1024)?;
+            let Some(last) = batches.last() else { break };
+            offset = last.next_offset();
+            let shown = batches.iter().filter(|batch| undecided.shows(batch));
+            let within =
+                |batch: &Batch| batch.next_offset().min(to).saturating_sub(batch.base_offset().max(from));
+            count += shown.map(within).sum::<u64>();
+        }
+        Ok(count)
     }
 
     /// Whether both read the same open of the log.
@@ -401,24 +505,32 @@ impl Reader {
         }
     }
 
-    /// Body and header from the journal, place from the index; the CRC-32C is checked.
+    /// Body and header from the journal, or a marker as it is; place from the index; the CRC-32C is checked.
     pub(crate) fn read_back(&self, located: &Located) -> Result<Batch, StorageError> {
-        let body_len = located.body_len as usize;
-        let header_at = located.head_at + located.header_in_frame as u64;
-        let body_at = located.head_at + located.body_in_frame as u64;
+        let (generation, head_at, header_in_frame, body_in_frame) = match located.source {
+            Source::Journal { generation, head_at, header_in_frame, body_in_frame, .. } => {
+                (generation, head_at, header_in_frame, body_in_frame)
+            }
+            Source::Marker(control) => {
+                return Ok(Batch::control(&control).placed(located.base_offset, located.leader_epoch));
+            }
+        };
+        let body_len = located.body_len() as usize;
+        let header_at = head_at + u64::from(header_in_frame);
+        let body_at = head_at + u64::from(body_in_frame);
         let (header, body) = if header_at + HEADER_BYTES as u64 == body_at {
             let len = (HEADER_BYTES + body_len) as u64;
-            let mut both = self.journal.read_at(located.generation, header_at, len)?;
+            let mut both = self.journal.read_at(generation, header_at, len)?;
             let header = both.split_to(HEADER_BYTES);
             (header, both)
         } else {
-            let header = self.journal.read_at(located.generation, header_at, HEADER_BYTES as u64)?;
-            (header, self.journal.read_at(located.generation, body_at, body_len as u64)?)
+            let header = self.journal.read_at(generation, header_at, HEADER_BYTES as u64)?;
+            (header, self.journal.read_at(generation, body_at, body_len as u64)?)
         };
         let mut fixed = [0; HEADER_BYTES];
         fixed.copy_from_slice(&header);
         let batch = Batch::from_parts(fixed, body)
-            .map_err(|error| self.journal.damaged(located.generation, header_at, error.to_string()))?;
+            .map_err(|error| self.journal.damaged(generation, header_at, error.to_string()))?;
         let placed = batch.placed(located.base_offset, located.leader_epoch);
         if placed.next_offset() != located.next_offset
             || placed.max_timestamp_ms() != located.max_timestamp_ms
@@ -430,7 +542,7 @@ impl Reader {
                 located.next_offset,
                 located.max_timestamp_ms
             );
-            return Err(self.journal.damaged(located.generation, header_at, what));
+            return Err(self.journal.damaged(generation, header_at, what));
         }
         Ok(placed)
     }

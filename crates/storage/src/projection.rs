@@ -54,7 +54,9 @@ impl Flusher {
         };
         let mut full = None;
         for partition in self.index.partitions() {
-            match self.flush_partition(partition, target) {
+            let flushed = self.flush_partition(partition, target);
+            self.index_transactions(partition);
+            match flushed {
                 // Others may need no space: what was trimmed is only passed over.
                 Err(error) if error.is_disk_full() => full = full.or(Some(error)),
                 flushed => flushed?,
@@ -118,6 +120,22 @@ impl Flusher {
         appended
     }
 
+    /// Writes what is missing of the transaction indexes of full segments. That they can't be written is no error: they
+    /// are written by the next open.
+    fn index_transactions(&self, partition: Partition) {
+        let aborted = {
+            let state = self.state.read();
+            let found = state.partition(partition).filter(|found| !found.aborted.is_empty());
+            found.map(|found| found.aborted.clone())
+        };
+        let (Some(aborted), Some(options)) = (aborted, self.options(partition)) else { return };
+        let log = self.segments.log(partition, || options);
+        let written = self.segments.with(partition, &log, |opened| Ok(opened.index_transactions(&aborted)));
+        if let Err(error) = written {
+            tracing::debug!(%partition, %error, "transaction indexes not written");
+        }
+    }
+
     /// Appends what isn't in segments yet, as long as there is room beside the reserve.
     fn append_due(
         &self,
@@ -134,7 +152,7 @@ impl Flusher {
                 if located.next_offset <= self.index.start_offset(partition) {
                     opened.skip_to(located.next_offset)?;
                 } else {
-                    self.reserve.leave(located.body_len as u64)?;
+                    self.reserve.leave(located.body_len())?;
                     opened.append(&self.reader.read_back(&located)?)?;
                 }
             }

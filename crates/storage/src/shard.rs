@@ -17,7 +17,7 @@ use crate::behind;
 use crate::checkpoint::{self, Image, Kept, PartitionImage};
 use crate::disk::Disk;
 use crate::error::{StorageError, out_of_space};
-use crate::index::{Index, Located, Reader};
+use crate::index::{Index, Located, Reader, Source};
 use crate::install;
 use crate::journal::{self, Cut, FileJournal, Frame, Level, Opened, Placed, Position, ReadFrame, Start};
 use crate::partitions::Segments;
@@ -26,7 +26,7 @@ use crate::reserve::{self, Reserve};
 use crate::segment::SegmentSet;
 use exactlog_core::batch::Batch;
 use exactlog_core::codec;
-use exactlog_core::command::{COMMIT_BYTES_MAX, Command};
+use exactlog_core::command::{COMMIT_BYTES_MAX, Command, Transactional};
 use exactlog_core::ids::Partition;
 use exactlog_core::mutants::{Mutant, on};
 use exactlog_core::reply::{Applied, Reply};
@@ -725,6 +725,8 @@ pub fn adds_data(command: &Command) -> bool {
         Command::InitProducer { .. } | Command::JoinGroup { .. } => true,
         Command::Open | Command::DeleteTopic { .. } | Command::Trim { .. } | Command::Tick => false,
         Command::LeaveGroup { .. } | Command::ReleasePartitions { .. } | Command::Config(_) => false,
+        // An abort ends something; its markers are a few bytes.
+        Command::Transactional(request) => !matches!(**request, Transactional::End { commit: false, .. }),
     }
 }
 
@@ -739,6 +741,9 @@ fn mints_an_identity(command: &Command) -> bool {
         | Command::DeleteTopic { .. } => true,
         Command::InitProducer { .. } | Command::JoinGroup { .. } | Command::LeaveGroup { .. } => true,
         Command::ReleasePartitions { .. } | Command::Config(_) => true,
+        Command::Transactional(request) => {
+            matches!(**request, Transactional::Init { .. } | Transactional::End { .. })
+        }
     }
 }
 
@@ -747,6 +752,10 @@ fn batches_of(command: &Command) -> SmallVec<[&Batch; 1]> {
     match command {
         Command::Append { batch, .. } => smallvec![batch],
         Command::Commit(commit) => commit.batches.iter().map(|(_, batch)| batch).collect(),
+        Command::Transactional(request) => match &**request {
+            Transactional::Append { batch, .. } => smallvec![batch],
+            _ => SmallVec::new(),
+        },
         _ => SmallVec::new(),
     }
 }
@@ -767,6 +776,10 @@ fn record(
         (Command::DeleteTopic { topic }, Reply::TopicDeleted) => index.remove_topic(*topic),
         _ => {}
     }
+    for marker in &applied.markers {
+        let cached = cache.then(|| marker.batch());
+        index.add(marker.partition, Located::marker(marker, placed.lsn), cached);
+    }
     if applied.placements.is_empty() {
         return;
     }
@@ -780,12 +793,14 @@ fn record(
                 next_offset: placement.next_offset,
                 lsn: placed.lsn,
                 max_timestamp_ms: batch.max_timestamp_ms(),
-                generation: placed.generation,
-                head_at: placed.head_at,
-                header_in_frame: codec::batch_header_at(head_len, batches.len(), nth) as u32,
-                body_in_frame,
-                body_len: batch.body().len() as u32,
                 leader_epoch: placement.leader_epoch,
+                source: Source::Journal {
+                    generation: placed.generation,
+                    head_at: placed.head_at,
+                    header_in_frame: codec::batch_header_at(head_len, batches.len(), nth) as u32,
+                    body_in_frame,
+                    body_len: batch.body().len() as u32,
+                },
             };
             let cached = cache.then(|| batch.placed(placement.base_offset, placement.leader_epoch));
             index.add(placement.partition, located, cached);
@@ -808,5 +823,5 @@ fn report(opened: &Opened, replayed_commands: u64) -> RecoveryReport {
 
 /// Partitions of a command's batches, for whoever wakes readers.
 pub fn touched(applied: &Applied) -> impl Iterator<Item = Partition> + '_ {
-    applied.placements.iter().map(|placement| placement.partition)
+    applied.touched()
 }

@@ -5,7 +5,9 @@
 #![allow(clippy::unwrap_used)]
 
 use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
-use exactlog_core::command::{Command, TopicConfig};
+use exactlog_core::command::{
+    Command, OffsetCommit, Protocol, TopicConfig, TransactionSender, Transactional,
+};
 use exactlog_core::ids::{Partition, ProducerId, TopicId};
 use exactlog_sim::disk::SimDisk;
 use exactlog_storage::checkpoint::{file_name, state_hash};
@@ -97,10 +99,10 @@ fn section(payload: Bytes) -> Vec<u8> {
     [header.0, payload].concat()
 }
 
-fn file(sections: &[Vec<u8>], applied_lsn: u64, flushed_lsn: u64) -> Vec<u8> {
+fn file(version: u8, sections: &[Vec<u8>], applied_lsn: u64, flushed_lsn: u64) -> Vec<u8> {
     let body = sections.concat();
     let Bytes(mut header) = Bytes(b"EXLOGCKP".to_vec())
-        .u8(1)
+        .u8(version)
         .u8(0)
         .i16(0)
         .u32(sections.len() as u32)
@@ -114,31 +116,207 @@ fn file(sections: &[Vec<u8>], applied_lsn: u64, flushed_lsn: u64) -> Vec<u8> {
 }
 
 /// The state's section. `generation` and `at`: directly behind the frame of lsn 4.
-fn state_section(generation: u64, at: u64, expiry_ms: i64) -> Bytes {
+fn state_section(version: u8, generation: u64, at: u64, expiry_ms: i64) -> Bytes {
     let start = Bytes::default().u32(0).u8(1).u64(generation).u64(at);
-    let settings = start.u64(4).i64(1_000).u32(1).u64(1).u64(86_400_000).u64(30 * 86_400_000);
+    let head = start.u64(4).i64(1_000).u32(1).u64(1);
+    let names = topics_and_producers(version, head);
+    match version {
+        1 => names.u64(0).u32(2).i64(2).i64(expiry_ms),
+        // No groups, no transactional ids; no deadlines of transactions.
+        _ => names.u64(0).u64(0).u64(0).u32(2).i64(2).i64(expiry_ms).u64(0),
+    }
+}
+
+/// From the settings to the renamed producers.
+fn topics_and_producers(version: u8, head: Bytes) -> Bytes {
+    let settings = head.u64(86_400_000).u64(30 * 86_400_000);
+    let settings = if version == 1 { settings } else { settings.u32(900_000).u64(7 * 86_400_000) };
     let topics = settings.u64(1).u32(1).text("t").u32(2048).u32(8192).u64(77).u32(0).u64(0);
     let names = topics.u64(1).text("t").u32(1);
     let producer = names.u64(1).i64(1).text("p").i16(0).u64(0).u64(0).u64(0).u8(0);
-    let producers = producer.u64(1).text("p").i64(1).u64(0);
-    producers.u64(0).u32(2).i64(2).i64(expiry_ms)
+    producer.u64(1).text("p").i64(1).u64(0)
+}
+
+/// All sections of [`with_one_checkpoint`], as a version has them.
+fn sections(version: u8, term: u32) -> [Vec<u8>; 3] {
+    let body_len = batch(0).body().len() as u32;
+    let (head_at, head_len) = (4 * 4096 + 48, 12 + 13 + 69);
+    let frame_end = head_at + u64::from(head_len + body_len);
+    let state = state_section(version, 1, frame_end, 1_000 + 86_400_000);
+    let window = Bytes::default().u32(1).u32(1).u32(0).u64(1).u64(0).u64(1).u64(1).u32(1).u64(0);
+    let window = window.u64(1).i64(1).i16(0).i64(1_000);
+    let window = if version == 1 { window } else { window.u8(0) };
+    let window = window.u64(1).u32(0).u32(0).u64(0).i64(900);
+    let window = if version == 1 { window } else { window.u64(0).u8(0) };
+    let window = window.u64(0);
+    // Nothing open, nothing aborted, no marker.
+    let window = if version == 1 { window } else { window.u64(0).u64(0).u8(0) };
+    let located = Bytes::default().u32(2).u64(1).u32(1).u32(0).u64(0).u64(0);
+    let located = located.u64(1).u64(0).u64(1).u64(4).i64(900);
+    let located = if version == 1 { located } else { located.u32(term).u32(0) };
+    let located = located.u64(1).u64(head_at).u32(head_len - 61).u32(head_len).u32(body_len);
+    let located = if version == 1 { located.u32(term) } else { located };
+    [section(state), section(window), section(located)]
 }
 
 #[test]
 fn a_checkpoint_has_the_bytes_that_the_format_says() {
     let (disk, shard) = with_one_checkpoint();
-    let frame_end = 3 * 4096 + 4096 + 48 + 12 + 13 + 69 + batch(0).body().len() as u64;
-    let state = state_section(1, frame_end, 1_000 + 86_400_000);
-    let window = Bytes::default().u32(1).u32(1).u32(0).u64(1).u64(0).u64(1).u64(1).u32(1).u64(0);
-    let window = window.u64(1).i64(1).i16(0).i64(1_000).u64(1).u32(0).u32(0).u64(0).i64(900).u64(0);
-    let located = Bytes::default().u32(2).u64(1).u32(1).u32(0).u64(0).u64(0);
-    let head_at = 4 * 4096 + 48;
-    let head_len = 12 + 13 + 69;
-    let located = located.u64(1).u64(0).u64(1).u64(4).i64(900).u64(1).u64(head_at);
-    let body_len = batch(0).body().len() as u32;
-    let located = located.u32(head_len - 61).u32(head_len).u32(body_len).u32(shard.term());
-    let expected = file(&[section(state), section(window), section(located)], 4, 0);
+    let expected = file(2, &sections(2, shard.term()), 4, 0);
     assert_eq!(disk.read_file(&file_name(4)).unwrap(), expected);
+}
+
+#[test]
+fn a_checkpoint_of_version_1_is_read_and_goes_on() {
+    let (disk, shard) = with_one_checkpoint();
+    let (live, term) = (state_hash(&shard.state()), shard.term());
+    drop(shard);
+    disk.remove(&file_name(4)).unwrap();
+    disk.put(&file_name(4), &file(1, &sections(1, term), 4, 0)).unwrap();
+    let (mut shard, report) = open(&disk).unwrap();
+    assert_eq!((report.checkpoint_lsn, report.ignored), (4, Vec::<String>::new()));
+    assert_eq!(state_hash(&shard.state()), live);
+    assert_eq!(shard.reader().read(PARTITION, 0, 4096).unwrap(), [batch(0).placed(0, term)]);
+    run(&mut shard, append(1));
+    shard.checkpoint().unwrap();
+    assert_eq!(disk.read_file(&file_name(5)).unwrap()[8], 2, "what is written is of version 2");
+}
+
+const TIMEOUT_MS: u32 = 60_000;
+
+fn transactional(sequence: i32) -> Command {
+    let mut builder = BatchBuilder::new(64);
+    builder.append(900, None, Some(b"value"), &[]);
+    let stamp = ProducerStamp { id: ProducerId(2), epoch: 0, base_sequence: sequence };
+    let batch = builder.finish(Some(stamp)).in_transaction();
+    Transactional::Append {
+        transactional_id: "x".into(),
+        protocol: Protocol::V2,
+        newer_codes: true,
+        partition: PARTITION,
+        config_version: 0,
+        batch,
+    }
+    .into()
+}
+
+fn sender() -> TransactionSender {
+    TransactionSender {
+        transactional_id: "x".into(),
+        producer: ProducerId(2),
+        producer_epoch: 0,
+        protocol: Protocol::V1,
+        newer_codes: true,
+        connection: 0,
+    }
+}
+
+/// Behind the commands of [`with_one_checkpoint`]: an aborted transaction, and one that is open with an offset.
+fn with_transactions() -> (SimDisk, Shard) {
+    let (disk, mut shard) = with_one_checkpoint();
+    let transactional_id = "x".to_owned();
+    let (current, newer_codes) = (None, true);
+    let init = Transactional::Init { transactional_id, timeout_ms: TIMEOUT_MS, current, newer_codes };
+    run(&mut shard, init.into());
+    run(&mut shard, transactional(0));
+    run(&mut shard, Transactional::End { sender: sender(), commit: false }.into());
+    run(&mut shard, transactional(1));
+    let offsets = vec![OffsetCommit { partition: PARTITION, offset: 1, reset: false }];
+    let sender = TransactionSender { protocol: Protocol::V2, ..sender() };
+    run(&mut shard, Transactional::CommitOffsets { sender, group: "g".into(), member: None, offsets }.into());
+    (disk, shard)
+}
+
+#[test]
+fn transactions_and_markers_that_are_not_flushed_have_the_bytes_that_the_format_says() {
+    let (disk, mut shard) = with_transactions();
+    shard.checkpoint_image().unwrap().write(&disk).unwrap();
+    let term = shard.term();
+    // Behind the seal of the first checkpoint every frame lies a block further.
+    let head_at = |lsn: u64| (lsn + u64::from(lsn > 4)) * 4096 + 48;
+    let frame_end = head_at(9) + 82;
+    let head = Bytes::default().u32(0).u8(1).u64(1).u64(frame_end).u64(9).i64(1_000).u32(1).u64(1);
+    let state = topics_and_producers(2, head);
+    let state = state.u64(1).text("g").u64(0).u64(0).u64(0).u64(0); // a group without anything but
+    let state = state.u64(1).u32(1).u32(0).u64(1).u64(8).u64(1).u32(term).u64(9).i64(1_000); // a pending offset
+    let state = state.u64(1).text("x").i64(2).i16(0).u8(0).u32(TIMEOUT_MS).i64(1_000);
+    let state = state.u32(1).u64(8).i64(1_000).u64(0).u64(1).u32(1).u32(0).u64(1).text("g"); // ongoing
+    let state = state.u64(1).i64(2).text("x");
+    let state = state.u32(2).i64(3).i64(1_000 + 86_400_000);
+    let state = state.u64(1).i64(1_000 + i64::from(TIMEOUT_MS)).i64(2);
+
+    let window = Bytes::default().u32(1).u32(1).u32(0).u64(1).u64(0).u64(4).u64(1).u32(term).u64(0);
+    let window = window.u64(2).i64(1).i16(0).i64(1_000).u8(0);
+    let window = window.u64(1).u32(0).u32(0).u64(0).i64(900).u64(0).u8(0);
+    let window = window.i64(2).i16(0).i64(1_000).u8(1).u32(term).u64(2);
+    let window = window.u32(0).u32(0).u64(1).i64(900).u64(6).u8(1); // aborted
+    let window = window.u32(1).u32(1).u64(3).i64(900).u64(8).u8(0);
+    let window = window.u64(0);
+    let window = window.u64(1).i64(2).u64(8).u64(3); // open
+    let window = window.u64(1).u64(6).i64(2).u64(1).u64(2).u64(3); // aborted
+    let window = window.u8(1).u64(2); // the last marker
+
+    let body_len = batch(0).body().len() as u32;
+    let journal = |bytes: Bytes, offset: u64, lsn: u64, head_len: u32| {
+        let placed = bytes.u64(offset).u64(offset + 1).u64(lsn).i64(900).u32(term);
+        let source = placed.u32(0).u64(1).u64(head_at(lsn));
+        source.u32(head_len - 61).u32(head_len).u32(body_len)
+    };
+    let bytes = Bytes::default().u32(2).u64(1).u32(1).u32(0).u64(0).u64(0).u64(4);
+    let bytes = journal(journal(bytes, 0, 4, 94), 1, 6, 92);
+    let marker = bytes.u64(2).u64(3).u64(7).i64(1_000).u32(term);
+    let marker = marker.u32(1).i64(2).i16(0).u32(term).u8(0).i64(1_000);
+    let bytes = journal(marker, 3, 8, 92);
+    let expected = file(2, &[section(state), section(window), section(bytes)], 9, 0);
+    assert_eq!(disk.read_file(&file_name(9)).unwrap(), expected);
+}
+
+#[test]
+fn tx_11_a_marker_comes_out_of_memory_a_checkpoint_a_segment_and_a_replay_with_the_same_bytes() {
+    let (disk, mut shard) = with_transactions();
+    let all = |shard: &Shard| shard.reader().read(PARTITION, 0, 1 << 20).unwrap();
+    let live = all(&shard);
+    assert_eq!(live.iter().map(Batch::is_control).collect::<Vec<_>>(), [false, false, true, false]);
+    let hash = state_hash(&shard.state());
+    let replayed = |disk: &SimDisk| {
+        let (shard, _) = open(disk).unwrap();
+        assert_eq!(state_hash(&shard.state()), hash);
+        all(&shard)
+    };
+    assert_eq!(replayed(&disk.process_kill()), live, "from the journal");
+    // A checkpoint whose F lies before the marker, with nothing to replay.
+    let kept = shard.checkpoint_image().unwrap().write(&disk).unwrap();
+    shard.keep_checkpoint(kept).unwrap();
+    assert_eq!(replayed(&disk.process_kill()), live, "from the checkpoint");
+    shard.flusher().flush().unwrap();
+    assert_eq!(shard.unflushed_batches(), 0);
+    // The marker's time is that of the log, far behind the records': it begins a segment.
+    let segment = |base: u64| disk.read_file(&format!("topics/1-0/{base:020}.log")).unwrap();
+    let bytes: Vec<u8> = live.iter().flat_map(|it| [&it.header()[..], it.body()].concat()).collect();
+    assert_eq!([segment(0), segment(2)].concat(), bytes);
+    // The tail cache is empty in a new open: now it is the segment that is read.
+    shard.checkpoint().unwrap();
+    drop(shard);
+    let (shard, _) = open(&disk).unwrap();
+    assert_eq!(all(&shard), live, "from the segments");
+}
+
+#[test]
+fn tx_16_readers_of_committed_records_stop_at_the_open_transaction_and_are_told_what_is_aborted() {
+    let (_, shard) = with_transactions();
+    let state = shard.state().partition(PARTITION).unwrap().clone();
+    let reader = shard.reader();
+    let read = |offset| reader.read_committed(PARTITION, &state, offset, 1 << 20).unwrap();
+    let all = read(0);
+    assert_eq!(all.last_stable_offset, 3);
+    assert_eq!(all.batches.iter().map(Batch::base_offset).collect::<Vec<_>>(), [0, 1, 2]);
+    let aborted: Vec<_> =
+        all.aborted.iter().map(|it| (it.producer, it.first_offset, it.last_offset)).collect();
+    assert_eq!(aborted, [(ProducerId(2), 1, 2)]);
+    assert_eq!((read(3).batches.len(), read(3).aborted.len()), (0, 0));
+    assert_eq!((read(9).batches.len(), read(9).aborted.len()), (0, 0));
+    let undecided = state.undecided_between(0, 3);
+    assert_eq!(reader.count_shown(PARTITION, 0, 3, &undecided).unwrap(), 1);
 }
 
 #[test]
@@ -173,29 +351,42 @@ fn a_checkpoint_of_an_unknown_version_is_refused_by_name_even_if_there_is_an_old
     let (disk, shard) = with_one_checkpoint();
     drop(shard);
     let mut bytes = disk.read_file(&file_name(4)).unwrap();
-    bytes[8] = 2;
+    bytes[8] = 3;
     bytes[16] = 9;
     let crc = crc32fast::hash(&bytes[..40]);
     bytes[40..44].copy_from_slice(&crc.to_le_bytes());
     disk.put(&file_name(9), &bytes).unwrap();
     let refusal = open(&disk).unwrap_err();
-    assert!(matches!(refusal, StorageError::Version { found: 2, supported: 1, .. }), "{refusal}");
+    assert!(matches!(refusal, StorageError::Version { found: 3, supported: 2, .. }), "{refusal}");
 }
 
 #[test]
 fn a_payload_whose_checksum_holds_but_that_makes_no_sense_is_damage_and_allocates_nothing() {
-    let state = || section(state_section(1, 20_000, 9));
+    let state = || section(state_section(2, 1, 20_000, 9));
     let partitions = |topic, from| {
         let start = Bytes::default().u32(1).u32(topic).u32(from).u64(1);
-        section(start.u64(0).u64(0).u64(0).u64(0).u64(0))
+        section(start.u64(0).u64(0).u64(0).u64(0).u64(0).u64(0).u64(0).u8(0))
     };
     let behind = {
-        let payload = state_section(1, 20_000, 9).u8(0);
+        let payload = state_section(2, 1, 20_000, 9).u8(0);
         section(payload)
     };
     let huge = section(Bytes::default().u32(2).u64(u64::MAX));
     let huge_text = section(
-        Bytes::default().u32(0).u8(0).u64(4).i64(0).u32(1).u64(1).u64(1).u64(1).u64(1).u32(1).u64(1 << 60),
+        Bytes::default()
+            .u32(0)
+            .u8(0)
+            .u64(4)
+            .i64(0)
+            .u32(1)
+            .u64(1)
+            .u64(1)
+            .u64(1)
+            .u32(1)
+            .u64(1)
+            .u64(1)
+            .u32(1)
+            .u64(1 << 60),
     );
     let kind = section(Bytes::default().u32(3));
     let flag = section(Bytes::default().u32(0).u8(2));
@@ -213,7 +404,7 @@ fn a_payload_whose_checksum_holds_but_that_makes_no_sense_is_damage_and_allocate
     for (what, sections, applied_lsn, flushed_lsn) in bad {
         let disk = with_one_checkpoint().0.process_kill();
         disk.remove(&file_name(4)).unwrap();
-        disk.put(&file_name(applied_lsn), &file(&sections, applied_lsn, flushed_lsn)).unwrap();
+        disk.put(&file_name(applied_lsn), &file(2, &sections, applied_lsn, flushed_lsn)).unwrap();
         let refusal = open(&disk).map(|(_, report)| report).unwrap_err();
         assert!(matches!(refusal, StorageError::Damaged { .. }), "{what}: {refusal}");
     }

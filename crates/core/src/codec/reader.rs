@@ -32,8 +32,10 @@ impl<'a> Reader<'a> {
         let batches = batch_count(self.head).ok_or_else(|| self.malformed("more batches than bytes"))?;
         self.at = FIELDS_AT;
         match self.kind {
-            APPEND if batches != 1 => Err(self.malformed("an append without exactly one batch")),
-            APPEND | COMMIT => Ok((time_ms, batches)),
+            APPEND | APPEND_TRANSACTIONAL if batches != 1 => {
+                Err(self.malformed("an append without exactly one batch"))
+            }
+            APPEND | APPEND_TRANSACTIONAL | COMMIT => Ok((time_ms, batches)),
             _ if batches != 0 => Err(self.malformed("batches in a command that has none")),
             _ => Ok((time_ms, batches)),
         }
@@ -75,8 +77,76 @@ impl<'a> Reader<'a> {
             },
             TRIM => Command::Trim { partition: self.partition()?, start: self.u64()? },
             TICK => Command::Tick,
-            _ => Command::Config(self.config_change()?),
+            CONFIG => Command::Config(self.config_change()?),
+            _ => Command::from(self.transactional()?),
         })
+    }
+
+    fn transactional(&mut self) -> Result<Transactional, DecodeError> {
+        Ok(match self.kind {
+            INIT_TRANSACTIONS => Transactional::Init {
+                transactional_id: self.text()?,
+                timeout_ms: self.u32()?,
+                newer_codes: self.flag()?,
+                current: self.flagged(Reader::producer)?,
+            },
+            ADD_PARTITIONS => Transactional::AddPartitions {
+                sender: self.sender()?,
+                partitions: self.list(PARTITION_BYTES, Reader::partition)?,
+            },
+            ADD_OFFSETS => Transactional::AddOffsets { sender: self.sender()?, group: self.text()? },
+            APPEND_TRANSACTIONAL => {
+                let (transactional_id, protocol) = (self.text()?, self.protocol()?);
+                let (newer_codes, config_version) = (self.flag()?, self.u32()?);
+                let (partition, batch) = self.batch()?;
+                Transactional::Append {
+                    transactional_id,
+                    protocol,
+                    newer_codes,
+                    partition,
+                    config_version,
+                    batch,
+                }
+            }
+            COMMIT_OFFSETS_TRANSACTIONAL => {
+                let sender = self.sender()?;
+                let GroupOffsets { group, member, offsets } = self.positions()?;
+                let generation = self.u64()?;
+                if member.is_none() && generation != 0 {
+                    return Err(self.malformed("a value where none is announced"));
+                }
+                let member = member.map(|member| (member, generation));
+                Transactional::CommitOffsets { sender, group, member, offsets }
+            }
+            _ => Transactional::End { sender: self.sender()?, commit: self.flag()? },
+        })
+    }
+
+    fn sender(&mut self) -> Result<TransactionSender, DecodeError> {
+        let transactional_id = self.text()?;
+        let (producer, producer_epoch) = self.producer()?;
+        Ok(TransactionSender {
+            transactional_id,
+            producer,
+            producer_epoch,
+            protocol: self.protocol()?,
+            newer_codes: self.flag()?,
+            connection: self.u64()?,
+        })
+    }
+
+    fn producer(&mut self) -> Result<(ProducerId, i16), DecodeError> {
+        let producer = ProducerId(self.i64()?);
+        let epoch = u16::try_from(self.u32()?).map_err(|_| self.malformed("an epoch over 16 bits"))?;
+        Ok((producer, epoch as i16))
+    }
+
+    fn protocol(&mut self) -> Result<Protocol, DecodeError> {
+        match self.u8()? {
+            1 => Ok(Protocol::V1),
+            2 => Ok(Protocol::V2),
+            _ => Err(self.malformed("an unknown transaction protocol")),
+        }
     }
 
     /// Nothing may be left.
@@ -91,9 +161,8 @@ impl<'a> Reader<'a> {
     }
 
     fn commit(&mut self, batches: usize) -> Result<Commit, DecodeError> {
-        let producer = ProducerId(self.i64()?);
-        let epoch = u16::try_from(self.u32()?).map_err(|_| self.malformed("an epoch over 16 bits"))?;
-        let token = CommitToken { producer, producer_epoch: epoch as i16, number: self.u64()? };
+        let (producer, producer_epoch) = self.producer()?;
+        let token = CommitToken { producer, producer_epoch, number: self.u64()? };
         Ok(Commit {
             token,
             cursor: self.flagged(Reader::bytes)?,
@@ -120,6 +189,10 @@ impl<'a> Reader<'a> {
             0 => Ok(ConfigChange::AcceptTime { time_ms: self.i64()? }),
             1 => Ok(ConfigChange::SemanticsLevel { level: self.u32()? }),
             2 => Ok(ConfigChange::ProducerExpiration { idle_ms: self.u64()?, tombstone_ms: self.u64()? }),
+            3 => Ok(ConfigChange::TransactionLimits {
+                timeout_max_ms: self.u32()?,
+                id_expiration_ms: self.u64()?,
+            }),
             _ => Err(self.malformed("an unknown setting")),
         }
     }

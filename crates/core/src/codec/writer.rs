@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::command::*;
-use crate::ids::{MemberId, Partition, TopicId};
+use crate::ids::{MemberId, Partition, ProducerId, TopicId};
 
 /// A command in the making.
 pub(super) struct Writer {
@@ -83,12 +83,83 @@ impl Writer {
                 self.config_change(change);
                 CONFIG
             }
+            Command::Transactional(request) => self.transactional(request),
         }
     }
 
+    fn transactional(&mut self, request: &Transactional) -> u8 {
+        match request {
+            Transactional::Init { transactional_id, timeout_ms, current, newer_codes } => {
+                self.text(transactional_id);
+                self.u32(*timeout_ms);
+                self.flag(*newer_codes);
+                self.flag(current.is_some());
+                if let Some((producer, producer_epoch)) = current {
+                    self.producer(*producer, *producer_epoch);
+                }
+                INIT_TRANSACTIONS
+            }
+            Transactional::AddPartitions { sender, partitions } => {
+                self.sender(sender);
+                self.list(partitions, Writer::partition);
+                ADD_PARTITIONS
+            }
+            Transactional::AddOffsets { sender, group } => {
+                self.sender(sender);
+                self.text(group);
+                ADD_OFFSETS
+            }
+            Transactional::Append {
+                transactional_id,
+                protocol,
+                newer_codes,
+                partition,
+                config_version,
+                batch,
+            } => {
+                self.text(transactional_id);
+                self.protocol(*protocol);
+                self.flag(*newer_codes);
+                self.u32(*config_version);
+                self.batches(std::iter::once((partition, batch)));
+                APPEND_TRANSACTIONAL
+            }
+            Transactional::CommitOffsets { sender, group, member, offsets } => {
+                self.sender(sender);
+                self.positions(group, member.map(|(member, _)| member), offsets);
+                self.u64(member.map_or(0, |(_, generation)| generation));
+                COMMIT_OFFSETS_TRANSACTIONAL
+            }
+            Transactional::End { sender, commit } => {
+                self.sender(sender);
+                self.flag(*commit);
+                END_TRANSACTION
+            }
+        }
+    }
+
+    fn sender(&mut self, sender: &TransactionSender) {
+        self.text(&sender.transactional_id);
+        self.producer(sender.producer, sender.producer_epoch);
+        self.protocol(sender.protocol);
+        self.flag(sender.newer_codes);
+        self.u64(sender.connection);
+    }
+
+    fn producer(&mut self, producer: ProducerId, producer_epoch: i16) {
+        self.i64(producer.0);
+        self.u32(producer_epoch as u16 as u32);
+    }
+
+    fn protocol(&mut self, protocol: Protocol) {
+        self.u8(match protocol {
+            Protocol::V1 => 1,
+            Protocol::V2 => 2,
+        });
+    }
+
     fn commit(&mut self, commit: &Commit) {
-        self.u64(commit.token.producer.0 as u64);
-        self.u32(commit.token.producer_epoch as u16 as u32);
+        self.producer(commit.token.producer, commit.token.producer_epoch);
         self.u64(commit.token.number);
         self.flagged(commit.cursor.as_deref());
         self.list(&commit.offsets, |writer, it| writer.positions(&it.group, it.member, &it.offsets));
@@ -126,6 +197,11 @@ impl Writer {
                 self.u8(2);
                 self.u64(*idle_ms);
                 self.u64(*tombstone_ms);
+            }
+            ConfigChange::TransactionLimits { timeout_max_ms, id_expiration_ms } => {
+                self.u8(3);
+                self.u32(*timeout_max_ms);
+                self.u64(*id_expiration_ms);
             }
         }
     }

@@ -35,7 +35,7 @@ impl State {
         let (lsn, base_offsets) = (self.lsn, first_offsets(&placements));
         let reply = Committed { lsn, base_offsets: base_offsets.clone(), duplicate: false };
         self.remember_commit(KeptReply { token: commit.token, lsn, base_offsets }, commit.cursor.as_deref());
-        Ok(Applied { reply: Reply::Committed(reply), placements })
+        Ok(Applied { placements, ..Applied::only(Reply::Committed(reply)) })
     }
 
     fn check_commit(&self, term: u32, commit: &Commit) -> Result<(), Refusal> {
@@ -97,7 +97,13 @@ impl State {
 /// The batches of a commit, in the order of the command.
 fn arrivals(term: u32, commit: &Commit) -> impl Iterator<Item = Arrival<'_>> {
     let batches = commit.batches.iter().zip(0..);
-    batches.map(move |((partition, batch), index)| Arrival { partition: *partition, batch, index, term })
+    batches.map(move |((partition, batch), index)| Arrival {
+        partition: *partition,
+        batch,
+        index,
+        term,
+        txn_seq: 0,
+    })
 }
 
 /// The first offset in each partition, in the order of the command, as far as a reply keeps them.

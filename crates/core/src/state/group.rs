@@ -33,6 +33,8 @@ pub struct Group {
     pub owners: BTreeMap<Partition, Owner>,
     /// Committed offsets.
     pub offsets: BTreeMap<Partition, CommittedOffset>,
+    /// Offsets that open wire transactions are about to commit, by the transactions' `txn_seq`.
+    pub pending: BTreeMap<Partition, BTreeMap<u64, CommittedOffset>>,
 }
 
 /// A member of a group.
@@ -169,27 +171,39 @@ impl State {
         if !is_legal_name(name) {
             return Err(Refusal::IllegalName { name: name.to_string() });
         }
-        let group = self.groups.get(name);
         match member {
-            Some(member) => {
-                let group = self.find_member(name, member)?;
-                let foreign =
-                    |it: &&OffsetCommit| group.owners.get(&it.partition).map(|it| it.member) != Some(member);
-                if let Some(offset) = offsets.iter().find(foreign) {
-                    return Err(Refusal::NotOwned {
-                        group: name.to_string(),
-                        partition: offset.partition,
-                        member,
-                    });
-                }
-            }
+            Some(member) => self.check_owner(name, member, offsets)?,
             None => {
-                let members = group.map_or(0, |group| group.members.len());
+                let members = self.groups.get(name).map_or(0, |group| group.members.len());
                 if members > 0 {
                     return Err(Refusal::GroupNotEmpty { group: name.to_string(), members });
                 }
             }
         }
+        let committed = |partition| self.committed_offset(name, partition).map_or(0, |it| it.offset);
+        self.check_positions(name, offsets, seen, committed)
+    }
+
+    fn check_owner(&self, name: &str, member: MemberId, offsets: &[OffsetCommit]) -> Result<(), Refusal> {
+        let group = self.find_member(name, member)?;
+        let foreign =
+            |it: &&OffsetCommit| group.owners.get(&it.partition).map(|it| it.member) != Some(member);
+        match offsets.iter().find(foreign) {
+            Some(OffsetCommit { partition, .. }) => {
+                Err(Refusal::NotOwned { group: name.to_string(), partition: *partition, member })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What of positions doesn't depend on who commits them. `committed` is what they may not lie behind.
+    fn check_positions<'a>(
+        &self,
+        name: &'a str,
+        offsets: &[OffsetCommit],
+        seen: &mut BTreeSet<(&'a str, Partition)>,
+        committed: impl Fn(Partition) -> u64,
+    ) -> Result<(), Refusal> {
         for commit in offsets {
             let (partition, sent) = (commit.partition, commit.offset);
             if !seen.insert((name, partition)) {
@@ -206,7 +220,7 @@ impl State {
                     end,
                 });
             }
-            let committed = group.and_then(|group| group.offsets.get(&partition)).map_or(0, |it| it.offset);
+            let committed = committed(partition);
             if sent < committed && !commit.reset {
                 return Err(Refusal::OffsetRegress { group: name.to_string(), partition, sent, committed });
             }
@@ -216,13 +230,90 @@ impl State {
 
     pub(super) fn store_offsets(&mut self, name: &str, offsets: &[OffsetCommit]) {
         for commit in offsets {
-            let partition = self.partition(commit.partition).expect("the partition was found before");
-            let leader_epoch =
-                commit.offset.checked_sub(1).map_or(0, |before| partition.leader_epoch_at(before));
-            let (lsn, time_ms) = (self.lsn, self.time_ms);
-            let stored = CommittedOffset { offset: commit.offset, leader_epoch, lsn, time_ms };
+            let stored = self.committed_by(commit);
             let group = self.groups.entry(name.to_string()).or_default();
             Arc::make_mut(group).offsets.insert(commit.partition, stored);
+        }
+    }
+
+    /// What a position becomes when it is committed by this command.
+    fn committed_by(&self, commit: &OffsetCommit) -> CommittedOffset {
+        let partition = self.partition(commit.partition).expect("the partition was found before");
+        let leader_epoch = commit.offset.checked_sub(1).map_or(0, |before| partition.leader_epoch_at(before));
+        CommittedOffset { offset: commit.offset, leader_epoch, lsn: self.lsn, time_ms: self.time_ms }
+    }
+
+    /// A group's committed offset in a partition, unless an open transaction is about to commit another
+    /// (OffsetFetch with `require_stable`, KIP-447).
+    ///
+    /// # Errors
+    /// [`Refusal::UnstableOffset`].
+    pub fn stable_offset(
+        &self,
+        group: &str,
+        partition: Partition,
+    ) -> Result<Option<CommittedOffset>, Refusal> {
+        match self.groups.get(group).is_some_and(|found| found.pending.contains_key(&partition)) {
+            true => Err(Refusal::UnstableOffset { group: group.to_string(), partition }),
+            false => Ok(self.committed_offset(group, partition)),
+        }
+    }
+
+    /// Everything that can refuse positions of a transaction (KIP-447). Without a member they are taken as they come, as
+    /// in Kafka: who has the transactional id is checked elsewhere.
+    pub(super) fn check_pending_offsets(
+        &self,
+        name: &str,
+        member: Option<(MemberId, u64)>,
+        offsets: &[OffsetCommit],
+    ) -> Result<(), Refusal> {
+        if !is_legal_name(name) {
+            return Err(Refusal::IllegalName { name: name.to_string() });
+        }
+        if let Some((member, sent)) = member {
+            let current = self.find_member(name, member)?.generation;
+            if sent != current {
+                return Err(Refusal::StaleGeneration { group: name.to_string(), sent, current });
+            }
+            self.check_owner(name, member, offsets)?;
+        }
+        // Whichever transaction ends first, the offset doesn't move back.
+        let committed = |partition| {
+            let group = self.groups.get(name);
+            let pending = group.and_then(|group| group.pending.get(&partition));
+            let pending = pending.into_iter().flat_map(BTreeMap::values).map(|it| it.offset).max();
+            let committed = self.committed_offset(name, partition).map(|it| it.offset);
+            committed.max(pending).unwrap_or(0)
+        };
+        self.check_positions(name, offsets, &mut BTreeSet::new(), committed)
+    }
+
+    pub(super) fn store_pending_offsets(&mut self, name: &str, txn_seq: u64, offsets: &[OffsetCommit]) {
+        for commit in offsets {
+            let pending = self.committed_by(commit);
+            let group = Arc::make_mut(self.groups.entry(name.to_string()).or_default());
+            group.pending.entry(commit.partition).or_default().insert(txn_seq, pending);
+        }
+    }
+
+    /// The transaction has ended: its offsets become the group's, but for those that were committed later, or are
+    /// dropped.
+    pub(super) fn settle_pending_offsets(&mut self, name: &str, txn_seq: u64, commit: bool) {
+        let Some(group) = self.groups.get_mut(name) else { return };
+        let group = Arc::make_mut(group);
+        let Group { offsets, pending, .. } = group;
+        pending.retain(|partition, of_partition| {
+            if let Some(ended) = of_partition.remove(&txn_seq)
+                && commit
+                && offsets.get(partition).is_none_or(|committed| committed.lsn < ended.lsn)
+            {
+                offsets.insert(*partition, ended);
+            }
+            !of_partition.is_empty()
+        });
+        // One that only this transaction has made leaves nothing behind.
+        if *group == Group::default() {
+            self.groups.remove(name);
         }
     }
 
@@ -233,12 +324,14 @@ impl State {
             .filter(|(_, group)| {
                 group.members.values().any(|member| member.topics.contains(&topic))
                     || group.offsets.keys().any(|partition| partition.topic == topic)
+                    || group.pending.keys().any(|partition| partition.topic == topic)
             })
             .map(|(name, _)| name.clone())
             .collect();
         for name in concerned {
             let group = self.group_mut(&name);
             group.offsets.retain(|partition, _| partition.topic != topic);
+            group.pending.retain(|partition, _| partition.topic != topic);
             let mut subscribed = false;
             for member in group.members.values_mut() {
                 subscribed |= member.topics.contains(&topic);

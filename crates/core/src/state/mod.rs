@@ -17,20 +17,24 @@ mod assignment;
 mod commit;
 mod group;
 mod producer;
+mod stable;
 mod topic;
+mod transaction;
+pub mod version_1;
 mod window;
 
 pub use group::{CommittedOffset, Group, Member, Owner};
 pub use producer::{EpochEnd, KeptReply, Producer};
+pub use stable::{AbortedTransaction, OpenTransaction, Undecided};
 pub use topic::{LeaderEpochStart, PartitionState, Topic};
+pub use transaction::{Transaction, TransactionPhase, TransactionalProducer};
 pub use window::{ProducerWindow, RememberedBatch, Tombstone};
 
 use crate::command::{Command, ConfigChange, SEMANTICS_LEVEL, SEMANTICS_LEVEL_FIRST};
 use crate::ids::{Partition, ProducerId, TopicId};
 use crate::reply::{Applied, Refusal, Reply};
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use topic::Arrival;
 
@@ -59,9 +63,14 @@ pub struct State {
     pub producer_renamed: BTreeMap<ProducerId, ProducerId>,
     /// Groups by name.
     pub groups: BTreeMap<String, Arc<Group>>,
+    /// Producers of wire transactions, by transactional id.
+    pub transactional: BTreeMap<String, Arc<TransactionalProducer>>,
+    /// Transactional ids by their producer ids.
+    pub transactional_ids: BTreeMap<ProducerId, String>,
     next_topic: u32,
     next_producer: i64,
     next_deadline_ms: i64,
+    transaction_deadlines: BTreeSet<(i64, ProducerId)>,
 }
 
 /// Settings of the whole log, changed by `Config`.
@@ -71,6 +80,28 @@ pub struct Settings {
     pub producer_idle_ms: u64,
     /// Life of the tombstone after that.
     pub producer_tombstone_ms: u64,
+    /// Longest time that a wire transaction may ask to stay open.
+    pub transaction_timeout_max_ms: u32,
+    /// Time after which a transactional id that nobody uses is forgotten.
+    pub transactional_id_expiration_ms: u64,
+}
+
+impl Settings {
+    /// Bounded by `TransactionLimits`, so the cast loses nothing.
+    fn transactional_id_idle_ms(&self) -> i64 {
+        self.transactional_id_expiration_ms as i64
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            producer_idle_ms: DAY_MS,
+            producer_tombstone_ms: 30 * DAY_MS,
+            transaction_timeout_max_ms: 900_000,
+            transactional_id_expiration_ms: 7 * DAY_MS,
+        }
+    }
 }
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
@@ -85,16 +116,19 @@ impl Default for State {
             time_ms: 0,
             semantics_level: SEMANTICS_LEVEL_FIRST,
             open_number: 0,
-            settings: Settings { producer_idle_ms: DAY_MS, producer_tombstone_ms: 30 * DAY_MS },
+            settings: Settings::default(),
             topics: BTreeMap::new(),
             topic_names: BTreeMap::new(),
             producers: BTreeMap::new(),
             producer_names: BTreeMap::new(),
             producer_renamed: BTreeMap::new(),
             groups: BTreeMap::new(),
+            transactional: BTreeMap::new(),
+            transactional_ids: BTreeMap::new(),
             next_topic: 1,
             next_producer: 1,
             next_deadline_ms: i64::MAX,
+            transaction_deadlines: BTreeSet::new(),
         }
     }
 }
@@ -114,7 +148,7 @@ pub struct At {
 type Outcome = Result<Applied, Refusal>;
 
 fn done(reply: Reply) -> Outcome {
-    Ok(Applied { reply, placements: SmallVec::new() })
+    Ok(Applied::only(reply))
 }
 
 /// Appends the newest, and lets go of the oldest so that at most `most` are left.
@@ -141,8 +175,7 @@ impl State {
         self.time_ms = self.time_ms.max(at.time_ms);
         // From here on the state's lsn and time are those of this command.
         let outcome = self.dispatch(at.term, command);
-        outcome
-            .unwrap_or_else(|refusal| Applied { reply: Reply::Refused(refusal), placements: SmallVec::new() })
+        outcome.unwrap_or_else(|refusal| Applied::only(Reply::Refused(refusal)))
     }
 
     fn dispatch(&mut self, term: u32, command: &Command) -> Outcome {
@@ -153,7 +186,7 @@ impl State {
             Command::DeleteTopic { topic } => self.delete_topic(*topic),
             Command::InitProducer { name } => self.init_producer(name.as_deref()),
             Command::Append { partition, config_version, expected_end, batch } => {
-                let arrival = Arrival { partition: *partition, batch, index: 0, term };
+                let arrival = Arrival { partition: *partition, batch, index: 0, term, txn_seq: 0 };
                 self.append(&arrival, *config_version, *expected_end)
             }
             Command::Commit(commit) => self.commit(term, commit),
@@ -164,17 +197,19 @@ impl State {
                 self.release_partitions(group, *member, partitions)
             }
             Command::Trim { partition, start } => self.trim(*partition, *start),
-            Command::Tick => self.tick(),
+            Command::Tick => self.tick(term),
             Command::Config(change) => self.configure(change),
+            Command::Transactional(request) => self.transactional(term, request),
         }
     }
 
     /// No `Tick` before this time changes anything, ms since 1970; `i64::MAX`: none at all, as things stand.
     ///
     /// It may be too early, since a producer that appends again moves its own deadline and not this one: one tick
-    /// then finds nothing, and the next deadline is exact.
+    /// then finds nothing, and the next deadline is exact. Those of wire transactions always are.
     pub fn next_deadline_ms(&self) -> i64 {
-        self.next_deadline_ms
+        let of_transactions = self.transaction_deadlines.first().map_or(i64::MAX, |(deadline, _)| *deadline);
+        self.next_deadline_ms.min(of_transactions)
     }
 
     /// A partition, if it exists.
@@ -195,9 +230,17 @@ impl State {
         done(Reply::Opened { number: self.open_number })
     }
 
-    fn tick(&mut self) -> Outcome {
+    fn tick(&mut self, term: u32) -> Outcome {
+        // First the transactions: a producer's window doesn't expire while it has one.
+        let (markers, transactions, transactional_ids) = self.expire_transactions(term);
+        let (producers, tombstones) = self.expire_windows();
+        let reply = Reply::Ticked { producers, tombstones, transactions, transactional_ids };
+        Ok(Applied { markers, ..Applied::only(reply) })
+    }
+
+    fn expire_windows(&mut self) -> (u64, u64) {
         if self.next_deadline_ms > self.time_ms {
-            return done(Reply::Ticked { producers: 0, tombstones: 0 });
+            return (0, 0);
         }
         let (mut producers, mut tombstones, mut next) = (0, 0, i64::MAX);
         for topic in self.topics.values_mut() {
@@ -215,7 +258,7 @@ impl State {
             }
         }
         self.next_deadline_ms = next;
-        done(Reply::Ticked { producers, tombstones })
+        (producers, tombstones)
     }
 
     fn configure(&mut self, change: &ConfigChange) -> Outcome {
@@ -232,11 +275,24 @@ impl State {
             ConfigChange::ProducerExpiration { idle_ms, tombstone_ms } => {
                 check_bounds("producer.id.expiration.ms", *idle_ms, 1, SETTING_MS_MAX)?;
                 check_bounds("producer.tombstone.ms", *tombstone_ms, 1, SETTING_MS_MAX)?;
-                self.settings = Settings { producer_idle_ms: *idle_ms, producer_tombstone_ms: *tombstone_ms };
+                (self.settings.producer_idle_ms, self.settings.producer_tombstone_ms) =
+                    (*idle_ms, *tombstone_ms);
                 // Deadlines moved: the next tick finds the true ones.
                 let mut partitions = self.topics.values().flat_map(|topic| &topic.partitions);
                 let any = partitions.any(|partition| partition.has_producers());
                 self.next_deadline_ms = if any { self.time_ms } else { i64::MAX };
+            }
+            ConfigChange::TransactionLimits { timeout_max_ms, id_expiration_ms } => {
+                check_bounds(
+                    "transaction.max.timeout.ms",
+                    u64::from(*timeout_max_ms),
+                    1,
+                    u64::from(u32::MAX),
+                )?;
+                check_bounds("transactional.id.expiration.ms", *id_expiration_ms, 1, SETTING_MS_MAX)?;
+                self.settings.transaction_timeout_max_ms = *timeout_max_ms;
+                self.settings.transactional_id_expiration_ms = *id_expiration_ms;
+                self.renew_transaction_deadlines();
             }
         }
         done(Reply::Configured)

@@ -109,7 +109,7 @@ impl State {
         done(reply)
     }
 
-    fn new_producer_id(&mut self) -> Result<ProducerId, Refusal> {
+    pub(super) fn new_producer_id(&mut self) -> Result<ProducerId, Refusal> {
         let id = self.next_producer;
         self.next_producer = id.checked_add(1).ok_or(Refusal::ProducersExhausted)?;
         Ok(ProducerId(id))
@@ -130,8 +130,10 @@ impl State {
         if stamp.id.0 >= self.next_producer {
             return Err(Refusal::UnknownProducer { producer: stamp.id });
         }
-        let Some(producer) = self.producers.get(&stamp.id) else { return Ok(()) };
-        let current = producer.producer_epoch;
+        let transactional = || self.transactional.get(self.transactional_ids.get(&stamp.id)?);
+        let known = self.producers.get(&stamp.id).map(|producer| producer.producer_epoch);
+        let known = known.or_else(|| transactional().map(|producer| producer.producer_epoch));
+        let Some(current) = known else { return Ok(()) };
         match stamp.epoch.cmp(&current) {
             _ if on(Mutant::M4ProducerEpochIgnored) => Ok(()),
             std::cmp::Ordering::Equal => Ok(()),
@@ -141,6 +143,15 @@ impl State {
             std::cmp::Ordering::Greater => {
                 Err(Refusal::ProducerEpochUnknown { producer: stamp.id, sent: stamp.epoch, current })
             }
+        }
+    }
+
+    /// A batch outside of transactions has to wait for the end of the one that its producer has open.
+    pub(super) fn check_no_transaction(&self, producer: ProducerId) -> Result<(), Refusal> {
+        let entry = self.transactional_ids.get(&producer).and_then(|id| self.transactional.get(id));
+        match entry.and_then(|entry| entry.transaction()) {
+            Some(_) => Err(Refusal::OpenTransaction { producer }),
+            None => Ok(()),
         }
     }
 

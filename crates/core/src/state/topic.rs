@@ -5,9 +5,10 @@
 //!   * leader epochs and their first offsets only rise, and an epoch that `Trim` has passed is forgotten
 //!   * an append that is refused leaves the partition as it was
 
+use super::stable::{AbortedTransaction, OpenTransaction};
 use super::window::{ProducerWindow, RememberedBatch, Tombstone, Verdict};
 use super::{Outcome, SETTING_MS_MAX, State, check_bounds, done};
-use crate::batch::Batch;
+use crate::batch::{Batch, ProducerStamp};
 use crate::command::{TOPIC_PARTITIONS_MAX, TopicConfig, is_legal_name};
 use crate::ids::{Partition, ProducerId, TopicId};
 use crate::reply::{Applied, Placement, Refusal, Reply, topic_differences};
@@ -43,6 +44,12 @@ pub struct PartitionState {
     pub producers: BTreeMap<ProducerId, ProducerWindow>,
     /// What is left of producers that were idle for long.
     pub tombstones: BTreeMap<ProducerId, Tombstone>,
+    /// Wire transactions with data here that are open.
+    pub open: BTreeMap<ProducerId, OpenTransaction>,
+    /// Wire transactions with data here that were aborted, in the order of their ends.
+    pub aborted: Vec<AbortedTransaction>,
+    /// Offset of the last marker; none: there was none. Behind it, and below the last stable offset, all is shown.
+    pub last_marker: Option<u64>,
 }
 
 /// First offset of a leader epoch.
@@ -64,6 +71,8 @@ pub(super) struct Arrival<'a> {
     pub(super) index: u32,
     /// Term of the shard.
     pub(super) term: u32,
+    /// The wire transaction that it is part of; 0: none.
+    pub(super) txn_seq: u64,
 }
 
 /// Largest offset, so that it stays a positive i64 on the wire.
@@ -81,18 +90,25 @@ impl PartitionState {
     }
 
     /// Gives the batch its place. The caller has checked everything.
+    fn place(&mut self, arrival: &Arrival<'_>) -> Placement {
+        let Arrival { partition, batch, index, term, .. } = *arrival;
+        let (base_offset, leader_epoch) = self.take_offsets(term, batch.record_count() as u64);
+        Placement { partition, base_offset, next_offset: self.end, leader_epoch, index }
+    }
+
+    /// Takes the next offsets: the first of them, and the leader epoch that they show.
     ///
     /// A term below that of an earlier append counts as that one: headers and `leader_epochs` then still agree, and
-    /// no epoch begins twice.
-    fn place(&mut self, arrival: &Arrival<'_>) -> Placement {
-        let Arrival { partition, batch, index, term } = *arrival;
+    /// no epoch begins twice. One that a header can't show counts as the highest that it can.
+    pub(super) fn take_offsets(&mut self, term: u32, count: u64) -> (u64, u32) {
         let base_offset = self.end;
-        self.end += batch.record_count() as u64;
+        self.end += count;
+        let term = term.min(LEADER_EPOCH_MAX);
         let leader_epoch = self.leader_epochs.last().map_or(term, |last| last.leader_epoch.max(term));
         if self.leader_epochs.last().is_none_or(|last| last.leader_epoch < leader_epoch) {
             self.leader_epochs.push(LeaderEpochStart { leader_epoch, start_offset: base_offset });
         }
-        Placement { partition, base_offset, next_offset: self.end, leader_epoch, index }
+        (base_offset, leader_epoch)
     }
 
     /// Raises the start, and forgets leader epochs that nobody asks for any more. The record before the start still
@@ -102,6 +118,7 @@ impl PartitionState {
         let start = self.start;
         let needed_from = self.leader_epochs.partition_point(|epoch| epoch.start_offset < start);
         self.leader_epochs.drain(..needed_from.saturating_sub(1));
+        self.trim_aborted();
     }
 }
 
@@ -149,6 +166,7 @@ impl State {
         let removed = self.topics.remove(&topic).ok_or(Refusal::UnknownTopic { topic })?;
         self.topic_names.remove(&removed.name);
         self.forget_topic_in_groups(topic);
+        self.forget_topic_in_transactions(topic);
         done(Reply::TopicDeleted)
     }
 
@@ -169,23 +187,14 @@ impl State {
         expected_end: Option<u64>,
     ) -> Outcome {
         let Arrival { partition, batch, .. } = *arrival;
-        let topic =
-            self.topics.get(&partition.topic).ok_or(Refusal::UnknownTopic { topic: partition.topic })?;
-        if topic.config_version != config_version {
-            return Err(Refusal::ConfigChanged { sent: config_version, current: topic.config_version });
-        }
-        let state = self.find(partition)?;
+        let state = self.find_at_version(partition, config_version)?;
         check_shape(batch)?;
         if let Some(stamp) = batch.producer() {
             self.check_producer_epoch(&stamp)?;
             if let Verdict::Duplicate(original) = state.judge(partition, &stamp, batch)? {
-                return done(Reply::Appended {
-                    base_offset: original.base_offset,
-                    timestamp_ms: original.timestamp_ms,
-                    start_offset: state.start,
-                    duplicate: true,
-                });
+                return done(original.repeated(state.start));
             }
+            self.check_no_transaction(stamp.id)?;
         }
         if let Some(expected) = expected_end.filter(|expected| *expected != state.end) {
             return Err(Refusal::EndOffset { partition, expected, actual: state.end });
@@ -199,7 +208,7 @@ impl State {
             start_offset,
             duplicate: false,
         };
-        Ok(Applied { reply, placements: smallvec![placement] })
+        Ok(Applied { placements: smallvec![placement], ..Applied::only(reply) })
     }
 
     /// What every batch must fulfil, whichever command carries it. `records` is what the whole command may add.
@@ -210,7 +219,7 @@ impl State {
     }
 
     /// Whether the topic, the partition and the format have room for a batch of the right shape.
-    fn check_room(&self, arrival: &Arrival<'_>, records: u64) -> Result<(), Refusal> {
+    pub(super) fn check_room(&self, arrival: &Arrival<'_>, records: u64) -> Result<(), Refusal> {
         let Arrival { partition, batch, term, .. } = *arrival;
         let state = self.find(partition)?;
         let max = self.topics[&partition.topic].config.max_message_bytes;
@@ -221,7 +230,8 @@ impl State {
         if term > LEADER_EPOCH_MAX {
             return Err(Refusal::LeaderEpochsExhausted { term, max: LEADER_EPOCH_MAX });
         }
-        if records > OFFSET_MAX - state.end {
+        // Each open transaction will end with a marker.
+        if records > (OFFSET_MAX - state.end).saturating_sub(state.open.len() as u64) {
             return Err(Refusal::OffsetsExhausted { partition, end: state.end, records });
         }
         Ok(())
@@ -229,7 +239,7 @@ impl State {
 
     /// Places a batch that passed every check, and remembers it if it has a producer.
     pub(super) fn place_batch(&mut self, arrival: &Arrival<'_>) -> Placement {
-        let Arrival { partition, batch, .. } = *arrival;
+        let Arrival { partition, batch, txn_seq, .. } = *arrival;
         let time_ms = self.time_ms;
         let state = self.partition_mut(partition);
         let placement = state.place(arrival);
@@ -239,6 +249,8 @@ impl State {
                 last_sequence: batch.last_sequence(),
                 base_offset: placement.base_offset,
                 timestamp_ms: batch.max_timestamp_ms(),
+                txn_seq,
+                aborted: false,
             };
             state.remember(&stamp, remembered, time_ms);
             let deadline = time_ms.saturating_add(self.settings.producer_idle_ms as i64);
@@ -255,8 +267,22 @@ impl State {
         state.map(|state| &**state).ok_or(Refusal::UnknownPartition { partition, partitions })
     }
 
+    /// A partition of a topic whose settings are those that the sender has checked against.
+    pub(super) fn find_at_version(
+        &self,
+        partition: Partition,
+        config_version: u32,
+    ) -> Result<&PartitionState, Refusal> {
+        let topic = partition.topic;
+        let current = self.topics.get(&topic).ok_or(Refusal::UnknownTopic { topic })?.config_version;
+        if current != config_version {
+            return Err(Refusal::ConfigChanged { sent: config_version, current });
+        }
+        self.find(partition)
+    }
+
     /// A partition that [`State::find`] has found.
-    fn partition_mut(&mut self, partition: Partition) -> &mut PartitionState {
+    pub(super) fn partition_mut(&mut self, partition: Partition) -> &mut PartitionState {
         let topic = self.topics.get_mut(&partition.topic).expect("the topic was found before");
         Arc::make_mut(&mut Arc::make_mut(topic).partitions[partition.index as usize])
     }
@@ -273,6 +299,21 @@ fn check_shape(batch: &Batch) -> Result<(), Refusal> {
             "has a producer id with a negative epoch or sequence"
         }
         _ => return Ok(()),
+    };
+    Err(Refusal::Batch { what })
+}
+
+/// As [`check_shape`], for a batch of a transaction: who wrote it.
+pub(super) fn check_transactional_shape(batch: &Batch) -> Result<ProducerStamp, Refusal> {
+    let stamp = batch.producer().filter(|stamp| stamp.epoch >= 0 && stamp.base_sequence >= 0);
+    let what = match stamp {
+        _ if batch.record_count() == 0 || batch.record_count() - 1 != batch.last_offset_delta() => {
+            "has no records, or not as many as its last offset delta says"
+        }
+        _ if batch.is_control() => "is marked as control",
+        _ if !batch.is_transactional() => "isn't marked as transactional",
+        Some(stamp) => return Ok(stamp),
+        None => "is transactional without a producer id, or with a negative epoch or sequence",
     };
     Err(Refusal::Batch { what })
 }

@@ -12,7 +12,7 @@ use super::{Settings, push_bounded};
 use crate::batch::{Batch, ProducerStamp};
 use crate::ids::{Partition, ProducerId};
 use crate::mutants::{Mutant, on};
-use crate::reply::Refusal;
+use crate::reply::{Refusal, Reply};
 use serde::{Deserialize, Serialize};
 
 /// What a partition remembers of a producer.
@@ -22,6 +22,8 @@ pub struct ProducerWindow {
     pub producer_epoch: i16,
     /// Time of the last append command, ms.
     pub time_ms: i64,
+    /// Coordinator epoch of the last marker; none: there was none.
+    pub coordinator_epoch: Option<i32>,
     /// The last batches, oldest first, at least one and at most five.
     pub batches: Vec<RememberedBatch>,
 }
@@ -37,6 +39,18 @@ pub struct RememberedBatch {
     pub base_offset: u64,
     /// Largest timestamp, ms.
     pub timestamp_ms: i64,
+    /// The wire transaction that it is part of; 0: none.
+    pub txn_seq: u64,
+    /// Whether that was aborted.
+    pub aborted: bool,
+}
+
+impl RememberedBatch {
+    /// The answer to a batch that is sent again.
+    pub(super) fn repeated(&self, start_offset: u64) -> Reply {
+        let RememberedBatch { base_offset, timestamp_ms, .. } = *self;
+        Reply::Appended { base_offset, timestamp_ms, start_offset, duplicate: true }
+    }
 }
 
 /// What is left of a window after a long idle time.
@@ -86,7 +100,12 @@ impl PartitionState {
         let idle_ms = settings.producer_idle_ms as i64;
         let gone_ms = idle_ms.saturating_add(settings.producer_tombstone_ms as i64);
         // Ages, not deadlines, are compared: at the end of time a deadline would be cut short.
+        let open = &self.open;
         self.producers.retain(|producer, window| {
+            if open.contains_key(producer) {
+                // Its deadline counts again when the transaction ends.
+                return true;
+            }
             if time_ms.saturating_sub(window.time_ms) < idle_ms {
                 expired.next_ms = expired.next_ms.min(window.time_ms.saturating_add(idle_ms));
                 return true;
@@ -138,7 +157,11 @@ impl PartitionState {
         if let Some(hit) =
             window.iter().find(|it| it.first_sequence == sent && it.last_sequence == last_sequence)
         {
-            return Ok(Verdict::Duplicate(*hit));
+            // The records are in the log and nobody will ever see them: to call that a success would lose them.
+            return match hit.aborted {
+                true => Err(Refusal::AbortedSequence { producer, partition, sent }),
+                false => Ok(Verdict::Duplicate(*hit)),
+            };
         }
         let expected = following(known_last);
         if sent == expected {
@@ -158,6 +181,7 @@ impl PartitionState {
         let window = self.producers.entry(stamp.id).or_insert_with(|| ProducerWindow {
             producer_epoch: stamp.epoch,
             time_ms,
+            coordinator_epoch: None,
             batches: Vec::with_capacity(1),
         });
         if window.producer_epoch != stamp.epoch {

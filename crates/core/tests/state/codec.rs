@@ -102,7 +102,7 @@ fn batch_headers_are_found_without_knowing_the_kind() {
 #[test]
 fn a_command_of_a_newer_release_is_unknown_and_not_malformed() {
     let head = Bytes::from(codec::encode(1, &Command::Tick).head);
-    for (kind, version) in [(0, 1), (15, 1), (255, 1), (13, 0), (13, 2)] {
+    for (kind, version) in [(0, 1), (21, 1), (255, 1), (13, 0), (13, 2)] {
         let error = codec::decode(kind, version, &head, &Bytes::new());
         assert_eq!(error, Err(DecodeError::Unknown { kind, version }));
     }
@@ -137,8 +137,13 @@ fn values_that_are_none_are_refused_with_their_place() {
     assert_eq!(what(&tick), "batches in a command that has none");
 
     let mut config = codec::encode(1, &Command::Config(ConfigChange::SemanticsLevel { level: 1 }));
-    config.head[12] = 3;
+    config.head[12] = 4;
     assert_eq!(what(&config), "an unknown setting");
+
+    let end = Transactional::End { sender: sender("x", (ProducerId(1), 0), Protocol::V1), commit: true };
+    let mut protocol = codec::encode(1, &end.into());
+    protocol.head[12 + 5 + 12] = 3;
+    assert_eq!(what(&protocol), "an unknown transaction protocol");
 
     let mut epoch =
         codec::encode(1, &Command::Commit(Box::new(commit_of(token((ProducerId(1), 0), 1), &[]))));

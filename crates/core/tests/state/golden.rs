@@ -264,3 +264,79 @@ fn config_is_kind_14() {
     let head = plain(&["02", "04 00 00 00 00 00 00 00", "05 00 00 00 00 00 00 00"]);
     is(14, &Command::Config(expiration), &head, &[]);
 }
+
+/// Transactional id "x", producer 5, epoch 2, the second protocol, newer codes, connection 9.
+const SENDER: &[&str] =
+    &["01 00 00 00  78", "05 00 00 00 00 00 00 00", "02 00 00 00", "02", "01", "09 00 00 00 00 00 00 00"];
+
+fn golden_sender() -> TransactionSender {
+    TransactionSender { connection: 9, ..sender("x", (ProducerId(5), 2), Protocol::V2) }
+}
+
+#[test]
+fn init_transactions_is_kind_15() {
+    let head = plain(&["01 00 00 00  78", "60 ea 00 00", "01", "00"]);
+    is(15, &init("x", None).into(), &head, &[]);
+    let current = ["01", "05 00 00 00 00 00 00 00", "fe ff 00 00"];
+    let head = plain(&[&["01 00 00 00  78", "60 ea 00 00", "01"], &current[..]].concat());
+    is(15, &init("x", Some((ProducerId(5), -2))).into(), &head, &[]);
+}
+
+#[test]
+fn add_partitions_is_kind_16() {
+    let request = Transactional::AddPartitions { sender: golden_sender(), partitions: vec![partition()] };
+    is(16, &request.into(), &plain(&[SENDER, &["01 00 00 00", PARTITION]].concat()), &[]);
+}
+
+#[test]
+fn add_offsets_is_kind_17() {
+    let request = Transactional::AddOffsets { sender: golden_sender(), group: "g".into() };
+    is(17, &request.into(), &plain(&[SENDER, &["01 00 00 00  67"]].concat()), &[]);
+}
+
+#[test]
+fn append_transactional_is_kind_18() {
+    for (protocol, byte) in [(Protocol::V1, "01"), (Protocol::V2, "02")] {
+        let request = Transactional::Append {
+            transactional_id: "x".into(),
+            protocol,
+            newer_codes: false,
+            partition: partition(),
+            config_version: 4,
+            batch: batch(),
+        };
+        let fields = [TIME, "01 00 00 00", "01 00 00 00  78", byte, "00", "04 00 00 00", PARTITION];
+        is(18, &request.into(), &bytes(&[&fields[..], BATCH_HEADER].concat()), &bytes(&[BATCH_BODY]));
+    }
+}
+
+#[test]
+fn commit_offsets_transactional_is_kind_19() {
+    let request = |member| Transactional::CommitOffsets {
+        sender: golden_sender(),
+        group: "g".into(),
+        member,
+        offsets: vec![offset(partition(), 12)],
+    };
+    let position = ["01 00 00 00", PARTITION, "0c 00 00 00 00 00 00 00  00"];
+    let member = ["01 00 00 00  67", "01  0b 00 00 00 00 00 00 00"];
+    let head = plain(&[SENDER, &member, &position, &["03 00 00 00 00 00 00 00"]].concat());
+    is(19, &request(Some((MemberId(11), 3))).into(), &head, &[]);
+    let nobody = ["01 00 00 00  67", "00  00 00 00 00 00 00 00 00"];
+    let head = plain(&[SENDER, &nobody, &position, &["00 00 00 00 00 00 00 00"]].concat());
+    is(19, &request(None).into(), &head, &[]);
+}
+
+#[test]
+fn end_transaction_is_kind_20() {
+    for (commit, flag) in [(false, "00"), (true, "01")] {
+        let request = Transactional::End { sender: golden_sender(), commit };
+        is(20, &request.into(), &plain(&[SENDER, &[flag]].concat()), &[]);
+    }
+}
+
+#[test]
+fn transaction_limits_are_a_config() {
+    let limits = ConfigChange::TransactionLimits { timeout_max_ms: 4, id_expiration_ms: 5 };
+    is(14, &Command::Config(limits), &plain(&["03", "04 00 00 00", "05 00 00 00 00 00 00 00"]), &[]);
+}

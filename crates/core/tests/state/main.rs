@@ -10,3 +10,5 @@ mod model;
 mod order;
 mod producer;
 mod totality;
+mod transaction;
+mod transaction_model;

@@ -61,7 +61,7 @@ proptest! {
             if log.state.time_ms < log.state.next_deadline_ms() {
                 log.time_ms = i64::MIN;
                 let mut before = log.state.clone();
-                prop_assert_eq!(log.reply(&Command::Tick), Reply::Ticked { producers: 0, tombstones: 0 });
+                prop_assert_eq!(log.reply(&Command::Tick), ticked(0, 0));
                 before.lsn += 1;
                 prop_assert_eq!(&log.state, &before);
             }
@@ -116,7 +116,7 @@ fn oa_4_a_step_back_revives_nothing() {
     let producer = log.producer(None);
     log.append(partition, produced(producer, 0, 1));
     log.time_ms = DAY_MS;
-    assert_eq!(log.reply(&Command::Tick), Reply::Ticked { producers: 1, tombstones: 0 });
+    assert_eq!(log.reply(&Command::Tick), ticked(1, 0));
     log.time_ms = 0;
     let refusal = log.refused(&append(partition, produced(producer, 0, 1)));
     assert_eq!(refusal.kafka_code(), 46, "the window is gone and stays gone: {refusal}");
@@ -131,9 +131,9 @@ fn oa_4_a_step_back_expires_nothing_earlier_either() {
     log.time_ms = 0;
     log.append(partition, produced(producer, 0, 1));
     log.time_ms = 11 * DAY_MS - 1;
-    assert_eq!(log.reply(&Command::Tick), Reply::Ticked { producers: 0, tombstones: 0 });
+    assert_eq!(log.reply(&Command::Tick), ticked(0, 0));
     log.time_ms = 11 * DAY_MS;
-    assert_eq!(log.reply(&Command::Tick), Reply::Ticked { producers: 1, tombstones: 0 });
+    assert_eq!(log.reply(&Command::Tick), ticked(1, 0));
 }
 
 #[test]
@@ -148,13 +148,13 @@ fn oa_4_the_next_deadline_is_that_of_the_longest_idle_producer() {
     log.append(two, produced(b, 0, 1));
     assert_eq!(log.state.next_deadline_ms(), 1000 + DAY_MS);
     log.time_ms = 1000 + DAY_MS;
-    assert_eq!(log.reply(&Command::Tick), Reply::Ticked { producers: 1, tombstones: 0 });
+    assert_eq!(log.reply(&Command::Tick), ticked(1, 0));
     assert_eq!(log.state.next_deadline_ms(), 5000 + DAY_MS);
     log.time_ms = 5000 + DAY_MS;
-    assert_eq!(log.reply(&Command::Tick), Reply::Ticked { producers: 1, tombstones: 0 });
+    assert_eq!(log.reply(&Command::Tick), ticked(1, 0));
     assert_eq!(log.state.next_deadline_ms(), 1000 + 31 * DAY_MS);
     log.time_ms = 5000 + 31 * DAY_MS;
-    assert_eq!(log.reply(&Command::Tick), Reply::Ticked { producers: 0, tombstones: 2 });
+    assert_eq!(log.reply(&Command::Tick), ticked(0, 2));
     assert_eq!(log.state.next_deadline_ms(), i64::MAX);
 }
 
@@ -164,7 +164,7 @@ fn oa_4_at_the_end_of_time_nothing_is_idle_for_a_moment_only() {
     let partition = log.partition("t");
     let producer = log.producer(None);
     log.append(partition, produced(producer, 0, 1));
-    assert_eq!(log.reply(&Command::Tick), Reply::Ticked { producers: 0, tombstones: 0 });
+    assert_eq!(log.reply(&Command::Tick), ticked(0, 0));
 }
 
 #[test]

@@ -362,7 +362,7 @@ fn with_tombstone() -> (Log, Partition, (ProducerId, i16)) {
     let (mut log, partition, producer) = one();
     log.append(partition, produced(producer, 0, 3));
     log.time_ms = DAY_MS;
-    assert_eq!(log.reply(&Command::Tick), Reply::Ticked { producers: 1, tombstones: 0 });
+    assert_eq!(log.reply(&Command::Tick), ticked(1, 0));
     (log, partition, producer)
 }
 
@@ -396,10 +396,10 @@ fn id_11_a_tombstone_fences_lower_epochs() {
 fn id_11_without_a_tombstone_any_sequence_is_accepted() {
     let (mut log, partition, producer) = with_tombstone();
     log.time_ms = 31 * DAY_MS - 1;
-    assert_eq!(log.reply(&Command::Tick), Reply::Ticked { producers: 0, tombstones: 0 });
+    assert_eq!(log.reply(&Command::Tick), ticked(0, 0));
     assert_eq!(code(&mut log, partition, produced(producer, 0, 3)), DUPLICATE, "to the last moment");
     log.time_ms += 1;
-    assert_eq!(log.reply(&Command::Tick), Reply::Ticked { producers: 0, tombstones: 1 });
+    assert_eq!(log.reply(&Command::Tick), ticked(0, 1));
     assert_eq!(log.append(partition, produced(producer, 500, 1)), 3);
 }
 
@@ -408,11 +408,11 @@ fn id_12_a_producer_expires_when_idle_for_the_whole_time_and_by_tick_only() {
     let (mut log, partition, producer) = one();
     log.append(partition, produced(producer, 0, 3));
     log.time_ms = DAY_MS - 1;
-    assert_eq!(log.reply(&Command::Tick), Reply::Ticked { producers: 0, tombstones: 0 });
+    assert_eq!(log.reply(&Command::Tick), ticked(0, 0));
     log.time_ms = 20 * DAY_MS;
     log.reply(&Command::Trim { partition, start: 0 });
     assert!(is_duplicate_at(&mut log, partition, produced(producer, 0, 3), 0), "no tick, no expiry");
-    assert_eq!(log.reply(&Command::Tick), Reply::Ticked { producers: 1, tombstones: 0 });
+    assert_eq!(log.reply(&Command::Tick), ticked(1, 0));
 }
 
 #[test]
@@ -421,7 +421,7 @@ fn id_12_the_clock_is_the_command_s_never_the_record_s() {
     log.append(partition, produced_at(producer, 0, 1, 500 * DAY_MS));
     assert_eq!(log.state.next_deadline_ms(), DAY_MS);
     log.time_ms = DAY_MS;
-    assert_eq!(log.reply(&Command::Tick), Reply::Ticked { producers: 1, tombstones: 0 });
+    assert_eq!(log.reply(&Command::Tick), ticked(1, 0));
 }
 
 #[test]
@@ -430,7 +430,7 @@ fn id_12_each_append_starts_the_idle_time_anew() {
     for index in 0..5 {
         log.time_ms = index * (DAY_MS - 1);
         log.append(partition, produced(producer, index as i32, 1));
-        assert_eq!(log.reply(&Command::Tick), Reply::Ticked { producers: 0, tombstones: 0 });
+        assert_eq!(log.reply(&Command::Tick), ticked(0, 0));
     }
 }
 
@@ -442,7 +442,7 @@ fn id_12_a_shorter_expiration_counts_from_the_next_tick_on() {
     let change = ConfigChange::ProducerExpiration { idle_ms: 400, tombstone_ms: 1000 };
     assert_eq!(log.reply(&Command::Config(change)), Reply::Configured);
     assert!(log.state.next_deadline_ms() <= 500);
-    assert_eq!(log.reply(&Command::Tick), Reply::Ticked { producers: 1, tombstones: 0 });
+    assert_eq!(log.reply(&Command::Tick), ticked(1, 0));
     assert_eq!(log.state.next_deadline_ms(), 1400);
     for (idle_ms, tombstone_ms) in [(0, 1), (1, 0), (u64::MAX, 1), (1, u64::MAX)] {
         let change = ConfigChange::ProducerExpiration { idle_ms, tombstone_ms };

@@ -70,7 +70,7 @@ fn decode_and_apply(
             place_all(log, &Step { term: 1, time_ms, command });
         }
         Err(DecodeError::Malformed { at, len, .. }) => prop_assert!(at <= len && len == head.len()),
-        Err(DecodeError::Unknown { .. }) => prop_assert!(version != 1 || !(1..=14).contains(&kind)),
+        Err(DecodeError::Unknown { .. }) => prop_assert!(version != 1 || !(1..=20).contains(&kind)),
         Err(other) => prop_assert!(false, "{:?}", other),
     }
     Ok(())
@@ -82,6 +82,10 @@ fn place_all(log: &mut Log, step: &Step) {
     let batches: Vec<_> = match &step.command {
         Command::Append { batch, .. } => vec![batch],
         Command::Commit(commit) => commit.batches.iter().map(|it| &it.1).collect(),
+        Command::Transactional(request) => match &**request {
+            Transactional::Append { batch, .. } => vec![batch],
+            _ => Vec::new(),
+        },
         _ => Vec::new(),
     };
     for placement in &applied.placements {
@@ -89,6 +93,12 @@ fn place_all(log: &mut Log, step: &Step) {
         let placed = batch.placed(placement.base_offset, placement.leader_epoch);
         assert_eq!(placed.next_offset(), placement.next_offset);
         assert!(placed.next_offset() <= log.end(placement.partition));
+    }
+    for marker in &applied.markers {
+        let batch = marker.batch();
+        assert_eq!((batch.base_offset(), batch.next_offset()), (marker.offset, marker.offset + 1));
+        assert_eq!(batch.as_control(), Some(marker.control));
+        assert!(batch.next_offset() <= log.end(marker.partition));
     }
     if let Reply::Refused(refusal) = &applied.reply {
         assert!(!refusal.to_string().is_empty() && refusal.kafka_code() > 0);
@@ -107,6 +117,22 @@ fn memory_bytes(command: &Command) -> usize {
             Command::LeaveGroup { group, .. } => group.capacity(),
             Command::ReleasePartitions { group, partitions, .. } => {
                 group.capacity() + partitions.capacity() * 8
+            }
+            Command::Transactional(request) => {
+                let sender = |sender: &TransactionSender| sender.transactional_id.capacity();
+                size_of::<Transactional>()
+                    + match &**request {
+                        Transactional::Init { transactional_id, .. }
+                        | Transactional::Append { transactional_id, .. } => transactional_id.capacity(),
+                        Transactional::AddPartitions { sender: it, partitions } => {
+                            sender(it) + partitions.capacity() * 8
+                        }
+                        Transactional::AddOffsets { sender: it, group } => sender(it) + group.capacity(),
+                        Transactional::CommitOffsets { sender: it, group, offsets: them, .. } => {
+                            sender(it) + group.capacity() + offsets(them)
+                        }
+                        Transactional::End { sender: it, .. } => sender(it),
+                    }
             }
             Command::Commit(commit) => {
                 let groups = commit.offsets.iter().map(|it| it.group.capacity() + offsets(&it.offsets));
@@ -135,7 +161,7 @@ proptest! {
 
     #[test]
     fn oa_3_arbitrary_bytes_are_a_command_that_is_answered_or_a_typed_error(
-        kind in 0..17u8,
+        kind in 0..23u8,
         version in prop_oneof![9 => Just(1u8), 1 => any::<u8>()],
         head in prop::collection::vec(any::<u8>(), 0..200),
         bodies in prop::collection::vec(any::<u8>(), 0..50),
@@ -168,6 +194,13 @@ fn check_invariants(log: &Log) {
                     a.leader_epoch < b.leader_epoch && a.start_offset < b.start_offset
                 })
             );
+            assert!(partition.last_stable_offset() <= partition.end);
+            assert!(partition.aborted.is_sorted_by(|a, b| a.last_offset < b.last_offset));
+            assert!(partition.aborted.iter().all(|it| it.last_offset >= partition.start));
+            for (producer, open) in &partition.open {
+                let owner = &state.transactional[&state.transactional_ids[producer]];
+                assert_eq!(owner.transaction().map(|it| it.txn_seq), Some(open.txn_seq));
+            }
             for (id, window) in &partition.producers {
                 assert!((1..=5).contains(&window.batches.len()));
                 assert!(!partition.tombstones.contains_key(id));
@@ -179,6 +212,16 @@ fn check_invariants(log: &Log) {
     for producer in state.producers.values() {
         assert!(producer.replies.len() <= 5 && producer.epochs.len() <= 5);
     }
+    let pending = state.groups.values().flat_map(|group| group.pending.values().flat_map(|it| it.keys()));
+    let open: Vec<u64> = state.open_transactions().map(|(_, it)| it.txn_seq).collect();
+    assert!(pending.into_iter().all(|txn_seq| open.contains(txn_seq)));
+    for (id, entry) in &state.transactional {
+        assert_eq!(state.transactional_ids.get(&entry.producer), Some(id));
+        assert!(entry.transaction().is_none() || entry.producer_epoch < i16::MAX);
+        let partitions = entry.transaction().into_iter().flat_map(|it| &it.partitions);
+        assert!(partitions.into_iter().all(|partition| state.partition(*partition).is_some()));
+    }
+    assert_eq!(state.transactional_ids.len(), state.transactional.len());
     for (name, id) in &state.producer_names {
         assert_eq!(&state.producers[id].name, name);
     }

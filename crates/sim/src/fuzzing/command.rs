@@ -16,7 +16,7 @@ use crate::disk::SimDisk;
 use bytes::Bytes;
 use exactlog_core::batch::Batch;
 use exactlog_core::codec;
-use exactlog_core::command::Command;
+use exactlog_core::command::{Command, Transactional};
 use exactlog_core::reply::{Applied, Reply};
 use exactlog_core::state::{At, State};
 use exactlog_storage::checkpoint::{self, Image};
@@ -87,8 +87,16 @@ fn check(command: &Command, applied: &Applied, state: &State) {
     let batches: Vec<&Batch> = match command {
         Command::Append { batch, .. } => vec![batch],
         Command::Commit(commit) => commit.batches.iter().map(|(_, batch)| batch).collect(),
+        Command::Transactional(request) => match &**request {
+            Transactional::Append { batch, .. } => vec![batch],
+            _ => Vec::new(),
+        },
         _ => Vec::new(),
     };
+    for marker in &applied.markers {
+        let partition = state.partition(marker.partition).expect("markers are made in partitions that exist");
+        assert!(marker.batch().next_offset() <= partition.end);
+    }
     for placement in &applied.placements {
         let placed = batches[placement.index as usize].placed(placement.base_offset, placement.leader_epoch);
         assert_eq!(placed.next_offset(), placement.next_offset);
@@ -97,7 +105,9 @@ fn check(command: &Command, applied: &Applied, state: &State) {
         assert!(placed.next_offset() <= partition.end && partition.start <= partition.end);
     }
     if let Reply::Refused(refusal) = &applied.reply {
-        assert!(applied.placements.is_empty() && !refusal.to_string().is_empty() && refusal.kafka_code() > 0);
+        assert!(
+            applied.touched().count() == 0 && !refusal.to_string().is_empty() && refusal.kafka_code() > 0
+        );
     }
 }
 

@@ -94,7 +94,59 @@ fn commands() -> Vec<Named> {
     let appends = encode(&[begin(), append(0), append(1), append(1), append(0)].concat());
     let groups = encode(&[begin(), group()].concat());
     let settings = encode(&[begin(), append(0), settings()].concat());
-    vec![("appends".into(), appends), ("groups".into(), groups), ("settings".into(), settings)]
+    let transactions = encode(&[begin(), transactions()].concat());
+    vec![
+        ("appends".into(), appends),
+        ("groups".into(), groups),
+        ("settings".into(), settings),
+        ("transactions".into(), transactions),
+    ]
+}
+
+/// By both protocols: one that is aborted, one that commits offsets, one whose time is up.
+fn transactions() -> Vec<Command> {
+    let producer = ProducerId(3);
+    let sender = |producer_epoch, protocol| TransactionSender {
+        transactional_id: "x".into(),
+        producer,
+        producer_epoch,
+        protocol,
+        newer_codes: true,
+        connection: 1,
+    };
+    let append = |epoch, base_sequence, protocol| Transactional::Append {
+        transactional_id: "x".into(),
+        protocol,
+        newer_codes: true,
+        partition: PARTITIONS[0],
+        config_version: 0,
+        batch: batch(&Bytes::from_static(b"v"), Some(ProducerStamp { id: producer, epoch, base_sequence }))
+            .in_transaction(),
+    };
+    let (current, newer_codes) = (None, true);
+    let offsets = vec![OffsetCommit { partition: PARTITIONS[0], offset: 1, reset: false }];
+    let limits = ConfigChange::TransactionLimits { timeout_max_ms: 10, id_expiration_ms: 5 };
+    vec![
+        Transactional::Init { transactional_id: "x".into(), timeout_ms: 1, current, newer_codes }.into(),
+        Transactional::AddPartitions { sender: sender(0, Protocol::V1), partitions: PARTITIONS.to_vec() }
+            .into(),
+        append(0, 0, Protocol::V1).into(),
+        Transactional::AddOffsets { sender: sender(0, Protocol::V1), group: "g".into() }.into(),
+        Transactional::End { sender: sender(0, Protocol::V1), commit: false }.into(),
+        append(0, 1, Protocol::V2).into(),
+        Transactional::CommitOffsets {
+            sender: sender(0, Protocol::V2),
+            group: "g".into(),
+            member: None,
+            offsets,
+        }
+        .into(),
+        Transactional::End { sender: sender(0, Protocol::V2), commit: true }.into(),
+        append(1, 0, Protocol::V2).into(),
+        Command::Tick,
+        Command::Config(limits),
+        Command::Tick,
+    ]
 }
 
 fn begin() -> Vec<Command> {

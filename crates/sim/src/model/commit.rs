@@ -28,7 +28,7 @@ impl Model {
         }
         let mut base_offsets: Vec<(Partition, u64)> = Vec::new();
         for (partition, batch) in &commit.batches {
-            let base_offset = self.store(term, *partition, batch);
+            let base_offset = self.store(term, *partition, batch, None);
             if !base_offsets.iter().any(|(known, _)| known == partition) {
                 base_offsets.push((*partition, base_offset));
             }
@@ -87,7 +87,7 @@ impl Model {
             Condition::GroupOffset { group, partition, offset } => {
                 self.find(*partition)?;
                 let found = self.groups.get(group).and_then(|group| group.offsets.get(partition));
-                if found == offset.as_ref() { Ok(()) } else { Err("GroupOffset") }
+                if found.map(|(offset, _)| offset) == offset.as_ref() { Ok(()) } else { Err("GroupOffset") }
             }
         }
     }
@@ -113,6 +113,16 @@ impl Model {
             (None, Some(_)) => return Err("GroupNotEmpty"),
             (None, None) => {}
         }
+        let committed = |partition| group.and_then(|group| group.offsets.get(&partition)).map(|it| it.0);
+        self.check_positions(offsets, committed)
+    }
+
+    /// What of positions doesn't depend on who commits them.
+    pub(super) fn check_positions(
+        &self,
+        offsets: &[OffsetCommit],
+        committed: impl Fn(Partition) -> Option<u64>,
+    ) -> Result<(), &'static str> {
         for (index, offset) in offsets.iter().enumerate() {
             if offsets[..index].iter().any(|earlier| earlier.partition == offset.partition) {
                 return Err("PartitionTwice");
@@ -120,8 +130,7 @@ impl Model {
             if offset.offset > self.find(offset.partition)?.end {
                 return Err("OffsetOutOfRange");
             }
-            let committed = group.and_then(|group| group.offsets.get(&offset.partition)).copied();
-            if !offset.reset && offset.offset < committed.unwrap_or(0) {
+            if !offset.reset && offset.offset < committed(offset.partition).unwrap_or(0) {
                 return Err("OffsetRegress");
             }
         }
@@ -130,8 +139,9 @@ impl Model {
 
     pub(super) fn store_offsets(&mut self, name: &str, offsets: &[OffsetCommit]) {
         for offset in offsets {
+            let lsn = self.lsn;
             let group = self.groups.entry(name.to_owned()).or_default();
-            group.offsets.insert(offset.partition, offset.offset);
+            group.offsets.insert(offset.partition, (offset.offset, lsn));
         }
     }
 }

@@ -41,6 +41,11 @@ impl Directory {
         Directory { disk, name, own_name, has_new_names: false }
     }
 
+    /// The disk that it is on.
+    pub(super) fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
     /// Name of the file of the segment with this base offset.
     pub(super) fn log_name(&self, base_offset: u64) -> String {
         names::log(&self.name, base_offset)

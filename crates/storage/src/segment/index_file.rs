@@ -104,7 +104,7 @@ fn encode<const N: usize>(
     file
 }
 
-fn write_whole(disk: &dyn Disk, name: &str, content: &[u8]) -> io::Result<()> {
+pub(super) fn write_whole(disk: &dyn Disk, name: &str, content: &[u8]) -> io::Result<()> {
     let temporary = names::temporary(name);
     let file = match disk.open(&temporary, Mode::CreateNew) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

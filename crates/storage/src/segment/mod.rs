@@ -31,6 +31,7 @@ mod reader;
 mod shelf;
 mod survey;
 mod tail;
+mod transaction_index;
 mod writer;
 
 #[cfg(test)]

@@ -17,6 +17,11 @@ pub(super) fn time_index(dir: &str, base_offset: u64) -> String {
     format!("{dir}/{base_offset:020}.timeindex")
 }
 
+/// The name of a segment's transaction index.
+pub(super) fn transaction_index(dir: &str, base_offset: u64) -> String {
+    format!("{dir}/{base_offset:020}.txnindex")
+}
+
 /// The name under which `name` is written before it is renamed.
 pub(super) fn temporary(name: &str) -> String {
     format!("{name}.tmp")
@@ -39,7 +44,9 @@ pub(super) fn kind(name: &str) -> Kind {
         Some(rest) => (rest, true),
         None => (name, false),
     };
-    let Some((digits, "log" | "index" | "timeindex")) = name.split_once('.') else { return Kind::Foreign };
+    let Some((digits, "log" | "index" | "timeindex" | "txnindex")) = name.split_once('.') else {
+        return Kind::Foreign;
+    };
     if digits.len() != OFFSET_DIGITS || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
         return Kind::Foreign;
     }
@@ -60,7 +67,8 @@ mod tests {
     #[test]
     fn every_name_that_is_written_is_recognised() {
         for base_offset in [0, 7, u64::MAX] {
-            for name in [log("", base_offset), offset_index("", base_offset), time_index("", base_offset)] {
+            let indexes = [offset_index, time_index, transaction_index].map(|name| name("", base_offset));
+            for name in [log("", base_offset)].into_iter().chain(indexes) {
                 let name = name.trim_start_matches('/');
                 assert_eq!(kind(name), Kind::OfSegment(base_offset), "{name}");
                 assert_eq!(kind(&temporary(name)), Kind::Temporary, "{name}");

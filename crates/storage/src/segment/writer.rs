@@ -21,12 +21,13 @@ use super::fault::{damaged, io_error};
 use super::reader::SegmentSet;
 use super::shelf::Shelf;
 use super::tail::Tail;
-use super::{Ends, Options, SegmentEnd, names};
+use super::{Ends, Options, SegmentEnd, names, transaction_index};
 use crate::disk::Disk;
 use crate::error::StorageError;
 use exactlog_core::batch::Batch;
+use exactlog_core::state::AbortedTransaction;
 use parking_lot::RwLock;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -47,6 +48,8 @@ pub struct PartitionLog {
     tail: Option<Tail>,
     /// What follows the written bytes of the tail. Memory is held between an append and the next sync only.
     buffer: Vec<u8>,
+    /// Segments whose transaction index was found whole or written by this log.
+    transactions_indexed: BTreeSet<u64>,
 }
 
 /// Gives other threads what the last sync has published.
@@ -92,6 +95,7 @@ impl PartitionLog {
             rolled: Vec::new(),
             tail,
             buffer: Vec::new(),
+            transactions_indexed: BTreeSet::new(),
         })
     }
 
@@ -170,7 +174,9 @@ impl PartitionLog {
         if below == 0 || !at_rest {
             return None;
         }
-        self.synced.segments.drain(..below);
+        for gone in self.synced.segments.drain(..below) {
+            self.transactions_indexed.remove(&gone.base_offset);
+        }
         if self.synced.segments.last().is_none_or(|last| last.len_bytes == 0) {
             self.tail = None;
         }
@@ -178,6 +184,26 @@ impl PartitionLog {
         self.shelf.close_below(first);
         self.publish();
         Some(first)
+    }
+
+    /// Makes the transaction indexes of segments that are full: each once, if it isn't there as it has to be. `aborted`
+    /// are all aborted transactions that aren't trimmed, in the order of their ends.
+    pub(crate) fn index_transactions(&mut self, aborted: &[AbortedTransaction]) {
+        let full = self.synced.segments.windows(2).map(|pair| (pair[0].base_offset, pair[1].base_offset));
+        for (base_offset, limit_offset) in full {
+            let from = aborted.partition_point(|it| it.last_offset < base_offset);
+            let to = aborted.partition_point(|it| it.last_offset < limit_offset);
+            if from == to || self.transactions_indexed.contains(&base_offset) {
+                continue;
+            }
+            match transaction_index::ensure(self.directory.disk(), &self.dir, base_offset, &aborted[from..to])
+            {
+                Ok(()) => drop(self.transactions_indexed.insert(base_offset)),
+                Err(error) => {
+                    tracing::debug!(dir = self.dir, base_offset, %error, "transaction index not written");
+                }
+            }
+        }
     }
 
     /// Unlinks the files in the directory that look like a segment's and belong to none of this log: left by a

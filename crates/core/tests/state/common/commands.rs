@@ -24,7 +24,8 @@ impl Log {
     }
 }
 
-/// The world in which [`command`] has a chance: topics 1 to 3, producers 1 to 4, a group with two members.
+/// The world in which [`command`] has a chance: topics 1 to 3, producers 1 to 4, a group with two members, two
+/// transactional ids.
 pub(crate) fn small_world() -> Log {
     let mut log = Log::default();
     log.reply(&Command::Open);
@@ -36,6 +37,8 @@ pub(crate) fn small_world() -> Log {
     }
     log.join("g", &[TopicId(1), TopicId(2)]);
     log.join("g", &[TopicId(1)]);
+    log.init("x");
+    log.init("y");
     log
 }
 
@@ -74,7 +77,63 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         2 => (partition(), small_u64()).prop_map(|(partition, start)| Command::Trim { partition, start }),
         3 => Just(Command::Tick),
         1 => config_change().prop_map(Command::Config),
+        16 => transactional().prop_map(Command::from),
     ]
+}
+
+fn transactional() -> impl Strategy<Value = Transactional> {
+    let current = option::of((transactional_producer(), epoch()));
+    let timeout = prop_oneof![8 => Just(60_000u32), 1 => select(vec![0, 1, u32::MAX])];
+    let member = option::of((member(), small_u64()));
+    prop_oneof![
+        2 => (transactional_id(), timeout, current, any::<bool>()).prop_map(
+            |(transactional_id, timeout_ms, current, newer_codes)| {
+                Transactional::Init { transactional_id, timeout_ms, current, newer_codes }
+            }
+        ),
+        3 => (transaction_sender(), vec(partition(), 0..4))
+            .prop_map(|(sender, partitions)| Transactional::AddPartitions { sender, partitions }),
+        2 => (transaction_sender(), name())
+            .prop_map(|(sender, group)| Transactional::AddOffsets { sender, group }),
+        8 => (transaction_sender(), partition(), 0..2u32, sequence(), 1..4u32, any_batch(), 0..8u32).prop_map(
+            |(sender, partition, config_version, base_sequence, count, any, which)| {
+                let TransactionSender { transactional_id, protocol, newer_codes, .. } = sender;
+                let id = (sender.producer, sender.producer_epoch);
+                let batch = if which == 0 { any } else { super::transactional(id, base_sequence, count) };
+                Transactional::Append { transactional_id, protocol, newer_codes, partition, config_version, batch }
+            }
+        ),
+        3 => (transaction_sender(), group_offsets(), member).prop_map(|(sender, it, member)| {
+            Transactional::CommitOffsets { sender, group: it.group, member, offsets: it.offsets }
+        }),
+        4 => (transaction_sender(), any::<bool>())
+            .prop_map(|(sender, commit)| Transactional::End { sender, commit }),
+    ]
+}
+
+fn transaction_sender() -> impl Strategy<Value = TransactionSender> {
+    let protocol = select(vec![Protocol::V1, Protocol::V2]);
+    let connection = prop_oneof![8 => 0..4u64, 1 => Just(u64::MAX)];
+    (transactional_id(), transactional_producer(), epoch(), protocol, any::<bool>(), connection).prop_map(
+        |(transactional_id, producer, producer_epoch, protocol, newer_codes, connection)| TransactionSender {
+            transactional_id,
+            producer,
+            producer_epoch,
+            protocol,
+            newer_codes,
+            connection,
+        },
+    )
+}
+
+fn transactional_id() -> impl Strategy<Value = String> {
+    select(vec!["x", "x", "x", "y", "", "any text ✓"]).prop_map(str::to_string)
+}
+
+/// The transactional id `x` of the small world has producer 5, and `y` producer 6.
+fn transactional_producer() -> impl Strategy<Value = ProducerId> {
+    prop_oneof![8 => Just(5i64), 4 => Just(6), 1 => 1..8i64, 1 => select(vec![-1, i64::MAX])]
+        .prop_map(ProducerId)
 }
 
 fn commit() -> impl Strategy<Value = Commit> {
@@ -143,6 +202,9 @@ fn config_change() -> impl Strategy<Value = ConfigChange> {
     prop_oneof![
         any::<i64>().prop_map(|time_ms| ConfigChange::AcceptTime { time_ms }),
         select(vec![0, 1, 2, u32::MAX]).prop_map(|level| ConfigChange::SemanticsLevel { level }),
+        (any::<u32>(), time()).prop_map(|(timeout_max_ms, id_expiration_ms)| {
+            ConfigChange::TransactionLimits { timeout_max_ms, id_expiration_ms }
+        }),
         (time(), time())
             .prop_map(|(idle_ms, tombstone_ms)| ConfigChange::ProducerExpiration { idle_ms, tombstone_ms }),
     ]

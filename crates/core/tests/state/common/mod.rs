@@ -29,6 +29,7 @@ impl Log {
             (before.lsn, before.time_ms) = (self.state.lsn, self.state.time_ms);
             assert_eq!(before, self.state, "{command:?} was refused, and yet it changed the state");
             assert!(applied.placements.is_empty(), "{command:?} was refused, and yet it placed a batch");
+            assert!(applied.markers.is_empty(), "{command:?} was refused, and yet it made a marker");
         }
         applied
     }
@@ -76,6 +77,19 @@ impl Log {
         }
     }
 
+    /// The producer of a transactional id, as a new incarnation of it gets it.
+    pub(crate) fn init(&mut self, transactional_id: &str) -> (ProducerId, i16) {
+        self.identity(init(transactional_id, None))
+    }
+
+    /// The identity that a command answers with.
+    pub(crate) fn identity(&mut self, request: Transactional) -> (ProducerId, i16) {
+        match self.reply(&request.into()) {
+            Reply::Transactional { producer, producer_epoch } => (producer, producer_epoch),
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Appends, and answers with the base offset.
     pub(crate) fn append(&mut self, partition: Partition, batch: Batch) -> u64 {
         match self.reply(&append(partition, batch)) {
@@ -117,6 +131,46 @@ pub(crate) fn append(partition: Partition, batch: Batch) -> Command {
     Command::Append { partition, config_version: 0, expected_end: None, batch }
 }
 
+/// How long transactions of the tests may stay open, in ms.
+pub(crate) const TIMEOUT_MS: u32 = 60_000;
+
+pub(crate) fn init(transactional_id: &str, current: Option<(ProducerId, i16)>) -> Transactional {
+    let transactional_id = transactional_id.to_string();
+    Transactional::Init { transactional_id, timeout_ms: TIMEOUT_MS, current, newer_codes: true }
+}
+
+pub(crate) fn sender(
+    transactional_id: &str,
+    producer: (ProducerId, i16),
+    protocol: Protocol,
+) -> TransactionSender {
+    TransactionSender {
+        transactional_id: transactional_id.to_string(),
+        producer: producer.0,
+        producer_epoch: producer.1,
+        protocol,
+        newer_codes: true,
+        connection: 0,
+    }
+}
+
+pub(crate) fn append_transactional(
+    transactional_id: &str,
+    protocol: Protocol,
+    partition: Partition,
+    batch: Batch,
+) -> Transactional {
+    let transactional_id = transactional_id.to_string();
+    Transactional::Append {
+        transactional_id,
+        protocol,
+        newer_codes: true,
+        partition,
+        config_version: 0,
+        batch,
+    }
+}
+
 pub(crate) fn join(group: &str, topics: &[TopicId]) -> Command {
     Command::JoinGroup { group: group.to_string(), topics: topics.to_vec() }
 }
@@ -139,6 +193,11 @@ pub(crate) fn commit_of(token: CommitToken, batches: &[(Partition, u32)]) -> Com
     Commit { token, cursor: None, batches, offsets: Vec::new(), conditions: Vec::new() }
 }
 
+/// What `Tick` answers where there are no wire transactions.
+pub(crate) fn ticked(producers: u64, tombstones: u64) -> Reply {
+    Reply::Ticked { producers, tombstones, transactions: 0, transactional_ids: 0 }
+}
+
 /// A batch without a producer.
 pub(crate) fn records(count: u32) -> Batch {
     built(count, 0, None)
@@ -159,12 +218,19 @@ pub(crate) fn produced_at(
     built(count, time_ms, Some(ProducerStamp { id: producer.0, epoch: producer.1, base_sequence }))
 }
 
-fn built(count: u32, time_ms: i64, stamp: Option<ProducerStamp>) -> Batch {
+pub(crate) fn built(count: u32, time_ms: i64, stamp: Option<ProducerStamp>) -> Batch {
     let mut builder = BatchBuilder::new(64);
     for _ in 0..count {
         builder.append(time_ms, None, Some(b"v"), &[]);
     }
     builder.finish(stamp)
+}
+
+/// A batch of a transaction.
+pub(crate) fn transactional(producer: (ProducerId, i16), base_sequence: i32, count: u32) -> Batch {
+    changed(&produced(producer, base_sequence, count), |header| {
+        header[ATTRIBUTES_AT..][..2].copy_from_slice(&TRANSACTIONAL.to_be_bytes());
+    })
 }
 
 /// A batch that says it is compressed, so that it may state any number of records in a few bytes.
