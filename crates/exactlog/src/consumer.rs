@@ -23,6 +23,7 @@ use crate::topic::Topic;
 use exactlog_core::command::{Command, GroupOffsets};
 use exactlog_core::ids::{MemberId, Partition, TopicId};
 use exactlog_core::reply::Reply;
+use exactlog_core::state::{PartitionState, Undecided};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -282,12 +283,12 @@ impl Consumer {
         self.set_position(topic, partition, start)
     }
 
-    /// Goes behind the last record.
+    /// Goes behind the last record that is decided.
     ///
     /// # Errors
     /// As [`seek`](Consumer::seek).
     pub fn seek_to_end(&mut self, topic: &Topic, partition: u32) -> Result<(), Error> {
-        let (_, end) = self.inner.bounds(topic, partition)?;
+        let (_, end) = self.inner.stable_bounds(topic, partition)?;
         self.set_position(topic, partition, end)
     }
 
@@ -298,7 +299,7 @@ impl Consumer {
     /// As [`seek`](Consumer::seek).
     pub fn seek_to_time(&mut self, topic: &Topic, partition: u32, timestamp_ms: i64) -> Result<u64, Error> {
         self.inner.check_open()?;
-        let (_, end) = self.inner.bounds(topic, partition)?;
+        let (_, end) = self.inner.stable_bounds(topic, partition)?;
         let at = Partition { topic: topic.id(), index: partition };
         let found = self.inner.read(|reader| reader.first_at_or_after(at, timestamp_ms))?;
         let offset = found.map_or(end, |(offset, _)| offset);
@@ -409,7 +410,8 @@ impl Consumer {
 
     fn initial_position(&self, partition: Partition) -> u64 {
         let state = self.inner.state.read();
-        let (start, end) = state.partition(partition).map_or((0, 0), |found| (found.start, found.end));
+        let bounds = |found: &PartitionState| (found.start, found.last_stable_offset());
+        let (start, end) = state.partition(partition).map_or((0, 0), bounds);
         match (state.committed_offset(&self.group, partition), self.start) {
             (Some(committed), _) => committed.offset,
             (None, Start::Earliest) => start,
@@ -503,33 +505,49 @@ impl Consumer {
         Ok((!taken.records.is_empty()).then_some(taken))
     }
 
+    /// Records that are committed, as far as that is decided. What nobody is shown is passed over.
     fn take_from(&mut self, partition: Partition, next: u64, taken: &mut Taken) -> Result<(), Error> {
         let Some(topic) = self.topics.get(&partition.topic) else { return Ok(()) };
         // A topic that was deleted has nothing to read.
-        let Ok((start, end)) = self.inner.bounds(topic, partition.index) else { return Ok(()) };
-        let room = self.max_poll_records - taken.records.len();
-        let read = match next >= start && next < end {
-            true => {
-                let max_bytes = MAX_POLL_BYTES.saturating_sub(taken.bytes);
-                self.inner.read(|reader| reader.read(partition, next, max_bytes))
+        let Ok((start, end)) = self.inner.stable_bounds(topic, partition.index) else { return Ok(()) };
+        let (room, had) = (self.max_poll_records - taken.records.len(), taken.records.len());
+        let mut next = next;
+        loop {
+            let read = match next >= start && next < end {
+                true => {
+                    let max_bytes = MAX_POLL_BYTES.saturating_sub(taken.bytes);
+                    self.inner.read(|reader| reader.read(partition, next, max_bytes))
+                }
+                false => Ok(Vec::new()),
+            };
+            let upper = read.as_ref().map_or(next, |batches| {
+                batches.last().map_or(next, exactlog_core::batch::Batch::next_offset).min(end)
+            });
+            // Asked behind the read: what is trimmed meanwhile may be gone from the disk.
+            let (start, undecided) = self
+                .inner
+                .undecided(topic, partition.index, next, upper)
+                .unwrap_or((start, Undecided::default()));
+            if next < start {
+                if taken.records.is_empty() {
+                    self.reading.lock().set(partition, start, false);
+                }
+                let (topic, partition) = (topic.name().to_string(), partition.index);
+                return Err(Error::RecordsLost { topic, partition, from: next, to: start });
             }
-            false => Ok(Vec::new()),
-        };
-        // Asked again behind the read: what is trimmed meanwhile may be gone from the disk.
-        let start = self.inner.bounds(topic, partition.index).map_or(start, |(start, _)| start);
-        if next < start {
-            if taken.records.is_empty() {
-                self.reading.lock().set(partition, start, false);
+            let mut batches = read?;
+            batches.retain(|batch| batch.base_offset() < end);
+            let to = taken.add(topic, partition.index, next, &batches, room, &undecided)?;
+            if to == next {
+                return Ok(());
             }
-            let (topic, partition) = (topic.name().to_string(), partition.index);
-            return Err(Error::RecordsLost { topic, partition, from: next, to: start });
-        }
-        let to = taken.add(topic, partition.index, next, &read?, room)?;
-        if to > next {
-            taken.spans.extend(self.reading.lock().advance(partition, to));
+            taken.advance(self.reading.lock().advance(partition, to));
             self.turn = Some(behind(partition));
+            if taken.records.len() > had || to >= end {
+                return Ok(());
+            }
+            next = to;
         }
-        Ok(())
     }
 
     fn batch(&mut self, taken: Taken) -> Batch<'_> {
@@ -633,7 +651,17 @@ pub(crate) struct Taken {
 }
 
 impl Taken {
-    /// Adds at most `room` records from `from` on; the offset behind the last one. After an error nothing was added.
+    /// The position has moved: what follows on earlier ones of the partition is one with them.
+    fn advance(&mut self, span: Option<Span>) {
+        let Some(span) = span else { return };
+        match self.spans.last_mut() {
+            Some(last) if last.partition == span.partition => last.to = span.to,
+            _ => self.spans.push(span),
+        }
+    }
+
+    /// Adds at most `room` records from `from` on that are shown; the offset behind the last one, and behind what isn't
+    /// shown. After an error nothing was added.
     fn add(
         &mut self,
         topic: &Topic,
@@ -641,11 +669,16 @@ impl Taken {
         from: u64,
         batches: &[exactlog_core::batch::Batch],
         room: usize,
+        undecided: &Undecided,
     ) -> Result<u64, Error> {
         let had = self.records.len();
         let most = had + room;
         let mut to = from;
         for batch in batches {
+            if !undecided.shows(batch) {
+                to = to.max(batch.next_offset());
+                continue;
+            }
             for record in batch.records() {
                 let record = record.inspect_err(|_| self.records.truncate(had))?;
                 if record.offset < from {

@@ -100,6 +100,13 @@ pub use topic::{Topic, TopicOptions};
 pub use transaction::{CommitReceipt, Transaction};
 pub use view::{ReadView, Records};
 
+/// The requests of Kafka's transactional producers, and their answers: see [`Log::transactional`].
+pub mod wire {
+    pub use exactlog_core::batch::Batch;
+    pub use exactlog_core::command::{OffsetCommit, Protocol, TransactionSender, Transactional};
+    pub use exactlog_core::reply::{Committed, Reply};
+}
+
 /// What a log is kept on, if that isn't a directory: see [`Builder::disk`].
 pub mod disk {
     pub use exactlog_storage::disk::{Disk, Entry, File, Mode, RealDisk};

@@ -14,10 +14,10 @@ use crate::view::ReadView;
 use crate::writer;
 use bytes::Bytes;
 use exactlog_core::batch::Batch;
-use exactlog_core::command::{Command, CommitToken, ConfigChange, is_legal_name};
+use exactlog_core::command::{Command, CommitToken, ConfigChange, Transactional, is_legal_name};
 use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::reply::{Applied, Refusal, Reply};
-use exactlog_core::state::State;
+use exactlog_core::state::{PartitionState, State, Undecided};
 use exactlog_storage::disk::{Disk, RealDisk};
 use exactlog_storage::error::StorageError;
 use exactlog_storage::index::Reader;
@@ -304,6 +304,15 @@ fn random_from_system() -> impl FnMut() -> u64 {
     }
 }
 
+/// What of a partition a group has not consumed.
+struct Unread {
+    partition: Partition,
+    from: u64,
+    to: u64,
+    /// Set where it isn't as many records as offsets.
+    undecided: Option<Undecided>,
+}
+
 /// What became of a commit that was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -452,16 +461,47 @@ impl Log {
         self.inner.state.read().committed_offset(group, partition).map(|committed| committed.offset)
     }
 
-    /// Records of a topic that a group has not consumed: exact, and 0 when nothing is unread.
+    /// Records of a topic that a group has not consumed: exact, and 0 when nothing is unread. Markers and records of
+    /// aborted wire transactions don't count, nor what lies behind an open one; where a group has such before it, they are
+    /// read to be counted, and count all the same if they can't be read.
     pub fn lag(&self, group: &str, topic: &Topic) -> u64 {
-        let state = self.inner.state.read();
-        let lag = |index| {
-            let partition = Partition { topic: topic.id(), index };
-            let bounds = state.partition(partition)?;
-            let committed = state.committed_offset(group, partition).map_or(0, |committed| committed.offset);
-            Some(bounds.end - committed.clamp(bounds.start, bounds.end))
+        let unread: Vec<Unread> =
+            (0..topic.partitions()).filter_map(|index| self.unread(group, topic, index)).collect();
+        let count = |Unread { partition, from, to, undecided }: Unread| {
+            let counted = undecided.map(|undecided| {
+                self.inner.read(|reader| reader.count_shown(partition, from, to, &undecided)).ok()
+            });
+            counted.flatten().unwrap_or(to - from)
         };
-        (0..topic.partitions()).filter_map(lag).sum()
+        unread.into_iter().map(count).sum()
+    }
+
+    /// What of a partition a group has not consumed, as far as it is decided.
+    fn unread(&self, group: &str, topic: &Topic, index: u32) -> Option<Unread> {
+        let partition = Partition { topic: topic.id(), index };
+        let state = self.inner.state.read();
+        let found = state.partition(partition)?;
+        let to = found.last_stable_offset().max(found.start);
+        let committed = state.committed_offset(group, partition).map_or(0, |committed| committed.offset);
+        let from = committed.clamp(found.start, to);
+        // Behind the last marker every record is shown.
+        let is_mixed = found.last_marker.is_some_and(|marker| marker >= from);
+        let undecided = is_mixed.then(|| found.undecided_between(from, to));
+        Some(Unread { partition, from, to, undecided })
+    }
+
+    /// A request of one of Kafka's transactional producers (KIP-98): the low-level call of a front end that speaks their
+    /// protocol. Embedded transactions are [`Producer::begin`].
+    ///
+    /// # Errors
+    /// [`Error::Batch`] before anything is written; refusals, each with Kafka's code for the client; and
+    /// [`Refusal::ConfigChanged`], after which the front end sends the batch again.
+    pub fn transactional(&self, request: Transactional) -> Result<Reply, Error> {
+        if let Transactional::Append { partition, batch, .. } = &request {
+            let max_bytes = self.inner.topic(partition.topic).map(|topic| topic.config().max_message_bytes);
+            batch.check_client(max_bytes.map_or(usize::MAX, |max_bytes| max_bytes as usize))?;
+        }
+        self.inner.command(request.into()).map(|applied| applied.reply)
     }
 
     /// Appends a finished record batch v2, as a Kafka client would send it, with its own producer id and sequence.
@@ -545,7 +585,14 @@ impl Log {
     /// Counters and gauges as of now.
     pub fn metrics(&self) -> Metrics {
         let shard = self.inner.shard.lock();
+        let (open, oldest_ms) = {
+            let state = shard.state();
+            let started = || state.open_transactions().map(|(_, transaction)| transaction.started_ms);
+            (started().count() as u64, started().min())
+        };
         Metrics {
+            open_transactions: open,
+            oldest_transaction_ms: oldest_ms,
             lsn: shard.journal().last_lsn(),
             durable_lsn: shard.journal().durable_lsn(),
             queue_bytes: self.inner.queue.room().bytes() as u64,
@@ -646,9 +693,34 @@ impl Inner {
     }
 
     pub(crate) fn bounds(&self, topic: &Topic, partition: u32) -> Result<(u64, u64), Error> {
+        self.of_partition(topic, partition, |found| (found.start, found.end))
+    }
+
+    /// First offset that can be read, and where the records end whose transactions are decided.
+    pub(crate) fn stable_bounds(&self, topic: &Topic, partition: u32) -> Result<(u64, u64), Error> {
+        self.of_partition(topic, partition, |found| (found.start, found.last_stable_offset()))
+    }
+
+    /// First offset that can be read, and what of these offsets isn't shown.
+    pub(crate) fn undecided(
+        &self,
+        topic: &Topic,
+        partition: u32,
+        from: u64,
+        to: u64,
+    ) -> Result<(u64, Undecided), Error> {
+        self.of_partition(topic, partition, |found| (found.start, found.undecided_between(from, to)))
+    }
+
+    fn of_partition<T>(
+        &self,
+        topic: &Topic,
+        partition: u32,
+        look: impl FnOnce(&PartitionState) -> T,
+    ) -> Result<T, Error> {
         let state = self.state.read();
         let found = state.partition(Partition { topic: topic.id(), index: partition });
-        found.map(|found| (found.start, found.end)).ok_or_else(|| Error::NoSuchPartition {
+        found.map(look).ok_or_else(|| Error::NoSuchPartition {
             topic: topic.name().to_string(),
             partition,
             partitions: topic.partitions(),

@@ -34,6 +34,10 @@ pub struct Metrics {
     pub journal_bytes: u64,
     /// Batches that are only in the journal so far.
     pub unflushed_batches: u64,
+    /// Wire transactions that are open. Embedded ones never are.
+    pub open_transactions: u64,
+    /// When the oldest of them began, in ms since 1970: it holds back the readers of its partitions.
+    pub oldest_transaction_ms: Option<i64>,
     /// Whether writing ended by a failure.
     pub failed: bool,
     /// Whether a step of the wall clock waits for `accept_time`.

@@ -8,14 +8,16 @@
 //! Not here: following the end. That is a consumer's.
 //!
 //! Invariants
-//!   * nothing that was committed behind the view's position is shown
+//!   * nothing that was committed behind the view's position is shown, nor anything that wasn't committed there
 //!   * `Records` holds at most one piece in memory, and yields at most one error, as its last item
 
 use crate::error::Error;
 use crate::event::Record;
 use crate::log::Handle;
 use crate::topic::Topic;
+use exactlog_core::batch::Batch;
 use exactlog_core::ids::{Partition, TopicId};
+use exactlog_core::state::PartitionState;
 use exactlog_storage::error::StorageError;
 use std::collections::BTreeMap;
 use std::iter::FusedIterator;
@@ -71,8 +73,13 @@ impl ReadView {
     /// # Errors
     /// [`Error::NoSuchPartition`], also for a topic that is newer than the view.
     pub fn end(&self, topic: &Topic, partition: u32) -> Result<u64, Error> {
+        self.partition(topic, partition).map(|found| found.end)
+    }
+
+    /// The partition as it was when the view was opened: it knows what wasn't decided then.
+    fn partition(&self, topic: &Topic, partition: u32) -> Result<&PartitionState, Error> {
         let found = self.topics.get(&topic.id()).and_then(|found| found.partitions.get(partition as usize));
-        found.map(|found| found.end).ok_or_else(|| Error::NoSuchPartition {
+        found.map(|found| &**found).ok_or_else(|| Error::NoSuchPartition {
             topic: topic.name().to_string(),
             partition,
             partitions: self.topics.get(&topic.id()).map_or(0, |found| found.partitions.len() as u32),
@@ -101,7 +108,8 @@ impl ReadView {
         Records::new(self, topic, partition..=partition, Some(offset))
     }
 
-    /// Records from `offset` on, at most to the view's end; at least one if there is one, then up to `max_bytes`.
+    /// Records from `offset` on, at most to the view's end; at least one if there is one, then up to `max_bytes`. Those of
+    /// wire transactions are shown if they were committed when the view was opened, also behind one that was open.
     ///
     /// # Errors
     /// [`Error::ViewExpired`], [`Error::RecordsLost`], [`Error::OffsetOutOfRange`] behind the view's end,
@@ -124,6 +132,36 @@ impl ReadView {
         if offset > end {
             return Err(Error::OffsetOutOfRange { topic: name(), partition, offset, start, end });
         }
+        let (mut offset, mut records) = (offset, Vec::new());
+        while records.is_empty() {
+            let batches = self.read_batches(topic, partition, offset, max_bytes)?;
+            let Some(last) = batches.last() else { break };
+            let upper = last.next_offset().min(end);
+            let undecided = self.partition(topic, partition)?.undecided_between(offset, upper);
+            for batch in batches.iter().filter(|batch| undecided.shows(batch)) {
+                for record in batch.records() {
+                    let record = record?;
+                    if (offset..end).contains(&record.offset) {
+                        records.push(Record::of(topic, partition, record));
+                    }
+                }
+            }
+            // Where nothing is shown, what is behind it is looked for.
+            offset = upper;
+        }
+        Ok(records)
+    }
+
+    /// Batches from `offset` on, none at the view's end.
+    fn read_batches(
+        &self,
+        topic: &Topic,
+        partition: u32,
+        offset: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<Batch>, Error> {
+        let end = self.end(topic, partition)?;
+        let (start, _) = self.inner.bounds(topic, partition)?;
         let at = Partition { topic: topic.id(), index: partition };
         let read = match offset < end && offset >= start {
             true => self.inner.read(|reader| match reader.read(at, offset, max_bytes) {
@@ -138,18 +176,10 @@ impl ReadView {
         // Asked again behind the read: what is trimmed meanwhile may be gone from the disk.
         let start = self.inner.bounds(topic, partition)?.0.min(end);
         if offset < start {
-            return Err(Error::RecordsLost { topic: name(), partition, from: offset, to: start });
+            let topic = topic.name().to_string();
+            return Err(Error::RecordsLost { topic, partition, from: offset, to: start });
         }
-        let mut records = Vec::new();
-        for batch in read? {
-            for record in batch.records() {
-                let record = record?;
-                if (offset..end).contains(&record.offset) {
-                    records.push(Record::of(topic, partition, record));
-                }
-            }
-        }
-        Ok(records)
+        Ok(read?)
     }
 }
 

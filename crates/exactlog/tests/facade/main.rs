@@ -13,3 +13,4 @@ mod in_flight;
 mod modes;
 mod settings;
 mod views;
+mod wire_transactions;
