@@ -524,10 +524,8 @@ impl Consumer {
                 batches.last().map_or(next, exactlog_core::batch::Batch::next_offset).min(end)
             });
             // Asked behind the read: what is trimmed meanwhile may be gone from the disk.
-            let (start, undecided) = self
-                .inner
-                .undecided(topic, partition.index, next, upper)
-                .unwrap_or((start, Undecided::default()));
+            let asked = self.inner.undecided(topic, partition.index, next, upper);
+            let Ok((start, undecided)) = asked else { return Ok(()) };
             if next < start {
                 if taken.records.is_empty() {
                     self.reading.lock().set(partition, start, false);

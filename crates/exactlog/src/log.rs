@@ -462,8 +462,8 @@ impl Log {
     }
 
     /// Records of a topic that a group has not consumed: exact, and 0 when nothing is unread. Markers and records of
-    /// aborted wire transactions don't count, nor what lies behind an open one; where a group has such before it, they are
-    /// read to be counted, and count all the same if they can't be read.
+    /// aborted wire transactions don't count, nor what lies behind an open one. Where a group has such before it, all
+    /// of it is read to be counted, and counts as it is if it can't be read.
     pub fn lag(&self, group: &str, topic: &Topic) -> u64 {
         let unread: Vec<Unread> =
             (0..topic.partitions()).filter_map(|index| self.unread(group, topic, index)).collect();
@@ -490,8 +490,8 @@ impl Log {
         Some(Unread { partition, from, to, undecided })
     }
 
-    /// A request of one of Kafka's transactional producers (KIP-98): the low-level call of a front end that speaks their
-    /// protocol. Embedded transactions are [`Producer::begin`].
+    /// A request of one of Kafka's transactional producers (KIP-98): the low-level call of a front end that speaks
+    /// their protocol. Embedded transactions are [`Producer::begin`].
     ///
     /// # Errors
     /// [`Error::Batch`] before anything is written; refusals, each with Kafka's code for the client; and

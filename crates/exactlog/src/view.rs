@@ -108,8 +108,8 @@ impl ReadView {
         Records::new(self, topic, partition..=partition, Some(offset))
     }
 
-    /// Records from `offset` on, at most to the view's end; at least one if there is one, then up to `max_bytes`. Those of
-    /// wire transactions are shown if they were committed when the view was opened, also behind one that was open.
+    /// Records from `offset` on, at most to the view's end; at least one if there is one, then up to `max_bytes`. Those
+    /// of wire transactions are shown if they were committed when the view was opened, also behind one that was open.
     ///
     /// # Errors
     /// [`Error::ViewExpired`], [`Error::RecordsLost`], [`Error::OffsetOutOfRange`] behind the view's end,

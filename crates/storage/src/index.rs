@@ -1,8 +1,8 @@
 //! Where each batch can be read: the tail cache, the journal, or segments.
 //!
 //! The writer adds placements as commands are applied, the flusher takes them out as segments are synced, readers
-//! look up and then read without any lock held. Markers of transactions are in no file before they are in segments: what
-//! they say stays with their placement, and so does their way into a checkpoint.
+//! look up and then read without any lock held. Markers of transactions are in no file before they are in segments:
+//! what they say stays with their placement, and goes with it into a checkpoint.
 //!
 //! ```text
 //!  offsets  start ......... flushed ................. cached ......... end

@@ -130,7 +130,10 @@ impl Flusher {
         };
         let (Some(aborted), Some(options)) = (aborted, self.options(partition)) else { return };
         let log = self.segments.log(partition, || options);
-        let written = self.segments.with(partition, &log, |opened| Ok(opened.index_transactions(&aborted)));
+        let written = self.segments.with(partition, &log, |opened| {
+            opened.index_transactions(&aborted);
+            Ok(())
+        });
         if let Err(error) = written {
             tracing::debug!(%partition, %error, "transaction indexes not written");
         }

@@ -259,8 +259,8 @@ impl State {
         }
     }
 
-    /// Everything that can refuse positions of a transaction (KIP-447). Without a member they are taken as they come, as
-    /// in Kafka: who has the transactional id is checked elsewhere.
+    /// Everything that can refuse positions of a transaction (KIP-447). Without a member they are taken as they come,
+    /// as in Kafka: who has the transactional id is checked elsewhere.
     pub(super) fn check_pending_offsets(
         &self,
         name: &str,

@@ -58,8 +58,8 @@ impl PartitionState {
         first.unwrap_or(self.end)
     }
 
-    /// The aborted transactions that overlap the offsets from `from` up to and without `to`, in the order of their first
-    /// offsets.
+    /// The aborted transactions that overlap the offsets from `from` up to and without `to`, in the order of their
+    /// first offsets.
     pub fn aborted_between(&self, from: u64, to: u64) -> Vec<AbortedTransaction> {
         let mut found = Vec::new();
         let behind = self.aborted.partition_point(|aborted| aborted.last_offset < from);

@@ -154,10 +154,8 @@ impl State {
         if is_retry && entry.producer_epoch <= PRODUCER_EPOCH_MAX {
             return done(Reply::Transactional { producer: now.0, producer_epoch: now.1 });
         }
-        if let Some((producer, sent)) = current.filter(|current| *current != now && !is_retry) {
-            let known = producer == now.0 || entry.last.is_some_and(|last| last.0 == producer);
-            let transactional_id = transactional_id.to_string();
-            let current = if known { now.1 } else { PRODUCER_EPOCH_MAX };
+        if let Some((_, sent)) = current.filter(|current| *current != now && !is_retry) {
+            let (transactional_id, current) = (transactional_id.to_string(), now.1);
             return Err(Refusal::TransactionFenced { transactional_id, sent, current, newer_codes });
         }
         let raised = self.raised(&entry)?;
