@@ -10,7 +10,7 @@
 //! time is lost with a checkpoint that can't be read (the older one and a longer replay serve), and since bincode
 //! sees bytes only behind our own frame, version and CRC, with a limit.
 //!
-//! Version 2 is written. Version 1, which knows nothing of wire transactions, is read ([`version_1`]).
+//! Version 2 is written. Version 1, which knows nothing of wire transactions, is read (`version_1.rs`).
 //!
 //! Invariants
 //!   * a checkpoint counts when its name does: written whole under a temporary name, synced, renamed, directory synced
