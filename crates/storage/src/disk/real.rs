@@ -22,6 +22,7 @@ use bytes::Bytes;
 use rustix::fs as sys;
 use rustix::io::{Errno, retry_on_intr};
 
+use super::around::{Bounce, Direct};
 use super::{Disk, Entry, File, Mode, name, transfer, zero_fill};
 use crate::mapped;
 
@@ -44,6 +45,7 @@ const FILE_FLAGS: sys::OFlags =
 pub struct RealDisk {
     root: Arc<Root>,
     mapping: bool,
+    bounce: Arc<Bounce>,
 }
 
 struct Root {
@@ -65,7 +67,7 @@ impl RealDisk {
         let flags = DIRECTORY_FLAGS.difference(sys::OFlags::NOFOLLOW);
         let handle = retry_on_intr(|| sys::open(&path, flags, sys::Mode::empty()))
             .map_err(|errno| named(errno.into()))?;
-        Ok(RealDisk { root: Arc::new(Root { path, handle }), mapping: true })
+        Ok(RealDisk { root: Arc::new(Root { path, handle }), mapping: true, bounce: Arc::default() })
     }
 
     /// Whether [`File::map_sealed`] maps (the default) or reads a copy.
@@ -110,6 +112,10 @@ impl RealDisk {
         Ok(file)
     }
 
+    fn real(&self, file: fs::File) -> RealFile {
+        RealFile { file, mapping: self.mapping, direct: Direct::default(), bounce: self.bounce.clone() }
+    }
+
     /// Says so if `part` is a symbolic link, which the error of the system alone doesn't (it is `ELOOP` or `ENOTDIR`).
     fn explain(&self, at: &OwnedFd, part: &str, name: &str, errno: Errno) -> io::Error {
         if errno == Errno::LOOP || errno == Errno::NOTDIR {
@@ -141,7 +147,7 @@ impl Disk for RealDisk {
             Mode::Write => sys::OFlags::RDWR,
             Mode::CreateNew => sys::OFlags::RDWR | sys::OFlags::CREATE | sys::OFlags::EXCL,
         };
-        Ok(Arc::new(RealFile { file: self.file(name, flags)?, mapping: self.mapping }))
+        Ok(Arc::new(self.real(self.file(name, flags)?)))
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<Entry>> {
@@ -277,6 +283,8 @@ fn entry(name: String, stat: &sys::Stat) -> Entry {
 struct RealFile {
     file: fs::File,
     mapping: bool,
+    direct: Direct,
+    bounce: Arc<Bounce>,
 }
 
 impl RealFile {
@@ -310,6 +318,10 @@ impl File for RealFile {
 
     fn write_at(&self, parts: &[IoSlice<'_>], pos: u64) -> io::Result<()> {
         transfer::write_all(parts, pos, |some, pos| Ok(rustix::io::pwritev(&self.file, some, pos)?))
+    }
+
+    fn write_around(&self, parts: &[IoSlice<'_>], pos: u64) -> io::Result<()> {
+        self.direct.write(&self.file, &self.bounce, parts, pos)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -168,7 +168,7 @@ impl Tail {
             }
         };
         let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
-        let write = file.write_at(&slices, self.written_bytes);
+        let write = file.write_around(&slices, self.written_bytes);
         write.map_err(io_error("write", &directory.log_name(self.end.base_offset)))?;
         self.written_bytes += parts.iter().map(|part| part.len() as u64).sum::<u64>();
         Ok(())
