@@ -63,7 +63,7 @@ const IMPURE: [&str; 20] = [
 ];
 
 /// What touches files, and is therefore the business of storage's disk modules.
-const FILES: [&str; 5] = ["std::fs", "std::os", "tokio::fs", "rustix", "memmap2"];
+const FILES: [&str; 6] = ["std::fs", "std::os", "tokio::fs", "rustix::fs", "rustix::io", "memmap2"];
 
 /// Where the unsafe code is.
 const MAPPED: &str = "crates/storage/src/mapped.rs";
@@ -83,7 +83,7 @@ const PLACES: [(&str, &[&str], &[&str]); 8] = [
     ("bincode", &["exactlog-storage"], &[]),
     ("serde", &["exactlog-core", "exactlog-storage", "exactlog"], &["exactlog-sim"]),
     ("parking_lot", &["exactlog-storage", "exactlog"], &["exactlog-sim"]),
-    ("rustix", &["exactlog-storage"], &[]),
+    ("rustix", &["exactlog-storage", "exactlog"], &[]),
 ];
 
 /// Dependencies of tests and benchmarks that have their place, and who must have them.

@@ -1,5 +1,6 @@
 //! The log: open it, make topics, get producers and consumers, close it.
 
+use crate::clock::wall_ms;
 use crate::consumer::ConsumerBuilder;
 use crate::error::Error;
 use crate::maintenance::{self, Maintenance};
@@ -29,7 +30,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// An open event log. Cheap to clone; all clones are the same log.
 ///
@@ -333,7 +334,7 @@ impl Log {
         read_view_max: Duration,
     ) -> Result<Log, Error> {
         // The first command of every open: it proves that the journal can be written and fences earlier members.
-        let time_ms = system_ms().max(shard.state().time_ms);
+        let time_ms = wall_ms().max(shard.state().time_ms);
         let submission = exactlog_storage::shard::Submission { time_ms, command: Command::Open };
         let applied = shard.execute(std::slice::from_ref(&submission))?;
         let Some(Reply::Opened { number }) = applied.first().map(|applied| applied.reply.clone()) else {
@@ -493,7 +494,7 @@ impl Log {
     /// # Errors
     /// Whatever ends writing.
     pub fn accept_time(&self) -> Result<(), Error> {
-        let time_ms = self.inner.wall_ms();
+        let time_ms = wall_ms();
         self.inner.command(Command::Config(ConfigChange::AcceptTime { time_ms })).map(|_| ())
     }
 
@@ -663,12 +664,4 @@ impl Inner {
     pub(crate) fn monotonic_ms(&self) -> i64 {
         self.started.elapsed().as_millis() as i64
     }
-
-    pub(crate) fn wall_ms(&self) -> i64 {
-        system_ms()
-    }
-}
-
-fn system_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

@@ -11,6 +11,7 @@
 //!   * records of one producer and partition keep their order
 //!   * a record is either answered or its slot says why not; nothing is dropped silently
 
+use crate::clock::{ticked_wall_ms, wall_ms};
 use crate::error::Error;
 use crate::event::{Event, Receipt};
 use crate::log::Handle;
@@ -99,6 +100,8 @@ struct OpenBatch {
     builder: BatchBuilder,
     responder: Responder<u64>,
     config_version: u32,
+    /// When it was opened.
+    first_ms: i64,
 }
 
 /// A batch that has its place in the order of its partition. Its checksum is left to whoever takes it.
@@ -338,8 +341,7 @@ impl Producer {
         bytes: usize,
         reserved: Reserved<'_>,
     ) -> Result<Ticket, Error> {
-        let timestamp_ms = event.timestamp_ms.unwrap_or_else(|| self.inner.wall_ms());
-        let (ticket, first) = self.accumulator.add(topic, &event, timestamp_ms, bytes, reserved);
+        let (ticket, first) = self.accumulator.add(topic, &event, bytes, reserved);
         if first && !self.inner.queue.push(Work::Records(self.accumulator.clone())) {
             let gathered = self.accumulator.restart(0, |_, _, _| None);
             gathered.into_iter().for_each(|responder| responder.answer(Err(Error::Closed)));
@@ -379,14 +381,7 @@ pub(crate) fn append(builder: &mut BatchBuilder, event: &Event, timestamp_ms: i6
 
 impl Accumulator {
     /// Adds a record; whether the writer must be told.
-    fn add(
-        &self,
-        topic: &Topic,
-        event: &Event,
-        timestamp_ms: i64,
-        bytes: usize,
-        reserved: Reserved<'_>,
-    ) -> (Ticket, bool) {
+    fn add(&self, topic: &Topic, event: &Event, bytes: usize, reserved: Reserved<'_>) -> (Ticket, bool) {
         let batch_max = BATCH_BYTES_MAX.min(topic.config().max_message_bytes as usize);
         let key_index = event.key.as_ref().map(|key| partition_for_key(key, topic.partitions()));
         let mut gathered = self.gathered.lock();
@@ -403,7 +398,10 @@ impl Accumulator {
             builder: BatchBuilder::new(bytes.max(*last_len)),
             responder: Responder::new(Arc::default(), None),
             config_version: topic.config_version(),
+            first_ms: wall_ms(),
         });
+        // A full reading of the clock costs as much as all the rest: who joins others is a tick off at most.
+        let timestamp_ms = event.timestamp_ms.unwrap_or_else(|| ticked_wall_ms().max(open.first_ms));
         let index_in_batch = append(&mut open.builder, event, timestamp_ms);
         open.responder.add(reserved);
         let answer = open.responder.slot().clone();
@@ -461,7 +459,7 @@ impl Accumulator {
     fn seal(&self, closed: ClosedBatch, since: u64) -> Sealed {
         let ClosedBatch { partition, base_sequence, batch } = closed;
         let stamp = ProducerStamp { id: self.id, epoch: self.epoch, base_sequence };
-        let OpenBatch { builder, responder, config_version } = batch;
+        let OpenBatch { builder, responder, config_version, .. } = batch;
         Sealed { partition, batch: builder.finish(Some(stamp)), config_version, since, responder }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Until `commit` everything lies in memory: a transaction that is dropped leaves no byte anywhere.
 
+use crate::clock::wall_ms;
 use crate::delivery::Batch;
 use crate::error::Error;
 use crate::event::Event;
@@ -84,7 +85,7 @@ impl<'p> Transaction<'p> {
             batches.push(BatchBuilder::new(bytes.max(256)));
         }
         let batch = batches.last_mut().expect("one was just made");
-        let timestamp_ms = event.timestamp_ms.unwrap_or_else(|| self.producer.inner.wall_ms());
+        let timestamp_ms = event.timestamp_ms.unwrap_or_else(wall_ms);
         append(batch, &event, timestamp_ms);
         self.bytes = total;
         Ok(())

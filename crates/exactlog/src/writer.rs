@@ -9,7 +9,7 @@
 //!   * after a failure everybody is told: what was being written is unknown, everything else certainly not written
 //!   * a full disk refuses what adds data and lets pass what frees it
 
-use crate::clock::Stamper;
+use crate::clock::{Stamper, wall_ms};
 use crate::error::Error;
 use crate::handover::Handovers;
 use crate::log::Inner;
@@ -72,7 +72,7 @@ struct Desk {
 pub(crate) fn run(inner: &Inner) {
     let state_ms = inner.state.read().time_ms;
     let mut desk = Desk {
-        stamper: Stamper::new(state_ms, inner.monotonic_ms(), inner.wall_ms()),
+        stamper: Stamper::new(state_ms, inner.monotonic_ms(), wall_ms()),
         work: VecDeque::new(),
         taken: VecDeque::new(),
         group: Group::default(),
@@ -134,7 +134,7 @@ impl Desk {
             i64::MAX => i64::MAX,
             _ => {
                 let mut ahead = self.stamper;
-                let due_ms = tick_ms.saturating_sub(ahead.stamp(now_ms, inner.wall_ms()));
+                let due_ms = tick_ms.saturating_sub(ahead.stamp(now_ms, wall_ms()));
                 due_ms.max(self.tick_not_before_ms.saturating_sub(now_ms))
             }
         };
@@ -147,7 +147,7 @@ impl Desk {
         if deadline_ms == i64::MAX || now_ms < self.tick_not_before_ms {
             return;
         }
-        if deadline_ms <= self.stamper.stamp(now_ms, inner.wall_ms()) {
+        if deadline_ms <= self.stamper.stamp(now_ms, wall_ms()) {
             self.begin(inner);
             self.push(inner, Command::Tick, Recipient::Tick, 0);
         }
@@ -155,9 +155,9 @@ impl Desk {
 
     fn push(&mut self, inner: &Inner, command: Command, to: Recipient, bytes: usize) {
         if matches!(command, Command::Config(ConfigChange::AcceptTime { .. })) {
-            self.stamper.accept(inner.wall_ms());
+            self.stamper.accept(wall_ms());
         }
-        let time_ms = self.stamper.stamp(inner.monotonic_ms(), inner.wall_ms());
+        let time_ms = self.stamper.stamp(inner.monotonic_ms(), wall_ms());
         inner.counters.clock_held.store(self.stamper.is_held(), Ordering::Relaxed);
         self.group.submissions.push(Submission { time_ms, command });
         self.group.recipients.push(to);
