@@ -70,7 +70,7 @@ impl Reserve {
         let needed = journal + self.space.lock().missing();
         match needed {
             0 => Ok(()),
-            _ => Err(self.full(needed)),
+            _ => Err(StorageError::disk_full(&*self.disk, needed)),
         }
     }
 
@@ -81,7 +81,7 @@ impl Reserve {
         let needed = self.space.lock().missing() + taken_bytes + about_to_be_written;
         // A disk that doesn't say what is free is taken at its word when it allocates.
         match self.disk.free() {
-            Ok(free) if free < needed => Err(self.full(needed)),
+            Ok(free) if free < needed => Err(StorageError::disk_full(&*self.disk, needed)),
             _ => Ok(()),
         }
     }
@@ -117,11 +117,6 @@ impl Reserve {
         let mut space = self.space.lock();
         space.held = 0;
         give_up(&*self.disk).then(write)
-    }
-
-    fn full(&self, needed: u64) -> StorageError {
-        let free = self.disk.free().unwrap_or(0);
-        StorageError::DiskFull { path: self.disk.location(), needed, free }
     }
 
     fn allocate(&self, len_bytes: u64) -> io::Result<()> {

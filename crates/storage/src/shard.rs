@@ -463,7 +463,7 @@ impl Shard {
                 let free = self.disk.free().unwrap_or(0);
                 // About what is missing until the journal goes on: a file of it has to be freed.
                 let needed = self.options.journal_file_bytes.max(free + 1);
-                StorageError::DiskFull { path: self.disk.location(), needed, free }
+                StorageError::disk_full(&*self.disk, needed)
             }
             error => error,
         }
