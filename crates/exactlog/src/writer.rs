@@ -7,6 +7,7 @@
 //! Invariants
 //!   * what depends on the state of one open (sequences, numbers of commits) is never written by a later one
 //!   * after a failure everybody is told: what was being written is unknown, everything else certainly not written
+//!   * nobody is answered while a lock is held
 //!   * a full disk refuses what adds data and lets pass what frees it
 
 use crate::clock::Stamper;
@@ -442,24 +443,31 @@ fn give_up<'a>(
     error: &Error,
 ) {
     let mut last: Option<&Arc<Accumulator>> = None;
+    let mut given_up = Vec::new();
     // With it held the log isn't opened again meanwhile.
-    let _shard = inner.shard.lock();
+    let shard = inner.shard.lock();
     let reopens = inner.reopens.load(Ordering::Acquire);
     for accumulator in accumulators {
         // Those that the reopen has restarted go on behind it already.
         let is_due = since == reopens || accumulator.since() != reopens;
         if is_due && !last.replace(accumulator).is_some_and(|last| Arc::ptr_eq(last, accumulator)) {
-            restart(inner, accumulator, reopens, error);
+            given_up.extend(restart(inner, accumulator, reopens));
         }
     }
+    drop(shard);
+    answer_all(given_up, error);
 }
 
-/// Lets a producer go on behind what the log holds of it when it was opened again `reopens` times. What it has gathered
-/// is answered with the error.
-pub(crate) fn restart(inner: &Inner, accumulator: &Accumulator, reopens: u64, error: &Error) {
+/// Answers with one error. Not under a lock: whoever is woken may need it.
+pub(crate) fn answer_all(responders: Vec<Responder<u64>>, error: &Error) {
+    responders.into_iter().for_each(|responder| responder.answer(Err(error.clone())));
+}
+
+/// Lets a producer go on behind what the log holds of it when it was opened again `reopens` times. Who waits for
+/// what it has gathered is to be answered when no lock is held any more.
+#[must_use]
+pub(crate) fn restart(inner: &Inner, accumulator: &Accumulator, reopens: u64) -> Vec<Responder<u64>> {
     let state = inner.state.read();
     let next = |partition, producer, epoch| state.partition(partition)?.next_sequence(producer, epoch);
-    let gathered = accumulator.restart(reopens, next);
-    drop(state);
-    gathered.into_iter().for_each(|responder| responder.answer(Err(error.clone())));
+    accumulator.restart(reopens, next)
 }

@@ -186,7 +186,8 @@ impl Tail {
                     0 => directory.create(base_offset)?,
                     _ => directory.open(base_offset)?,
                 };
-                self.opened_bytes = file.len().map_err(io_error("look at", &directory.log_name(base_offset)))?;
+                self.opened_bytes =
+                    file.len().map_err(io_error("look at", &directory.log_name(base_offset)))?;
                 self.file.insert(file)
             }
         };
