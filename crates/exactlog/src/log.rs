@@ -578,10 +578,8 @@ impl Inner {
     /// After a reopen, under the lock of the shard: producers go on behind what the log holds of them, and members
     /// that nobody knows leave. Who waits for what was given up is to be answered without the lock.
     fn go_on(&self) -> Vec<Responder<u64>> {
-        let accumulators: Vec<_> = self.accumulators.lock().iter().filter_map(Weak::upgrade).collect();
         let reopens = self.reopens.load(Ordering::Acquire) + 1;
-        let restarted = accumulators.iter().map(|accumulator| writer::restart(self, accumulator, reopens));
-        let given_up = restarted.flatten().collect();
+        let given_up = self.restart_all(reopens);
         for (name, group) in &self.state.read().groups {
             // Whoever joined in the group that failed was told that it is unknown, and has no handle.
             for member in group.members.keys().filter(|member| self.members.polls(**member).is_none()) {
@@ -591,6 +589,12 @@ impl Inner {
         self.reopens.store(reopens, Ordering::Release);
         self.failed.store(false, Ordering::Release);
         given_up
+    }
+
+    /// Lets all producers go on behind what the log holds of them: [`writer::restart`]. Under the lock of the shard.
+    pub(crate) fn restart_all(&self, reopens: u64) -> Vec<Responder<u64>> {
+        let accumulators: Vec<_> = self.accumulators.lock().iter().filter_map(Weak::upgrade).collect();
+        accumulators.iter().flat_map(|accumulator| writer::restart(self, accumulator, reopens)).collect()
     }
 
     /// Reads. What fails since the log is being opened again is asked of the new open.

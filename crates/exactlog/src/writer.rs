@@ -64,6 +64,8 @@ struct Desk {
     /// Batches of one producer that are not in the group yet.
     taken: VecDeque<Sealed>,
     group: Group,
+    /// Of the group that is being written, until they are answered.
+    in_writing: VecDeque<Recipient>,
     handovers: Handovers,
     tick_not_before_ms: i64,
 }
@@ -77,24 +79,35 @@ pub(crate) fn run(inner: &Inner) {
         work: VecDeque::new(),
         taken: VecDeque::new(),
         group: Group::default(),
+        in_writing: VecDeque::new(),
         handovers: Handovers::default(),
         tick_not_before_ms: 0,
     };
     while catch_unwind(AssertUnwindSafe(|| desk.write_all(inner))).is_err() {
-        {
+        let gathered = {
             let mut shard = inner.shard.lock();
             shard.poison("the writer panicked");
             inner.failed.store(true, Ordering::Release);
-        }
-        // Dropped, they answer that the outcome is unknown.
+            // The panic may have taken a producer's token along, and nobody would come for what it has gathered.
+            inner.restart_all(inner.reopens.load(Ordering::Acquire))
+        };
+        // Dropped, they answer that the outcome is unknown: not before the log has failed, since whoever hears of it
+        // may open it again at once.
+        desk.in_writing.clear();
         desk.group = Group::default();
         desk.taken.clear();
+        let reason = "the writer panicked".into();
+        answer_all(gathered, &Error::Storage(StorageError::Poisoned { reason }));
         inner.signals.ring_all();
     }
 }
 
 impl Desk {
     fn write_all(&mut self, inner: &Inner) {
+        if !self.work.is_empty() {
+            // Left by a panic: it is answered now, not when somebody else comes.
+            self.round(inner);
+        }
         while inner.queue.take(self.until_deadline(inner), &mut self.work) {
             self.round(inner);
         }
@@ -114,8 +127,16 @@ impl Desk {
             }
             self.tick_if_due(inner);
         }
-        while let Some(work) = self.work.pop_front() {
-            self.gather(inner, work);
+        while let Some(work) = self.work.front() {
+            // While the group before it is written it stays on the desk, for a panic not to take it along.
+            if let Work::Command { command, .. } = work
+                && self.is_over(inner, bytes_of(command))
+            {
+                self.write(inner);
+            }
+            if let Some(work) = self.work.pop_front() {
+                self.gather(inner, work);
+            }
         }
         self.write(inner);
         if inner.queue.is_empty() {
@@ -181,9 +202,6 @@ impl Desk {
         match work {
             Work::Command { command, since, responder } => {
                 let bytes = bytes_of(&command);
-                if self.is_over(inner, bytes) {
-                    self.write(inner);
-                }
                 self.begin(inner);
                 if since.is_some_and(|since| since != inner.reopens.load(Ordering::Acquire)) {
                     return responder.answer(Err(reopened()));
@@ -229,16 +247,18 @@ impl Desk {
         let mut failure = None;
         while !self.group.submissions.is_empty() {
             let Group { submissions, recipients, since, .. } = std::mem::take(&mut self.group);
+            self.in_writing.extend(recipients);
             match execute(inner, since, &submissions) {
                 Ok(applied) => {
                     count(inner, &submissions, &applied);
                     self.ring(inner, &submissions, &applied);
-                    for (recipient, applied) in recipients.into_iter().zip(applied) {
+                    for applied in applied {
+                        let recipient = self.in_writing.pop_front().expect("each command has a recipient");
                         self.answer(inner, recipient, applied);
                     }
                 }
                 Err(error) => {
-                    self.refuse(inner, since, submissions, recipients, &error);
+                    self.refuse(inner, since, submissions, &error);
                     failure = Some(unwritten(error));
                 }
             }
@@ -301,15 +321,8 @@ impl Desk {
     }
 
     /// Nothing of the group was applied. What is known of its future is in the error.
-    fn refuse(
-        &mut self,
-        inner: &Inner,
-        since: u64,
-        submissions: Vec<Submission>,
-        recipients: Vec<Recipient>,
-        error: &Error,
-    ) {
-        let accumulators = recipients.iter().filter_map(|recipient| match recipient {
+    fn refuse(&mut self, inner: &Inner, since: u64, submissions: Vec<Submission>, error: &Error) {
+        let accumulators = self.in_writing.iter().filter_map(|recipient| match recipient {
             Recipient::Batch(accumulator, _) => Some(accumulator),
             _ => None,
         });
@@ -317,7 +330,8 @@ impl Desk {
         // For want of space only what adds data is refused; the rest is what the space is kept for.
         let apart = matches!(error, Error::Storage(_)) && !inner.failed.load(Ordering::Acquire);
         let apart = apart && submissions.iter().any(|submission| adds_data(&submission.command));
-        for (submission, recipient) in submissions.into_iter().zip(recipients) {
+        for submission in submissions {
+            let recipient = self.in_writing.pop_front().expect("each command has a recipient");
             if apart && !adds_data(&submission.command) {
                 self.group.since = since;
                 self.group.submissions.push(submission);

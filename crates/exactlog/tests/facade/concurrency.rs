@@ -7,7 +7,7 @@ use exactlog_sim::disk::{Call, EIO, Effect, Fault, SimDisk, Survival};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
-use std::task::{Context, Wake, Waker};
+use std::task::Context;
 use std::thread;
 
 fn gated() -> (GatedDisk, Log) {
@@ -149,15 +149,6 @@ fn a_panic_of_the_writer_answers_everybody_and_the_log_goes_on_after_a_reopen() 
     log.close().unwrap();
 }
 
-/// Does something on the thread that wakes it.
-struct OnWake(Box<dyn Fn() + Send + Sync>);
-
-impl Wake for OnWake {
-    fn wake(self: Arc<Self>) {
-        (self.0)();
-    }
-}
-
 #[test]
 fn who_is_answered_may_use_the_log_at_once_also_if_what_it_gathered_was_given_up() {
     let (disk, log) = gated();
@@ -169,8 +160,7 @@ fn who_is_answered_may_use_the_log_at_once_also_if_what_it_gathered_was_given_up
     let mut gathered = producer.blocking_submit(&topic, Event::new("k", "gathered")).unwrap();
     let (send, woken) = mpsc::channel();
     let of_waker = log.clone();
-    let on_wake = move || send.send(of_waker.metrics().failed).unwrap();
-    let waker = Waker::from(Arc::new(OnWake(Box::new(on_wake))));
+    let waker = on_wake(move || send.send(of_waker.metrics().failed).unwrap());
     assert!(Pin::new(&mut gathered).poll(&mut Context::from_waker(&waker)).is_pending());
     disk.disk.add_fault(Fault::once(Some(Call::Write), 0, Effect::Errno(EIO)).on("journal/"));
     disk.open_gate();
