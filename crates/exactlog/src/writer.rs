@@ -57,6 +57,13 @@ struct Group {
     since: u64,
 }
 
+/// A batch that the log has refused: its producer goes on without it before it is answered.
+struct RefusedBatch {
+    accumulator: Arc<Accumulator>,
+    responder: Responder<u64>,
+    error: Error,
+}
+
 /// Everything that the writer works on. It outlives a panic: what wasn't begun is still answered.
 struct Desk {
     stamper: Stamper,
@@ -66,6 +73,7 @@ struct Desk {
     group: Group,
     /// Of the group that is being written, until they are answered.
     in_writing: VecDeque<Recipient>,
+    refused: Vec<RefusedBatch>,
     handovers: Handovers,
     tick_not_before_ms: i64,
 }
@@ -80,6 +88,7 @@ pub(crate) fn run(inner: &Inner) {
         taken: VecDeque::new(),
         group: Group::default(),
         in_writing: VecDeque::new(),
+        refused: Vec::new(),
         handovers: Handovers::default(),
         tick_not_before_ms: 0,
     };
@@ -94,6 +103,7 @@ pub(crate) fn run(inner: &Inner) {
         // Dropped, they answer that the outcome is unknown: not before the log has failed, since whoever hears of it
         // may open it again at once.
         desk.in_writing.clear();
+        desk.refused.clear();
         desk.group = Group::default();
         desk.taken.clear();
         let reason = "the writer panicked".into();
@@ -139,6 +149,7 @@ impl Desk {
             }
         }
         self.write(inner);
+        self.answer_refused(inner);
         if inner.queue.is_empty() {
             // The outcome shows at the next write: a failed seal ends writing like any failed write.
             let _ = inner.shard.lock().idle();
@@ -237,7 +248,10 @@ impl Desk {
             if self.group.submissions.is_empty() {
                 self.group.since = since;
             }
-            let command = append_command(&sealed, sealed.config_version);
+            // By the settings that hold now, as all batches behind it: one that were answered `ConfigChanged` could else
+            // be overtaken, within its group, by a later one of a newer handle.
+            let version = config_version(inner, sealed.partition.topic).unwrap_or(sealed.config_version);
+            let command = append_command(&sealed, version);
             self.push(inner, command, Recipient::Batch(accumulator.clone(), Box::new(sealed)), bytes);
         }
     }
@@ -312,11 +326,41 @@ impl Desk {
                     Reply::Refused(Refusal::ProducerFenced { .. }) => {
                         Err(Error::Fenced { name: accumulator.name.to_string() })
                     }
-                    Reply::Refused(refusal) => Err(Error::Refused(refusal)),
+                    Reply::Refused(refusal) => {
+                        let error = Error::Refused(refusal);
+                        return self.refused.push(RefusedBatch {
+                            accumulator,
+                            responder: sealed.responder,
+                            error,
+                        });
+                    }
                     _ => unreachable!("Append answers with a place or a refusal"),
                 };
                 sealed.responder.answer(reply);
             }
+        }
+    }
+
+    /// The sequences behind a batch that was refused would leave a gap for ever: what its producer has gathered is
+    /// numbered anew. Not before all that it has sealed is written, since that is counted too; and before anybody is
+    /// answered, since who hears of it may send the next record at once.
+    fn answer_refused(&mut self, inner: &Inner) {
+        if self.refused.is_empty() {
+            return;
+        }
+        debug_assert!(self.group.submissions.is_empty() && self.taken.is_empty());
+        {
+            // With it held the log isn't opened again meanwhile.
+            let _shard = inner.shard.lock();
+            let (state, reopens) = (inner.state.read(), inner.reopens.load(Ordering::Acquire));
+            let next =
+                |partition, producer, epoch| state.partition(partition)?.next_sequence(producer, epoch);
+            for RefusedBatch { accumulator, .. } in &self.refused {
+                accumulator.renumber(reopens, next);
+            }
+        }
+        for RefusedBatch { responder, error, .. } in self.refused.drain(..) {
+            responder.answer(Err(error));
         }
     }
 
@@ -365,6 +409,11 @@ fn bytes_of(command: &Command) -> usize {
         Command::ReleasePartitions { partitions, .. } => partitions.len() * 16,
         _ => 0,
     }
+}
+
+/// The version of a topic's settings, if there is such a topic.
+fn config_version(inner: &Inner, topic: TopicId) -> Option<u32> {
+    inner.state.read().topics.get(&topic).map(|topic| topic.config_version)
 }
 
 fn append_command(sealed: &Sealed, config_version: u32) -> Command {
