@@ -248,8 +248,8 @@ impl Desk {
             if self.group.submissions.is_empty() {
                 self.group.since = since;
             }
-            // By the settings that hold now, as all batches behind it: one that were answered `ConfigChanged` could else
-            // be overtaken, within its group, by a later one of a newer handle.
+            // By the settings that hold now, as all batches behind it: one that were answered `ConfigChanged` could
+            // else be overtaken, within its group, by a later one of a newer handle.
             let version = config_version(inner, sealed.partition.topic).unwrap_or(sealed.config_version);
             let command = append_command(&sealed, version);
             self.push(inner, command, Recipient::Batch(accumulator.clone(), Box::new(sealed)), bytes);

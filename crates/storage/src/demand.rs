@@ -4,8 +4,8 @@
 //!   state, measured now and then + what commands may have added since + parts of segments + 64 B per unflushed batch
 //! ```
 //!
-//! Nothing here asks the disk. The state is measured again only when the estimate outgrows what is kept, which then grows
-//! by a quarter at least: seldom, however long the log lives.
+//! Nothing here asks the disk. The state is measured again only when the estimate outgrows what is kept, which then
+//! grows by a quarter at least: seldom, however long the log lives.
 //!
 //! Invariants
 //!   * the estimate is never less than the file, but for what commands add that free space
@@ -108,7 +108,7 @@ impl Demand {
 
     /// What is to be kept, in bytes, with so many unflushed batches and behind this growth: two checkpoints, since
     /// space is freed by the second one.
-    pub(crate) fn to_keep(&self, unflushed: u64, growth: Growth) -> u64 {
+    pub(crate) fn to_keep(self, unflushed: u64, growth: Growth) -> u64 {
         let placed = (unflushed + growth.batches) * PLACED_BYTES;
         2 * (AROUND_BYTES + self.state + growth.state + self.parts + growth.parts + placed)
     }

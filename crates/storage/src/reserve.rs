@@ -75,8 +75,8 @@ impl Reserve {
         self.space.lock().wanted >= bytes
     }
 
-    /// Wants to hold this much for checkpoints from now on, if that isn't less than those on disk ask for. Less is taken
-    /// note of by the next [`refill`](Self::refill).
+    /// Wants to hold this much for checkpoints from now on, if that isn't less than those on disk ask for. Less is
+    /// taken note of by the next [`refill`](Self::refill).
     pub(crate) fn want(&self, bytes: u64) {
         let mut space = self.space.lock();
         space.due = bytes;
