@@ -530,13 +530,15 @@ impl Log {
             Some(_) => shard.reopen(&mut random_from_system()).map(|_| ()),
             None => Ok(()),
         };
+        let mut given_up = Vec::new();
         // Also if it failed: what can be read may be another journal by now.
         *self.inner.reader.write() = shard.reader();
         if shard.failure().is_none() {
             tracing::info!(lsn = shard.journal().last_lsn(), term = shard.term(), "the log is open again");
-            self.inner.go_on();
+            given_up = self.inner.go_on();
         }
         drop(shard);
+        writer::answer_all(given_up, &writer::reopened());
         self.inner.signals.ring_all();
         self.inner.queue.nudge();
         self.inner.maintenance.kick();
@@ -575,13 +577,10 @@ impl Log {
 
 impl Inner {
     /// After a reopen, under the lock of the shard: producers go on behind what the log holds of them, and members
-    /// that nobody knows leave.
-    fn go_on(&self) {
-        let accumulators: Vec<_> = self.accumulators.lock().iter().filter_map(Weak::upgrade).collect();
+    /// that nobody knows leave. Who waits for what was given up is to be answered without the lock.
+    fn go_on(&self) -> Vec<Responder<u64>> {
         let reopens = self.reopens.load(Ordering::Acquire) + 1;
-        for accumulator in accumulators {
-            writer::restart(self, &accumulator, reopens, &writer::reopened());
-        }
+        let given_up = self.restart_all(reopens);
         for (name, group) in &self.state.read().groups {
             // Whoever joined in the group that failed was told that it is unknown, and has no handle.
             for member in group.members.keys().filter(|member| self.members.polls(**member).is_none()) {
@@ -590,6 +589,13 @@ impl Inner {
         }
         self.reopens.store(reopens, Ordering::Release);
         self.failed.store(false, Ordering::Release);
+        given_up
+    }
+
+    /// Lets all producers go on behind what the log holds of them: [`writer::restart`]. Under the lock of the shard.
+    pub(crate) fn restart_all(&self, reopens: u64) -> Vec<Responder<u64>> {
+        let accumulators: Vec<_> = self.accumulators.lock().iter().filter_map(Weak::upgrade).collect();
+        accumulators.iter().flat_map(|accumulator| writer::restart(self, accumulator, reopens)).collect()
     }
 
     /// Reads. What fails since the log is being opened again is asked of the new open.

@@ -451,6 +451,26 @@ impl Accumulator {
         given_up
     }
 
+    /// Gives what is gathered the sequences behind what the log holds, as [`restart`](Accumulator::restart) does, but
+    /// gives nothing up. Only if its sequences belong to this open.
+    pub(crate) fn renumber(&self, reopens: u64, next: impl Fn(Partition, ProducerId, i16) -> Option<i32>) {
+        let mut gathered = self.gathered.lock();
+        let Gathered { topics, closed, since, .. } = &mut *gathered;
+        if *since != reopens {
+            return;
+        }
+        for lanes in topics {
+            for (lane, index) in lanes.by_index.iter_mut().zip(0..) {
+                let partition = Partition { topic: lanes.topic, index };
+                lane.next_sequence = next(partition, self.id, self.epoch).unwrap_or(0);
+                for closed in closed.iter_mut().filter(|closed| closed.partition == partition) {
+                    closed.base_sequence = lane.next_sequence;
+                    lane.next_sequence = closed.sequence_behind();
+                }
+            }
+        }
+    }
+
     /// Which open its sequences belong to.
     pub(crate) fn since(&self) -> u64 {
         self.gathered.lock().since
@@ -490,6 +510,12 @@ impl Gathered {
             }
         }
         true
+    }
+}
+
+impl ClosedBatch {
+    fn sequence_behind(&self) -> i32 {
+        exactlog_core::batch::sequence_after(self.base_sequence, self.batch.builder.record_count())
     }
 }
 

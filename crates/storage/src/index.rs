@@ -71,6 +71,8 @@ pub struct Index {
     cached: Mutex<VecDeque<(Partition, u32)>>,
     cached_bytes: AtomicU64,
     cache_limit_bytes: u64,
+    /// Placements over all partitions.
+    placed: AtomicU64,
 }
 
 /// Book-keeping of one cached batch besides its body, in bytes.
@@ -93,6 +95,7 @@ impl Index {
             cached: Mutex::default(),
             cached_bytes: AtomicU64::new(0),
             cache_limit_bytes,
+            placed: AtomicU64::new(0),
         }
     }
 
@@ -114,6 +117,7 @@ impl Index {
         let mut entry = found.lock();
         debug_assert!(entry.placed.back().is_none_or(|last| last.next_offset == located.base_offset));
         entry.placed.push_back(located);
+        self.placed.fetch_add(1, Ordering::Relaxed);
         entry.end_offset = located.next_offset;
         let (leader_epoch, start_offset) = (located.leader_epoch, located.base_offset);
         if entry.leader_epochs.last().is_none_or(|last| last.leader_epoch < leader_epoch) {
@@ -158,6 +162,7 @@ impl Index {
         entry.leader_epochs.clone_from(&state.leader_epochs);
         entry.flushed_offset = image.ends.end_offset;
         entry.placed = image.placed.iter().copied().collect();
+        self.placed.fetch_add(image.placed.len() as u64, Ordering::Relaxed);
     }
 
     /// All partitions that ever got a batch, ascending.
@@ -200,6 +205,7 @@ impl Index {
         entry.flushed_offset = entry.flushed_offset.max(offset);
         let below = entry.placed.partition_point(|located| located.next_offset <= offset);
         entry.placed.drain(..below);
+        self.placed.fetch_sub(below as u64, Ordering::Relaxed);
         if entry.placed.capacity() > 1024 && entry.placed.len() * 4 < entry.placed.capacity() {
             entry.placed.shrink_to_fit();
         }
@@ -207,8 +213,7 @@ impl Index {
 
     /// Number of batches that are only in the journal.
     pub fn unflushed_batches(&self) -> usize {
-        let all: Vec<_> = self.partitions.read().values().cloned().collect();
-        all.iter().map(|found| found.lock().placed.len()).sum()
+        self.placed.load(Ordering::Relaxed) as usize
     }
 
     /// Raises the first offset that can be read.
@@ -257,7 +262,14 @@ impl Index {
 
     /// Forgets the partitions of a deleted topic.
     pub fn remove_topic(&self, topic: TopicId) {
-        self.partitions.write().retain(|partition, _| partition.topic != topic);
+        self.partitions.write().retain(|partition, found| {
+            if partition.topic == topic {
+                // Taken out: a flush that has it in its hands counts nothing a second time.
+                let gone = std::mem::take(&mut found.lock().placed);
+                self.placed.fetch_sub(gone.len() as u64, Ordering::Relaxed);
+            }
+            partition.topic != topic
+        });
     }
 
     /// Recovery has written the newest frames into another journal file: their batches lie there now.
