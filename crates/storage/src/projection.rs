@@ -14,7 +14,7 @@
 use crate::checkpoint::{Image, Kept};
 use crate::disk::Disk;
 use crate::error::StorageError;
-use crate::index::{Index, Located, Reader};
+use crate::index::{Index, Reader, Unflushed};
 use crate::partitions::{STEP_BYTES, Segments};
 use crate::reserve::Reserve;
 use crate::segment::{Options, PartitionLog, segments_below};
@@ -132,7 +132,7 @@ impl Flusher {
                 return Ok(());
             }
             let mut room = None;
-            for (nth, located) in due.iter().enumerate() {
+            for (nth, Unflushed { located, cached }) in due.iter().enumerate() {
                 if located.next_offset <= self.index.start_offset(partition) {
                     opened.skip_to(located.next_offset)?;
                     continue;
@@ -140,9 +140,12 @@ impl Flusher {
                 // The disk is asked once for all of a step, and only if that is too much for each batch.
                 let whole = *room.get_or_insert_with(|| self.reserve.leave(len_of(&due[nth..])).is_ok());
                 if !whole {
-                    self.reserve.leave(len_of(std::slice::from_ref(located)))?;
+                    self.reserve.leave(len_of(&due[nth..=nth]))?;
                 }
-                opened.append(&self.reader.read_back(located)?)?;
+                match cached {
+                    Some(batch) => opened.append(batch)?,
+                    None => opened.append(&self.reader.read_back(located)?)?,
+                }
             }
         }
     }
@@ -171,8 +174,8 @@ impl Flusher {
 }
 
 /// What batches take in segments, in bytes.
-fn len_of(batches: &[Located]) -> u64 {
-    batches.iter().map(|located| HEADER_BYTES as u64 + u64::from(located.body_len)).sum()
+fn len_of(batches: &[Unflushed]) -> u64 {
+    batches.iter().map(|batch| HEADER_BYTES as u64 + u64::from(batch.located.body_len)).sum()
 }
 
 /// The settings of a topic's segments.
