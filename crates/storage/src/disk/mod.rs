@@ -9,6 +9,7 @@
 //!   * after a failed sync, what was written since the last good one may be lost for good
 
 mod name;
+mod overlay;
 mod real;
 mod transfer;
 mod zero;
@@ -19,6 +20,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 pub use name::{parts, split};
+pub use overlay::Overlay;
 pub use real::RealDisk;
 pub use zero::{ZERO_WRITE_BYTES, zero_fill};
 
