@@ -16,7 +16,7 @@ use crate::report::{Format, Report, tsv_row};
 use crate::template::{Around, Template};
 use crate::topic::close;
 use crate::yaml;
-use exactlog::{Error, Log, Record, SeekTo, Start, StorageError, Topic};
+use exactlog::{Error, Log, Record, SeekTo, Start, Topic};
 use regex::bytes::Regex;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -166,15 +166,18 @@ fn looking(
     offsets: &Offsets,
     sink: &mut Sink,
 ) -> Result<Ended, Failure> {
-    let mut log = open::read(global)?;
-    let mut readings = Vec::new();
-    for name in &arguments.topics {
-        let topic = open::topic(&log, name)?;
-        for partition in open::partitions(&topic, arguments.partition)? {
-            let Resolved { from, to } = offsets.resolve(&log, &topic, partition)?;
-            readings.push(Reading { topic: topic.clone(), partition, next: from, to });
+    let begin = |log: &Log| {
+        let mut readings = Vec::new();
+        for name in &arguments.topics {
+            let topic = open::topic(log, name)?;
+            for partition in open::partitions(&topic, arguments.partition)? {
+                let Resolved { from, to } = offsets.resolve(log, &topic, partition)?;
+                readings.push(Reading { topic: topic.clone(), partition, next: from, to });
+            }
         }
-    }
+        Ok((log.clone(), readings))
+    };
+    let (mut log, mut readings) = open::looking(global, begin)?;
     interrupt::watch();
     let mut looks = 0;
     loop {
@@ -183,14 +186,13 @@ fn looking(
             Ok(Some(ended)) => return Ok(ended),
             Ok(None) => {}
             // Somebody writes there, and has recycled or trimmed what was to be read: it lies elsewhere now.
-            Err(error) if is_gone(&error) && looks < LOOKS_MAX && open::is_held(global) => {
+            Err(failure) if failure.moved && looks < LOOKS_MAX && open::is_held(global) => {
                 looks += 1;
                 thread::sleep(WAIT);
                 log = open::read(global)?;
                 continue;
             }
-            Err(Stop::Error(error)) => return Err(error.into()),
-            Err(Stop::Failure(failure)) => return Err(failure),
+            Err(failure) => return Err(failure),
         }
         looks = 0;
         sink.flush()?;
@@ -210,27 +212,13 @@ fn looking(
     }
 }
 
-enum Stop {
-    Error(Error),
-    Failure(Failure),
-}
-
-fn is_gone(stop: &Stop) -> bool {
-    let Stop::Error(Error::Storage(error)) = stop else { return false };
-    match error {
-        StorageError::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
-        StorageError::Recycled { .. } | StorageError::Reopened { .. } => true,
-        error => error.is_refusal(),
-    }
-}
-
 /// Each partition up to the end that the log shows, or that was asked for.
-fn read_to_end(log: &Log, readings: &mut [Reading], sink: &mut Sink) -> Result<Option<Ended>, Stop> {
+fn read_to_end(log: &Log, readings: &mut [Reading], sink: &mut Sink) -> Result<Option<Ended>, Failure> {
     /// About how many bytes one read returns.
     const PIECE_BYTES: usize = 1 << 20;
     let view = log.read_view();
     for reading in readings {
-        let bounds = log.bounds(&reading.topic, reading.partition).map_err(Stop::Error)?;
+        let bounds = log.bounds(&reading.topic, reading.partition)?;
         let to = reading.to.unwrap_or(u64::MAX).min(bounds.1);
         while reading.next < to {
             if interrupt::asked() {
@@ -247,11 +235,11 @@ fn read_to_end(log: &Log, readings: &mut [Reading], sink: &mut Sink) -> Result<O
                     reading.next = to;
                     continue;
                 }
-                read => read.map_err(Stop::Error)?,
+                read => read?,
             };
             for record in records.iter().filter(|record| record.offset < to) {
                 reading.next = record.offset + 1;
-                if !sink.take(record, bounds).map_err(Stop::Failure)? {
+                if !sink.take(record, bounds)? {
                     return Ok(Some(Ended::Number));
                 }
             }

@@ -212,11 +212,13 @@ fn log(global: &Global, findings: &mut Findings) {
 
 fn ending(log: &Log, held: bool, findings: &mut Findings) {
     let recovery = log.recovery();
-    if let Some(cut) = &recovery.cut {
+    if held {
+        findings.add("end of the journal", Status::Good, "in the making: somebody writes", "");
+    } else if let Some(cut) = &recovery.cut {
         let fix =
             "nothing that was acknowledged under fsync is lost; after a crash without a power loss, ask why";
-        findings.add("end of the journal", Status::Note, format!("{cut:?}"), fix);
-    } else if recovery.clean || held {
+        findings.add("end of the journal", Status::Note, open::cut_text(cut), fix);
+    } else if recovery.clean {
         findings.add("end of the journal", Status::Good, "whole", "");
     } else {
         findings.add("end of the journal", Status::Good, "whole, though the log was not closed properly", "");

@@ -12,11 +12,13 @@ pub(crate) struct Failure {
     pub(crate) hint: Option<String>,
     pub(crate) exit: u8,
     pub(crate) broken_pipe: bool,
+    /// Somebody writes there, and has moved what was looked at: looking again helps.
+    pub(crate) moved: bool,
 }
 
 impl Failure {
     pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Failure {
-        Failure { code, message: message.into(), hint: None, exit: 1, broken_pipe: false }
+        Failure { code, message: message.into(), hint: None, exit: 1, broken_pipe: false, moved: false }
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Failure {
@@ -84,10 +86,20 @@ pub(crate) fn code_of(error: &Error) -> &'static str {
     }
 }
 
+/// Whether it may come from somebody who writes there.
+fn is_moved(error: &Error) -> bool {
+    let Error::Storage(error) = error else { return false };
+    match error {
+        StorageError::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+        StorageError::Recycled { .. } | StorageError::Reopened { .. } => true,
+        error => error.is_refusal(),
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         let code = code_of(&error);
-        let failure = Failure::new(code, error.to_string());
+        let failure = Failure { moved: is_moved(&error), ..Failure::new(code, error.to_string()) };
         match code {
             "NO_LOG" => Failure { exit: 3, ..failure }
                 .hint("--data DIR names the directory; `exactlog topic create` makes a log"),

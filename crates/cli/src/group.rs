@@ -34,8 +34,8 @@ const SEEK: &[Column] =
 pub(crate) fn run(global: &Global, verb: GroupVerb) -> Result<Report, Failure> {
     match verb {
         GroupVerb::List => list(global),
-        GroupVerb::Describe { names } => describe(global, &names),
-        GroupVerb::Lag { names, limit } => lag(global, &names, limit),
+        GroupVerb::Describe { names } => open::looking(global, |log| describe(log, &names)),
+        GroupVerb::Lag { names, limit } => open::looking(global, |log| lag(log, &names, limit)),
         GroupVerb::Seek { name, to, topics, partition, new, execute } => {
             let to = Offsets::parse_place(&to, open::now_ms())?;
             let seek = Seek { name: &name, to, topics: &topics, partition, new };
@@ -83,11 +83,10 @@ fn seconds(ms: i64) -> Value {
     json!(ms as f64 / 1000.0)
 }
 
-fn describe(global: &Global, names: &[String]) -> Result<Report, Failure> {
-    let log = open::read(global)?;
+fn describe(log: &Log, names: &[String]) -> Result<Report, Failure> {
     let (mut rows, mut members, mut by_topic, mut total) = (Vec::new(), Vec::new(), Map::new(), 0u64);
     for name in names {
-        let group = find(&log, name)?;
+        let group = find(log, name)?;
         let mut lags: BTreeMap<&str, u64> = BTreeMap::new();
         for position in &group.positions {
             *lags.entry(&position.topic).or_default() += position.lag;
@@ -99,7 +98,7 @@ fn describe(global: &Global, names: &[String]) -> Result<Report, Failure> {
                 json!(position.start),
                 json!(position.end),
                 json!(position.lag),
-                seconds(waiting_ms(&log, position)?),
+                seconds(waiting_ms(log, position)?),
                 json!(position.owner.map(|member| member.0)),
                 json!(position.committed_ms),
             ]);
@@ -115,11 +114,10 @@ fn describe(global: &Global, names: &[String]) -> Result<Report, Failure> {
     Ok(report.field("total_lag", total).field("lag_by_topic", by_topic).field("members", members))
 }
 
-fn lag(global: &Global, names: &[String], limit: Option<u64>) -> Result<Report, Failure> {
-    let log = open::read(global)?;
+fn lag(log: &Log, names: &[String], limit: Option<u64>) -> Result<Report, Failure> {
     let groups = match names {
         [] => log.groups(),
-        names => names.iter().map(|name| find(&log, name)).collect::<Result<_, _>>()?,
+        names => names.iter().map(|name| find(log, name)).collect::<Result<_, _>>()?,
     };
     let (mut rows, mut over, mut total) = (Vec::new(), Vec::new(), 0);
     for group in &groups {
@@ -127,7 +125,7 @@ fn lag(global: &Global, names: &[String], limit: Option<u64>) -> Result<Report, 
         for position in &group.positions {
             let entry = by_topic.entry(&position.topic).or_default();
             entry.0 += position.lag;
-            entry.1 = entry.1.max(waiting_ms(&log, position)?);
+            entry.1 = entry.1.max(waiting_ms(log, position)?);
         }
         let lag: u64 = by_topic.values().map(|(lag, _)| lag).sum();
         total += lag;
@@ -159,15 +157,14 @@ struct Seek<'a> {
 impl Seek<'_> {
     /// Says what it would do. An active group is refused here, too.
     fn show(&self, global: &Global) -> Result<Report, Failure> {
-        let log = open::read(global)?;
-        let (_, rows) = self.plan(&log)?;
+        let (_, rows) = open::looking(global, |log| self.plan(log))?;
         Ok(self.report(rows, true).note(DRY_RUN))
     }
 
     fn execute(&self, global: &Global) -> Result<Report, Failure> {
         // Whoever has the directory open may have the members.
         if open::is_held(global) {
-            self.plan(&open::read(global)?)?;
+            open::looking(global, |log| self.plan(log))?;
         }
         let log = open::write_existing(global)?;
         let (positions, rows) = self.plan(&log)?;

@@ -153,6 +153,16 @@ fn templated(tokens: &[(Token, Vec<u8>)], input: &mut impl BufRead) -> io::Resul
 }
 
 impl Item {
+    /// Bytes that it takes, about.
+    pub(crate) fn len_bytes(&self) -> usize {
+        /// What a record takes besides.
+        const AROUND: usize = 64;
+        let len = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        let headers: usize =
+            self.event.headers.iter().map(|(name, value)| name.len() + len(value) + 16).sum();
+        len(&self.event.key) + len(&self.event.value) + headers + AROUND
+    }
+
     fn take(&mut self, token: Token, bytes: Vec<u8>) -> Result<(), String> {
         let number = || {
             let text = String::from_utf8_lossy(&bytes).into_owned();

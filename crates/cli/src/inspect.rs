@@ -77,7 +77,8 @@ fn count_files(
         }
         let kind = match name.rsplit_once('.').map(|(_, ending)| ending) {
             Some("journal") => "journal",
-            Some("spare") => "journal, prepared",
+            None if entry.name.starts_with("spare-") => "journal, prepared",
+            None if entry.name.starts_with("reserve") => "reserve",
             Some("checkpoint") => "checkpoint",
             Some("log") => "segment",
             Some("index" | "timeindex" | "txnindex") => "segment index",
@@ -132,7 +133,7 @@ pub(crate) fn verify(global: &Global) -> Result<Report, Failure> {
             }
             progress.set_message(format!("{} partition {partition}", topic.name()));
             progress.tick();
-            let checked = check(&log, &topic, partition)?;
+            let checked = check(global, &log, &topic, partition)?;
             records += checked.records;
             damaged += u64::from(checked.fault.is_some());
             let error = checked.fault.as_ref().map(|_| "DAMAGED");
@@ -148,7 +149,7 @@ pub(crate) fn verify(global: &Global) -> Result<Report, Failure> {
     }
     progress.finish_and_clear();
     let recovery = log.recovery();
-    let cut = recovery.cut.as_ref().map(|cut| format!("{cut:?}"));
+    let cut = recovery.cut.as_ref().map(open::cut_text);
     let ignored: Vec<Value> = recovery.ignored.iter().map(|file| json!(file)).collect();
     let whole = damaged == 0 && !recovery.ignored.iter().any(|file| file.contains("damaged"));
     Ok(Report::table("partitions", CHECKED, rows)
@@ -165,10 +166,29 @@ struct Checked {
     records: u64,
     bytes: u64,
     fault: Option<String>,
+    /// The fault may come from somebody who writes there.
+    moved: bool,
 }
 
 /// Reads each record of a partition: checksums are checked on the way, here that none is missing.
-fn check(log: &Log, topic: &Topic, partition: u32) -> Result<Checked, Failure> {
+///
+/// If somebody who writes there has moved it, it is looked at again: what is verified is then a later moment.
+fn check(global: &Global, log: &Log, topic: &Topic, partition: u32) -> Result<Checked, Failure> {
+    let checked = check_once(log, topic, partition)?;
+    if !checked.moved || !open::is_held(global) {
+        return Ok(checked);
+    }
+    open::looking(global, |log| {
+        let checked = check_once(log, topic, partition)?;
+        let message = checked.fault.clone().unwrap_or_default();
+        match checked.moved && open::is_held(global) {
+            true => Err(Failure { moved: true, ..Failure::new("DISK", message) }),
+            false => Ok(checked),
+        }
+    })
+}
+
+fn check_once(log: &Log, topic: &Topic, partition: u32) -> Result<Checked, Failure> {
     let (start, end) = log.bounds(topic, partition)?;
     let view = log.read_view();
     let mut checked = Checked::default();
@@ -186,6 +206,7 @@ fn check(log: &Log, topic: &Topic, partition: u32) -> Result<Checked, Failure> {
             }
             Err(error) => {
                 checked.fault = Some(error.to_string());
+                checked.moved = Failure::from(error).moved;
                 return Ok(checked);
             }
         }

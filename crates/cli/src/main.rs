@@ -119,11 +119,18 @@ fn run(arguments: Arguments) -> Result<Report, Failure> {
             print_bytes(&script).map(|()| Report::nothing())
         }
         Verb::Man => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Arguments::command()).render(&mut page).map_err(Failure::output)?;
+            let (mut command, mut page) = (Arguments::command(), Vec::new());
+            command.build();
+            manual(&command, &mut page)?;
             print_bytes(&page).map(|()| Report::nothing())
         }
     }
+}
+
+/// A page for the command and one for each verb, behind each other.
+fn manual(command: &clap::Command, page: &mut Vec<u8>) -> Result<(), Failure> {
+    clap_mangen::Man::new(command.clone()).render(page).map_err(Failure::output)?;
+    command.get_subcommands().filter(|verb| verb.get_name() != "help").try_for_each(|verb| manual(verb, page))
 }
 
 fn print(text: &str) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::settings;
 use crate::suggest;
 use exactlog::disk::{Disk, RealDisk};
-use exactlog::{Builder, Error, Log, StorageError, Topic};
+use exactlog::{Builder, Cut, Error, Log, StorageError, Topic};
 use std::io::IsTerminal;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -25,6 +25,22 @@ pub(crate) fn read(global: &Global) -> Result<Log, Failure> {
     let log = builder(global)?.open_read_only(&global.data)?;
     tell(global, &log);
     Ok(log)
+}
+
+/// Looks, and looks again if somebody who writes there has moved what was looked at.
+pub(crate) fn looking<T>(
+    global: &Global,
+    mut work: impl FnMut(&Log) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    /// A log that never holds still for as long as it takes is said to be damaged or recycled, as it looks.
+    const LOOKS: u32 = 20;
+    for _ in 1..LOOKS {
+        match work(&read(global)?) {
+            Err(failure) if failure.moved && is_held(global) => {}
+            done => return done,
+        }
+    }
+    work(&read(global)?)
 }
 
 /// To write; what isn't there is made.
@@ -60,10 +76,12 @@ pub(crate) fn is_held(global: &Global) -> bool {
 
 fn tell(global: &Global, log: &Log) {
     let report = log.recovery();
+    // Where somebody writes, the end is always in the making.
     if let Some(cut) = &report.cut
         && !global.quiet
+        && !is_held_by_other(global, log)
     {
-        eprintln!("note: the end of the journal was cut, which was never acknowledged: {cut:?}");
+        eprintln!("note: {}", cut_text(cut));
     }
     if global.verbose {
         eprintln!(
@@ -72,6 +90,18 @@ fn tell(global: &Global, log: &Log) {
         );
         report.ignored.iter().for_each(|file| eprintln!("ignored: {file}"));
     }
+}
+
+fn is_held_by_other(global: &Global, log: &Log) -> bool {
+    log.is_read_only() && is_held(global)
+}
+
+/// What was cut off the journal's end.
+pub(crate) fn cut_text(cut: &Cut) -> String {
+    let Cut { file, position, after_lsn, certain, reason } = cut;
+    let what =
+        if *certain { "a group that was never acknowledged is cut off" } else { "something may be cut off" };
+    format!("{what} behind lsn {after_lsn}, {file} at byte {position}: {reason}")
 }
 
 /// The topic, or what it might be called.

@@ -37,6 +37,9 @@ const IN_FLIGHT: usize = 10_000;
 /// Records in one transaction where one is made only to choose the partition.
 const RECORDS_PER_COMMIT: u32 = 1_000;
 
+/// About how many bytes of records go into one transaction at most; a log takes up to 16 MiB.
+const TRANSACTION_BYTES: usize = 8 * 1024 * 1024;
+
 /// How often Ctrl-C is looked for while the input is silent.
 const LOOK_AROUND: Duration = Duration::from_millis(50);
 
@@ -54,11 +57,10 @@ pub(crate) fn run(global: &Global, arguments: &Produce) -> Result<Report, Failur
     // Nobody else writes meanwhile: what lies behind these ends afterwards is what was stored.
     let before = ends(&log, &topic)?;
     interrupt::watch();
-    let records = Records { items: read_input(layout)?, number: 0 };
+    let records = Records { items: read_input(layout)?, number: 0, put_back: None, dressing };
     let mut work = Work {
         topic: &topic,
         records,
-        dressing,
         tally: Tally { records: 0, skipped: 0, progress: progress(global) },
         producer: log.producer(&producer_name(arguments))?,
         partition: arguments.partition,
@@ -211,6 +213,9 @@ struct Records {
     items: Receiver<Read>,
     /// Of the record that was read last, from 1.
     number: u64,
+    /// A record whose turn comes again.
+    put_back: Option<Item>,
+    dressing: Dressing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,15 +225,26 @@ enum Ended {
 }
 
 impl Records {
+    /// Makes the record that was read last the next one.
+    fn put_back(&mut self, item: Item) {
+        self.number -= 1;
+        self.put_back = Some(item);
+    }
+
     /// The next record, or why there is none.
     fn next(&mut self) -> Result<Result<Item, Ended>, Failure> {
         loop {
             if interrupt::asked() {
                 return Ok(Err(Ended::Interrupted));
             }
+            if let Some(item) = self.put_back.take() {
+                self.number += 1;
+                return Ok(Ok(item));
+            }
             match self.items.recv_timeout(LOOK_AROUND) {
-                Ok(Ok(Ok(item))) => {
+                Ok(Ok(Ok(mut item))) => {
                     self.number += 1;
+                    self.dressing.put_on(&mut item.event);
                     return Ok(Ok(item));
                 }
                 Ok(Ok(Err(error))) => {
@@ -275,7 +291,6 @@ fn progress(global: &Global) -> ProgressBar {
 struct Work<'a> {
     topic: &'a Topic,
     records: Records,
-    dressing: Dressing,
     tally: Tally,
     producer: Producer,
     partition: Option<u32>,
@@ -285,12 +300,11 @@ impl Work<'_> {
     fn plainly(&mut self) -> Result<Ended, Failure> {
         let mut tickets: VecDeque<Ticket> = VecDeque::new();
         let ended = loop {
-            let mut item = match self.records.next() {
+            let item = match self.records.next() {
                 Ok(Ok(item)) => item,
                 Ok(Err(ended)) => break Ok(ended),
                 Err(failure) => break Err(failure),
             };
-            self.dressing.put_on(&mut item.event);
             if item.partition.is_some() {
                 // What chooses the partition itself goes in a transaction of its own, in its turn.
                 if let Err(failure) = self.settle(&mut tickets, 0).and_then(|()| self.send_to(item)) {
@@ -369,8 +383,7 @@ impl Work<'_> {
             .ok_or_else(|| other(format!("its cursor is {:?}", String::from_utf8_lossy(&bytes))))?;
         while cursor.records < there.records {
             match self.records.next()? {
-                Ok(mut item) => {
-                    self.dressing.put_on(&mut item.event);
+                Ok(item) => {
                     cursor.take(&item);
                 }
                 Err(Ended::Interrupted) => return Ok(Some(Ended::Interrupted)),
@@ -388,12 +401,18 @@ impl Work<'_> {
     }
 
     /// Records for the next transaction, and whether they are the last.
+    ///
+    /// As many as were asked for, or fewer, if more would be larger than a transaction may be.
     fn gather(&mut self, size: u32) -> (Vec<Item>, Result<Option<Ended>, Failure>) {
-        let mut gathered = Vec::new();
+        let (mut gathered, mut bytes) = (Vec::new(), 0);
         while gathered.len() < size as usize {
             match self.records.next() {
-                Ok(Ok(mut item)) => {
-                    self.dressing.put_on(&mut item.event);
+                Ok(Ok(item)) => {
+                    bytes += item.len_bytes();
+                    if bytes > TRANSACTION_BYTES && !gathered.is_empty() {
+                        self.records.put_back(item);
+                        break;
+                    }
                     gathered.push(item);
                 }
                 // An interrupted one is left out: it comes again.

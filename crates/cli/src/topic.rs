@@ -188,17 +188,22 @@ fn trim(
     execute: bool,
 ) -> Result<Report, Failure> {
     let to = Offsets::parse_place(to, open::now_ms())?;
-    let log = if execute { open::write_existing(global)? } else { open::read(global)? };
-    let topic = open::topic(&log, name)?;
-    let mut rows = Vec::new();
-    for index in open::partitions(&topic, partition)? {
-        rows.push(trim_one(&log, &topic, index, &to, execute)?);
-    }
+    let trim = |log: &Log| {
+        let topic = open::topic(log, name)?;
+        let partitions = open::partitions(&topic, partition)?;
+        partitions.into_iter().map(|index| trim_one(log, &topic, index, &to, execute)).collect()
+    };
+    let rows: Vec<Vec<Value>> = match execute {
+        true => {
+            let log = open::write_existing(global)?;
+            let rows = trim(&log)?;
+            close(log)?;
+            rows
+        }
+        false => open::looking(global, trim)?,
+    };
     let removed: u64 = rows.iter().filter_map(|row| row[4].as_u64()).sum();
     let exit = exit_of(&rows, 5);
-    if execute {
-        close(log)?;
-    }
     let report = Report::table("partitions", TRIM, rows);
     let report = report.field("dry_run", !execute).field("total_records_removed", removed).exit(exit);
     Ok(if execute { report } else { report.note(DRY_RUN) })

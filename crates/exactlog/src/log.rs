@@ -7,6 +7,7 @@ use crate::members::{Leaving, Members};
 use crate::metrics::{Counters, Metrics};
 use crate::producer::{Accumulator, Producer};
 use crate::queue::{Answer, Queue, Responder, Work};
+use crate::read_only::Watch;
 use crate::room::Claim;
 use crate::signal::Signals;
 use crate::topic::{Topic, TopicOptions};
@@ -67,7 +68,7 @@ pub(crate) struct Inner {
     pub(crate) failed: AtomicBool,
     pub(crate) closed: AtomicBool,
     /// It was opened to be looked at: no command is taken.
-    read_only: bool,
+    pub(crate) watch: Option<Watch>,
     started: Instant,
     report: RecoveryReport,
     open_number: u64,
@@ -358,10 +359,10 @@ impl Log {
     }
 
     /// A log that nobody writes to: it has no threads and no lock.
-    pub(crate) fn looking(shard: Shard, report: RecoveryReport, builder: &Builder) -> Log {
+    pub(crate) fn looking(shard: Shard, report: RecoveryReport, builder: &Builder, watch: Watch) -> Log {
         let number = shard.state().open_number;
         let inner = Inner::new(shard, report, number, builder.queue_bytes, builder.read_view_max);
-        let inner = Arc::new(Inner { read_only: true, ..inner });
+        let inner = Arc::new(Inner { watch: Some(watch), ..inner });
         Log { inner: Arc::new(Owner { inner, running: Mutex::new(None) }) }
     }
 
@@ -597,7 +598,7 @@ impl Inner {
             accumulators: Mutex::default(),
             failed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            read_only: false,
+            watch: None,
             started: Instant::now(),
             report,
             open_number,
@@ -630,6 +631,9 @@ impl Inner {
         loop {
             let reader = self.reader.read().clone();
             let read = work(&reader);
+            if let Some(watch) = &self.watch {
+                watch.check()?;
+            }
             if read.is_ok() {
                 return read;
             }
@@ -654,7 +658,7 @@ impl Inner {
         since: Option<u64>,
         claim: Option<Claim>,
     ) -> Result<Arc<Answer>, Error> {
-        if self.read_only {
+        if self.watch.is_some() {
             return Err(Error::ReadOnly { directory: self.shard.lock().disk().location() });
         }
         let answer: Arc<Answer> = Arc::default();

@@ -93,6 +93,17 @@ fn the_same_input_again_adds_only_what_is_new_and_another_one_nothing() {
 }
 
 #[test]
+fn transactions_are_smaller_where_so_many_records_are_more_than_one_can_hold() {
+    let place = Place::with_topic(1);
+    let input: String = (0..400).map(|number| format!("{number:0>60000}\n")).collect();
+    let made = place.run_with(&["produce", "t", "--txn", "1000", "-H", "a:b", "--format", "json"], input);
+    assert_eq!((made.exit, &made.json()["records"]), (Some(0), &json!(400)));
+    let order = place.run(&["consume", "t", "-f", "%o %v %h{%k}\\n"]).good();
+    let wrong = order.lines().enumerate().find(|(at, line)| *line != format!("{at} {at:0>60000} a"));
+    assert!(wrong.is_none(), "each once, in order, with one header");
+}
+
+#[test]
 fn killed_in_the_middle_and_started_again_each_line_is_there_once() {
     const LINES: u32 = 2_000;
     let place = Place::with_topic(1);

@@ -71,7 +71,10 @@ fn texts_for_shells_and_people() {
     for shell in ["bash", "zsh", "fish"] {
         assert!(place.run(&["completion", shell]).good().contains("exactlog"), "{shell}");
     }
-    assert!(place.run(&["man"]).good().contains(".TH exactlog 1"));
+    let manual = place.run(&["man"]).good();
+    for page in ["exactlog", "exactlog-topic-create", "exactlog-log-verify"] {
+        assert!(manual.contains(&format!(".TH {page} 1")), "{page}");
+    }
     assert!(place.run(&["cheat"]).good().contains("exactlog produce orders --txn 1000"));
     assert!(place.run(&["topic", "list", "--format", "help"]).good().contains("%d{strftime"));
 }

@@ -1,6 +1,7 @@
 //! Looking at a log: nothing is written, nobody is kept out, and what is shown is what the next open would find.
 
-use exactlog::{Error, Event, Log, TopicOptions};
+use crate::common::until;
+use exactlog::{Error, Event, Log, StorageError, TopicOptions};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -112,6 +113,44 @@ fn a_log_that_somebody_writes_to_is_shown_as_it_is_at_that_moment_with_its_membe
     log.close().unwrap();
     let looked = look(directory.path());
     assert_eq!(looked.group("g").unwrap().members.len(), 0);
+}
+
+/// The bytes of a file that was recycled may look right: another batch of the same length, count and time.
+#[test]
+fn records_of_a_journal_file_that_was_recycled_are_not_given_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log::builder()
+        .journal_file_bytes(1 << 20)
+        .journal_ring_bytes(4 << 20)
+        .checkpoint_bytes(1 << 20)
+        .open(directory.path())
+        .unwrap();
+    let topic = log.create_topic("t", TopicOptions::default()).unwrap();
+    let producer = log.producer("p").unwrap();
+    let send = |number: u64| {
+        producer.blocking_send(&topic, Event::unkeyed(format!("{number:0>20000}")).at(7)).unwrap();
+    };
+    let mut looks: Vec<(u64, Log)> = Vec::new();
+    for number in 0..1_000 {
+        send(number);
+        if number % 20 == 0 {
+            looks.push((number, look(directory.path())));
+        }
+    }
+    // The right records, or none.
+    let is_whole = |number: u64, looked: &Log| {
+        [0, number].into_iter().all(|offset| match looked.read_view().read(&topic, 0, offset, 1) {
+            Ok(records) => {
+                assert_eq!(records[0].value_str().unwrap().parse::<u64>().unwrap(), offset);
+                true
+            }
+            Err(Error::Storage(StorageError::Reopened { .. })) => false,
+            Err(error) => panic!("{error}"),
+        })
+    };
+    let whole = looks.iter().filter(|(number, looked)| is_whole(*number, looked)).count();
+    assert!(whole < looks.len(), "files were recycled under the eyes of those who looked");
+    until("nobody recycles any more", || is_whole(999, &look(directory.path())));
 }
 
 #[test]
