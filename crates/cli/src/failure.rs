@@ -88,7 +88,10 @@ pub(crate) fn code_of(error: &Error) -> &'static str {
 
 /// Whether it may come from somebody who writes there.
 fn is_moved(error: &Error) -> bool {
-    let Error::Storage(error) = error else { return false };
+    let error = match error {
+        Error::Storage(error) => error,
+        error => return matches!(error, Error::RecordsLost { .. }),
+    };
     match error {
         StorageError::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
         StorageError::Recycled { .. } | StorageError::Reopened { .. } => true,

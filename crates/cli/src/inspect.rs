@@ -116,7 +116,7 @@ pub(crate) fn dump(global: &Global, from: u64, limit: Option<u64>) -> Result<Rep
 
 pub(crate) fn verify(global: &Global) -> Result<Report, Failure> {
     // What can't even be opened is damaged.
-    let log = match open::read(global) {
+    let mut log = match open::read(global) {
         Err(failure) if failure.code == "DAMAGED" => return Err(Failure { exit: FOUND, ..failure }),
         log => log?,
     };
@@ -133,7 +133,7 @@ pub(crate) fn verify(global: &Global) -> Result<Report, Failure> {
             }
             progress.set_message(format!("{} partition {partition}", topic.name()));
             progress.tick();
-            let checked = check(global, &log, &topic, partition)?;
+            let checked = check(global, &mut log, &topic, partition)?;
             records += checked.records;
             damaged += u64::from(checked.fault.is_some());
             let error = checked.fault.as_ref().map(|_| "DAMAGED");
@@ -166,53 +166,57 @@ struct Checked {
     records: u64,
     bytes: u64,
     fault: Option<String>,
-    /// The fault may come from somebody who writes there.
-    moved: bool,
 }
 
 /// Reads each record of a partition: checksums are checked on the way, here that none is missing.
 ///
-/// If somebody who writes there has moved it, it is looked at again: what is verified is then a later moment.
-fn check(global: &Global, log: &Log, topic: &Topic, partition: u32) -> Result<Checked, Failure> {
-    let checked = check_once(log, topic, partition)?;
-    if !checked.moved || !open::is_held(global) {
-        return Ok(checked);
-    }
-    open::looking(global, |log| {
-        let checked = check_once(log, topic, partition)?;
-        let message = checked.fault.clone().unwrap_or_default();
-        match checked.moved && open::is_held(global) {
-            true => Err(Failure { moved: true, ..Failure::new("DISK", message) }),
-            false => Ok(checked),
+/// If somebody who writes there has moved what is to be read, the log is looked at again, and it goes on where it was.
+fn check(global: &Global, log: &mut Log, topic: &Topic, partition: u32) -> Result<Checked, Failure> {
+    /// How often in a row nothing was read.
+    const STUCK_MAX: u32 = 20;
+    let (mut next, end) = log.bounds(topic, partition)?;
+    let (mut checked, mut stuck) = (Checked::default(), 0);
+    loop {
+        let before = next;
+        match check_from(log, topic, partition, (&mut next, end), &mut checked) {
+            Ok(()) => return Ok(checked),
+            Err(failure) if failure.moved && stuck < STUCK_MAX && open::is_held(global) => {
+                stuck = if next > before { 0 } else { stuck + 1 };
+                *log = open::read(global)?;
+                // What was trimmed meanwhile can't be read any more.
+                next = next.max(log.bounds(topic, partition)?.0);
+            }
+            Err(failure) => {
+                checked.fault = Some(failure.message);
+                return Ok(checked);
+            }
         }
-    })
+    }
 }
 
-fn check_once(log: &Log, topic: &Topic, partition: u32) -> Result<Checked, Failure> {
-    let (start, end) = log.bounds(topic, partition)?;
+fn check_from(
+    log: &Log,
+    topic: &Topic,
+    partition: u32,
+    (next, end): (&mut u64, u64),
+    checked: &mut Checked,
+) -> Result<(), Failure> {
+    let wrong = |what: String| Failure::new("DAMAGED", what);
     let view = log.read_view();
-    let mut checked = Checked::default();
-    let mut next = start;
-    for record in view.records_from(topic, partition, start) {
-        match record {
-            Ok(record) if record.offset == next => {
-                next += 1;
-                checked.records += 1;
-                checked.bytes += (record.key().len() + record.value().len()) as u64;
-            }
-            Ok(record) => {
-                checked.fault = Some(format!("offset {} follows {next}", record.offset));
-                return Ok(checked);
-            }
-            Err(error) => {
-                checked.fault = Some(error.to_string());
-                checked.moved = Failure::from(error).moved;
-                return Ok(checked);
-            }
+    for record in view.records_from(topic, partition, *next) {
+        let record = record?;
+        if *next >= end {
+            return Ok(());
         }
+        if record.offset != *next {
+            return Err(wrong(format!("offset {} follows {}", record.offset, next.saturating_sub(1))));
+        }
+        *next += 1;
+        checked.records += 1;
+        checked.bytes += (record.key().len() + record.value().len()) as u64;
     }
-    if next != end {
-        checked.fault = Some(format!("it ends at {next}, and should at {end}"));
+    match *next < end {
+        true => Err(wrong(format!("it ends at {next}, and should at {end}"))),
+        false => Ok(()),
     }
-    Ok(checked)
 }

@@ -45,6 +45,10 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    // Also without a verb.
+    if word_behind(&words, "--format") == Some("help") {
+        return finish(print(texts::FORMATS).map(|()| 0));
+    }
     let command = Arguments::command().color(color_asked_for(&words));
     let parsed = command.try_get_matches_from(&words).and_then(|found| Arguments::from_arg_matches(&found));
     let arguments = match parsed {
@@ -52,9 +56,6 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&words, &error),
     };
     let format = arguments.global.format;
-    if format == Format::Help {
-        return finish(print(texts::FORMATS).map(|()| 0));
-    }
     let done = run(arguments).and_then(|report| {
         let exit = report.exit;
         report.print(format)?;
@@ -72,8 +73,7 @@ fn main() -> ExitCode {
 
 /// clap says it itself, but where the caller reads JSON.
 fn refuse(words: &[String], error: &clap::Error) -> ExitCode {
-    let asked = words.windows(2).find(|pair| pair[0] == "--format").map(|pair| pair[1].as_str());
-    let asked = asked.or_else(|| words.iter().find_map(|word| word.strip_prefix("--format=")));
+    let asked = word_behind(words, "--format");
     match (error.exit_code(), asked) {
         (2, Some("json" | "jsonl")) => {
             let text = error.render().to_string();
@@ -87,9 +87,14 @@ fn refuse(words: &[String], error: &clap::Error) -> ExitCode {
     ExitCode::from(error.exit_code() as u8)
 }
 
+/// The value of a flag, where the arguments couldn't be parsed or aren't yet.
+fn word_behind<'w>(words: &'w [String], flag: &str) -> Option<&'w str> {
+    let behind = words.windows(2).find(|pair| pair[0] == flag).map(|pair| pair[1].as_str());
+    behind.or_else(|| words.iter().find_map(|word| word.strip_prefix(flag)?.strip_prefix('=')))
+}
+
 fn color_asked_for(words: &[String]) -> ColorChoice {
-    let after = words.windows(2).find(|pair| pair[0] == "--color").map(|pair| pair[1].as_str());
-    match after.or_else(|| words.iter().find_map(|word| word.strip_prefix("--color="))) {
+    match word_behind(words, "--color") {
         Some("never") => ColorChoice::Never,
         Some("always") => ColorChoice::Always,
         _ => ColorChoice::Auto,

@@ -436,7 +436,7 @@ impl Work<'_> {
         for (item, number) in items.into_iter().zip(first..) {
             next.take(&item);
             let keyless = item.event.key.is_none().then_some(turn);
-            let sent = match item.partition.or(self.partition).or(keyless) {
+            let sent = match self.partition.or(item.partition).or(keyless) {
                 Some(partition) => transaction.send_to(topic, partition, item.event),
                 None => transaction.send(topic, item.event),
             };

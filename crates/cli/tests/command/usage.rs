@@ -76,5 +76,7 @@ fn texts_for_shells_and_people() {
         assert!(manual.contains(&format!(".TH {page} 1")), "{page}");
     }
     assert!(place.run(&["cheat"]).good().contains("exactlog produce orders --txn 1000"));
-    assert!(place.run(&["topic", "list", "--format", "help"]).good().contains("%d{strftime"));
+    for arguments in [&["topic", "list", "--format", "help"][..], &["--format", "help"], &["--format=help"]] {
+        assert!(place.run(arguments).good().contains("%d{strftime"));
+    }
 }
