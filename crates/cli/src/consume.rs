@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 /// How long it waits for news before it looks around.
 const WAIT: Duration = Duration::from_millis(100);
 
-/// How often without a break records may turn out to be gone, while somebody writes there.
+/// How often in a row nothing may be read, since somebody who writes there has moved it.
 const LOOKS_MAX: u32 = 20;
 
 /// Records of a poll.
@@ -187,8 +187,13 @@ fn looking(
             Ok(None) => {}
             // Somebody writes there, and has recycled or trimmed what was to be read: it lies elsewhere now.
             Err(failure) if failure.moved && looks < LOOKS_MAX && open::is_held(global) => {
-                looks += 1;
-                thread::sleep(WAIT);
+                let after: u64 = readings.iter().map(|reading| reading.next).sum();
+                if after > before {
+                    looks = 0;
+                } else {
+                    looks += 1;
+                    thread::sleep(WAIT);
+                }
                 log = open::read(global)?;
                 continue;
             }
