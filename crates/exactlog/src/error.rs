@@ -2,6 +2,7 @@
 
 use exactlog_core::batch::BatchError;
 use exactlog_core::error_code;
+use exactlog_core::ids::MemberId;
 use exactlog_core::reply::Refusal;
 use exactlog_storage::error::StorageError;
 use thiserror::Error;
@@ -134,9 +135,39 @@ pub enum Error {
     /// The disk or what lies on it.
     #[error("{0}")]
     Storage(#[from] StorageError),
+    /// It was opened by [`Builder::open_read_only`](crate::Builder::open_read_only).
+    #[error("the log in {directory} was opened for reading only")]
+    ReadOnly {
+        /// The directory.
+        directory: String,
+    },
+    /// [`Builder::open_read_only`](crate::Builder::open_read_only) makes no log.
+    #[error("there is no log in {directory}")]
+    NoLog {
+        /// The directory.
+        directory: String,
+    },
+    /// A group is moved only while it has no members.
+    #[error("group {group:?} is active: {} ({}); stop its consumers first", count(members), list(members))]
+    GroupActive {
+        /// The group.
+        group: String,
+        /// Its members.
+        members: Vec<MemberId>,
+    },
     /// The log was closed.
     #[error("the log is closed")]
     Closed,
+}
+
+fn count(members: &[MemberId]) -> String {
+    let s = if members.len() == 1 { "" } else { "s" };
+    format!("{} member{s}", members.len())
+}
+
+fn list(members: &[MemberId]) -> String {
+    let names: Vec<String> = members.iter().map(|member| format!("member {member}")).collect();
+    names.join(", ")
 }
 
 impl Error {
@@ -179,7 +210,7 @@ impl Error {
             }
             Error::EventTooLarge { .. } | Error::TransactionTooLarge { .. } => error_code::MESSAGE_TOO_LARGE,
             Error::Fenced { .. } => error_code::PRODUCER_FENCED,
-            Error::ConsumerFenced { .. } => error_code::UNKNOWN_MEMBER_ID,
+            Error::ConsumerFenced { .. } | Error::GroupActive { .. } => error_code::UNKNOWN_MEMBER_ID,
             Error::OffsetOutOfRange { .. } | Error::RecordsLost { .. } => error_code::OFFSET_OUT_OF_RANGE,
             _ => error_code::UNKNOWN_SERVER_ERROR,
         }

@@ -58,6 +58,7 @@
 #![forbid(unsafe_code)]
 #![warn(unnameable_types)]
 
+mod admin;
 mod clock;
 mod consumer;
 mod delivery;
@@ -70,6 +71,7 @@ mod members;
 mod metrics;
 mod producer;
 mod queue;
+mod read_only;
 mod reading;
 mod room;
 mod signal;
@@ -79,6 +81,10 @@ mod transaction;
 mod view;
 mod writer;
 
+pub use admin::{
+    CommandDetails, Commands, GroupDetails, GroupPosition, LogDetails, MemberDetails, PartitionDetails,
+    ProducerDetails, SeekTo,
+};
 pub use bytes::Bytes;
 pub use consumer::{Consumer, ConsumerBuilder, Start};
 pub use delivery::{Batch, RecordStream};
@@ -102,7 +108,7 @@ pub use view::{ReadView, Records};
 
 /// What a log is kept on, if that isn't a directory: see [`Builder::disk`].
 pub mod disk {
-    pub use exactlog_storage::disk::{Disk, Entry, File, Mode, RealDisk};
+    pub use exactlog_storage::disk::{Disk, Entry, File, Mode, Overlay, RealDisk};
 }
 
 /// The example of the README compiles.

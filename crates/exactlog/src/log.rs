@@ -8,6 +8,7 @@ use crate::members::{Leaving, Members};
 use crate::metrics::{Counters, Metrics};
 use crate::producer::{Accumulator, Producer};
 use crate::queue::{Answer, Queue, Responder, Work};
+use crate::read_only::Watch;
 use crate::room::Claim;
 use crate::signal::Signals;
 use crate::topic::{Topic, TopicOptions};
@@ -38,7 +39,7 @@ use std::time::{Duration, Instant};
 /// does the same and can say how it went.
 #[derive(Clone, Debug)]
 pub struct Log {
-    inner: Handle,
+    pub(crate) inner: Handle,
 }
 
 /// What every handle holds: the last one to go closes the log.
@@ -67,6 +68,8 @@ pub(crate) struct Inner {
     /// Writing ended by a failure. Changed under the lock of the shard.
     pub(crate) failed: AtomicBool,
     pub(crate) closed: AtomicBool,
+    /// It was opened to be looked at: no command is taken.
+    pub(crate) watch: Option<Watch>,
     started: Instant,
     report: RecoveryReport,
     open_number: u64,
@@ -169,7 +172,7 @@ fn spawn(inner: &Arc<Inner>, name: &str, work: fn(&Inner)) -> Result<JoinHandle<
 /// How a log is opened. Every setting has a default that is safe.
 #[derive(Clone, Debug)]
 pub struct Builder {
-    options: Options,
+    pub(crate) options: Options,
     queue_bytes: usize,
     read_view_max: Duration,
     disk: Option<Arc<dyn Disk>>,
@@ -260,7 +263,7 @@ impl Builder {
         Log::start(shard, report, lock, self.queue_bytes, self.read_view_max)
     }
 
-    fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         const FILE_BYTES_MIN: u64 = 1024 * 1024;
         const RING_FILES_MIN: u64 = 4;
         let Options { journal_file_bytes: file, journal_ring_bytes: ring, .. } = self.options;
@@ -284,8 +287,18 @@ fn open_directory(directory: &Path) -> Result<RealDisk, Error> {
 }
 
 fn take_lock(disk: &dyn Disk) -> Result<Box<dyn fmt::Debug + Send + Sync>, Error> {
+    /// Who looks at a directory has its lock for an instant.
+    const TRIES: u32 = 5;
     let owner = format!("process {}", std::process::id());
-    disk.lock(&owner).map_err(|error| match error.kind() {
+    let mut lock = disk.lock(&owner);
+    for _ in 1..TRIES {
+        if !lock.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+        lock = disk.lock(&owner);
+    }
+    lock.map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => {
             Error::Storage(StorageError::InUse { directory: disk.location(), owner: error.to_string() })
         }
@@ -294,7 +307,7 @@ fn take_lock(disk: &dyn Disk) -> Result<Box<dyn fmt::Debug + Send + Sync>, Error
 }
 
 /// Numbers that no other process draws: nonces of journal files. Std's hasher keys come from the system.
-fn random_from_system() -> impl FnMut() -> u64 {
+pub(crate) fn random_from_system() -> impl FnMut() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     let mut count = 0u64;
     move || {
@@ -340,29 +353,18 @@ impl Log {
         let Some(Reply::Opened { number }) = applied.first().map(|applied| applied.reply.clone()) else {
             unreachable!("Open answers with a number")
         };
-        let inner = Arc::new(Inner {
-            queue: Queue::new(queue_bytes),
-            state: shard.shared_state(),
-            reader: RwLock::new(shard.reader()),
-            group_bytes_max: shard.group_bytes_max(),
-            command_bytes_max: shard.command_bytes_max(),
-            shard: Mutex::new(shard),
-            signals: Signals::default(),
-            maintenance: Maintenance::default(),
-            counters: Counters::default(),
-            members: Members::default(),
-            read_view_max,
-            reopens: AtomicU64::new(0),
-            accumulators: Mutex::default(),
-            failed: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
-            started: Instant::now(),
-            report,
-            open_number: number,
-        });
-        let owner = Owner::start(inner, lock)?;
+        let inner = Inner::new(shard, report, number, queue_bytes, read_view_max);
+        let owner = Owner::start(Arc::new(inner), lock)?;
         owner.inner.maintenance.kick();
         Ok(Log { inner: Arc::new(owner) })
+    }
+
+    /// A log that nobody writes to: it has no threads and no lock.
+    pub(crate) fn looking(shard: Shard, report: RecoveryReport, builder: &Builder, watch: Watch) -> Log {
+        let number = shard.state().open_number;
+        let inner = Inner::new(shard, report, number, builder.queue_bytes, builder.read_view_max);
+        let inner = Arc::new(Inner { watch: Some(watch), ..inner });
+        Log { inner: Arc::new(Owner { inner, running: Mutex::new(None) }) }
     }
 
     /// Creates a topic, or returns the one of this name if its options are equal.
@@ -576,6 +578,36 @@ impl Log {
 }
 
 impl Inner {
+    fn new(
+        shard: Shard,
+        report: RecoveryReport,
+        open_number: u64,
+        queue_bytes: usize,
+        read_view_max: Duration,
+    ) -> Inner {
+        Inner {
+            queue: Queue::new(queue_bytes),
+            state: shard.shared_state(),
+            reader: RwLock::new(shard.reader()),
+            group_bytes_max: shard.group_bytes_max(),
+            command_bytes_max: shard.command_bytes_max(),
+            shard: Mutex::new(shard),
+            signals: Signals::default(),
+            maintenance: Maintenance::default(),
+            counters: Counters::default(),
+            members: Members::default(),
+            read_view_max,
+            reopens: AtomicU64::new(0),
+            accumulators: Mutex::default(),
+            failed: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            watch: None,
+            started: Instant::now(),
+            report,
+            open_number,
+        }
+    }
+
     /// After a reopen, under the lock of the shard: producers go on behind what the log holds of them, and members
     /// that nobody knows leave. Who waits for what was given up is to be answered without the lock.
     fn go_on(&self) -> Vec<Responder<u64>> {
@@ -606,6 +638,9 @@ impl Inner {
         loop {
             let reader = self.reader.read().clone();
             let read = work(&reader);
+            if let Some(watch) = &self.watch {
+                watch.check()?;
+            }
             if read.is_ok() {
                 return read;
             }
@@ -630,6 +665,9 @@ impl Inner {
         since: Option<u64>,
         claim: Option<Claim>,
     ) -> Result<Arc<Answer>, Error> {
+        if self.watch.is_some() {
+            return Err(Error::ReadOnly { directory: self.shard.lock().disk().location() });
+        }
         let answer: Arc<Answer> = Arc::default();
         let responder = Responder::new(answer.clone(), claim);
         match self.queue.push(Work::Command { command, since, responder }) {

@@ -64,6 +64,23 @@ impl<'p> Transaction<'p> {
     /// # Errors
     /// [`Error::EventTooLarge`], [`Error::TransactionTooLarge`]; the transaction stays as it was.
     pub fn send(&mut self, topic: &Topic, event: Event) -> Result<(), Error> {
+        let index = match &event.key {
+            Some(key) => partition_for_key(key, topic.partitions()),
+            None => self.sticky % topic.partitions(),
+        };
+        self.add(topic, index, event)
+    }
+
+    /// Adds an event to this partition, whatever its key says.
+    ///
+    /// # Errors
+    /// As [`send`](Transaction::send), and [`Error::NoSuchPartition`].
+    pub fn send_to(&mut self, topic: &Topic, partition: u32, event: Event) -> Result<(), Error> {
+        self.producer.inner.bounds(topic, partition)?;
+        self.add(topic, partition, event)
+    }
+
+    fn add(&mut self, topic: &Topic, index: u32, event: Event) -> Result<(), Error> {
         let bytes = event_bytes(&event);
         let max = topic.config().max_message_bytes as usize;
         let room = max - exactlog_core::batch::HEADER_BYTES;
@@ -76,10 +93,6 @@ impl<'p> Transaction<'p> {
         if total > most {
             return Err(Error::TransactionTooLarge { bytes: total, max: most });
         }
-        let index = match &event.key {
-            Some(key) => partition_for_key(key, topic.partitions()),
-            None => self.sticky % topic.partitions(),
-        };
         let batches = self.batches.entry(Partition { topic: topic.id(), index }).or_default();
         if batches.last().is_none_or(|batch| batch.len_bytes() + bytes > max) {
             batches.push(BatchBuilder::new(bytes.max(256)));

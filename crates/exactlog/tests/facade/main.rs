@@ -2,14 +2,15 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
+mod admin;
 mod bad_input;
 mod basics;
+mod common;
 mod concurrency;
 mod full_disk;
 mod groups;
 mod in_flight;
 mod modes;
+mod read_only;
 mod settings;
 mod views;

@@ -10,6 +10,7 @@
 
 mod around;
 mod name;
+mod overlay;
 mod real;
 mod transfer;
 mod zero;
@@ -20,6 +21,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 pub use name::{parts, split};
+pub use overlay::Overlay;
 pub use real::RealDisk;
 pub use zero::{ZERO_WRITE_BYTES, zero_fill};
 

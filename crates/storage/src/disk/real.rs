@@ -60,14 +60,38 @@ impl RealDisk {
     /// a directory or can't be read is an error that names it.
     pub fn new(root: impl Into<PathBuf>) -> io::Result<RealDisk> {
         let path = root.into();
-        let named = |error: io::Error| {
-            io::Error::new(error.kind(), format!("data directory {}: {error}", path.display()))
-        };
-        make_root(&path).map_err(named)?;
+        make_root(&path).map_err(|error| named(&path, error))?;
+        RealDisk::at(path)
+    }
+
+    fn at(path: PathBuf) -> io::Result<RealDisk> {
         let flags = DIRECTORY_FLAGS.difference(sys::OFlags::NOFOLLOW);
         let handle = retry_on_intr(|| sys::open(&path, flags, sys::Mode::empty()))
-            .map_err(|errno| named(errno.into()))?;
+            .map_err(|errno| named(&path, errno.into()))?;
         Ok(RealDisk { root: Arc::new(Root { path, handle }), mapping: true, bounce: Arc::default() })
+    }
+
+    /// Opens the directory `root` without making or changing anything.
+    ///
+    /// # Errors
+    /// As [`RealDisk::new`]; a root that isn't there is [`io::ErrorKind::NotFound`].
+    pub fn existing(root: impl Into<PathBuf>) -> io::Result<RealDisk> {
+        RealDisk::at(root.into())
+    }
+
+    /// Whether somebody holds the lock of the directory at this moment. Nothing is written.
+    ///
+    /// To ask is to share the lock for a moment; whoever takes it for himself in that very moment is refused.
+    pub fn is_held(&self) -> io::Result<bool> {
+        let file = match self.file(LOCK_NAME, sys::OFlags::RDONLY) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            file => file?,
+        };
+        match retry_on_intr(|| sys::flock(&file, sys::FlockOperation::NonBlockingLockShared)) {
+            Ok(()) => Ok(false),
+            Err(Errno::WOULDBLOCK) => Ok(true),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Whether [`File::map_sealed`] maps (the default) or reads a copy.
@@ -248,6 +272,10 @@ fn holder(file: &fs::File) -> io::Result<String> {
         return Ok("a process that hasn't written its name yet".to_owned());
     }
     Ok(String::from_utf8_lossy(&owner).into_owned())
+}
+
+fn named(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("data directory {}: {error}", path.display()))
 }
 
 /// Makes the root and its missing parents, each durable in the one above it.

@@ -258,6 +258,30 @@ fn free_space_is_told() {
     assert!(disk.free().unwrap() > 0);
 }
 
+#[test]
+fn whether_the_lock_is_held_is_told_without_writing() {
+    let (dir, disk) = fresh();
+    assert!(!disk.is_held().unwrap());
+    assert!(names(&disk, "").is_empty(), "no lock file was made");
+    let guard = disk.lock("me").unwrap();
+    let other = RealDisk::existing(dir.path()).unwrap();
+    assert!(other.is_held().unwrap());
+    drop(guard);
+    assert!(!other.is_held().unwrap());
+    assert_eq!(content(&disk, LOCK_NAME), b"me");
+    disk.lock("you").unwrap();
+}
+
+#[test]
+fn a_root_that_is_to_exist_is_not_made() {
+    let (dir, _disk) = fresh();
+    let missing = dir.path().join("missing");
+    let error = RealDisk::existing(&missing).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    assert!(error.to_string().contains("missing"), "{error}");
+    assert!(!missing.exists());
+}
+
 mod around {
     use super::*;
     use proptest::prelude::*;
