@@ -422,6 +422,17 @@ impl Log {
         }
     }
 
+    /// Brings everything into segments now and makes a checkpoint, blocking the thread; the log does so by itself as it
+    /// grows. Two checkpoints are kept: after the second call in a row the journal is as short as it gets.
+    ///
+    /// # Errors
+    /// When writing fails: nothing is lost by that, the journal has it. [`Error::Closed`].
+    pub fn checkpoint(&self) -> Result<(), Error> {
+        self.inner.check_open()?;
+        self.inner.maintenance.checkpoint().map_err(Error::Storage)?;
+        self.inner.check_open()
+    }
+
     /// First offset that can be read, and the offset that the next record will get.
     ///
     /// # Errors
