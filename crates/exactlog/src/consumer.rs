@@ -20,6 +20,7 @@ use crate::queue::Answer;
 use crate::reading::{Pending, Position, Reading, Span, offsets_of};
 use crate::signal::Signal;
 use crate::topic::Topic;
+use crate::unpacking::{Unpacked, unpack};
 use exactlog_core::command::{Command, GroupOffsets};
 use exactlog_core::ids::{MemberId, Partition, TopicId};
 use exactlog_core::reply::Reply;
@@ -226,7 +227,8 @@ impl Consumer {
     ///
     /// # Errors
     /// [`Error::ConsumerFenced`] when it is no longer a member; [`Error::RecordsLost`] once when records were trimmed
-    /// before they were read; [`Error::Storage`] names a damaged file.
+    /// before they were read; [`Error::UnreadableBatch`] once for a batch that can't be decompressed or taken apart, the
+    /// next call goes on behind it; [`Error::Storage`] names a damaged file.
     ///
     /// # Cancel safety
     /// Safe: dropped while it waits nothing was taken.
@@ -524,7 +526,15 @@ impl Consumer {
             let (topic, partition) = (topic.name().to_string(), partition.index);
             return Err(Error::RecordsLost { topic, partition, from: next, to: start });
         }
-        let to = taken.add(topic, partition.index, next, &read?, room)?;
+        let bytes_max = MAX_POLL_BYTES.saturating_sub(taken.bytes);
+        let unpacked = unpack(topic, partition.index, &read?, next..end, room, bytes_max);
+        if let (Err(Error::UnreadableBatch(batch)), true) = (&unpacked, taken.records.is_empty()) {
+            // It is said once, and not the end. What is in front of it may still come back, and then it does, too.
+            self.reading.lock().advance(partition, batch.to);
+        }
+        let Unpacked { records, to, bytes } = unpacked?;
+        taken.records.extend(records);
+        taken.bytes += bytes;
         if to > next {
             taken.spans.extend(self.reading.lock().advance(partition, to));
             self.turn = Some(behind(partition));
@@ -630,35 +640,4 @@ pub(crate) struct Taken {
     pub(crate) records: Vec<Record>,
     pub(crate) spans: Vec<Span>,
     bytes: usize,
-}
-
-impl Taken {
-    /// Adds at most `room` records from `from` on; the offset behind the last one. After an error nothing was added.
-    fn add(
-        &mut self,
-        topic: &Topic,
-        partition: u32,
-        from: u64,
-        batches: &[exactlog_core::batch::Batch],
-        room: usize,
-    ) -> Result<u64, Error> {
-        let had = self.records.len();
-        let most = had + room;
-        let mut to = from;
-        for batch in batches {
-            for record in batch.records() {
-                let record = record.inspect_err(|_| self.records.truncate(had))?;
-                if record.offset < from {
-                    continue;
-                }
-                if self.records.len() >= most {
-                    return Ok(to);
-                }
-                to = record.offset + 1;
-                self.records.push(Record::of(topic, partition, record));
-            }
-            self.bytes += batch.len_bytes();
-        }
-        Ok(to)
-    }
 }

@@ -1,10 +1,12 @@
 //! What can go wrong, in the words of whoever uses the log.
 
+use bytes::Bytes;
 use exactlog_core::batch::BatchError;
 use exactlog_core::error_code;
 use exactlog_core::ids::MemberId;
 use exactlog_core::reply::Refusal;
 use exactlog_storage::error::StorageError;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// An error of the log.
@@ -114,6 +116,10 @@ pub enum Error {
         /// Where reading goes on.
         to: u64,
     },
+    /// The records of a stored batch can't be had: its codec is missing in this build, or its sender wrote what no codec
+    /// reads. Like a payload that can't be decoded it isn't the end: reading goes on at `to`.
+    #[error("{0}")]
+    UnreadableBatch(Box<UnreadableBatch>),
     /// The consumer doesn't read this partition.
     #[error("the consumer doesn't read topic {topic:?} partition {partition}")]
     NotAssigned {
@@ -170,6 +176,25 @@ fn list(members: &[MemberId]) -> String {
     names.join(", ")
 }
 
+/// A stored batch whose records can't be had: an item of the stream like any other, never its end. Its bytes are whole,
+/// as its checksum says: it is what the sender sent.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("topic {topic:?} partition {partition}: the records {from} to {} can't be read: {reason}", .to - 1)]
+pub struct UnreadableBatch {
+    /// Name of the topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: u32,
+    /// Offset of the first record that can't be read.
+    pub from: u64,
+    /// Where reading goes on: the offset behind the batch.
+    pub to: u64,
+    /// The whole batch as it is stored, Kafka's record batch v2.
+    pub raw: Bytes,
+    /// What is wrong with it.
+    pub reason: BatchError,
+}
+
 impl Error {
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_retriable(&self) -> bool {
@@ -204,6 +229,7 @@ impl Error {
         match self {
             Error::Refused(refusal) => refusal.kafka_code(),
             Error::Batch(error) => error.kafka_code(),
+            Error::UnreadableBatch(batch) => batch.reason.kafka_code(),
             Error::IllegalName { .. } => error_code::INVALID_TOPIC_EXCEPTION,
             Error::NoSuchTopic { .. } | Error::NoSuchPartition { .. } => {
                 error_code::UNKNOWN_TOPIC_OR_PARTITION

@@ -78,6 +78,7 @@ mod signal;
 mod slot;
 mod topic;
 mod transaction;
+mod unpacking;
 mod view;
 mod writer;
 
@@ -88,9 +89,9 @@ pub use admin::{
 pub use bytes::Bytes;
 pub use consumer::{Consumer, ConsumerBuilder, Start};
 pub use delivery::{Batch, RecordStream};
-pub use error::Error;
+pub use error::{Error, UnreadableBatch};
 pub use event::{Event, Receipt, Record, Undecodable};
-pub use exactlog_core::batch::{BatchError, Compression, RecordFault, RecordHeader};
+pub use exactlog_core::batch::{BatchError, Compression, CompressionFault, RecordFault, RecordHeader};
 pub use exactlog_core::command::{CommitToken, TopicConfig};
 pub use exactlog_core::ids::{MemberId, Partition, ProducerId, TopicId};
 pub use exactlog_core::reply::Refusal;

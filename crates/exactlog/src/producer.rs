@@ -21,7 +21,7 @@ use crate::slot::Slot;
 use crate::topic::Topic;
 use crate::transaction::{CommitReceipt, InFlight, Transaction};
 use bytes::Bytes;
-use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
+use exactlog_core::batch::{Batch, BatchBuilder, BatchError, Compression, ProducerStamp};
 use exactlog_core::command::{Command, CommitToken};
 use exactlog_core::ids::{Partition, ProducerId, TopicId};
 use exactlog_core::partitioner::partition_for_key;
@@ -30,6 +30,7 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
 /// Largest batch that a producer gathers, in bytes; a single larger event still travels, alone.
@@ -62,6 +63,8 @@ pub(crate) struct Accumulator {
     pub(crate) name: Arc<str>,
     id: ProducerId,
     epoch: i16,
+    /// Codec of what is sealed from now on, by its number.
+    compression: AtomicU8,
     gathered: Mutex<Gathered>,
 }
 
@@ -181,8 +184,13 @@ impl Producer {
         let name: Arc<str> = name.into();
         let since = inner.reopens.load(std::sync::atomic::Ordering::Acquire);
         let gathered = Mutex::new(Gathered { since, ..Gathered::default() });
-        let accumulator =
-            Arc::new(Accumulator { name: name.clone(), id: producer, epoch: producer_epoch, gathered });
+        let accumulator = Arc::new(Accumulator {
+            name: name.clone(),
+            id: producer,
+            epoch: producer_epoch,
+            compression: AtomicU8::new(Compression::None.id()),
+            gathered,
+        });
         inner.register(&accumulator);
         Ok(Producer {
             inner: inner.clone(),
@@ -200,6 +208,32 @@ impl Producer {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Compresses what is sent and committed from now on; at first nothing is compressed. Batches whose turn to be
+    /// written has not come yet are compressed, too. A batch that a codec would not make shorter is left as it is, so
+    /// that the limits hold which it was admitted by; they count its uncompressed bytes.
+    ///
+    /// Sent batches are compressed by the thread that writes for all, transactions by the thread that commits:
+    /// the benchmark `compression` measures what each codec takes.
+    ///
+    /// # Errors
+    /// [`Error::Batch`] with [`BatchError::CodecMissing`] when this build lacks the codec's cargo feature: the setting
+    /// stays as it was.
+    ///
+    /// # Kafka equivalent
+    /// `compression.type` of a producer.
+    pub fn set_compression(&self, codec: Compression) -> Result<(), Error> {
+        if !codec.is_available() {
+            return Err(Error::Batch(BatchError::CodecMissing { compression: codec }));
+        }
+        self.accumulator.compression.store(codec.id(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What [`set_compression`](Producer::set_compression) has set.
+    pub fn compression(&self) -> Compression {
+        self.accumulator.compression()
     }
 
     /// The position in an outside source that the last commit with a cursor has set: where to go on after a kill.
@@ -480,7 +514,14 @@ impl Accumulator {
         let ClosedBatch { partition, base_sequence, batch } = closed;
         let stamp = ProducerStamp { id: self.id, epoch: self.epoch, base_sequence };
         let OpenBatch { builder, responder, config_version, .. } = batch;
-        Sealed { partition, batch: builder.finish(Some(stamp)), config_version, since, responder }
+        let batch = builder.finish_shortest(Some(stamp), self.compression());
+        let batch =
+            batch.expect("the codec is in this build, and max.message.bytes is far below what it takes");
+        Sealed { partition, batch, config_version, since, responder }
+    }
+
+    fn compression(&self) -> Compression {
+        Compression::from_id(self.compression.load(Ordering::Relaxed)).expect("it was made of a codec")
     }
 }
 

@@ -12,7 +12,7 @@ use crate::reading::Acked;
 use crate::room::Claim;
 use crate::topic::Topic;
 use bytes::Bytes;
-use exactlog_core::batch::BatchBuilder;
+use exactlog_core::batch::{BatchBuilder, BatchError};
 use exactlog_core::command::{
     COMMIT_BYTES_MAX, CURSOR_BYTES_MAX, Command, Commit, CommitToken, Condition, GroupOffsets,
 };
@@ -198,9 +198,11 @@ impl<'p> Transaction<'p> {
     /// From here on the producer keeps what has to be decided by the answer.
     fn submit(&mut self, claim: Claim) -> Result<Arc<Answer>, Error> {
         let batches = std::mem::take(&mut self.batches);
+        let codec = self.producer.compression();
         let finished = batches.into_iter().flat_map(|(partition, builders)| {
-            builders.into_iter().map(move |builder| (partition, builder.finish(None)))
+            builders.into_iter().map(move |builder| Ok((partition, builder.finish_shortest(None, codec)?)))
         });
+        let batches = finished.collect::<Result<Vec<_>, BatchError>>()?;
         let mut offsets: Vec<GroupOffsets> = Vec::new();
         for acked in &self.acked {
             acked.add_to(&mut offsets);
@@ -212,7 +214,7 @@ impl<'p> Transaction<'p> {
         let commit = Commit {
             token,
             cursor: self.cursor.clone(),
-            batches: finished.collect(),
+            batches,
             offsets,
             conditions: std::mem::take(&mut self.conditions),
         };

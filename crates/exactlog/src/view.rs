@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::event::Record;
 use crate::log::Handle;
 use crate::topic::Topic;
+use crate::unpacking::unpack;
 use exactlog_core::ids::{Partition, TopicId};
 use exactlog_storage::error::StorageError;
 use std::collections::BTreeMap;
@@ -101,11 +102,12 @@ impl ReadView {
         Records::new(self, topic, partition..=partition, Some(offset))
     }
 
-    /// Records from `offset` on, at most to the view's end; at least one if there is one, then up to `max_bytes`.
+    /// Records from `offset` on, at most to the view's end; at least one if there is one, then up to `max_bytes`, counted
+    /// in uncompressed batches.
     ///
     /// # Errors
     /// [`Error::ViewExpired`], [`Error::RecordsLost`], [`Error::OffsetOutOfRange`] behind the view's end,
-    /// [`Error::Closed`].
+    /// [`Error::UnreadableBatch`] when the batch at `offset` can't be read: go on at its `to`. [`Error::Closed`].
     pub fn read(
         &self,
         topic: &Topic,
@@ -140,16 +142,8 @@ impl ReadView {
         if offset < start {
             return Err(Error::RecordsLost { topic: name(), partition, from: offset, to: start });
         }
-        let mut records = Vec::new();
-        for batch in read? {
-            for record in batch.records() {
-                let record = record?;
-                if (offset..end).contains(&record.offset) {
-                    records.push(Record::of(topic, partition, record));
-                }
-            }
-        }
-        Ok(records)
+        let unpacked = unpack(topic, partition, &read?, offset..end, usize::MAX, max_bytes)?;
+        Ok(unpacked.records)
     }
 }
 
@@ -212,6 +206,11 @@ impl Iterator for Records<'_> {
                 Ok(records) => {
                     self.offset = records.last().map(|record| record.offset + 1);
                     self.ready = records.into_iter();
+                }
+                // It is one item: what is behind it comes next.
+                Err(Error::UnreadableBatch(batch)) => {
+                    self.offset = Some(batch.to);
+                    return Some(Err(Error::UnreadableBatch(batch)));
                 }
                 Err(error) => {
                     self.partitions.by_ref().for_each(drop);

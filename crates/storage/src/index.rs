@@ -425,12 +425,15 @@ impl Reader {
             let next = last.next_offset();
             for batch in batches.iter().filter(|batch| batch.max_timestamp_ms() >= timestamp_ms) {
                 for record in batch.records() {
-                    let record = record.map_err(|error| {
-                        let what = format!("the batch at offset {}: {error}", batch.base_offset());
-                        StorageError::damaged(format!("partition {partition}"), 0, what)
-                    })?;
-                    if record.timestamp_ms >= timestamp_ms && record.offset >= start {
-                        return Ok(Some((record.offset, record.timestamp_ms)));
+                    match record {
+                        Ok(record) if record.timestamp_ms >= timestamp_ms && record.offset >= start => {
+                            return Ok(Some((record.offset, record.timestamp_ms)));
+                        }
+                        Ok(_) => {}
+                        // A batch that can't be taken apart stands for its records, as in segments.
+                        Err(_) => {
+                            return Ok(Some((batch.base_offset().max(start), batch.max_timestamp_ms())));
+                        }
                     }
                 }
             }

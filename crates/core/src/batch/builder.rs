@@ -9,13 +9,13 @@
 
 use super::header::*;
 use super::varint::{put_varint, varint_len, varlong_len, write_varlong};
-use super::{Batch, ProducerStamp};
+use super::{Batch, BatchError, Compression, CompressionFault, ProducerStamp, compression};
 use bytes::Bytes;
 
 /// Most bytes of a batch, header included: what the 32-bit length field can state.
 pub const BATCH_BYTES_MAX: usize = BEHIND_LENGTH_AT + i32::MAX as usize;
 
-/// A batch in the making: uncompressed records with the timestamps of their producer.
+/// A batch in the making: records, not compressed yet, with the timestamps of their producer.
 #[derive(Debug)]
 pub struct BatchBuilder {
     body: Vec<u8>,
@@ -114,19 +114,75 @@ impl BatchBuilder {
     ///
     /// # Panics
     /// If there is no record: a batch that a producer writes has one at least.
-    pub fn finish(self, stamp: Option<ProducerStamp>) -> Batch {
+    pub fn finish(mut self, stamp: Option<ProducerStamp>) -> Batch {
+        let body = std::mem::take(&mut self.body);
+        self.assemble(stamp, Compression::None, body)
+    }
+
+    /// As [`BatchBuilder::finish`], with a compressed body, as Kafka's producers do: also where that makes it longer.
+    ///
+    /// # Errors
+    /// [`BatchError::CodecMissing`]; [`BatchError::Compression`] if the records are larger than what readers
+    /// decompress, or exceed a batch once compressed.
+    ///
+    /// # Panics
+    /// As [`BatchBuilder::finish`].
+    pub fn finish_compressed(
+        self,
+        stamp: Option<ProducerStamp>,
+        codec: Compression,
+    ) -> Result<Batch, BatchError> {
+        if codec == Compression::None {
+            return Ok(self.finish(stamp));
+        }
+        let body = compression::compress(codec, &self.body)?;
+        let max_bytes = BATCH_BYTES_MAX - HEADER_BYTES;
+        if body.len() > max_bytes {
+            let fault = CompressionFault::TooLarge { max_bytes };
+            return Err(BatchError::Compression { compression: codec, fault });
+        }
+        Ok(self.assemble(stamp, codec, body))
+    }
+
+    /// As [`BatchBuilder::finish_compressed`], but without compression where that is no longer: the batch never has
+    /// more bytes than [`BatchBuilder::len_bytes`] said. For writers that have reckoned with these.
+    ///
+    /// # Errors
+    /// [`BatchError::CodecMissing`]; [`BatchError::Compression`] if the records are larger than what readers
+    /// decompress.
+    ///
+    /// # Panics
+    /// As [`BatchBuilder::finish`].
+    pub fn finish_shortest(
+        self,
+        stamp: Option<ProducerStamp>,
+        codec: Compression,
+    ) -> Result<Batch, BatchError> {
+        if codec == Compression::None {
+            return Ok(self.finish(stamp));
+        }
+        let compressed = compression::compress(codec, &self.body)?;
+        match compressed.len() < self.body.len() {
+            true => Ok(self.assemble(stamp, codec, compressed)),
+            false => Ok(self.finish(stamp)),
+        }
+    }
+
+    /// Header and body as one batch; the body fits the length field.
+    fn assemble(self, stamp: Option<ProducerStamp>, codec: Compression, body: Vec<u8>) -> Batch {
         assert!(self.record_count > 0, "a batch needs a record");
         let stamp = stamp.map_or((NO_PRODUCER_ID, NO_PRODUCER_EPOCH, NO_SEQUENCE), |stamp| {
             (stamp.id.0, stamp.epoch, stamp.base_sequence)
         });
         // `append` kept body and count within these fields.
-        let length = (self.len_bytes() - BEHIND_LENGTH_AT) as i32;
+        let length = (LENGTH_LEAST + body.len()) as i32;
         let record_count = self.record_count as i32;
 
-        let mut header = [0; HEADER_BYTES]; // base offset 0, no attribute bits
+        let mut header = [0; HEADER_BYTES]; // base offset 0
         set(&mut header, LENGTH_AT, length.to_be_bytes());
         set(&mut header, LEADER_EPOCH_AT, NO_LEADER_EPOCH.to_be_bytes());
         set(&mut header, MAGIC_AT, [MAGIC]);
+        set(&mut header, ATTRIBUTES_AT, u16::from(codec.id()).to_be_bytes());
         set(&mut header, LAST_OFFSET_DELTA_AT, (record_count - 1).to_be_bytes());
         set(&mut header, BASE_TIMESTAMP_AT, self.base_timestamp_ms.to_be_bytes());
         set(&mut header, MAX_TIMESTAMP_AT, self.max_timestamp_ms.to_be_bytes());
@@ -134,9 +190,9 @@ impl BatchBuilder {
         set(&mut header, PRODUCER_EPOCH_AT, stamp.1.to_be_bytes());
         set(&mut header, BASE_SEQUENCE_AT, stamp.2.to_be_bytes());
         set(&mut header, RECORD_COUNT_AT, record_count.to_be_bytes());
-        let crc = crc_of(&header, &self.body);
+        let crc = crc_of(&header, &body);
         set(&mut header, CRC_AT, crc.to_be_bytes());
-        Batch { header, body: Bytes::from(self.body) }
+        Batch { header, body: Bytes::from(body) }
     }
 
     /// The first record is its own base. Beyond 64 bits the difference wraps, as in Kafka, and readers wrap back.

@@ -6,6 +6,8 @@ mod admin;
 mod bad_input;
 mod basics;
 mod common;
+mod compressed;
+mod compressing;
 mod concurrency;
 mod full_disk;
 mod groups;
