@@ -4,7 +4,7 @@ use crate::callers;
 use crate::limits::{self, Limits};
 use crate::report::{Report, Survives, latency_text};
 use crate::setup::{self, Measures, Result, Ring};
-use exactlog::Durability;
+use exactlog::{Durability, TopicOptions};
 use exactlog_benches::chain::{Chain, PARTITIONS};
 use exactlog_benches::samples::{Samples, number_text};
 use exactlog_benches::warm;
@@ -47,6 +47,11 @@ impl Row<'_> {
         let log = setup::open(directory.path(), durability, Ring::Default, setup::MIB)?;
         if how != How::FreshThread {
             warm::leave_first_file(&log)?;
+        }
+        if callers > 1 {
+            // Many callers fill many journal files: these have been used before.
+            let topic = log.create_topic("warm", TopicOptions::default())?;
+            setup::warm_up(&log, &topic, &log.producer("warm")?, setup::GIB)?;
         }
         let chains = (0..callers)
             .map(|number| Chain::new(&log, &format!("circle-{number}"), self.value_bytes))

@@ -1,8 +1,9 @@
 //! Record batch, format v2: the bytes that Kafka stores and sends, and that our segments hold.
 //!
 //! A [`Batch`] is a 61-byte header of its own and a body that stays the caller's [`Bytes`]. All numbers are
-//! big-endian, as Kafka gives them (message format v2, KIP-98). It is not a codec: compressed bodies pass
-//! through as they are, and nothing here knows topics, partitions or what a producer did before.
+//! big-endian, as Kafka gives them (message format v2, KIP-98). A compressed body passes through as it is and is
+//! decompressed for those alone who read its records; nothing here knows topics, partitions or what a producer did
+//! before.
 //!
 //! Invariants
 //!   * a `Batch` that exists has passed [`Batch::parse`] or came out of the [`BatchBuilder`]: lengths agree, the
@@ -13,6 +14,7 @@
 
 mod builder;
 mod client;
+pub mod compression;
 mod control;
 mod error;
 mod header;
@@ -23,8 +25,9 @@ mod varint;
 mod tests;
 
 pub use builder::{BATCH_BYTES_MAX, BatchBuilder};
+pub use compression::Compression;
 pub use control::Control;
-pub use error::{BatchError, RecordFault};
+pub use error::{BatchError, CompressionFault, RecordFault};
 pub use header::HEADER_BYTES;
 pub use records::{Record, RecordHeader, Records};
 
@@ -50,21 +53,6 @@ pub struct ProducerStamp {
     pub epoch: i16,
     /// Sequence of the batch's first record in its partition; -1 in control batches, which have none.
     pub base_sequence: i32,
-}
-
-/// Codec of a batch's body (attribute bits 0 to 2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Compression {
-    /// The records lie in the body as they are.
-    None,
-    /// RFC 1952.
-    Gzip,
-    /// Snappy, in the framing of `snappy-java`.
-    Snappy,
-    /// The LZ4 frame format.
-    Lz4,
-    /// RFC 8878; clients may use it from Produce v7 on (KIP-110).
-    Zstd,
 }
 
 /// What the timestamps of a batch mean (attribute bit 3, KIP-32).

@@ -20,10 +20,11 @@ use crate::queue::Answer;
 use crate::reading::{Pending, Position, Reading, Span, offsets_of};
 use crate::signal::Signal;
 use crate::topic::Topic;
+use crate::unpacking::{Unpacked, unpack};
 use exactlog_core::command::{Command, GroupOffsets};
 use exactlog_core::ids::{MemberId, Partition, TopicId};
 use exactlog_core::reply::Reply;
-use exactlog_core::state::{PartitionState, Undecided};
+use exactlog_core::state::PartitionState;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -227,7 +228,8 @@ impl Consumer {
     ///
     /// # Errors
     /// [`Error::ConsumerFenced`] when it is no longer a member; [`Error::RecordsLost`] once when records were trimmed
-    /// before they were read; [`Error::Storage`] names a damaged file.
+    /// before they were read; [`Error::UnreadableBatch`] once for a batch that can't be decompressed or taken apart, the
+    /// next call goes on behind it; [`Error::Storage`] names a damaged file.
     ///
     /// # Cancel safety
     /// Safe: dropped while it waits nothing was taken.
@@ -513,11 +515,9 @@ impl Consumer {
         let (room, had) = (self.max_poll_records - taken.records.len(), taken.records.len());
         let mut next = next;
         loop {
+            let bytes_max = MAX_POLL_BYTES.saturating_sub(taken.bytes);
             let read = match next >= start && next < end {
-                true => {
-                    let max_bytes = MAX_POLL_BYTES.saturating_sub(taken.bytes);
-                    self.inner.read(|reader| reader.read(partition, next, max_bytes))
-                }
+                true => self.inner.read(|reader| reader.read(partition, next, bytes_max)),
                 false => Ok(Vec::new()),
             };
             let upper = read.as_ref().map_or(next, |batches| {
@@ -535,10 +535,17 @@ impl Consumer {
             }
             let mut batches = read?;
             batches.retain(|batch| batch.base_offset() < end);
-            let to = taken.add(topic, partition.index, next, &batches, room, &undecided)?;
+            let unpacked = unpack(topic, partition.index, &batches, &undecided, next..end, room, bytes_max);
+            if let (Err(Error::UnreadableBatch(batch)), true) = (&unpacked, taken.records.is_empty()) {
+                // It is said once, and not the end. What is in front of it may still come back, and then it does, too.
+                self.reading.lock().advance(partition, batch.to);
+            }
+            let Unpacked { records, to, bytes } = unpacked?;
             if to == next {
                 return Ok(());
             }
+            taken.records.extend(records);
+            taken.bytes += bytes;
             taken.advance(self.reading.lock().advance(partition, to));
             self.turn = Some(behind(partition));
             if taken.records.len() > had || to >= end {
@@ -656,40 +663,5 @@ impl Taken {
             Some(last) if last.partition == span.partition => last.to = span.to,
             _ => self.spans.push(span),
         }
-    }
-
-    /// Adds at most `room` records from `from` on that are shown; the offset behind the last one, and behind what isn't
-    /// shown. After an error nothing was added.
-    fn add(
-        &mut self,
-        topic: &Topic,
-        partition: u32,
-        from: u64,
-        batches: &[exactlog_core::batch::Batch],
-        room: usize,
-        undecided: &Undecided,
-    ) -> Result<u64, Error> {
-        let had = self.records.len();
-        let most = had + room;
-        let mut to = from;
-        for batch in batches {
-            if !undecided.shows(batch) {
-                to = to.max(batch.next_offset());
-                continue;
-            }
-            for record in batch.records() {
-                let record = record.inspect_err(|_| self.records.truncate(had))?;
-                if record.offset < from {
-                    continue;
-                }
-                if self.records.len() >= most {
-                    return Ok(to);
-                }
-                to = record.offset + 1;
-                self.records.push(Record::of(topic, partition, record));
-            }
-            self.bytes += batch.len_bytes();
-        }
-        Ok(to)
     }
 }

@@ -1,9 +1,12 @@
 //! What can go wrong, in the words of whoever uses the log.
 
+use bytes::Bytes;
 use exactlog_core::batch::BatchError;
 use exactlog_core::error_code;
+use exactlog_core::ids::MemberId;
 use exactlog_core::reply::Refusal;
 use exactlog_storage::error::StorageError;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// An error of the log.
@@ -113,6 +116,10 @@ pub enum Error {
         /// Where reading goes on.
         to: u64,
     },
+    /// The records of a stored batch can't be had: its codec is missing in this build, or its sender wrote what no codec
+    /// reads. Like a payload that can't be decoded it isn't the end: reading goes on at `to`.
+    #[error("{0}")]
+    UnreadableBatch(Box<UnreadableBatch>),
     /// The consumer doesn't read this partition.
     #[error("the consumer doesn't read topic {topic:?} partition {partition}")]
     NotAssigned {
@@ -134,9 +141,58 @@ pub enum Error {
     /// The disk or what lies on it.
     #[error("{0}")]
     Storage(#[from] StorageError),
+    /// It was opened by [`Builder::open_read_only`](crate::Builder::open_read_only).
+    #[error("the log in {directory} was opened for reading only")]
+    ReadOnly {
+        /// The directory.
+        directory: String,
+    },
+    /// [`Builder::open_read_only`](crate::Builder::open_read_only) makes no log.
+    #[error("there is no log in {directory}")]
+    NoLog {
+        /// The directory.
+        directory: String,
+    },
+    /// A group is moved only while it has no members.
+    #[error("group {group:?} is active: {} ({}); stop its consumers first", count(members), list(members))]
+    GroupActive {
+        /// The group.
+        group: String,
+        /// Its members.
+        members: Vec<MemberId>,
+    },
     /// The log was closed.
     #[error("the log is closed")]
     Closed,
+}
+
+fn count(members: &[MemberId]) -> String {
+    let s = if members.len() == 1 { "" } else { "s" };
+    format!("{} member{s}", members.len())
+}
+
+fn list(members: &[MemberId]) -> String {
+    let names: Vec<String> = members.iter().map(|member| format!("member {member}")).collect();
+    names.join(", ")
+}
+
+/// A stored batch whose records can't be had: an item of the stream like any other, never its end. Its bytes are whole,
+/// as its checksum says: it is what the sender sent.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("topic {topic:?} partition {partition}: the records {from} to {} can't be read: {reason}", .to - 1)]
+pub struct UnreadableBatch {
+    /// Name of the topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: u32,
+    /// Offset of the first record that can't be read.
+    pub from: u64,
+    /// Where reading goes on: the offset behind the batch.
+    pub to: u64,
+    /// The whole batch as it is stored, Kafka's record batch v2.
+    pub raw: Bytes,
+    /// What is wrong with it.
+    pub reason: BatchError,
 }
 
 impl Error {
@@ -173,13 +229,14 @@ impl Error {
         match self {
             Error::Refused(refusal) => refusal.kafka_code(),
             Error::Batch(error) => error.kafka_code(),
+            Error::UnreadableBatch(batch) => batch.reason.kafka_code(),
             Error::IllegalName { .. } => error_code::INVALID_TOPIC_EXCEPTION,
             Error::NoSuchTopic { .. } | Error::NoSuchPartition { .. } => {
                 error_code::UNKNOWN_TOPIC_OR_PARTITION
             }
             Error::EventTooLarge { .. } | Error::TransactionTooLarge { .. } => error_code::MESSAGE_TOO_LARGE,
             Error::Fenced { .. } => error_code::PRODUCER_FENCED,
-            Error::ConsumerFenced { .. } => error_code::UNKNOWN_MEMBER_ID,
+            Error::ConsumerFenced { .. } | Error::GroupActive { .. } => error_code::UNKNOWN_MEMBER_ID,
             Error::OffsetOutOfRange { .. } | Error::RecordsLost { .. } => error_code::OFFSET_OUT_OF_RANGE,
             _ => error_code::UNKNOWN_SERVER_ERROR,
         }

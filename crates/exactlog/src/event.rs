@@ -18,7 +18,8 @@ pub struct Event {
     pub value: Option<Bytes>,
     /// Names and values, in order.
     pub headers: Vec<(String, Option<Bytes>)>,
-    /// When it happened, ms since 1970; `None`: when it is sent.
+    /// When it happened, ms since 1970; `None`: when it is sent. An event that joins others which are on their way
+    /// already gets the time of the system's last tick (on Linux 1 to 10 ms ago), but none before theirs.
     pub timestamp_ms: Option<i64>,
 }
 

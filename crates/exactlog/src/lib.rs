@@ -58,6 +58,7 @@
 #![forbid(unsafe_code)]
 #![warn(unnameable_types)]
 
+mod admin;
 mod clock;
 mod consumer;
 mod delivery;
@@ -70,21 +71,27 @@ mod members;
 mod metrics;
 mod producer;
 mod queue;
+mod read_only;
 mod reading;
 mod room;
 mod signal;
 mod slot;
 mod topic;
 mod transaction;
+mod unpacking;
 mod view;
 mod writer;
 
+pub use admin::{
+    CommandDetails, Commands, GroupDetails, GroupPosition, LogDetails, MemberDetails, PartitionDetails,
+    ProducerDetails, SeekTo,
+};
 pub use bytes::Bytes;
 pub use consumer::{Consumer, ConsumerBuilder, Start};
 pub use delivery::{Batch, RecordStream};
-pub use error::Error;
+pub use error::{Error, UnreadableBatch};
 pub use event::{Event, Receipt, Record, Undecodable};
-pub use exactlog_core::batch::{BatchError, Compression, RecordFault, RecordHeader};
+pub use exactlog_core::batch::{BatchError, Compression, CompressionFault, RecordFault, RecordHeader};
 pub use exactlog_core::command::{CommitToken, TopicConfig};
 pub use exactlog_core::ids::{MemberId, Partition, ProducerId, TopicId};
 pub use exactlog_core::reply::Refusal;
@@ -109,7 +116,7 @@ pub mod wire {
 
 /// What a log is kept on, if that isn't a directory: see [`Builder::disk`].
 pub mod disk {
-    pub use exactlog_storage::disk::{Disk, Entry, File, Mode, RealDisk};
+    pub use exactlog_storage::disk::{Disk, Entry, File, Mode, Overlay, RealDisk};
 }
 
 /// The example of the README compiles.

@@ -1,5 +1,6 @@
 //! The log: open it, make topics, get producers and consumers, close it.
 
+use crate::clock::wall_ms;
 use crate::consumer::ConsumerBuilder;
 use crate::error::Error;
 use crate::maintenance::{self, Maintenance};
@@ -7,6 +8,7 @@ use crate::members::{Leaving, Members};
 use crate::metrics::{Counters, Metrics};
 use crate::producer::{Accumulator, Producer};
 use crate::queue::{Answer, Queue, Responder, Work};
+use crate::read_only::Watch;
 use crate::room::Claim;
 use crate::signal::Signals;
 use crate::topic::{Topic, TopicOptions};
@@ -29,7 +31,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// An open event log. Cheap to clone; all clones are the same log.
 ///
@@ -37,7 +39,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// does the same and can say how it went.
 #[derive(Clone, Debug)]
 pub struct Log {
-    inner: Handle,
+    pub(crate) inner: Handle,
 }
 
 /// What every handle holds: the last one to go closes the log.
@@ -66,6 +68,8 @@ pub(crate) struct Inner {
     /// Writing ended by a failure. Changed under the lock of the shard.
     pub(crate) failed: AtomicBool,
     pub(crate) closed: AtomicBool,
+    /// It was opened to be looked at: no command is taken.
+    pub(crate) watch: Option<Watch>,
     started: Instant,
     report: RecoveryReport,
     open_number: u64,
@@ -168,7 +172,7 @@ fn spawn(inner: &Arc<Inner>, name: &str, work: fn(&Inner)) -> Result<JoinHandle<
 /// How a log is opened. Every setting has a default that is safe.
 #[derive(Clone, Debug)]
 pub struct Builder {
-    options: Options,
+    pub(crate) options: Options,
     queue_bytes: usize,
     read_view_max: Duration,
     disk: Option<Arc<dyn Disk>>,
@@ -259,7 +263,7 @@ impl Builder {
         Log::start(shard, report, lock, self.queue_bytes, self.read_view_max)
     }
 
-    fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         const FILE_BYTES_MIN: u64 = 1024 * 1024;
         const RING_FILES_MIN: u64 = 4;
         let Options { journal_file_bytes: file, journal_ring_bytes: ring, .. } = self.options;
@@ -283,8 +287,18 @@ fn open_directory(directory: &Path) -> Result<RealDisk, Error> {
 }
 
 fn take_lock(disk: &dyn Disk) -> Result<Box<dyn fmt::Debug + Send + Sync>, Error> {
+    /// Who looks at a directory has its lock for an instant.
+    const TRIES: u32 = 5;
     let owner = format!("process {}", std::process::id());
-    disk.lock(&owner).map_err(|error| match error.kind() {
+    let mut lock = disk.lock(&owner);
+    for _ in 1..TRIES {
+        if !lock.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+        lock = disk.lock(&owner);
+    }
+    lock.map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => {
             Error::Storage(StorageError::InUse { directory: disk.location(), owner: error.to_string() })
         }
@@ -293,7 +307,7 @@ fn take_lock(disk: &dyn Disk) -> Result<Box<dyn fmt::Debug + Send + Sync>, Error
 }
 
 /// Numbers that no other process draws: nonces of journal files. Std's hasher keys come from the system.
-fn random_from_system() -> impl FnMut() -> u64 {
+pub(crate) fn random_from_system() -> impl FnMut() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     let mut count = 0u64;
     move || {
@@ -342,35 +356,24 @@ impl Log {
         read_view_max: Duration,
     ) -> Result<Log, Error> {
         // The first command of every open: it proves that the journal can be written and fences earlier members.
-        let time_ms = system_ms().max(shard.state().time_ms);
+        let time_ms = wall_ms().max(shard.state().time_ms);
         let submission = exactlog_storage::shard::Submission { time_ms, command: Command::Open };
         let applied = shard.execute(std::slice::from_ref(&submission))?;
         let Some(Reply::Opened { number }) = applied.first().map(|applied| applied.reply.clone()) else {
             unreachable!("Open answers with a number")
         };
-        let inner = Arc::new(Inner {
-            queue: Queue::new(queue_bytes),
-            state: shard.shared_state(),
-            reader: RwLock::new(shard.reader()),
-            group_bytes_max: shard.group_bytes_max(),
-            command_bytes_max: shard.command_bytes_max(),
-            shard: Mutex::new(shard),
-            signals: Signals::default(),
-            maintenance: Maintenance::default(),
-            counters: Counters::default(),
-            members: Members::default(),
-            read_view_max,
-            reopens: AtomicU64::new(0),
-            accumulators: Mutex::default(),
-            failed: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
-            started: Instant::now(),
-            report,
-            open_number: number,
-        });
-        let owner = Owner::start(inner, lock)?;
+        let inner = Inner::new(shard, report, number, queue_bytes, read_view_max);
+        let owner = Owner::start(Arc::new(inner), lock)?;
         owner.inner.maintenance.kick();
         Ok(Log { inner: Arc::new(owner) })
+    }
+
+    /// A log that nobody writes to: it has no threads and no lock.
+    pub(crate) fn looking(shard: Shard, report: RecoveryReport, builder: &Builder, watch: Watch) -> Log {
+        let number = shard.state().open_number;
+        let inner = Inner::new(shard, report, number, builder.queue_bytes, builder.read_view_max);
+        let inner = Arc::new(Inner { watch: Some(watch), ..inner });
+        Log { inner: Arc::new(Owner { inner, running: Mutex::new(None) }) }
     }
 
     /// Creates a topic, or returns the one of this name if its options are equal.
@@ -426,6 +429,17 @@ impl Log {
             Reply::Trimmed { start_offset } => Ok(start_offset),
             _ => unreachable!("Trim answers with a start or a refusal"),
         }
+    }
+
+    /// Brings everything into segments now and makes a checkpoint, blocking the thread; the log does so by itself as it
+    /// grows. Two checkpoints are kept: after the second call in a row the journal is as short as it gets.
+    ///
+    /// # Errors
+    /// When writing fails: nothing is lost by that, the journal has it. [`Error::Closed`].
+    pub fn checkpoint(&self) -> Result<(), Error> {
+        self.inner.check_open()?;
+        self.inner.maintenance.checkpoint().map_err(Error::Storage)?;
+        self.inner.check_open()
     }
 
     /// First offset that can be read, and the offset that the next record will get.
@@ -533,7 +547,7 @@ impl Log {
     /// # Errors
     /// Whatever ends writing.
     pub fn accept_time(&self) -> Result<(), Error> {
-        let time_ms = self.inner.wall_ms();
+        let time_ms = wall_ms();
         self.inner.command(Command::Config(ConfigChange::AcceptTime { time_ms })).map(|_| ())
     }
 
@@ -569,13 +583,15 @@ impl Log {
             Some(_) => shard.reopen(&mut random_from_system()).map(|_| ()),
             None => Ok(()),
         };
+        let mut given_up = Vec::new();
         // Also if it failed: what can be read may be another journal by now.
         *self.inner.reader.write() = shard.reader();
         if shard.failure().is_none() {
             tracing::info!(lsn = shard.journal().last_lsn(), term = shard.term(), "the log is open again");
-            self.inner.go_on();
+            given_up = self.inner.go_on();
         }
         drop(shard);
+        writer::answer_all(given_up, &writer::reopened());
         self.inner.signals.ring_all();
         self.inner.queue.nudge();
         self.inner.maintenance.kick();
@@ -620,14 +636,41 @@ impl Log {
 }
 
 impl Inner {
-    /// After a reopen, under the lock of the shard: producers go on behind what the log holds of them, and members
-    /// that nobody knows leave.
-    fn go_on(&self) {
-        let accumulators: Vec<_> = self.accumulators.lock().iter().filter_map(Weak::upgrade).collect();
-        let reopens = self.reopens.load(Ordering::Acquire) + 1;
-        for accumulator in accumulators {
-            writer::restart(self, &accumulator, reopens, &writer::reopened());
+    fn new(
+        shard: Shard,
+        report: RecoveryReport,
+        open_number: u64,
+        queue_bytes: usize,
+        read_view_max: Duration,
+    ) -> Inner {
+        Inner {
+            queue: Queue::new(queue_bytes),
+            state: shard.shared_state(),
+            reader: RwLock::new(shard.reader()),
+            group_bytes_max: shard.group_bytes_max(),
+            command_bytes_max: shard.command_bytes_max(),
+            shard: Mutex::new(shard),
+            signals: Signals::default(),
+            maintenance: Maintenance::default(),
+            counters: Counters::default(),
+            members: Members::default(),
+            read_view_max,
+            reopens: AtomicU64::new(0),
+            accumulators: Mutex::default(),
+            failed: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            watch: None,
+            started: Instant::now(),
+            report,
+            open_number,
         }
+    }
+
+    /// After a reopen, under the lock of the shard: producers go on behind what the log holds of them, and members
+    /// that nobody knows leave. Who waits for what was given up is to be answered without the lock.
+    fn go_on(&self) -> Vec<Responder<u64>> {
+        let reopens = self.reopens.load(Ordering::Acquire) + 1;
+        let given_up = self.restart_all(reopens);
         for (name, group) in &self.state.read().groups {
             // Whoever joined in the group that failed was told that it is unknown, and has no handle.
             for member in group.members.keys().filter(|member| self.members.polls(**member).is_none()) {
@@ -636,6 +679,13 @@ impl Inner {
         }
         self.reopens.store(reopens, Ordering::Release);
         self.failed.store(false, Ordering::Release);
+        given_up
+    }
+
+    /// Lets all producers go on behind what the log holds of them: [`writer::restart`]. Under the lock of the shard.
+    pub(crate) fn restart_all(&self, reopens: u64) -> Vec<Responder<u64>> {
+        let accumulators: Vec<_> = self.accumulators.lock().iter().filter_map(Weak::upgrade).collect();
+        accumulators.iter().flat_map(|accumulator| writer::restart(self, accumulator, reopens)).collect()
     }
 
     /// Reads. What fails since the log is being opened again is asked of the new open.
@@ -646,6 +696,9 @@ impl Inner {
         loop {
             let reader = self.reader.read().clone();
             let read = work(&reader);
+            if let Some(watch) = &self.watch {
+                watch.check()?;
+            }
             if read.is_ok() {
                 return read;
             }
@@ -670,6 +723,9 @@ impl Inner {
         since: Option<u64>,
         claim: Option<Claim>,
     ) -> Result<Arc<Answer>, Error> {
+        if self.watch.is_some() {
+            return Err(Error::ReadOnly { directory: self.shard.lock().disk().location() });
+        }
         let answer: Arc<Answer> = Arc::default();
         let responder = Responder::new(answer.clone(), claim);
         match self.queue.push(Work::Command { command, since, responder }) {
@@ -735,12 +791,4 @@ impl Inner {
     pub(crate) fn monotonic_ms(&self) -> i64 {
         self.started.elapsed().as_millis() as i64
     }
-
-    pub(crate) fn wall_ms(&self) -> i64 {
-        system_ms()
-    }
-}
-
-fn system_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

@@ -32,6 +32,8 @@ pub(crate) struct Maintenance {
 #[derive(Debug, Default)]
 struct Requests {
     kicked: bool,
+    /// The next round makes a checkpoint, also if none is due.
+    forced: bool,
     /// A round runs.
     busy: bool,
     closing: bool,
@@ -60,8 +62,18 @@ impl Maintenance {
 
     /// Asks for a round and waits until one has ended: the reason if it failed.
     pub(crate) fn round(&self) -> Result<(), StorageError> {
+        self.round_with(false)
+    }
+
+    /// As [`round`](Maintenance::round), with a checkpoint in any case.
+    pub(crate) fn checkpoint(&self) -> Result<(), StorageError> {
+        self.round_with(true)
+    }
+
+    fn round_with(&self, forced: bool) -> Result<(), StorageError> {
         let mut requests = self.requests.lock();
         requests.kicked = true;
+        requests.forced |= forced;
         self.wake.notify_one();
         // A round that runs began before what made this one necessary: how it ends says nothing.
         let until = requests.rounds + 1 + u64::from(requests.busy);
@@ -75,7 +87,7 @@ impl Maintenance {
 /// Runs until it is closed.
 pub(crate) fn run(inner: &Inner) {
     loop {
-        {
+        let forced = {
             let mut requests = inner.maintenance.requests.lock();
             while !requests.kicked && !requests.closing {
                 inner.maintenance.wake.wait(&mut requests);
@@ -85,11 +97,12 @@ pub(crate) fn run(inner: &Inner) {
             }
             requests.kicked = false;
             requests.busy = true;
-        }
+            std::mem::take(&mut requests.forced)
+        };
         let failure = {
             let _running = inner.maintenance.running.lock();
             // A panic is a bug of ours. The thread stays, since the writer may come to wait for it.
-            let ended = catch_unwind(AssertUnwindSafe(|| round(inner)));
+            let ended = catch_unwind(AssertUnwindSafe(|| round(inner, forced)));
             let panicked = || StorageError::Poisoned { reason: "writing behind panicked".into() };
             ended.unwrap_or_else(|_| Err(panicked())).err()
         };
@@ -124,7 +137,7 @@ fn note_failure(inner: &Inner) {
     }
 }
 
-fn round(inner: &Inner) -> Result<(), StorageError> {
+fn round(inner: &Inner, forced: bool) -> Result<(), StorageError> {
     let (spares, wanted, due) = {
         let shard = inner.shard.lock();
         if shard.failure().is_some() {
@@ -139,7 +152,7 @@ fn round(inner: &Inner) -> Result<(), StorageError> {
             tracing::warn!(%error, "no journal file could be prepared");
         }
     }
-    if due { behind::rounds(&mut &inner.shard) } else { Ok(()) }
+    if due || forced { behind::rounds(&mut &inner.shard) } else { Ok(()) }
 }
 
 /// The checkpoint at close: then the next open has nothing to replay.

@@ -11,6 +11,7 @@
 //!   * records of one producer and partition keep their order
 //!   * a record is either answered or its slot says why not; nothing is dropped silently
 
+use crate::clock::{ticked_wall_ms, wall_ms};
 use crate::error::Error;
 use crate::event::{Event, Receipt};
 use crate::log::Handle;
@@ -20,7 +21,7 @@ use crate::slot::Slot;
 use crate::topic::Topic;
 use crate::transaction::{CommitReceipt, InFlight, Transaction};
 use bytes::Bytes;
-use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
+use exactlog_core::batch::{Batch, BatchBuilder, BatchError, Compression, ProducerStamp};
 use exactlog_core::command::{Command, CommitToken};
 use exactlog_core::ids::{Partition, ProducerId, TopicId};
 use exactlog_core::partitioner::partition_for_key;
@@ -29,6 +30,7 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
 /// Largest batch that a producer gathers, in bytes; a single larger event still travels, alone.
@@ -61,6 +63,8 @@ pub(crate) struct Accumulator {
     pub(crate) name: Arc<str>,
     id: ProducerId,
     epoch: i16,
+    /// Codec of what is sealed from now on, by its number.
+    compression: AtomicU8,
     gathered: Mutex<Gathered>,
 }
 
@@ -99,6 +103,8 @@ struct OpenBatch {
     builder: BatchBuilder,
     responder: Responder<u64>,
     config_version: u32,
+    /// When it was opened.
+    first_ms: i64,
 }
 
 /// A batch that has its place in the order of its partition. Its checksum is left to whoever takes it.
@@ -178,8 +184,13 @@ impl Producer {
         let name: Arc<str> = name.into();
         let since = inner.reopens.load(std::sync::atomic::Ordering::Acquire);
         let gathered = Mutex::new(Gathered { since, ..Gathered::default() });
-        let accumulator =
-            Arc::new(Accumulator { name: name.clone(), id: producer, epoch: producer_epoch, gathered });
+        let accumulator = Arc::new(Accumulator {
+            name: name.clone(),
+            id: producer,
+            epoch: producer_epoch,
+            compression: AtomicU8::new(Compression::None.id()),
+            gathered,
+        });
         inner.register(&accumulator);
         Ok(Producer {
             inner: inner.clone(),
@@ -197,6 +208,32 @@ impl Producer {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Compresses what is sent and committed from now on; at first nothing is compressed. Batches whose turn to be
+    /// written has not come yet are compressed, too. A batch that a codec would not make shorter is left as it is, so
+    /// that the limits hold which it was admitted by; they count its uncompressed bytes.
+    ///
+    /// Sent batches are compressed by the thread that writes for all, transactions by the thread that commits:
+    /// the benchmark `compression` measures what each codec takes.
+    ///
+    /// # Errors
+    /// [`Error::Batch`] with [`BatchError::CodecMissing`] when this build lacks the codec's cargo feature: the setting
+    /// stays as it was.
+    ///
+    /// # Kafka equivalent
+    /// `compression.type` of a producer.
+    pub fn set_compression(&self, codec: Compression) -> Result<(), Error> {
+        if !codec.is_available() {
+            return Err(Error::Batch(BatchError::CodecMissing { compression: codec }));
+        }
+        self.accumulator.compression.store(codec.id(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What [`set_compression`](Producer::set_compression) has set.
+    pub fn compression(&self) -> Compression {
+        self.accumulator.compression()
     }
 
     /// The position in an outside source that the last commit with a cursor has set: where to go on after a kill.
@@ -338,8 +375,7 @@ impl Producer {
         bytes: usize,
         reserved: Reserved<'_>,
     ) -> Result<Ticket, Error> {
-        let timestamp_ms = event.timestamp_ms.unwrap_or_else(|| self.inner.wall_ms());
-        let (ticket, first) = self.accumulator.add(topic, &event, timestamp_ms, bytes, reserved);
+        let (ticket, first) = self.accumulator.add(topic, &event, bytes, reserved);
         if first && !self.inner.queue.push(Work::Records(self.accumulator.clone())) {
             let gathered = self.accumulator.restart(0, |_, _, _| None);
             gathered.into_iter().for_each(|responder| responder.answer(Err(Error::Closed)));
@@ -379,14 +415,7 @@ pub(crate) fn append(builder: &mut BatchBuilder, event: &Event, timestamp_ms: i6
 
 impl Accumulator {
     /// Adds a record; whether the writer must be told.
-    fn add(
-        &self,
-        topic: &Topic,
-        event: &Event,
-        timestamp_ms: i64,
-        bytes: usize,
-        reserved: Reserved<'_>,
-    ) -> (Ticket, bool) {
+    fn add(&self, topic: &Topic, event: &Event, bytes: usize, reserved: Reserved<'_>) -> (Ticket, bool) {
         let batch_max = BATCH_BYTES_MAX.min(topic.config().max_message_bytes as usize);
         let key_index = event.key.as_ref().map(|key| partition_for_key(key, topic.partitions()));
         let mut gathered = self.gathered.lock();
@@ -403,7 +432,10 @@ impl Accumulator {
             builder: BatchBuilder::new(bytes.max(*last_len)),
             responder: Responder::new(Arc::default(), None),
             config_version: topic.config_version(),
+            first_ms: wall_ms(),
         });
+        // A full reading of the clock costs as much as all the rest: who joins others is a tick off at most.
+        let timestamp_ms = event.timestamp_ms.unwrap_or_else(|| ticked_wall_ms().max(open.first_ms));
         let index_in_batch = append(&mut open.builder, event, timestamp_ms);
         open.responder.add(reserved);
         let answer = open.responder.slot().clone();
@@ -453,6 +485,26 @@ impl Accumulator {
         given_up
     }
 
+    /// Gives what is gathered the sequences behind what the log holds, as [`restart`](Accumulator::restart) does, but
+    /// gives nothing up. Only if its sequences belong to this open.
+    pub(crate) fn renumber(&self, reopens: u64, next: impl Fn(Partition, ProducerId, i16) -> Option<i32>) {
+        let mut gathered = self.gathered.lock();
+        let Gathered { topics, closed, since, .. } = &mut *gathered;
+        if *since != reopens {
+            return;
+        }
+        for lanes in topics {
+            for (lane, index) in lanes.by_index.iter_mut().zip(0..) {
+                let partition = Partition { topic: lanes.topic, index };
+                lane.next_sequence = next(partition, self.id, self.epoch).unwrap_or(0);
+                for closed in closed.iter_mut().filter(|closed| closed.partition == partition) {
+                    closed.base_sequence = lane.next_sequence;
+                    lane.next_sequence = closed.sequence_behind();
+                }
+            }
+        }
+    }
+
     /// Which open its sequences belong to.
     pub(crate) fn since(&self) -> u64 {
         self.gathered.lock().since
@@ -461,8 +513,15 @@ impl Accumulator {
     fn seal(&self, closed: ClosedBatch, since: u64) -> Sealed {
         let ClosedBatch { partition, base_sequence, batch } = closed;
         let stamp = ProducerStamp { id: self.id, epoch: self.epoch, base_sequence };
-        let OpenBatch { builder, responder, config_version } = batch;
-        Sealed { partition, batch: builder.finish(Some(stamp)), config_version, since, responder }
+        let OpenBatch { builder, responder, config_version, .. } = batch;
+        let batch = builder.finish_shortest(Some(stamp), self.compression());
+        let batch =
+            batch.expect("the codec is in this build, and max.message.bytes is far below what it takes");
+        Sealed { partition, batch, config_version, since, responder }
+    }
+
+    fn compression(&self) -> Compression {
+        Compression::from_id(self.compression.load(Ordering::Relaxed)).expect("it was made of a codec")
     }
 }
 
@@ -492,6 +551,12 @@ impl Gathered {
             }
         }
         true
+    }
+}
+
+impl ClosedBatch {
+    fn sequence_behind(&self) -> i32 {
+        exactlog_core::batch::sequence_after(self.base_sequence, self.batch.builder.record_count())
     }
 }
 

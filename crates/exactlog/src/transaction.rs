@@ -2,6 +2,7 @@
 //!
 //! Until `commit` everything lies in memory: a transaction that is dropped leaves no byte anywhere.
 
+use crate::clock::wall_ms;
 use crate::delivery::Batch;
 use crate::error::Error;
 use crate::event::Event;
@@ -11,7 +12,7 @@ use crate::reading::Acked;
 use crate::room::Claim;
 use crate::topic::Topic;
 use bytes::Bytes;
-use exactlog_core::batch::BatchBuilder;
+use exactlog_core::batch::{BatchBuilder, BatchError};
 use exactlog_core::command::{
     COMMIT_BYTES_MAX, CURSOR_BYTES_MAX, Command, Commit, CommitToken, Condition, GroupOffsets,
 };
@@ -63,6 +64,23 @@ impl<'p> Transaction<'p> {
     /// # Errors
     /// [`Error::EventTooLarge`], [`Error::TransactionTooLarge`]; the transaction stays as it was.
     pub fn send(&mut self, topic: &Topic, event: Event) -> Result<(), Error> {
+        let index = match &event.key {
+            Some(key) => partition_for_key(key, topic.partitions()),
+            None => self.sticky % topic.partitions(),
+        };
+        self.add(topic, index, event)
+    }
+
+    /// Adds an event to this partition, whatever its key says.
+    ///
+    /// # Errors
+    /// As [`send`](Transaction::send), and [`Error::NoSuchPartition`].
+    pub fn send_to(&mut self, topic: &Topic, partition: u32, event: Event) -> Result<(), Error> {
+        self.producer.inner.bounds(topic, partition)?;
+        self.add(topic, partition, event)
+    }
+
+    fn add(&mut self, topic: &Topic, index: u32, event: Event) -> Result<(), Error> {
         let bytes = event_bytes(&event);
         let max = topic.config().max_message_bytes as usize;
         let room = max - exactlog_core::batch::HEADER_BYTES;
@@ -75,16 +93,12 @@ impl<'p> Transaction<'p> {
         if total > most {
             return Err(Error::TransactionTooLarge { bytes: total, max: most });
         }
-        let index = match &event.key {
-            Some(key) => partition_for_key(key, topic.partitions()),
-            None => self.sticky % topic.partitions(),
-        };
         let batches = self.batches.entry(Partition { topic: topic.id(), index }).or_default();
         if batches.last().is_none_or(|batch| batch.len_bytes() + bytes > max) {
             batches.push(BatchBuilder::new(bytes.max(256)));
         }
         let batch = batches.last_mut().expect("one was just made");
-        let timestamp_ms = event.timestamp_ms.unwrap_or_else(|| self.producer.inner.wall_ms());
+        let timestamp_ms = event.timestamp_ms.unwrap_or_else(wall_ms);
         append(batch, &event, timestamp_ms);
         self.bytes = total;
         Ok(())
@@ -184,9 +198,11 @@ impl<'p> Transaction<'p> {
     /// From here on the producer keeps what has to be decided by the answer.
     fn submit(&mut self, claim: Claim) -> Result<Arc<Answer>, Error> {
         let batches = std::mem::take(&mut self.batches);
+        let codec = self.producer.compression();
         let finished = batches.into_iter().flat_map(|(partition, builders)| {
-            builders.into_iter().map(move |builder| (partition, builder.finish(None)))
+            builders.into_iter().map(move |builder| Ok((partition, builder.finish_shortest(None, codec)?)))
         });
+        let batches = finished.collect::<Result<Vec<_>, BatchError>>()?;
         let mut offsets: Vec<GroupOffsets> = Vec::new();
         for acked in &self.acked {
             acked.add_to(&mut offsets);
@@ -198,7 +214,7 @@ impl<'p> Transaction<'p> {
         let commit = Commit {
             token,
             cursor: self.cursor.clone(),
-            batches: finished.collect(),
+            batches,
             offsets,
             conditions: std::mem::take(&mut self.conditions),
         };

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::event::Record;
 use crate::log::Handle;
 use crate::topic::Topic;
+use crate::unpacking::unpack;
 use exactlog_core::batch::Batch;
 use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::state::PartitionState;
@@ -110,10 +111,11 @@ impl ReadView {
 
     /// Records from `offset` on, at most to the view's end; at least one if there is one, then up to `max_bytes`. Those
     /// of wire transactions are shown if they were committed when the view was opened, also behind one that was open.
+    /// Bytes are counted in uncompressed batches.
     ///
     /// # Errors
     /// [`Error::ViewExpired`], [`Error::RecordsLost`], [`Error::OffsetOutOfRange`] behind the view's end,
-    /// [`Error::Closed`].
+    /// [`Error::UnreadableBatch`] when the batch at `offset` can't be read: go on at its `to`. [`Error::Closed`].
     pub fn read(
         &self,
         topic: &Topic,
@@ -138,14 +140,8 @@ impl ReadView {
             let Some(last) = batches.last() else { break };
             let upper = last.next_offset().min(end);
             let undecided = self.partition(topic, partition)?.undecided_between(offset, upper);
-            for batch in batches.iter().filter(|batch| undecided.shows(batch)) {
-                for record in batch.records() {
-                    let record = record?;
-                    if (offset..end).contains(&record.offset) {
-                        records.push(Record::of(topic, partition, record));
-                    }
-                }
-            }
+            records =
+                unpack(topic, partition, &batches, &undecided, offset..end, usize::MAX, max_bytes)?.records;
             // Where nothing is shown, what is behind it is looked for.
             offset = upper;
         }
@@ -242,6 +238,11 @@ impl Iterator for Records<'_> {
                 Ok(records) => {
                     self.offset = records.last().map(|record| record.offset + 1);
                     self.ready = records.into_iter();
+                }
+                // It is one item: what is behind it comes next.
+                Err(Error::UnreadableBatch(batch)) => {
+                    self.offset = Some(batch.to);
+                    return Some(Err(Error::UnreadableBatch(batch)));
                 }
                 Err(error) => {
                     self.partitions.by_ref().for_each(drop);

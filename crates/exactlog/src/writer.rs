@@ -7,9 +7,10 @@
 //! Invariants
 //!   * what depends on the state of one open (sequences, numbers of commits) is never written by a later one
 //!   * after a failure everybody is told: what was being written is unknown, everything else certainly not written
+//!   * nobody is answered while a lock is held
 //!   * a full disk refuses what adds data and lets pass what frees it
 
-use crate::clock::Stamper;
+use crate::clock::{Stamper, wall_ms};
 use crate::error::Error;
 use crate::handover::Handovers;
 use crate::log::Inner;
@@ -56,6 +57,13 @@ struct Group {
     since: u64,
 }
 
+/// A batch that the log has refused: its producer goes on without it before it is answered.
+struct RefusedBatch {
+    accumulator: Arc<Accumulator>,
+    responder: Responder<u64>,
+    error: Error,
+}
+
 /// Everything that the writer works on. It outlives a panic: what wasn't begun is still answered.
 struct Desk {
     stamper: Stamper,
@@ -63,6 +71,9 @@ struct Desk {
     /// Batches of one producer that are not in the group yet.
     taken: VecDeque<Sealed>,
     group: Group,
+    /// Of the group that is being written, until they are answered.
+    in_writing: VecDeque<Recipient>,
+    refused: Vec<RefusedBatch>,
     handovers: Handovers,
     tick_not_before_ms: i64,
 }
@@ -72,28 +83,41 @@ struct Desk {
 pub(crate) fn run(inner: &Inner) {
     let state_ms = inner.state.read().time_ms;
     let mut desk = Desk {
-        stamper: Stamper::new(state_ms, inner.monotonic_ms(), inner.wall_ms()),
+        stamper: Stamper::new(state_ms, inner.monotonic_ms(), wall_ms()),
         work: VecDeque::new(),
         taken: VecDeque::new(),
         group: Group::default(),
+        in_writing: VecDeque::new(),
+        refused: Vec::new(),
         handovers: Handovers::default(),
         tick_not_before_ms: 0,
     };
     while catch_unwind(AssertUnwindSafe(|| desk.write_all(inner))).is_err() {
-        {
+        let gathered = {
             let mut shard = inner.shard.lock();
             shard.poison("the writer panicked");
             inner.failed.store(true, Ordering::Release);
-        }
-        // Dropped, they answer that the outcome is unknown.
+            // The panic may have taken a producer's token along, and nobody would come for what it has gathered.
+            inner.restart_all(inner.reopens.load(Ordering::Acquire))
+        };
+        // Dropped, they answer that the outcome is unknown: not before the log has failed, since whoever hears of it
+        // may open it again at once.
+        desk.in_writing.clear();
+        desk.refused.clear();
         desk.group = Group::default();
         desk.taken.clear();
+        let reason = "the writer panicked".into();
+        answer_all(gathered, &Error::Storage(StorageError::Poisoned { reason }));
         inner.signals.ring_all();
     }
 }
 
 impl Desk {
     fn write_all(&mut self, inner: &Inner) {
+        if !self.work.is_empty() {
+            // Left by a panic: it is answered now, not when somebody else comes.
+            self.round(inner);
+        }
         while inner.queue.take(self.until_deadline(inner), &mut self.work) {
             self.round(inner);
         }
@@ -113,10 +137,19 @@ impl Desk {
             }
             self.tick_if_due(inner);
         }
-        while let Some(work) = self.work.pop_front() {
-            self.gather(inner, work);
+        while let Some(work) = self.work.front() {
+            // While the group before it is written it stays on the desk, for a panic not to take it along.
+            if let Work::Command { command, .. } = work
+                && self.is_over(inner, bytes_of(command))
+            {
+                self.write(inner);
+            }
+            if let Some(work) = self.work.pop_front() {
+                self.gather(inner, work);
+            }
         }
         self.write(inner);
+        self.answer_refused(inner);
         if inner.queue.is_empty() {
             // The outcome shows at the next write: a failed seal ends writing like any failed write.
             let _ = inner.shard.lock().idle();
@@ -134,7 +167,7 @@ impl Desk {
             i64::MAX => i64::MAX,
             _ => {
                 let mut ahead = self.stamper;
-                let due_ms = tick_ms.saturating_sub(ahead.stamp(now_ms, inner.wall_ms()));
+                let due_ms = tick_ms.saturating_sub(ahead.stamp(now_ms, wall_ms()));
                 due_ms.max(self.tick_not_before_ms.saturating_sub(now_ms))
             }
         };
@@ -147,7 +180,7 @@ impl Desk {
         if deadline_ms == i64::MAX || now_ms < self.tick_not_before_ms {
             return;
         }
-        if deadline_ms <= self.stamper.stamp(now_ms, inner.wall_ms()) {
+        if deadline_ms <= self.stamper.stamp(now_ms, wall_ms()) {
             self.begin(inner);
             self.push(inner, Command::Tick, Recipient::Tick, 0);
         }
@@ -155,9 +188,9 @@ impl Desk {
 
     fn push(&mut self, inner: &Inner, command: Command, to: Recipient, bytes: usize) {
         if matches!(command, Command::Config(ConfigChange::AcceptTime { .. })) {
-            self.stamper.accept(inner.wall_ms());
+            self.stamper.accept(wall_ms());
         }
-        let time_ms = self.stamper.stamp(inner.monotonic_ms(), inner.wall_ms());
+        let time_ms = self.stamper.stamp(inner.monotonic_ms(), wall_ms());
         inner.counters.clock_held.store(self.stamper.is_held(), Ordering::Relaxed);
         self.group.submissions.push(Submission { time_ms, command });
         self.group.recipients.push(to);
@@ -180,9 +213,6 @@ impl Desk {
         match work {
             Work::Command { command, since, responder } => {
                 let bytes = bytes_of(&command);
-                if self.is_over(inner, bytes) {
-                    self.write(inner);
-                }
                 self.begin(inner);
                 if since.is_some_and(|since| since != inner.reopens.load(Ordering::Acquire)) {
                     return responder.answer(Err(reopened()));
@@ -218,7 +248,10 @@ impl Desk {
             if self.group.submissions.is_empty() {
                 self.group.since = since;
             }
-            let command = append_command(&sealed, sealed.config_version);
+            // By the settings that hold now, as all batches behind it: one that were answered `ConfigChanged` could
+            // else be overtaken, within its group, by a later one of a newer handle.
+            let version = config_version(inner, sealed.partition.topic).unwrap_or(sealed.config_version);
+            let command = append_command(&sealed, version);
             self.push(inner, command, Recipient::Batch(accumulator.clone(), Box::new(sealed)), bytes);
         }
     }
@@ -228,16 +261,18 @@ impl Desk {
         let mut failure = None;
         while !self.group.submissions.is_empty() {
             let Group { submissions, recipients, since, .. } = std::mem::take(&mut self.group);
+            self.in_writing.extend(recipients);
             match execute(inner, since, &submissions) {
                 Ok(applied) => {
                     count(inner, &submissions, &applied);
                     self.ring(inner, &submissions, &applied);
-                    for (recipient, applied) in recipients.into_iter().zip(applied) {
+                    for applied in applied {
+                        let recipient = self.in_writing.pop_front().expect("each command has a recipient");
                         self.answer(inner, recipient, applied);
                     }
                 }
                 Err(error) => {
-                    self.refuse(inner, since, submissions, recipients, &error);
+                    self.refuse(inner, since, submissions, &error);
                     failure = Some(unwritten(error));
                 }
             }
@@ -291,7 +326,14 @@ impl Desk {
                     Reply::Refused(Refusal::ProducerFenced { .. }) => {
                         Err(Error::Fenced { name: accumulator.name.to_string() })
                     }
-                    Reply::Refused(refusal) => Err(Error::Refused(refusal)),
+                    Reply::Refused(refusal) => {
+                        let error = Error::Refused(refusal);
+                        return self.refused.push(RefusedBatch {
+                            accumulator,
+                            responder: sealed.responder,
+                            error,
+                        });
+                    }
                     _ => unreachable!("Append answers with a place or a refusal"),
                 };
                 sealed.responder.answer(reply);
@@ -299,16 +341,32 @@ impl Desk {
         }
     }
 
+    /// The sequences behind a batch that was refused would leave a gap for ever: what its producer has gathered is
+    /// numbered anew. Not before all that it has sealed is written, since that is counted too; and before anybody is
+    /// answered, since who hears of it may send the next record at once.
+    fn answer_refused(&mut self, inner: &Inner) {
+        if self.refused.is_empty() {
+            return;
+        }
+        debug_assert!(self.group.submissions.is_empty() && self.taken.is_empty());
+        {
+            // With it held the log isn't opened again meanwhile.
+            let _shard = inner.shard.lock();
+            let (state, reopens) = (inner.state.read(), inner.reopens.load(Ordering::Acquire));
+            let next =
+                |partition, producer, epoch| state.partition(partition)?.next_sequence(producer, epoch);
+            for RefusedBatch { accumulator, .. } in &self.refused {
+                accumulator.renumber(reopens, next);
+            }
+        }
+        for RefusedBatch { responder, error, .. } in self.refused.drain(..) {
+            responder.answer(Err(error));
+        }
+    }
+
     /// Nothing of the group was applied. What is known of its future is in the error.
-    fn refuse(
-        &mut self,
-        inner: &Inner,
-        since: u64,
-        submissions: Vec<Submission>,
-        recipients: Vec<Recipient>,
-        error: &Error,
-    ) {
-        let accumulators = recipients.iter().filter_map(|recipient| match recipient {
+    fn refuse(&mut self, inner: &Inner, since: u64, submissions: Vec<Submission>, error: &Error) {
+        let accumulators = self.in_writing.iter().filter_map(|recipient| match recipient {
             Recipient::Batch(accumulator, _) => Some(accumulator),
             _ => None,
         });
@@ -316,7 +374,8 @@ impl Desk {
         // For want of space only what adds data is refused; the rest is what the space is kept for.
         let apart = matches!(error, Error::Storage(_)) && !inner.failed.load(Ordering::Acquire);
         let apart = apart && submissions.iter().any(|submission| adds_data(&submission.command));
-        for (submission, recipient) in submissions.into_iter().zip(recipients) {
+        for submission in submissions {
+            let recipient = self.in_writing.pop_front().expect("each command has a recipient");
             if apart && !adds_data(&submission.command) {
                 self.group.since = since;
                 self.group.submissions.push(submission);
@@ -356,6 +415,11 @@ fn bytes_of(command: &Command) -> usize {
         Command::ReleasePartitions { partitions, .. } => partitions.len() * 16,
         _ => 0,
     }
+}
+
+/// The version of a topic's settings, if there is such a topic.
+fn config_version(inner: &Inner, topic: TopicId) -> Option<u32> {
+    inner.state.read().topics.get(&topic).map(|topic| topic.config_version)
 }
 
 fn append_command(sealed: &Sealed, config_version: u32) -> Command {
@@ -451,24 +515,31 @@ fn give_up<'a>(
     error: &Error,
 ) {
     let mut last: Option<&Arc<Accumulator>> = None;
+    let mut given_up = Vec::new();
     // With it held the log isn't opened again meanwhile.
-    let _shard = inner.shard.lock();
+    let shard = inner.shard.lock();
     let reopens = inner.reopens.load(Ordering::Acquire);
     for accumulator in accumulators {
         // Those that the reopen has restarted go on behind it already.
         let is_due = since == reopens || accumulator.since() != reopens;
         if is_due && !last.replace(accumulator).is_some_and(|last| Arc::ptr_eq(last, accumulator)) {
-            restart(inner, accumulator, reopens, error);
+            given_up.extend(restart(inner, accumulator, reopens));
         }
     }
+    drop(shard);
+    answer_all(given_up, error);
 }
 
-/// Lets a producer go on behind what the log holds of it when it was opened again `reopens` times. What it has gathered
-/// is answered with the error.
-pub(crate) fn restart(inner: &Inner, accumulator: &Accumulator, reopens: u64, error: &Error) {
+/// Answers with one error. Not under a lock: whoever is woken may need it.
+pub(crate) fn answer_all(responders: Vec<Responder<u64>>, error: &Error) {
+    responders.into_iter().for_each(|responder| responder.answer(Err(error.clone())));
+}
+
+/// Lets a producer go on behind what the log holds of it when it was opened again `reopens` times. Who waits for
+/// what it has gathered is to be answered when no lock is held any more.
+#[must_use]
+pub(crate) fn restart(inner: &Inner, accumulator: &Accumulator, reopens: u64) -> Vec<Responder<u64>> {
     let state = inner.state.read();
     let next = |partition, producer, epoch| state.partition(partition)?.next_sequence(producer, epoch);
-    let gathered = accumulator.restart(reopens, next);
-    drop(state);
-    gathered.into_iter().for_each(|responder| responder.answer(Err(error.clone())));
+    accumulator.restart(reopens, next)
 }

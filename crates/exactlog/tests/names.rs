@@ -6,11 +6,11 @@
 
 use exactlog::disk::{Disk, Entry, File, Mode, RealDisk};
 use exactlog::{
-    Batch, BatchError, Builder, Bytes, CommitReceipt, CommitToken, Compression, Consumer, ConsumerBuilder,
-    Cut, Durability, Error, Event, JsonError, Log, MemberId, Metrics, Outcome, Partition, Producer,
-    ProducerId, ReadView, Receipt, Record, RecordFault, RecordHeader, RecordStream, Records, RecoveryReport,
-    Refusal, Start, StorageError, Stream, Ticket, Topic, TopicConfig, TopicId, TopicOptions, Transaction,
-    Undecodable,
+    Batch, BatchError, Builder, Bytes, CommitReceipt, CommitToken, Compression, CompressionFault, Consumer,
+    ConsumerBuilder, Cut, Durability, Error, Event, JsonError, Log, MemberId, Metrics, Outcome, Partition,
+    Producer, ProducerId, ReadView, Receipt, Record, RecordFault, RecordHeader, RecordStream, Records,
+    RecoveryReport, Refusal, Start, StorageError, Stream, Ticket, Topic, TopicConfig, TopicId, TopicOptions,
+    Transaction, Undecodable, UnreadableBatch,
 };
 use std::sync::Arc;
 
@@ -84,15 +84,22 @@ fn more_structures(event: Event, undecodable: Undecodable, partition: Partition,
     let Entry { name: _, len: _, links: _, is_dir: _ } = entry;
 }
 
+fn unreadable(batch: UnreadableBatch) -> (Bytes, BatchError) {
+    let UnreadableBatch { topic: _, partition: _, from: _, to: _, raw, reason } = batch;
+    (raw, reason)
+}
+
 /// Every type that stands in a variant.
 fn errors(error: Error) {
     match error {
+        Error::UnreadableBatch(batch) => drop(unreadable(*batch)),
         Error::Refused(Refusal::TopicExists { topic: TopicId(_), .. }) => {}
         Error::Refused(Refusal::UnknownPartition { partition: Partition { .. }, .. }) => {}
         Error::Refused(Refusal::ProducerFenced { producer: ProducerId(_), .. }) => {}
         Error::Refused(Refusal::CommitFenced { token: CommitToken { .. }, .. }) => {}
         Error::Refused(Refusal::UnknownMember { member: MemberId(_), .. }) => {}
-        Error::Batch(BatchError::Compressed { compression: Compression::Zstd }) => {}
+        Error::Batch(BatchError::CodecMissing { compression: Compression::Zstd }) => {}
+        Error::Batch(BatchError::Compression { fault: CompressionFault::Truncated, .. }) => {}
         Error::Batch(BatchError::Record { fault: RecordFault::Truncated, .. }) => {}
         Error::Unknown(StorageError::InUse { .. }) | Error::Storage(StorageError::Io { .. }) => {}
         _ => {}

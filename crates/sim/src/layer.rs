@@ -20,6 +20,8 @@ pub trait Observer: Debug + Send + Sync + 'static {
     fn before_read(&self, _file: &dyn File, _buffer_bytes: usize) {}
     /// The file of this name is about to be written.
     fn before_write(&self, _name: &str) {}
+    /// The file of this name is about to be synced.
+    fn before_sync(&self, _name: &str) {}
     /// A file is about to be given `len_bytes`.
     fn before_allocate(&self, _len_bytes: u64) {}
 }
@@ -101,6 +103,7 @@ impl File for LayerFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.observer.before_sync(&self.name);
         self.file.sync()
     }
 
@@ -138,6 +141,9 @@ mod tests {
         fn before_write(&self, name: &str) {
             self.0.lock().push(format!("write {name}"));
         }
+        fn before_sync(&self, name: &str) {
+            self.0.lock().push(format!("sync {name}"));
+        }
         fn before_allocate(&self, len_bytes: u64) {
             self.0.lock().push(format!("allocate {len_bytes}"));
         }
@@ -149,10 +155,11 @@ mod tests {
         let file = Layer::over(&disk, seen.clone()).open("f", Mode::CreateNew).expect("a new name");
         file.allocate(5).expect("the disk has room");
         file.write_at(&[IoSlice::new(b"abc")], 1).expect("the disk has room");
+        file.sync().expect("the disk has no faults");
         let mut buffer = [9; 4];
         assert_eq!(file.read_at(&mut buffer, 0).ok(), Some(4));
         assert_eq!(&buffer, b"\0abc");
-        assert_eq!(*seen.0.lock(), ["allocate 5", "write f", "read 4 of 5"]);
+        assert_eq!(*seen.0.lock(), ["allocate 5", "write f", "sync f", "read 4 of 5"]);
         assert_eq!(disk.read_file("f").expect("it is there"), b"\0abc\0");
     }
 }

@@ -56,6 +56,13 @@ fn every_damaged_directory_of_the_corpus_is_recovered_or_refused() {
 }
 
 #[test]
+fn every_compressed_body_of_the_corpus_is_decompressed_or_refused() {
+    for codec in ["gzip", "snappy", "lz4", "zstd"] {
+        replay(codec);
+    }
+}
+
+#[test]
 fn the_corpus_has_a_folder_for_every_target_and_no_other() {
     let entries = fs::read_dir(CORPUS).expect("the corpus is there");
     let name = |entry: fs::DirEntry| entry.file_name().to_string_lossy().into_owned();

@@ -273,6 +273,12 @@ pub fn state_hash(state: &State) -> u64 {
     (crc32c::crc32c(&bytes) as u64) << 32 | crc32fast::hash(&bytes) as u64
 }
 
+/// What the state takes in a checkpoint, in bytes; all there is if it can't be in one.
+pub(crate) fn state_bytes(state: &State) -> u64 {
+    let mut bytes = Vec::new();
+    encode_state(state, None, &mut bytes).map_or(u64::MAX / 8, |_| bytes.len() as u64)
+}
+
 /// Reads what is there. An older checkpoint serves where a newer one is damaged.
 ///
 /// # Errors

@@ -8,6 +8,7 @@
 //!   * `DiskFull` means that nothing was written and the state is as before
 //!   * after `Poisoned` only a reopen helps; the operation that failed is never repeated
 
+use crate::disk::Disk;
 use std::io;
 use std::sync::Arc;
 
@@ -123,6 +124,11 @@ impl StorageError {
     /// An [`StorageError::Io`].
     pub fn io(what: &'static str, file: impl Into<String>, source: io::Error) -> StorageError {
         StorageError::Io { what, file: file.into(), source: Arc::new(source) }
+    }
+
+    /// A [`StorageError::DiskFull`], with what the disk says is free.
+    pub fn disk_full(disk: &dyn Disk, needed: u64) -> StorageError {
+        StorageError::DiskFull { path: disk.location(), needed, free: disk.free().unwrap_or(0) }
     }
 
     /// A [`StorageError::Damaged`].

@@ -94,6 +94,15 @@ impl Located {
     }
 }
 
+/// A batch that isn't in a segment yet.
+#[derive(Debug)]
+pub(crate) struct Unflushed {
+    /// Where it is in the journal.
+    pub(crate) located: Located,
+    /// Itself, if it is still in memory.
+    pub(crate) cached: Option<Batch>,
+}
+
 /// What is known of one partition's bytes.
 #[derive(Debug, Default)]
 struct PartitionIndex {
@@ -114,6 +123,8 @@ pub struct Index {
     cached: Mutex<VecDeque<(Partition, u32)>>,
     cached_bytes: AtomicU64,
     cache_limit_bytes: u64,
+    /// Placements over all partitions.
+    placed: AtomicU64,
 }
 
 /// Book-keeping of one cached batch besides its body, in bytes.
@@ -136,6 +147,7 @@ impl Index {
             cached: Mutex::default(),
             cached_bytes: AtomicU64::new(0),
             cache_limit_bytes,
+            placed: AtomicU64::new(0),
         }
     }
 
@@ -157,6 +169,7 @@ impl Index {
         let mut entry = found.lock();
         debug_assert!(entry.placed.back().is_none_or(|last| last.next_offset == located.base_offset));
         entry.placed.push_back(located);
+        self.placed.fetch_add(1, Ordering::Relaxed);
         entry.end_offset = located.next_offset;
         let (leader_epoch, start_offset) = (located.leader_epoch, located.base_offset);
         if entry.leader_epochs.last().is_none_or(|last| last.leader_epoch < leader_epoch) {
@@ -201,6 +214,7 @@ impl Index {
         entry.leader_epochs.clone_from(&state.leader_epochs);
         entry.flushed_offset = image.ends.end_offset;
         entry.placed = image.placed.iter().copied().collect();
+        self.placed.fetch_add(image.placed.len() as u64, Ordering::Relaxed);
     }
 
     /// All partitions that ever got a batch, ascending.
@@ -220,12 +234,17 @@ impl Index {
         offset: u64,
         lsn: u64,
         bytes_max: usize,
-    ) -> Vec<Located> {
+    ) -> Vec<Unflushed> {
         let Some(found) = self.partition(partition) else { return Vec::new() };
         let entry = found.lock();
         let from = entry.placed.partition_point(|located| located.base_offset < offset);
         let due = entry.placed.range(from..).take_while(|located| located.lsn <= lsn);
-        take_up_to(due, bytes_max, Located::len_bytes).copied().collect()
+        let due = take_up_to(due, bytes_max, Located::len_bytes);
+        // Both end with the newest batch.
+        let only_in_journal = entry.placed.len().saturating_sub(entry.tail.len());
+        let more_in_tail = entry.tail.len().saturating_sub(entry.placed.len());
+        let cached = |nth: usize| entry.tail.get((nth + more_in_tail).checked_sub(only_in_journal)?).cloned();
+        due.zip(from..).map(|(located, nth)| Unflushed { located: *located, cached: cached(nth) }).collect()
     }
 
     /// What a checkpoint keeps of the journal's part of a partition.
@@ -243,6 +262,7 @@ impl Index {
         entry.flushed_offset = entry.flushed_offset.max(offset);
         let below = entry.placed.partition_point(|located| located.next_offset <= offset);
         entry.placed.drain(..below);
+        self.placed.fetch_sub(below as u64, Ordering::Relaxed);
         if entry.placed.capacity() > 1024 && entry.placed.len() * 4 < entry.placed.capacity() {
             entry.placed.shrink_to_fit();
         }
@@ -250,8 +270,7 @@ impl Index {
 
     /// Number of batches that are only in the journal.
     pub fn unflushed_batches(&self) -> usize {
-        let all: Vec<_> = self.partitions.read().values().cloned().collect();
-        all.iter().map(|found| found.lock().placed.len()).sum()
+        self.placed.load(Ordering::Relaxed) as usize
     }
 
     /// Raises the first offset that can be read.
@@ -273,12 +292,12 @@ impl Index {
             return Found::Nothing;
         }
         if entry.tail.front().is_some_and(|first| first.base_offset() <= offset) {
-            let from = entry.tail.partition_point(|batch| batch.next_offset() <= offset);
+            let from = first_behind(&entry.tail, |batch| batch.next_offset() <= offset);
             let batches = take_up_to(entry.tail.range(from..), max_bytes, Batch::len_bytes);
             return Found::Batches(batches.cloned().collect());
         }
         if entry.placed.front().is_some_and(|first| first.base_offset <= offset) {
-            let from = entry.placed.partition_point(|located| located.next_offset <= offset);
+            let from = first_behind(&entry.placed, |located| located.next_offset <= offset);
             let located = take_up_to(entry.placed.range(from..), max_bytes, Located::len_bytes);
             return Found::InJournal(located.copied().collect());
         }
@@ -299,7 +318,14 @@ impl Index {
 
     /// Forgets the partitions of a deleted topic.
     pub fn remove_topic(&self, topic: TopicId) {
-        self.partitions.write().retain(|partition, _| partition.topic != topic);
+        self.partitions.write().retain(|partition, found| {
+            if partition.topic == topic {
+                // Taken out: a flush that has it in its hands counts nothing a second time.
+                let gone = std::mem::take(&mut found.lock().placed);
+                self.placed.fetch_sub(gone.len() as u64, Ordering::Relaxed);
+            }
+            partition.topic != topic
+        });
     }
 
     /// Recovery has written the newest frames into another journal file: their batches lie there now.
@@ -314,6 +340,17 @@ impl Index {
                 }
             }
         }
+    }
+}
+
+/// As [`VecDeque::partition_point`], for what is mostly asked about the end: it looks there first. Halving a long queue
+/// touches memory all over it.
+fn first_behind<T>(items: &VecDeque<T>, is_before: impl Fn(&T) -> bool) -> usize {
+    const NEAR_THE_END: usize = 4;
+    let near = items.iter().rev().take(NEAR_THE_END).take_while(|item| !is_before(item)).count();
+    match near < NEAR_THE_END {
+        true => items.len() - near,
+        false => items.partition_point(is_before),
     }
 }
 
@@ -492,12 +529,15 @@ impl Reader {
             let next = last.next_offset();
             for batch in batches.iter().filter(|batch| batch.max_timestamp_ms() >= timestamp_ms) {
                 for record in batch.records() {
-                    let record = record.map_err(|error| {
-                        let what = format!("the batch at offset {}: {error}", batch.base_offset());
-                        StorageError::damaged(format!("partition {partition}"), 0, what)
-                    })?;
-                    if record.timestamp_ms >= timestamp_ms && record.offset >= start {
-                        return Ok(Some((record.offset, record.timestamp_ms)));
+                    match record {
+                        Ok(record) if record.timestamp_ms >= timestamp_ms && record.offset >= start => {
+                            return Ok(Some((record.offset, record.timestamp_ms)));
+                        }
+                        Ok(_) => {}
+                        // A batch that can't be taken apart stands for its records, as in segments.
+                        Err(_) => {
+                            return Ok(Some((batch.base_offset().max(start), batch.max_timestamp_ms())));
+                        }
                     }
                 }
             }
@@ -545,5 +585,59 @@ impl Reader {
             return Err(self.journal.damaged(generation, header_at, what));
         }
         Ok(placed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use exactlog_core::batch::BatchBuilder;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_in_memory_is_handed_out_with_the_place_that_it_has_in_the_journal(
+            cache_limit_bytes in 0_u64..2_000,
+            batches in 1_u64..30,
+            flushed in 0_u64..30,
+            from in 0_u64..30,
+        ) {
+            let (index, partition) = (Index::new(cache_limit_bytes), Partition { topic: TopicId(1), index: 0 });
+            for offset in 0..batches {
+                let mut builder = BatchBuilder::new(0);
+                builder.append(offset as i64, None, Some(b"value"), &[]);
+                let batch = builder.finish(None).placed(offset, 1);
+                let located = Located {
+                    base_offset: offset,
+                    next_offset: offset + 1,
+                    lsn: offset + 1,
+                    max_timestamp_ms: offset as i64,
+                    generation: 1,
+                    head_at: 0,
+                    header_in_frame: 0,
+                    body_in_frame: 0,
+                    body_len: batch.body().len() as u32,
+                    leader_epoch: 1,
+                };
+                index.add(partition, located, Some(batch));
+                index.evict();
+            }
+            index.flushed(partition, flushed.min(batches));
+            let due = index.unflushed(partition, from, u64::MAX, usize::MAX);
+            prop_assert_eq!(due.len() as u64, batches.saturating_sub(from.max(flushed)));
+            let in_tail = index.partition(partition).unwrap().lock().tail.len();
+            let cached = due.iter().filter(|it| it.cached.is_some()).count();
+            prop_assert_eq!(cached, due.len().min(in_tail));
+            for Unflushed { located, cached } in due {
+                prop_assert!(cached.is_none_or(|batch| batch.base_offset() == located.base_offset));
+            }
+        }
+
+        #[test]
+        fn looking_near_the_end_first_finds_what_halving_finds(len in 0_u64..20, offset in 0_u64..25) {
+            let items: VecDeque<u64> = (0..len).collect();
+            let is_before = |item: &u64| *item < offset;
+            prop_assert_eq!(first_behind(&items, is_before), items.partition_point(is_before));
+        }
     }
 }

@@ -16,6 +16,7 @@
 
 pub mod behind;
 pub mod checkpoint;
+mod demand;
 pub mod disk;
 pub mod error;
 pub mod follower;

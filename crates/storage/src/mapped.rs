@@ -21,10 +21,12 @@ pub(crate) fn map_whole(file: &std::fs::File) -> io::Result<Bytes> {
     if file.metadata()?.len() == 0 {
         return Ok(Bytes::new());
     }
-    // SAFETY: the caller hands in a sealed segment or index. Sealed segments are never written and never truncated:
-    // not by this process, which opens them for reading only and removes them by unlinking their name, which leaves
-    // the inode to the mapping; and not by another one, which the lock file keeps out of the data directory. Hence
-    // the bytes don't change and stay backed by the file for as long as the mapping lives.
+    // SAFETY: the caller hands in a sealed segment or index, and slices the mapping to its published end before it
+    // gives any of it away. Below that end the file is never written with other bytes and never truncated: not by this
+    // process, which removes files by unlinking their name, which leaves the inode to the mapping, and cuts a segment
+    // only before it is sealed, and only of bytes that were written since it was opened for writing and so lie behind
+    // every end that was published (`segment::tail`); and not by another process, which the lock file keeps out of the
+    // data directory. Hence those bytes don't change and stay backed by the file for as long as the mapping lives.
     let map = unsafe { Mmap::map(file)? };
     Ok(Bytes::from_owner(map))
 }

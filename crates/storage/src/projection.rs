@@ -14,10 +14,11 @@
 use crate::checkpoint::{Image, Kept};
 use crate::disk::Disk;
 use crate::error::StorageError;
-use crate::index::{Index, Reader};
+use crate::index::{Index, Reader, Unflushed};
 use crate::partitions::{STEP_BYTES, Segments};
 use crate::reserve::Reserve;
 use crate::segment::{Options, PartitionLog, segments_below};
+use exactlog_core::batch::HEADER_BYTES;
 use exactlog_core::ids::Partition;
 use exactlog_core::state::State;
 use parking_lot::{Mutex, RwLock};
@@ -151,12 +152,20 @@ impl Flusher {
             if due.is_empty() {
                 return Ok(());
             }
-            for located in due {
+            let mut room = None;
+            for (nth, Unflushed { located, cached }) in due.iter().enumerate() {
                 if located.next_offset <= self.index.start_offset(partition) {
                     opened.skip_to(located.next_offset)?;
-                } else {
-                    self.reserve.leave(located.body_len())?;
-                    opened.append(&self.reader.read_back(&located)?)?;
+                    continue;
+                }
+                // The disk is asked once for all of a step, and only if that is too much for each batch.
+                let whole = *room.get_or_insert_with(|| self.reserve.leave(len_of(&due[nth..])).is_ok());
+                if !whole {
+                    self.reserve.leave(len_of(&due[nth..=nth]))?;
+                }
+                match cached {
+                    Some(batch) => opened.append(batch)?,
+                    None => opened.append(&self.reader.read_back(located)?)?,
                 }
             }
         }
@@ -183,6 +192,11 @@ impl Flusher {
         let state = self.state.read();
         state.topics.get(&partition.topic).map(|topic| segment_options(topic))
     }
+}
+
+/// What batches take in segments, in bytes.
+fn len_of(batches: &[Unflushed]) -> u64 {
+    batches.iter().map(|batch| HEADER_BYTES as u64 + batch.located.body_len()).sum()
 }
 
 /// The settings of a topic's segments.

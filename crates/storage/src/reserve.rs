@@ -1,11 +1,13 @@
 //! The reserve: space that is kept so that a full log can free its own (semantics LG-13).
 //!
 //! ```text
-//!   reserve            a file without content, max(2 x largest checkpoint, least) bytes, allocated
+//!   reserve            a file without content, allocated: 2 x the largest checkpoint, 2 x one that were made now, or
+//!                      the least, whichever is most
 //!     released         when a checkpoint finds no room
 //!   a journal file     allocated, kept by the journal's spares
 //!     used             when a command that frees space needs a new journal file and there is no room
-//!   kept again         behind each checkpoint, and before data is taken
+//!   kept again         behind each checkpoint, and before data is taken; grown before data is taken that would make
+//!                      a checkpoint larger
 //! ```
 //!
 //! Invariants
@@ -41,6 +43,10 @@ pub(crate) struct Reserve {
 /// What is kept for checkpoints, in bytes.
 #[derive(Debug)]
 struct Space {
+    /// What is kept at the least.
+    least: u64,
+    /// What the checkpoints ask for that would be made now.
+    due: u64,
     wanted: u64,
     held: u64,
 }
@@ -54,13 +60,27 @@ impl Space {
 impl Reserve {
     /// A reserve on a disk, not held yet. Small journal files are for small disks: then less is kept.
     pub(crate) fn new(disk: Arc<dyn Disk>, spares: Spares, journal_file_bytes: u64) -> Reserve {
-        let space = Space { wanted: LEAST_BYTES.min(journal_file_bytes / 8), held: 0 };
+        let least = LEAST_BYTES.min(journal_file_bytes / 8);
+        let space = Space { least, due: 0, wanted: least, held: 0 };
         Reserve { disk, spares, journal_file_bytes, space: Mutex::new(space) }
     }
 
     /// Whether all of it is there.
     pub(crate) fn is_whole(&self) -> bool {
         self.spares.has_reserve() && self.space.lock().missing() == 0
+    }
+
+    /// Whether this many bytes are within what it wants to hold for checkpoints.
+    pub(crate) fn wants(&self, bytes: u64) -> bool {
+        self.space.lock().wanted >= bytes
+    }
+
+    /// Wants to hold this much for checkpoints from now on, if that isn't less than those on disk ask for. Less is
+    /// taken note of by the next [`refill`](Self::refill).
+    pub(crate) fn want(&self, bytes: u64) {
+        let mut space = self.space.lock();
+        space.due = bytes;
+        space.wanted = space.wanted.max(bytes);
     }
 
     /// Makes it whole; `DiskFull` with what that needs.
@@ -70,7 +90,7 @@ impl Reserve {
         let needed = journal + self.space.lock().missing();
         match needed {
             0 => Ok(()),
-            _ => Err(self.full(needed)),
+            _ => Err(StorageError::disk_full(&*self.disk, needed)),
         }
     }
 
@@ -81,17 +101,20 @@ impl Reserve {
         let needed = self.space.lock().missing() + taken_bytes + about_to_be_written;
         // A disk that doesn't say what is free is taken at its word when it allocates.
         match self.disk.free() {
-            Ok(free) if free < needed => Err(self.full(needed)),
+            Ok(free) if free < needed => Err(StorageError::disk_full(&*self.disk, needed)),
             _ => Ok(()),
         }
     }
 
-    /// Keeps room for twice the largest checkpoint from now on, and a journal file, as far as there is any.
+    /// Keeps what is wanted by now for checkpoints, and a journal file, as far as there is room for any.
     pub(crate) fn refill(&self) {
         let entries = self.disk.list(CHECKPOINT_DIR).unwrap_or_default();
         let largest = entries.iter().map(|entry| entry.len).max().unwrap_or(0);
         let mut space = self.space.lock();
-        space.wanted = space.wanted.max(largest.saturating_mul(2));
+        space.wanted = space.least.max(space.due).max(largest.saturating_mul(2));
+        if space.held / 2 > space.wanted && self.shrink(space.wanted).is_ok() {
+            space.held = space.wanted;
+        }
         if space.missing() > 0 {
             match self.allocate(space.wanted) {
                 Ok(()) => space.held = space.wanted,
@@ -119,9 +142,8 @@ impl Reserve {
         give_up(&*self.disk).then(write)
     }
 
-    fn full(&self, needed: u64) -> StorageError {
-        let free = self.disk.free().unwrap_or(0);
-        StorageError::DiskFull { path: self.disk.location(), needed, free }
+    fn shrink(&self, len_bytes: u64) -> io::Result<()> {
+        self.disk.open(RESERVE_NAME, Mode::Write)?.truncate(len_bytes)
     }
 
     fn allocate(&self, len_bytes: u64) -> io::Result<()> {

@@ -15,6 +15,7 @@
 
 use crate::behind;
 use crate::checkpoint::{self, Image, Kept, PartitionImage};
+use crate::demand::{Demand, Growth};
 use crate::disk::Disk;
 use crate::error::{StorageError, out_of_space};
 use crate::index::{Index, Located, Reader, Source};
@@ -124,6 +125,8 @@ pub struct Shard {
     own: Vec<Kept>,
     /// Bytes written to the journal since the last checkpoint.
     since_checkpoint: u64,
+    /// What a checkpoint would take now.
+    demand: Demand,
     term: u32,
     /// Nothing was written since the last seal.
     sealed: bool,
@@ -187,6 +190,10 @@ impl Shard {
             disk: disk.clone(),
             reserve: Arc::new(Reserve::new(disk.clone(), journal.spares(), options.journal_file_bytes)),
         };
+        let mut demand = Demand::default();
+        demand.measured(checkpoint::state_bytes(&state.read()));
+        let ends_of = |partition| segments.ends(partition).segments.len();
+        demand.has_parts(&state.read(), index.partitions().into_iter().map(ends_of));
         let shard = Shard {
             disk,
             options,
@@ -199,6 +206,7 @@ impl Shard {
             found: found.kept,
             own: Vec::new(),
             since_checkpoint: replayed_bytes,
+            demand,
             term: opened.term,
             sealed: true,
             short: false,
@@ -223,8 +231,9 @@ impl Shard {
         }
         let frames = self.frames(submissions);
         let data = submissions.iter().any(|submission| adds_data(&submission.command));
+        let growth = Growth::of(submissions.iter().map(|submission| &submission.command));
         if data {
-            self.check_space()?;
+            self.check_space(growth)?;
         }
         let placed = match self.write(&frames, !data) {
             Err(error @ StorageError::DiskFull { .. }) if data => return Err(self.note_full(error)),
@@ -236,6 +245,7 @@ impl Shard {
             self.journal.sync().map_err(|error| self.fail(error))?;
         }
         let applied = self.apply(submissions, &placed, &frames);
+        self.demand.grow(growth);
         if sync && on(Mutant::M2AckBeforeSync) {
             self.journal.sync().map_err(|error| self.fail(error))?;
         }
@@ -300,12 +310,29 @@ impl Shard {
     }
 
     /// What adds data must leave the reserve whole.
-    fn check_space(&mut self) -> Result<(), StorageError> {
-        if !self.flusher.reserve.is_whole() {
-            self.flusher.reserve.make_whole().map_err(|error| self.note_full(error))?;
+    fn check_space(&mut self, growth: Growth) -> Result<(), StorageError> {
+        let unflushed = self.index.unflushed_batches() as u64;
+        if !self.flusher.reserve.wants(self.demand.to_keep(unflushed, growth)) {
+            self.demand.measured(checkpoint::state_bytes(&self.state.read()));
+            let to_keep = self.demand.to_keep(unflushed, growth);
+            // More than is needed by now, so that it isn't measured for each batch.
+            self.flusher.reserve.want(to_keep + to_keep / 4);
+        }
+        if !self.flusher.reserve.is_whole()
+            && let Err(full) = self.flusher.reserve.make_whole()
+        {
+            // What is refused asks for nothing: smaller things may pass.
+            self.want_reserve();
+            return Err(self.note_full(full));
         }
         (self.short, self.may_free) = (false, false);
         Ok(())
+    }
+
+    /// The reserve is for what a checkpoint would take now, without what was refused.
+    fn want_reserve(&self) {
+        let unflushed = self.index.unflushed_batches() as u64;
+        self.flusher.reserve.want(self.demand.to_keep(unflushed, Growth::default()));
     }
 
     /// To be called when no command waits: what is durable is written down, so that damage can be told from a cut.
@@ -369,7 +396,10 @@ impl Shard {
         self.journal.sync().map_err(|error| self.fail(error))?;
         self.idle()?;
         self.since_checkpoint = 0;
-        Ok(self.picture())
+        let image = self.picture();
+        self.demand.has_parts(&image.state, image.partitions.iter().map(|image| image.ends.segments.len()));
+        self.want_reserve();
+        Ok(image)
     }
 
     /// The state, all of it in segments, and these: what another log can go on from. Flushes and syncs.
@@ -463,7 +493,7 @@ impl Shard {
                 let free = self.disk.free().unwrap_or(0);
                 // About what is missing until the journal goes on: a file of it has to be freed.
                 let needed = self.options.journal_file_bytes.max(free + 1);
-                StorageError::DiskFull { path: self.disk.location(), needed, free }
+                StorageError::disk_full(&*self.disk, needed)
             }
             error => error,
         }

@@ -12,11 +12,12 @@ use exactlog_core::command::{Command, TopicConfig};
 use exactlog_core::ids::{Partition, ProducerId, TopicId};
 use exactlog_core::reply::Reply;
 use exactlog_sim::disk::{Call, EIO, ENOSPC, Effect, Fault, SimDisk, Survival};
+use exactlog_sim::layer::Layer;
 use exactlog_storage::error::StorageError;
 use exactlog_storage::shard::{Durability, Options, Shard, Submission};
 use std::sync::Arc;
 
-use watched::WatchedDisk;
+use watched::Watch;
 
 const PARTITION: Partition = Partition { topic: TopicId(1), index: 0 };
 
@@ -142,13 +143,14 @@ fn oa_5_a_failed_write_or_sync_applies_nothing_and_ends_writing_until_reopened()
 
 #[test]
 fn oa_6_nothing_is_applied_or_readable_before_its_sync_has_returned() {
-    let watched = WatchedDisk::new(SimDisk::new());
+    let watch = Arc::new(Watch::default());
+    let watched = Layer::over(&SimDisk::new(), watch.clone());
     let mut nonce = 7;
     let mut random = || {
         nonce += 1;
         nonce
     };
-    let opened = Shard::open(Arc::new(watched.clone()), options(Durability::Fsync), &mut random);
+    let opened = Shard::open(Arc::new(watched), options(Durability::Fsync), &mut random);
     let mut shard = opened.unwrap().0;
     execute(&mut shard, vec![Command::InitProducer { name: None }]).unwrap();
     let config = TopicConfig::default();
@@ -156,12 +158,12 @@ fn oa_6_nothing_is_applied_or_readable_before_its_sync_has_returned() {
 
     let (reader, state) = (shard.reader(), shard.shared_state());
     let look = move || (reader.bounds(PARTITION).1, state.read().lsn);
-    watched.look_at_each_sync(look);
+    watch.look_at_each_sync(look);
     let first_lsn = shard.state().lsn;
     for n in 0..40 {
         send(&mut shard, n).unwrap();
     }
-    let seen = watched.seen();
+    let seen = watch.seen();
     assert!(seen.len() >= 40, "{}", seen.len());
     let mut sends: Vec<u64> = seen.iter().map(|(end, _)| *end).collect();
     sends.dedup();

@@ -50,6 +50,13 @@ fn create_topic(shard: &mut Shard, partitions: u32) -> TopicId {
     }
 }
 
+/// A log with one topic of one partition.
+fn open_with_partition(directory: &Path) -> (Shard, Partition) {
+    let (mut shard, _) = open(directory);
+    let topic = create_topic(&mut shard, 1);
+    (shard, Partition { topic, index: 0 })
+}
+
 fn batch(sequence: i32, text: &str) -> Batch {
     let mut builder = BatchBuilder::new(64);
     builder.append(1_000 + sequence as i64, Some(b"key"), Some(text.as_bytes()), &[]);
@@ -150,16 +157,14 @@ fn oa_1_a_reopened_shard_has_the_hash_of_the_live_one() {
 #[test]
 fn lg_2_a_look_up_by_time_gives_the_first_record_at_or_after_it_wherever_it_lies() {
     let directory = tempfile::tempdir().unwrap();
-    let (mut shard, _) = open(directory.path());
-    let topic = create_topic(&mut shard, 1);
+    let (mut shard, partition) = open_with_partition(directory.path());
     for n in 0..400 {
-        append(&mut shard, topic, n, 1);
+        append(&mut shard, partition.topic, n, 1);
         if n == 200 {
             shard.checkpoint().unwrap();
         }
     }
     let reader = shard.reader();
-    let partition = Partition { topic, index: 0 };
     for n in 0..400u64 {
         let time = 1_000 + n as i64;
         assert_eq!(reader.first_at_or_after(partition, time).unwrap(), Some((n, time)));
@@ -182,11 +187,9 @@ fn files_of(directory: &Path, partition: Partition) -> Vec<String> {
 #[test]
 fn lg_13_segments_below_the_start_go_when_two_later_checkpoints_dont_name_them() {
     let directory = tempfile::tempdir().unwrap();
-    let (mut shard, _) = open(directory.path());
-    let topic = create_topic(&mut shard, 1);
-    let partition = Partition { topic, index: 0 };
+    let (mut shard, partition) = open_with_partition(directory.path());
     for n in 0..300 {
-        append(&mut shard, topic, n, 1);
+        append(&mut shard, partition.topic, n, 1);
     }
     shard.checkpoint().unwrap();
     let before = files_of(directory.path(), partition);
@@ -203,7 +206,7 @@ fn lg_13_segments_below_the_start_go_when_two_later_checkpoints_dont_name_them()
     let reader = shard.reader();
     assert_eq!(reader.read(partition, 200, 1).unwrap()[0].base_offset(), 200);
     for n in 300..320 {
-        append(&mut shard, topic, n, 1);
+        append(&mut shard, partition.topic, n, 1);
     }
     drop(shard);
     let (mut shard, _) = open(directory.path());
@@ -213,7 +216,7 @@ fn lg_13_segments_below_the_start_go_when_two_later_checkpoints_dont_name_them()
     run(&mut shard, Command::Trim { partition, start: 320 });
     (0..3).for_each(|_| shard.checkpoint().unwrap());
     assert_eq!(files_of(directory.path(), partition), Vec::<String>::new());
-    append(&mut shard, topic, 320, 1);
+    append(&mut shard, partition.topic, 320, 1);
     shard.checkpoint().unwrap();
     drop(shard);
     let (shard, _) = open(directory.path());
@@ -242,10 +245,8 @@ fn a_deleted_topic_leaves_no_directory_also_if_an_earlier_open_didnt_come_to_it(
 #[test]
 fn a_reader_from_before_a_reopen_is_told_so_and_never_given_what_lies_there_now() {
     let directory = tempfile::tempdir().unwrap();
-    let (mut shard, _) = open(directory.path());
-    let topic = create_topic(&mut shard, 1);
-    let partition = Partition { topic, index: 0 };
-    (0..300).for_each(|n| append(&mut shard, topic, n, 1));
+    let (mut shard, partition) = open_with_partition(directory.path());
+    (0..300).for_each(|n| append(&mut shard, partition.topic, n, 1));
     let before = shard.reader();
     let cached = before.read(partition, 299, 1).unwrap();
     assert!(!before.read(partition, 0, 1).unwrap().is_empty());
@@ -262,12 +263,10 @@ fn a_reader_from_before_a_reopen_is_told_so_and_never_given_what_lies_there_now(
 #[test]
 fn lg_13_what_is_trimmed_all_the_time_goes_all_the_time() {
     let directory = tempfile::tempdir().unwrap();
-    let (mut shard, _) = open(directory.path());
-    let topic = create_topic(&mut shard, 1);
-    let partition = Partition { topic, index: 0 };
+    let (mut shard, partition) = open_with_partition(directory.path());
     let mut most = 0;
     for round in 1..20 {
-        (0..50).for_each(|n| append(&mut shard, topic, (round - 1) * 50 + n, 1));
+        (0..50).for_each(|n| append(&mut shard, partition.topic, (round - 1) * 50 + n, 1));
         run(&mut shard, Command::Trim { partition, start: u64::from(round) * 50 - 10 });
         shard.checkpoint().unwrap();
         most = most.max(files_of(directory.path(), partition).len());
@@ -284,10 +283,8 @@ fn lg_13_what_is_trimmed_all_the_time_goes_all_the_time() {
 #[test]
 fn lg_13_what_an_earlier_open_has_dropped_is_removed_by_the_next_one() {
     let directory = tempfile::tempdir().unwrap();
-    let (mut shard, _) = open(directory.path());
-    let topic = create_topic(&mut shard, 1);
-    let partition = Partition { topic, index: 0 };
-    (0..300).for_each(|n| append(&mut shard, topic, n, 1));
+    let (mut shard, partition) = open_with_partition(directory.path());
+    (0..300).for_each(|n| append(&mut shard, partition.topic, n, 1));
     shard.checkpoint().unwrap();
     let before = files_of(directory.path(), partition).len();
     run(&mut shard, Command::Trim { partition, start: 250 });

@@ -16,7 +16,12 @@ const CLIENT_BITS: u16 = CODEC_BITS | TRANSACTIONAL_BIT;
 
 impl Batch {
     /// Checks what a client may send, beyond what every batch fulfils: size, attributes, count, producer. The
-    /// records are walked if they aren't compressed; a compressed body is taken on trust here.
+    /// records are walked if they aren't compressed.
+    ///
+    /// A compressed body is taken as it comes, also of a codec that this build lacks, and isn't decompressed: the
+    /// check costs what its bytes cost, not what a bomb costs. (Kafka's broker decompresses, to compare count and
+    /// offsets of the records with the header's.) Counts, codec, producer and size are checked on the header, and
+    /// whoever reads meets a body that contradicts it as an error in the place of the batch.
     pub fn check_client(&self, max_bytes: usize) -> Result<(), BatchError> {
         if self.len_bytes() > max_bytes {
             return Err(BatchError::TooLarge { batch_bytes: self.len_bytes(), max_bytes });

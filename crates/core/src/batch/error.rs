@@ -62,15 +62,45 @@ pub enum BatchError {
     #[error("batch is transactional, but has no producer id")]
     TransactionalWithoutProducer,
 
-    /// The records can only be walked once the body is decompressed.
-    #[error("batch is compressed with {compression:?}")]
-    Compressed { compression: Compression },
+    /// This build lacks the codec: the cargo feature of its name is off.
+    #[error(
+        "batch is compressed with {compression}, and this build lacks the cargo feature \"{compression}\""
+    )]
+    CodecMissing { compression: Compression },
+    /// The body isn't what its codec writes, or is too large without it.
+    #[error("body of the batch, compressed with {compression}: {fault}")]
+    Compression { compression: Compression, fault: CompressionFault },
     /// One record is malformed.
     #[error("record {index} of the batch: {fault}")]
     Record { index: u32, fault: RecordFault },
     /// All records were read, and yet the body goes on.
     #[error("{extra_bytes} bytes follow the last record of the batch")]
     BytesBehindRecords { extra_bytes: usize },
+}
+
+/// What is wrong with a compressed body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
+pub enum CompressionFault {
+    /// The bytes end before the codec's own end.
+    #[error("it ends too early")]
+    Truncated,
+    /// Bytes that the codec never writes, or a checksum of the codec that doesn't hold.
+    #[error("it isn't what this codec writes")]
+    Malformed,
+    /// A block that is longer than what is left, or of negative length.
+    #[error("a block of {length} bytes stands where {left_bytes} bytes are left")]
+    BlockLength { length: i64, left_bytes: usize },
+    /// The codec's end is followed by something.
+    #[error("{extra_bytes} bytes follow its end")]
+    TrailingBytes { extra_bytes: usize },
+    /// Zstd only: the sender asks for more memory than a reader gives.
+    #[error("it asks for a window of {window_bytes} bytes, the limit is {max_bytes}")]
+    Window { window_bytes: u64, max_bytes: u64 },
+    /// The records are larger than a reader takes. Nothing beyond the limit was decompressed.
+    #[error("it has more than {max_bytes} bytes of records, which is the limit")]
+    TooLarge { max_bytes: usize },
 }
 
 /// What is malformed about one record.
@@ -112,9 +142,10 @@ impl BatchError {
             // outside the CRC, so any other value is damage.
             BatchError::Magic { magic: 0 | 1 } => INVALID_RECORD,
             BatchError::Magic { .. } => CORRUPT_MESSAGE,
-            BatchError::TooLarge { .. } => MESSAGE_TOO_LARGE,
+            BatchError::TooLarge { .. }
+            | BatchError::Compression { fault: CompressionFault::TooLarge { .. }, .. } => MESSAGE_TOO_LARGE,
             BatchError::LogAppendTime => INVALID_TIMESTAMP,
-            BatchError::UnknownCodec { .. } | BatchError::Compressed { .. } => UNSUPPORTED_COMPRESSION_TYPE,
+            BatchError::UnknownCodec { .. } | BatchError::CodecMissing { .. } => UNSUPPORTED_COMPRESSION_TYPE,
             BatchError::TrailingBytes { .. }
             | BatchError::Counts { .. }
             | BatchError::CountBeyondBody { .. }
@@ -123,6 +154,7 @@ impl BatchError {
             | BatchError::Attributes { .. }
             | BatchError::Producer { .. }
             | BatchError::TransactionalWithoutProducer
+            | BatchError::Compression { .. }
             | BatchError::Record { .. }
             | BatchError::BytesBehindRecords { .. } => INVALID_RECORD,
         }

@@ -1,15 +1,15 @@
-//! The records of an uncompressed batch: one strict walk, with or without keeping what it meets.
+//! The records of a batch: one strict walk, with or without keeping what it meets.
 //!
-//! It is not a decompressor, and it doesn't interpret control records.
+//! A compressed body is decompressed once, before the walk; control records aren't interpreted.
 //!
 //! Invariants
-//!   * nothing is copied: keys, values and headers are slices of the body
+//!   * nothing is copied: keys, values and headers are slices of the body, or of what it is decompressed to
 //!   * no memory is reserved on the word of a length or count; a count is bounded by the bytes that are left
 //!   * lengths are exact: no byte of the body is skipped or read twice
 //!   * after an error, or the end, the iterator stays at `None`
 
 use super::varint::{read_varint, read_varlong};
-use super::{Batch, BatchError, Compression, RecordFault, TimestampType};
+use super::{Batch, BatchError, Compression, RecordFault, TimestampType, compression};
 use bytes::Bytes;
 use std::ops::Range;
 use std::str::Utf8Error;
@@ -55,20 +55,46 @@ impl RecordHeader {
 #[derive(Clone, Debug)]
 pub struct Records {
     batch: Batch,
+    /// The records, uncompressed; the error if they can't be had, until it was given out.
+    body: Result<Bytes, BatchError>,
     walk: Walk,
 }
 
+impl Records {
+    /// Length of the records in memory, in bytes: of a compressed batch what it was decompressed to, 0 if that
+    /// failed.
+    pub fn len_bytes(&self) -> usize {
+        self.body.as_ref().map_or(0, Bytes::len)
+    }
+}
+
 impl Batch {
-    /// The records, checked one by one as they are read. Compressed batches give one error,
-    /// [`BatchError::Compressed`].
+    /// The records, checked one by one as they are read. A compressed body is decompressed here, to at most
+    /// [`compression::RECORDS_BYTES_MAX`] bytes; if it can't be, the only item is the error
+    /// ([`BatchError::CodecMissing`], [`BatchError::Compression`]).
     pub fn records(&self) -> Records {
-        Records { batch: self.clone(), walk: Walk::default() }
+        let body = self.decompressed(compression::RECORDS_BYTES_MAX);
+        Records { batch: self.clone(), body, walk: Walk::default() }
+    }
+
+    /// The body without its compression; the body itself, not a copy, where it has none.
+    ///
+    /// # Errors
+    /// [`BatchError::CodecMissing`], [`BatchError::Compression`]: also when it would have more than `max_bytes`.
+    pub fn decompressed(&self, max_bytes: usize) -> Result<Bytes, BatchError> {
+        match self.compression() {
+            Compression::None => Ok(self.body().clone()),
+            // What compaction leaves of a batch without records has no body that any codec wrote.
+            _ if self.record_count() == 0 && self.body().is_empty() => Ok(Bytes::new()),
+            codec => compression::decompress(codec, self.body(), max_bytes).map(Bytes::from),
+        }
     }
 
     /// Walks all records without keeping any: whether [`Batch::records`] would be free of errors.
     pub(super) fn check_records(&self) -> Result<(), BatchError> {
+        let body = self.decompressed(compression::RECORDS_BYTES_MAX)?;
         let mut walk = Walk::default();
-        while walk.next_record(self, |_, _| ())?.is_some() {}
+        while walk.next_record(self, &body, |_, _| ())?.is_some() {}
         Ok(())
     }
 }
@@ -78,9 +104,16 @@ impl Iterator for Records {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let body = self.batch.body();
+        let body = match &self.body {
+            Ok(body) => body,
+            Err(error) => {
+                let error = error.clone();
+                let ended = std::mem::replace(&mut self.walk.ended, true);
+                return (!ended).then_some(Err(error));
+            }
+        };
         let mut headers = Vec::new();
-        let spans = self.walk.next_record(&self.batch, |key, value| {
+        let spans = self.walk.next_record(&self.batch, body, |key, value| {
             headers.push(RecordHeader { key: body.slice(key), value: value.map(|value| body.slice(value)) });
         });
         let spans = match spans.transpose()? {
@@ -129,23 +162,21 @@ impl Walk {
     fn next_record(
         &mut self,
         batch: &Batch,
+        body: &Bytes,
         on_header: impl FnMut(Range<usize>, Option<Range<usize>>),
     ) -> Result<Option<RecordSpans>, BatchError> {
         if self.ended {
             return Ok(None);
         }
         self.ended = true; // whatever returns early below is the end
-        if batch.compression() != Compression::None {
-            return Err(BatchError::Compressed { compression: batch.compression() });
-        }
         if self.index == batch.record_count() {
-            return match batch.body().len() - self.position {
+            return match body.len() - self.position {
                 0 => Ok(None),
                 extra_bytes => Err(BatchError::BytesBehindRecords { extra_bytes }),
             };
         }
         let spans = self
-            .read_record(batch, on_header)
+            .read_record(batch, body, on_header)
             .map_err(|fault| BatchError::Record { index: self.index, fault })?;
         self.index += 1;
         self.next_delta = spans.offset_delta + 1;
@@ -157,12 +188,13 @@ impl Walk {
     fn read_record(
         &mut self,
         batch: &Batch,
+        body: &Bytes,
         mut on_header: impl FnMut(Range<usize>, Option<Range<usize>>),
     ) -> Result<RecordSpans, RecordFault> {
-        let mut reader = Reader { bytes: batch.body(), position: self.position };
+        let mut reader = Reader { bytes: body, position: self.position };
         let record = reader.span()?;
         self.position = record.end;
-        let mut reader = Reader { bytes: &batch.body()[..record.end], position: record.start };
+        let mut reader = Reader { bytes: &body[..record.end], position: record.start };
         reader.skip_attributes()?;
         let timestamp_delta_ms = reader.varlong()?;
         let offset_delta = self.check_offset_delta(batch, reader.varint()?)?;

@@ -357,10 +357,20 @@ fn a_client_may_fill_the_limit_but_not_exceed_it() {
 }
 
 #[test]
-fn records_of_a_compressed_batch_are_one_error() {
-    let batch = with_attributes(LZ4).unwrap();
-    let records: Vec<_> = batch.records().collect();
-    assert_eq!(records, [Err(BatchError::Compressed { compression: Compression::Lz4 })]);
+fn records_of_a_batch_that_only_says_it_is_compressed_are_one_error() {
+    for (attribute, compression) in
+        [(GZIP, Compression::Gzip), (LZ4, Compression::Lz4), (ZSTD, Compression::Zstd)]
+    {
+        let mut records = with_attributes(attribute).unwrap().records();
+        let error = match compression.is_available() {
+            true => BatchError::Compression { compression, fault: CompressionFault::Malformed },
+            false => BatchError::CodecMissing { compression },
+        };
+        let found = records.next().unwrap().unwrap_err();
+        assert!(found == error || matches!(found, BatchError::Compression { .. }), "{found}");
+        assert_eq!(found.kafka_code(), if compression.is_available() { 87 } else { 76 });
+        assert_eq!((records.next(), records.next(), records.len_bytes()), (None, None, 0));
+    }
 }
 
 #[test]

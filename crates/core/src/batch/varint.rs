@@ -35,12 +35,22 @@ pub(super) fn put_varint(out: &mut Vec<u8>, value: i32) {
 /// Appends a 64-bit number.
 #[inline]
 pub(super) fn put_varlong(out: &mut Vec<u8>, value: i64) {
+    let mut bytes = [0; VARLONG_BYTES_MAX];
+    let len = write_varlong(&mut bytes, 0, value);
+    out.extend_from_slice(&bytes[..len]);
+}
+
+/// Writes a 64-bit number at `at`, where there must be room for it; the position behind it.
+#[inline]
+pub(super) fn write_varlong(out: &mut [u8], mut at: usize, value: i64) -> usize {
     let mut rest = zigzag(value);
     while rest >= 0x80 {
-        out.push(rest as u8 | 0x80);
+        out[at] = rest as u8 | 0x80;
         rest >>= 7;
+        at += 1;
     }
-    out.push(rest as u8);
+    out[at] = rest as u8;
+    at + 1
 }
 
 /// Reads a 32-bit number from the start of `bytes`: the value and how many bytes it took.

@@ -244,6 +244,36 @@ fn a_log_larger_than_its_journal_goes_on_and_every_record_is_readable() {
 }
 
 #[test]
+fn two_checkpoints_leave_nothing_in_the_journal_and_all_of_it_readable() {
+    let directory = tempfile::tempdir().unwrap();
+    let open =
+        || Log::builder().journal_file_bytes(1 << 20).tail_cache_bytes(0).open(directory.path()).unwrap();
+    let log = open();
+    let topic = log.create_topic("t", TopicOptions::default().partitions(2)).unwrap();
+    let producer = log.producer("p").unwrap();
+    let value = "x".repeat(100_000);
+    let send =
+        |n: usize| producer.blocking_submit(&topic, Event::new(format!("{n}"), value.clone())).unwrap();
+    let tickets: Vec<_> = (0..100).map(send).collect();
+    tickets.into_iter().for_each(|ticket| drop(ticket.wait().unwrap()));
+    let before = log.metrics();
+    assert!(before.unflushed_batches > 0 && before.journal_bytes >= 10_000_000, "{before:?}");
+    log.checkpoint().unwrap();
+    assert_eq!(log.metrics().unflushed_batches, 0);
+    log.checkpoint().unwrap();
+    let after = log.metrics();
+    assert!(after.journal_bytes <= 2 << 20, "{after:?}");
+    assert_eq!(record_texts(&log, "g", "t").len(), 100);
+    drop((producer, topic));
+    log.close().unwrap();
+    let log = open();
+    assert_eq!(record_texts(&log, "second", "t").len(), 100);
+    let other = log.clone();
+    log.close().unwrap();
+    assert!(matches!(other.checkpoint(), Err(Error::Closed)));
+}
+
+#[test]
 fn many_short_runs_leave_few_journal_files() {
     let directory = tempfile::tempdir().unwrap();
     for run in 0..20 {

@@ -4,8 +4,10 @@ use crate::common::gate::GatedDisk;
 use crate::common::*;
 use exactlog::{Error, Event, Log, StorageError};
 use exactlog_sim::disk::{Call, EIO, Effect, Fault, SimDisk, Survival};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
+use std::task::Context;
 use std::thread;
 
 fn gated() -> (GatedDisk, Log) {
@@ -145,6 +147,28 @@ fn a_panic_of_the_writer_answers_everybody_and_the_log_goes_on_after_a_reopen() 
     assert_eq!(stored.len(), acknowledged + 2, "the panic came before the write");
     assert_eq!(log.metrics().queue_bytes, 0);
     log.close().unwrap();
+}
+
+#[test]
+fn who_is_answered_may_use_the_log_at_once_also_if_what_it_gathered_was_given_up() {
+    let (disk, log) = gated();
+    let topic = topic(&log, "t", 1);
+    let producer = log.producer("p").unwrap();
+    disk.shut();
+    let first = producer.blocking_submit(&topic, Event::new("k", "written")).unwrap();
+    disk.wait_until_reached();
+    let mut gathered = producer.blocking_submit(&topic, Event::new("k", "gathered")).unwrap();
+    let (send, woken) = mpsc::channel();
+    let of_waker = log.clone();
+    let waker = on_wake(move || send.send(of_waker.metrics().failed).unwrap());
+    assert!(Pin::new(&mut gathered).poll(&mut Context::from_waker(&waker)).is_pending());
+    disk.disk.add_fault(Fault::once(Some(Call::Write), 0, Effect::Errno(EIO)).on("journal/"));
+    disk.open_gate();
+    assert_eq!(woken.recv_timeout(PATIENCE), Ok(true));
+    assert!(matches!(first.wait(), Err(Error::Unknown(_))));
+    assert!(matches!(gathered.peek(), Some(Err(Error::Storage(StorageError::Poisoned { .. })))));
+    log.reopen().unwrap();
+    producer.blocking_send(&topic, Event::new("k", "after")).unwrap();
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::common::gate::GatedDisk;
 use crate::common::*;
 use exactlog::{Consumer, Error, Event, Log, Producer, Refusal, StorageError, Topic};
 use exactlog_sim::disk::{Call, EIO, Effect, Fault, SimDisk, Survival};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 struct Pipe {
     log: Log,
@@ -185,6 +185,56 @@ fn em_3_a_commit_in_doubt_that_the_disk_kept_is_not_repeated() {
 #[test]
 fn em_3_a_commit_in_doubt_that_the_disk_lost_is_repeated_by_its_input() {
     unknown_outcome(Survival::AllLost);
+}
+
+/// The writer panics on the group of a commit, or on one before it; what the commit is told, at once.
+fn commit_at_a_panic(bytes_before: usize) -> (Error, Option<exactlog::Outcome>) {
+    let (disk, Pipe { log, output, mut producer, .. }) = gated();
+    let other = log.producer("other").unwrap();
+    disk.shut();
+    let _first = other.blocking_submit(&output, Event::new("k", "first")).unwrap();
+    disk.wait_until_reached();
+    let mut before: Vec<_> = (0..bytes_before / 100_000)
+        .map(|_| other.blocking_submit(&output, Event::new("k", vec![b'x'; 100_000])).unwrap())
+        .collect();
+    let (send, told) = std::sync::mpsc::channel();
+    let of_waker = log.clone();
+    let waker = on_wake(move || send.send(of_waker.metrics().failed).unwrap());
+    let mut transaction = producer.begin();
+    let token = transaction.token();
+    transaction.send(&output, Event::new("k", "in flight")).unwrap();
+    let mut commit = Box::pin(transaction.commit());
+    assert!(commit.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    disk.panic_once();
+    disk.open_gate();
+    let failed = told.recv_timeout(PATIENCE).expect("it is answered without a reopen");
+    assert!(failed, "whoever is told can open the log again at once");
+    let Poll::Ready(Err(error)) = commit.as_mut().poll(&mut Context::from_waker(&waker)) else {
+        panic!("it was answered")
+    };
+    drop(commit);
+    until("all before it are answered", || before.iter().all(|ticket| ticket.peek().is_some()));
+    before.clear();
+    log.reopen().unwrap();
+    let outcome = log.outcome(token).unwrap();
+    producer.transaction(|it| it.send(&output, Event::new("k", "again"))).unwrap();
+    assert!(log.outcome(token).unwrap().is_some(), "the number was free");
+    (error, outcome)
+}
+
+#[test]
+fn em_3_a_commit_that_the_writer_panics_on_is_unknown_and_decided_by_the_reopen() {
+    let (error, outcome) = commit_at_a_panic(0);
+    assert!(matches!(error, Error::Unknown(_)), "{error}");
+    assert_eq!(outcome, None, "the panic came before the write");
+}
+
+#[test]
+fn em_3_a_commit_behind_the_group_that_the_writer_panics_on_is_refused_before_any_reopen() {
+    // More than a group, so that the commit isn't in the one that fails.
+    let (error, outcome) = commit_at_a_panic(1_500_000);
+    assert!(matches!(error, Error::Storage(StorageError::Poisoned { .. })), "{error}");
+    assert_eq!(outcome, None);
 }
 
 #[test]

@@ -2,15 +2,18 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
+mod admin;
 mod bad_input;
 mod basics;
+mod common;
+mod compressed;
+mod compressing;
 mod concurrency;
 mod full_disk;
 mod groups;
 mod in_flight;
 mod modes;
+mod read_only;
 mod settings;
 mod views;
 mod wire_transactions;

@@ -59,7 +59,21 @@ fn at_most_once(log: &Log, life: &mut Life, done: &mut Done) -> Result<(), Kille
 }
 
 fn at_least_once(log: &Log, life: &mut Life, done: &mut Done) -> Result<(), Killed> {
-    let mut consumer = consumer(log);
+    ack_behind_the_work(consumer(log), false, life, done)
+}
+
+fn auto_commit(log: &Log, life: &mut Life, done: &mut Done) -> Result<(), Killed> {
+    let builder = log.consumer("g").max_poll_records(2).auto_commit(true);
+    let consumer = builder.subscribe([&log.open_topic("in").unwrap()]).unwrap();
+    ack_behind_the_work(consumer, true, life, done)
+}
+
+fn ack_behind_the_work(
+    mut consumer: Consumer,
+    auto_commit: bool,
+    life: &mut Life,
+    done: &mut Done,
+) -> Result<(), Killed> {
     loop {
         life.step()?;
         let Some(batch) = consumer.try_next().unwrap() else { return Ok(()) };
@@ -67,20 +81,9 @@ fn at_least_once(log: &Log, life: &mut Life, done: &mut Done) -> Result<(), Kill
             life.step()?;
             work(done, record);
         }
-        life.step()?;
-        batch.blocking_ack().unwrap();
-    }
-}
-
-fn auto_commit(log: &Log, life: &mut Life, done: &mut Done) -> Result<(), Killed> {
-    let builder = log.consumer("g").max_poll_records(2).auto_commit(true);
-    let mut consumer = builder.subscribe([&log.open_topic("in").unwrap()]).unwrap();
-    loop {
-        life.step()?;
-        let Some(batch) = consumer.try_next().unwrap() else { return Ok(()) };
-        for record in &batch {
+        if !auto_commit {
             life.step()?;
-            work(done, record);
+            batch.blocking_ack().unwrap();
         }
     }
 }

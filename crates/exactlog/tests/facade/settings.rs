@@ -1,5 +1,6 @@
 //! Topics whose settings change under handles that know the earlier ones: nobody has to send anything again.
 
+use crate::common::gate::GatedDisk;
 use crate::common::*;
 use exactlog::{Bytes, Durability, Error, Event, Refusal, Topic, TopicConfig};
 use exactlog_core::batch::BatchBuilder;
@@ -69,4 +70,54 @@ fn oa_7_a_repeated_batch_is_judged_by_the_settings_that_hold_now() {
     let error = log.append_batch(&topic, 0, batch()).unwrap_err();
     assert!(matches!(error, Error::Refused(Refusal::BatchTooLarge { max: 1024, .. })), "{error}");
     assert!(values(&log, &topic).is_empty());
+}
+
+/// Two events in two batches of one group, the first by a handle from before the topic was altered, the second by one
+/// from after that. What became of them and of one behind them, and what is stored.
+fn older_handle_first(first_bytes: usize, knows_producer: bool) -> (Vec<Result<u64, Error>>, Vec<usize>) {
+    let config = TopicConfig { max_message_bytes: 1024, ..TopicConfig::default() };
+    let disk = GatedDisk::new();
+    let older = altered(&disk.disk, config);
+    let log = builder(disk.layer()).open("gated").unwrap();
+    let newer = log.open_topic("t").unwrap();
+    let (producer, other) = (log.producer("p").unwrap(), log.producer("other").unwrap());
+    let event = |bytes| Event::new("k", vec![b'x'; bytes]);
+    if knows_producer {
+        producer.blocking_send(&newer, event(1)).unwrap();
+    }
+    disk.shut();
+    let ahead = other.blocking_submit(&newer, Event::new("k", "a")).unwrap();
+    disk.wait_until_reached();
+    let tickets = [
+        producer.blocking_submit(&older, event(first_bytes)).unwrap(),
+        // Too large for the batch of the first.
+        producer.blocking_submit(&newer, event(900)).unwrap(),
+    ];
+    disk.open_gate();
+    ahead.wait().unwrap();
+    let mut told: Vec<_> = tickets.into_iter().map(|it| it.wait().map(|receipt| receipt.offset)).collect();
+    told.push(producer.blocking_send(&newer, event(100)).map(|receipt| receipt.offset));
+    let lengths = values(&log, &newer).iter().map(String::len).collect();
+    (told, lengths)
+}
+
+#[test]
+fn oa_7_a_batch_of_an_earlier_handle_is_not_overtaken_by_one_of_a_later_handle() {
+    let (told, lengths) = older_handle_first(800, false);
+    assert!(matches!(told[..], [Ok(1), Ok(2), Ok(3)]), "{told:?}");
+    assert_eq!(lengths, [1, 800, 900, 100]);
+    let (told, lengths) = older_handle_first(800, true);
+    assert!(matches!(told[..], [Ok(2), Ok(3), Ok(4)]), "{told:?}");
+    assert_eq!(lengths, [1, 1, 800, 900, 100]);
+}
+
+#[test]
+fn oa_7_a_batch_that_the_altered_settings_refuse_does_not_end_its_producer() {
+    for knows_producer in [false, true] {
+        let (told, lengths) = older_handle_first(5_000, knows_producer);
+        let [Err(Error::Refused(Refusal::BatchTooLarge { max: 1024, .. })), second, Ok(_)] = &told[..] else {
+            panic!("{told:?}")
+        };
+        assert!(lengths.ends_with(if second.is_ok() { &[900, 100] } else { &[1, 100] }), "{lengths:?}");
+    }
 }

@@ -11,6 +11,7 @@
 mod batch;
 mod checkpoint;
 mod command;
+mod compression;
 mod input;
 mod journal;
 mod recovery;
@@ -31,13 +32,17 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "record_batch", run: batch::run },
     Target { name: "journal_frame", run: journal::run },
     Target { name: "command_decode", run: command::run },
     Target { name: "checkpoint", run: checkpoint::run },
     Target { name: "segment", run: segment::run },
     Target { name: "recovery", run: recovery::run },
+    Target { name: "gzip", run: compression::gzip },
+    Target { name: "snappy", run: compression::snappy },
+    Target { name: "lz4", run: compression::lz4 },
+    Target { name: "zstd", run: compression::zstd },
 ];
 
 /// Runs one input through a target.

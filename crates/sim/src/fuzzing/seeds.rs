@@ -13,7 +13,8 @@ use super::world::{PARTITIONS, batch, worlds};
 use super::{command, journal, recovery, segment};
 use crate::disk::SimDisk;
 use bytes::Bytes;
-use exactlog_core::batch::{BatchBuilder, ProducerStamp};
+use exactlog_core::batch::compression::compress;
+use exactlog_core::batch::{BatchBuilder, Compression, ProducerStamp};
 use exactlog_core::command::*;
 use exactlog_core::ids::{MemberId, ProducerId, TopicId};
 use exactlog_storage::checkpoint::CHECKPOINT_DIR;
@@ -36,13 +37,17 @@ type Named = (String, Vec<u8>);
 
 /// All seeds.
 pub fn seeds() -> Vec<Seed> {
-    let all: [(&str, Vec<Named>); 6] = [
+    let all: [(&str, Vec<Named>); 10] = [
         ("record_batch", batches()),
         ("journal_frame", journals()),
         ("command_decode", commands()),
         ("checkpoint", checkpoints()),
         ("segment", segments()),
         ("recovery", scripts()),
+        ("gzip", compressed(Compression::Gzip)),
+        ("snappy", compressed(Compression::Snappy)),
+        ("lz4", compressed(Compression::Lz4)),
+        ("zstd", compressed(Compression::Zstd)),
     ];
     let seed = |target, (name, bytes)| Seed { target, name: format!("seed-{name}"), bytes };
     all.into_iter().flat_map(|(target, seeds)| seeds.into_iter().map(move |it| seed(target, it))).collect()
@@ -65,6 +70,37 @@ fn batches() -> Vec<Named> {
         ("append-time".into(), [&stamped.header()[..], stamped.body()].concat()),
         ("compressed".into(), compressed),
     ]
+}
+
+/// Nothing, little, and more than a block; each also cut and with a byte changed, and one of those twice in a row.
+fn compressed(codec: Compression) -> Vec<Named> {
+    let words: Vec<u8> = (0..5_000).flat_map(|number| format!("{number} ").into_bytes()).collect();
+    let pack = |plain: &[u8]| compress(codec, plain).expect("it is below what readers take");
+    let few = pack(&words[..200]);
+    let mut changed = few.clone();
+    let middle = changed.len() / 2;
+    changed[middle] ^= 0x10;
+    vec![
+        ("nothing".into(), pack(b"")),
+        ("few".into(), few.clone()),
+        ("many".into(), pack(&words)),
+        ("repeated".into(), pack(&[0; 300_000])),
+        ("cut".into(), few[..few.len() - 5].to_vec()),
+        ("changed".into(), changed),
+        ("twice".into(), few.repeat(2)),
+        ("bomb".into(), bomb(codec)),
+    ]
+}
+
+/// What expands beyond the limit of the target.
+fn bomb(codec: Compression) -> Vec<u8> {
+    match codec {
+        // Blocks of 128 KiB of one byte, in four bytes each.
+        Compression::Zstd => {
+            [&[0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x38][..], &[0x02, 0x00, 0x10, b'x'].repeat(250)].concat()
+        }
+        codec => compress(codec, &[0; (1 << 20) + 1]).expect("it is below what readers take"),
+    }
 }
 
 /// The journals of the worlds: with checksums as they are, and with checksums that follow every change.

@@ -8,7 +8,9 @@
 //!   * a name (create, rename, unlink) is durable only after [`Disk::sync_dir`] of its directory
 //!   * after a failed sync, what was written since the last good one may be lost for good
 
+mod around;
 mod name;
+mod overlay;
 mod real;
 mod transfer;
 mod zero;
@@ -19,6 +21,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 pub use name::{parts, split};
+pub use overlay::Overlay;
 pub use real::RealDisk;
 pub use zero::{ZERO_WRITE_BYTES, zero_fill};
 
@@ -85,6 +88,10 @@ pub trait File: Debug + Send + Sync + 'static {
     /// Writes all of it at `pos`, extending the file if needed. Short writes are continued inside.
     /// After an error any prefix may have been written.
     fn write_at(&self, parts: &[IoSlice<'_>], pos: u64) -> io::Result<()>;
+    /// [`File::write_at`] for many bytes that nobody reads soon: they should leave alone what the system has cached.
+    fn write_around(&self, parts: &[IoSlice<'_>], pos: u64) -> io::Result<()> {
+        self.write_at(parts, pos)
+    }
     /// Makes data and length durable (`fdatasync`).
     fn sync(&self) -> io::Result<()>;
     /// Reserves blocks so that writes below `len` can't fail for want of space, and sets the length to at least `len`.

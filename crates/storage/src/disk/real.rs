@@ -22,6 +22,7 @@ use bytes::Bytes;
 use rustix::fs as sys;
 use rustix::io::{Errno, retry_on_intr};
 
+use super::around::{Bounce, Direct};
 use super::{Disk, Entry, File, Mode, name, transfer, zero_fill};
 use crate::mapped;
 
@@ -44,6 +45,7 @@ const FILE_FLAGS: sys::OFlags =
 pub struct RealDisk {
     root: Arc<Root>,
     mapping: bool,
+    bounce: Arc<Bounce>,
 }
 
 struct Root {
@@ -58,14 +60,38 @@ impl RealDisk {
     /// a directory or can't be read is an error that names it.
     pub fn new(root: impl Into<PathBuf>) -> io::Result<RealDisk> {
         let path = root.into();
-        let named = |error: io::Error| {
-            io::Error::new(error.kind(), format!("data directory {}: {error}", path.display()))
-        };
-        make_root(&path).map_err(named)?;
+        make_root(&path).map_err(|error| named(&path, error))?;
+        RealDisk::at(path)
+    }
+
+    fn at(path: PathBuf) -> io::Result<RealDisk> {
         let flags = DIRECTORY_FLAGS.difference(sys::OFlags::NOFOLLOW);
         let handle = retry_on_intr(|| sys::open(&path, flags, sys::Mode::empty()))
-            .map_err(|errno| named(errno.into()))?;
-        Ok(RealDisk { root: Arc::new(Root { path, handle }), mapping: true })
+            .map_err(|errno| named(&path, errno.into()))?;
+        Ok(RealDisk { root: Arc::new(Root { path, handle }), mapping: true, bounce: Arc::default() })
+    }
+
+    /// Opens the directory `root` without making or changing anything.
+    ///
+    /// # Errors
+    /// As [`RealDisk::new`]; a root that isn't there is [`io::ErrorKind::NotFound`].
+    pub fn existing(root: impl Into<PathBuf>) -> io::Result<RealDisk> {
+        RealDisk::at(root.into())
+    }
+
+    /// Whether somebody holds the lock of the directory at this moment. Nothing is written.
+    ///
+    /// To ask is to share the lock for a moment; whoever takes it for himself in that very moment is refused.
+    pub fn is_held(&self) -> io::Result<bool> {
+        let file = match self.file(LOCK_NAME, sys::OFlags::RDONLY) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            file => file?,
+        };
+        match retry_on_intr(|| sys::flock(&file, sys::FlockOperation::NonBlockingLockShared)) {
+            Ok(()) => Ok(false),
+            Err(Errno::WOULDBLOCK) => Ok(true),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Whether [`File::map_sealed`] maps (the default) or reads a copy.
@@ -110,6 +136,10 @@ impl RealDisk {
         Ok(file)
     }
 
+    fn real(&self, file: fs::File) -> RealFile {
+        RealFile { file, mapping: self.mapping, direct: Direct::default(), bounce: self.bounce.clone() }
+    }
+
     /// Says so if `part` is a symbolic link, which the error of the system alone doesn't (it is `ELOOP` or `ENOTDIR`).
     fn explain(&self, at: &OwnedFd, part: &str, name: &str, errno: Errno) -> io::Error {
         if errno == Errno::LOOP || errno == Errno::NOTDIR {
@@ -141,7 +171,7 @@ impl Disk for RealDisk {
             Mode::Write => sys::OFlags::RDWR,
             Mode::CreateNew => sys::OFlags::RDWR | sys::OFlags::CREATE | sys::OFlags::EXCL,
         };
-        Ok(Arc::new(RealFile { file: self.file(name, flags)?, mapping: self.mapping }))
+        Ok(Arc::new(self.real(self.file(name, flags)?)))
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<Entry>> {
@@ -244,6 +274,10 @@ fn holder(file: &fs::File) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&owner).into_owned())
 }
 
+fn named(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("data directory {}: {error}", path.display()))
+}
+
 /// Makes the root and its missing parents, each durable in the one above it.
 fn make_root(root: &Path) -> io::Result<()> {
     let missing: Vec<&Path> =
@@ -277,6 +311,8 @@ fn entry(name: String, stat: &sys::Stat) -> Entry {
 struct RealFile {
     file: fs::File,
     mapping: bool,
+    direct: Direct,
+    bounce: Arc<Bounce>,
 }
 
 impl RealFile {
@@ -310,6 +346,10 @@ impl File for RealFile {
 
     fn write_at(&self, parts: &[IoSlice<'_>], pos: u64) -> io::Result<()> {
         transfer::write_all(parts, pos, |some, pos| Ok(rustix::io::pwritev(&self.file, some, pos)?))
+    }
+
+    fn write_around(&self, parts: &[IoSlice<'_>], pos: u64) -> io::Result<()> {
+        self.direct.write(&self.file, &self.bounce, parts, pos)
     }
 
     fn sync(&self) -> io::Result<()> {

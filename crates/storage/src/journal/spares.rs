@@ -273,8 +273,7 @@ impl Pool {
 
     fn full_or(&self, what: &'static str, path: &str, needed: u64, error: io::Error) -> StorageError {
         if out_of_space(&error) {
-            let free = self.disk.free().unwrap_or(0);
-            return StorageError::DiskFull { path: self.disk.location(), needed, free };
+            return StorageError::disk_full(&*self.disk, needed);
         }
         io_at(what, path, error)
     }

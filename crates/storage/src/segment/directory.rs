@@ -72,6 +72,11 @@ impl Directory {
         self.disk.open(&name, Mode::Write).map_err(io_error("open", &name))
     }
 
+    /// Removes the file of a segment that was begun and never counted.
+    pub(super) fn unlink(&self, base_offset: u64) -> io::Result<()> {
+        self.disk.unlink(&self.log_name(base_offset))
+    }
+
     /// Makes the names of created files durable. After an error they must be created anew.
     pub(super) fn sync_names(&mut self) -> Result<(), StorageError> {
         match std::mem::take(&mut self.has_new_names) {

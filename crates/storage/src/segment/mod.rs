@@ -14,7 +14,8 @@
 //!   * within a segment the batches follow each other without a gap in offsets; a gap begins a new segment
 //!   * where a segment ends is decided by the batches alone, never by how they were flushed
 //!   * a file on which a write or sync failed is never written again
-//!   * no file is ever truncated, so none can be truncated under a mapping
+//!   * a file is cut only of bytes that were never published (a full disk needs them back), so none is cut under a
+//!     slice of a mapping
 //!   * no byte is handed out that its batch's CRC-32C doesn't cover, leader epoch and base offset apart; the
 //!     base offset is checked against the batches before it
 //!   * an index is never evidence: whatever it says, the answer comes out of a checked batch

@@ -138,8 +138,8 @@ impl OpenSegment {
     }
 }
 
-/// The first such record of one batch that states to have one. Where the records can't be walked (a compressed
-/// batch), the batch stands for them: none that qualifies lies before its base offset.
+/// The first such record of one batch that states to have one. Where the records can't be had (a codec that
+/// this build lacks), the batch stands for them: none that qualifies lies before its base offset.
 fn first_record_at_or_after(batch: &Batch, timestamp_ms: i64) -> Option<(u64, i64)> {
     for record in batch.records() {
         match record {

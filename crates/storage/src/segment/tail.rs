@@ -15,7 +15,7 @@ use crate::disk::File;
 use crate::error::StorageError;
 use exactlog_core::batch::Batch;
 use parking_lot::RwLock;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 /// Most bytes that wait to be written.
@@ -38,6 +38,10 @@ pub(super) struct Tail {
     written_bytes: u64,
     /// Open from the first write after a sync to the next sync.
     file: Option<Arc<dyn File>>,
+    /// How long the file was when it was opened. What lies behind that was never published, so nobody maps it.
+    opened_bytes: u64,
+    /// Its last sync failed: the file isn't touched any more.
+    is_suspect: bool,
     index: Arc<RwLock<Index>>,
 }
 
@@ -61,6 +65,8 @@ impl Tail {
             synced_bytes: end.len_bytes,
             written_bytes: end.len_bytes,
             file: None,
+            opened_bytes: 0,
+            is_suspect: false,
             index: Arc::new(RwLock::new(index)),
         }
     }
@@ -78,6 +84,19 @@ impl Tail {
     /// Whether its file was opened for writing since the last sync.
     pub(super) fn is_touched(&self) -> bool {
         self.file.is_some()
+    }
+
+    /// Whether it has a file by now.
+    pub(super) fn has_file(&self) -> bool {
+        self.file.is_some() || self.written_bytes > 0
+    }
+
+    /// Cuts off what was written since the file was opened: it never counted. Not after a sync that failed.
+    pub(super) fn cut(&self) -> io::Result<()> {
+        match &self.file {
+            Some(file) if !self.is_suspect => file.truncate(self.opened_bytes.max(self.synced_bytes)),
+            _ => Ok(()),
+        }
     }
 
     /// Whether this batch belongs to the next segment.
@@ -137,7 +156,10 @@ impl Tail {
     /// Makes durable what was written, and closes the file.
     pub(super) fn sync(&mut self, name: &str) -> Result<(), StorageError> {
         if let Some(file) = &self.file {
-            file.sync().map_err(io_error("sync", name))?;
+            if let Err(error) = file.sync() {
+                self.is_suspect = true;
+                return Err(io_error("sync", name)(error));
+            }
             self.synced_bytes = self.written_bytes;
             self.file = None;
         }
@@ -164,11 +186,13 @@ impl Tail {
                     0 => directory.create(base_offset)?,
                     _ => directory.open(base_offset)?,
                 };
+                self.opened_bytes =
+                    file.len().map_err(io_error("look at", &directory.log_name(base_offset)))?;
                 self.file.insert(file)
             }
         };
         let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
-        let write = file.write_at(&slices, self.written_bytes);
+        let write = file.write_around(&slices, self.written_bytes);
         write.map_err(io_error("write", &directory.log_name(self.end.base_offset)))?;
         self.written_bytes += parts.iter().map(|part| part.len() as u64).sum::<u64>();
         Ok(())

@@ -14,7 +14,8 @@
 //!   * [`PartitionLog::ends`] and what readers see are always those of the last good sync
 //!   * a file is written only behind what the last good sync covers, or what the checkpoint names
 //!   * once a write or sync has failed, every file touched since the last good sync is closed for writing for good:
-//!     one that has a good prefix is sealed there, one that has none is unlinked when its name is needed again
+//!     one that has a good prefix is sealed there, one that has none is unlinked when its name is needed again, or at
+//!     once if it was the disk that is full
 
 use super::directory::Directory;
 use super::fault::{damaged, io_error};
@@ -287,10 +288,30 @@ impl PartitionLog {
     }
 
     fn or_abandon(&mut self, result: Result<(), StorageError>) -> Result<(), StorageError> {
-        if result.is_err() {
+        if let Err(error) = &result {
+            if error.is_disk_full() {
+                self.give_back();
+            }
             self.abandon();
         }
         result
+    }
+
+    /// Frees what was written since the last good sync: on a full disk the next attempt needs it. Files that were begun
+    /// go; of one that has a good prefix goes what was written behind it. An attempt: what stays is found by a sweep.
+    fn give_back(&self) {
+        for tail in self.rolled.iter().chain(&self.tail) {
+            let base_offset = tail.end().base_offset;
+            let is_named = |segment: &SegmentEnd| segment.base_offset == base_offset && segment.len_bytes > 0;
+            let given_back = match self.synced.segments.iter().any(is_named) {
+                true => tail.cut(),
+                false if tail.has_file() => self.directory.unlink(base_offset),
+                false => Ok(()),
+            };
+            if let Err(error) = given_back {
+                tracing::debug!(dir = self.dir, base_offset, %error, "a failed write keeps its space for now");
+            }
+        }
     }
 
     /// Back to the last good sync, without the files that were touched since.

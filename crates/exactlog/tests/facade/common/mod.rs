@@ -6,6 +6,7 @@ use exactlog::{Builder, Durability, Event, Log, Topic, TopicOptions};
 use exactlog_sim::disk::SimDisk;
 use exactlog_storage::disk::Disk;
 use std::sync::Arc;
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before the test is a failure: never waited for when all is well.
@@ -77,4 +78,17 @@ pub(crate) fn within_patience<T: Send + 'static>(what: &str, work: impl FnOnce()
     let result = result.unwrap_or_else(|error| panic!("{what}: {error}"));
     thread.join().unwrap().unwrap();
     result
+}
+
+struct OnWake<F>(F);
+
+impl<F: Fn() + Send + Sync + 'static> Wake for OnWake<F> {
+    fn wake(self: Arc<Self>) {
+        (self.0)();
+    }
+}
+
+/// Does something on the thread that wakes it.
+pub(crate) fn on_wake(work: impl Fn() + Send + Sync + 'static) -> Waker {
+    Waker::from(Arc::new(OnWake(work)))
 }

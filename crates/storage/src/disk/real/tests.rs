@@ -160,7 +160,7 @@ fn allocation_extends_with_zeros_and_never_shortens() {
 fn a_file_system_without_allocation_gets_zeros_written() {
     let (_dir, disk) = fresh();
     put(&disk, "f", b"abc");
-    let file = RealFile { file: disk.file("f", sys::OFlags::RDWR).unwrap(), mapping: false };
+    let file = disk.real(disk.file("f", sys::OFlags::RDWR).unwrap());
     file.allocate_with(200_000, |_, _| Err(io::ErrorKind::Unsupported.into())).unwrap();
     let all = content(&disk, "f");
     assert_eq!((all.len(), &all[..3]), (200_000, &b"abc"[..]));
@@ -173,7 +173,7 @@ fn a_file_system_without_allocation_gets_zeros_written() {
 fn an_allocation_that_fails_half_way_leaves_the_length() {
     let (_dir, disk) = fresh();
     put(&disk, "f", b"abc");
-    let file = RealFile { file: disk.file("f", sys::OFlags::RDWR).unwrap(), mapping: false };
+    let file = disk.real(disk.file("f", sys::OFlags::RDWR).unwrap());
     let half_way = |file: &fs::File, len: u64| {
         file.set_len(len / 2)?;
         Err(Errno::NOSPC.into())
@@ -256,4 +256,96 @@ fn a_second_lock_fails_with_what_the_holder_wrote() {
 fn free_space_is_told() {
     let (_dir, disk) = fresh();
     assert!(disk.free().unwrap() > 0);
+}
+
+#[test]
+fn whether_the_lock_is_held_is_told_without_writing() {
+    let (dir, disk) = fresh();
+    assert!(!disk.is_held().unwrap());
+    assert!(names(&disk, "").is_empty(), "no lock file was made");
+    let guard = disk.lock("me").unwrap();
+    let other = RealDisk::existing(dir.path()).unwrap();
+    assert!(other.is_held().unwrap());
+    drop(guard);
+    assert!(!other.is_held().unwrap());
+    assert_eq!(content(&disk, LOCK_NAME), b"me");
+    disk.lock("you").unwrap();
+}
+
+#[test]
+fn a_root_that_is_to_exist_is_not_made() {
+    let (dir, _disk) = fresh();
+    let missing = dir.path().join("missing");
+    let error = RealDisk::existing(&missing).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    assert!(error.to_string().contains("missing"), "{error}");
+    assert!(!missing.exists());
+}
+
+mod around {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What a file holds after these writes, made by `write`; each continues the last or goes back into it.
+    fn after(
+        writes: &[(usize, Vec<usize>)],
+        write: fn(&dyn File, &[IoSlice<'_>], u64) -> io::Result<()>,
+    ) -> Vec<u8> {
+        let (_dir, disk) = fresh();
+        let file = disk.open("f", Mode::CreateNew).unwrap();
+        let (mut byte, mut len) = (0_u8, 0);
+        for (back, parts) in writes {
+            let parts: Vec<Vec<u8>> = parts
+                .iter()
+                .map(|len| {
+                    (0..*len)
+                        .map(|_| {
+                            byte = byte.wrapping_mul(31).wrapping_add(17);
+                            byte
+                        })
+                        .collect()
+                })
+                .collect();
+            let slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+            let pos = len - back.min(&len);
+            write(&*file, &slices, pos as u64).unwrap();
+            len = len.max(pos + parts.iter().map(Vec::len).sum::<usize>());
+            assert_eq!(file.len().unwrap(), len as u64);
+        }
+        file.sync().unwrap();
+        content(&disk, "f")
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn what_is_written_around_the_cache_is_what_a_plain_write_makes(
+            writes in prop::collection::vec(
+                (prop_oneof![Just(0_usize), 0_usize..70_000], prop::collection::vec(0_usize..900_000, 0..4)),
+                1..5,
+            ),
+        ) {
+            let around = after(&writes, |file, parts, pos| file.write_around(parts, pos));
+            prop_assert!(around == after(&writes, |file, parts, pos| file.write_at(parts, pos)));
+        }
+    }
+
+    #[test]
+    fn a_piece_longer_than_the_memory_for_it_and_unaligned_at_both_ends_arrives_whole() {
+        let (_dir, disk) = fresh();
+        let bytes: Vec<u8> = (0..3_500_001_u32).map(|n| (n % 251) as u8).collect();
+        let file = put(&disk, "f", b"head");
+        file.write_around(&[IoSlice::new(&bytes[..7]), IoSlice::new(&bytes[7..])], 4).unwrap();
+        assert_eq!(content(&disk, "f"), [b"head", &bytes[..]].concat());
+    }
+
+    #[test]
+    fn a_mapping_of_what_was_there_before_stays_as_it_is_and_a_reader_sees_what_follows() {
+        let (_dir, disk) = fresh();
+        let file = put(&disk, "f", &[1; 5_000]);
+        let mapped = disk.open("f", Mode::Read).unwrap().map_sealed().unwrap();
+        file.write_around(&[IoSlice::new(&[2; 300_000])], 5_000).unwrap();
+        assert_eq!(&*mapped, [1; 5_000]);
+        assert_eq!(content(&disk, "f")[5_000..], [2; 300_000]);
+    }
 }

@@ -1,0 +1,300 @@
+//! The arguments. Only what there is: a verb that this release doesn't have isn't shown.
+
+use crate::report::Format;
+use crate::settings::Setting;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// An event log in a directory: topics, records, groups, files.
+#[derive(Debug, Parser)]
+#[command(name = "exactlog", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 done · 1 something failed · 2 usage · 3 no log there, or somebody has it · \
+                        4 a check found something · 130 interrupted\nExamples: exactlog cheat"
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Flags that every verb has.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Global {
+    /// Directory of the log
+    #[arg(long, global = true, env = "EXACTLOG_DATA", value_name = "DIR", default_value = "exactlog-data")]
+    pub(crate) data: PathBuf,
+    /// A setting of the log for this run; `exactlog config list` shows them
+    #[arg(short = 'X', global = true, value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<Setting>,
+    /// How long to wait for a directory that somebody else has open
+    #[arg(long, global = true, value_name = "TIME", default_value = "0s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+    /// How the answer is written
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    /// Colours; NO_COLOR switches them off, too
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub(crate) color: Color,
+    /// No progress and no summary on stderr
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// More on stderr: what opening found
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Create, show, trim and delete topics
+    Topic {
+        #[command(subcommand)]
+        verb: TopicVerb,
+    },
+    /// Write records from standard input
+    Produce(Produce),
+    /// Read records
+    Consume(Consume),
+    /// Show groups, their lag, and move them
+    Group {
+        #[command(subcommand)]
+        verb: GroupVerb,
+    },
+    /// Look at the files of a log, also of a copy
+    Log {
+        #[command(subcommand)]
+        verb: LogVerb,
+    },
+    /// Measure on this machine
+    Bench {
+        #[command(subcommand)]
+        verb: BenchVerb,
+    },
+    /// Check the machine, the directory and the log; each finding says what to do
+    Doctor,
+    /// The settings
+    Config {
+        #[command(subcommand)]
+        verb: ConfigVerb,
+    },
+    /// What an error code means, by its name or by Kafka's number
+    Explain {
+        /// IN_USE, say, or 47; without one all are listed
+        #[arg(allow_hyphen_values = true, default_value = "")]
+        code: String,
+    },
+    /// The most used commands
+    Cheat,
+    /// A completion script for a shell
+    Completion { shell: Shell },
+    /// The manual page, for `man -l -`
+    Man,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TopicVerb {
+    /// Create topics
+    Create {
+        #[arg(required = true, value_name = "TOPIC")]
+        names: Vec<String>,
+        /// Number of partitions
+        #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        partitions: u32,
+        /// A setting of the topic: max.message.bytes, segment.bytes, segment.ms
+        #[arg(short = 'c', long = "config", value_name = "KEY=VALUE")]
+        config: Vec<Setting>,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// List all topics
+    List,
+    /// Show partitions and settings of topics
+    Describe {
+        #[arg(required = true, value_name = "TOPIC")]
+        names: Vec<String>,
+    },
+    /// Delete topics, with their records and the groups' positions in them
+    Delete {
+        #[arg(required = true, value_name = "TOPIC")]
+        names: Vec<String>,
+        /// Do it, instead of saying what would be done
+        #[arg(long)]
+        execute: bool,
+    },
+    /// Remove the oldest records of a topic
+    Trim {
+        #[arg(value_name = "TOPIC")]
+        name: String,
+        /// The first record to be kept: end, an offset, +n, -n, @time
+        #[arg(long, value_name = "OFFSET", allow_hyphen_values = true)]
+        to: String,
+        /// Only this partition
+        #[arg(short, long)]
+        partition: Option<u32>,
+        /// Do it, instead of saying what would be done
+        #[arg(long)]
+        execute: bool,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Produce {
+    #[arg(value_name = "TOPIC")]
+    pub(crate) topic: String,
+    /// The key of every record
+    #[arg(short = 'k', long, value_name = "KEY", conflicts_with_all = ["separator", "input"])]
+    pub(crate) key: Option<String>,
+    /// What stands between key and value in a line; \t is a tab
+    #[arg(short = 'K', long = "key-separator", value_name = "TEXT", conflicts_with = "input")]
+    pub(crate) separator: Option<String>,
+    /// A header of every record
+    #[arg(short = 'H', long = "header", value_name = "NAME:VALUE")]
+    pub(crate) headers: Vec<String>,
+    /// How the input is written: tokens such as '%k %v\n', or json (one envelope per line, as consume writes it)
+    #[arg(short = 'f', long = "input", value_name = "FMT")]
+    pub(crate) input: Option<String>,
+    /// The partition of every record; else the key decides
+    #[arg(short, long)]
+    pub(crate) partition: Option<u32>,
+    /// Records in one transaction. Killed and started again with the same input, it goes on exactly once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) txn: Option<u32>,
+    /// Name of the producer, which keeps the position in the input. Default: produce-TOPIC
+    #[arg(long, value_name = "NAME", requires = "txn")]
+    pub(crate) txn_id: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Consume {
+    #[arg(required = true, value_name = "TOPIC")]
+    pub(crate) topics: Vec<String>,
+    /// Which records: start, end, :end, +n, -n, n, n:, :n, n1:n2, @t, @t:, @:t, @t1:t2
+    #[arg(short, long, value_name = "OFFSETS", allow_hyphen_values = true)]
+    pub(crate) offsets: Option<String>,
+    /// Only this partition
+    #[arg(short, long, conflicts_with = "group")]
+    pub(crate) partition: Option<u32>,
+    /// End after so many records
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) number: Option<u64>,
+    /// Read as this group, and commit what was written to stdout
+    #[arg(short, long)]
+    pub(crate) group: Option<String>,
+    /// How a record is written: tokens such as '%p %o %k %v\n', or json
+    #[arg(short = 'f', long = "output", value_name = "FMT")]
+    pub(crate) output: Option<String>,
+    /// Only records whose key or value matches
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) grep: Option<String>,
+    /// Go on when the end is reached
+    #[arg(long)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GroupVerb {
+    /// List all groups
+    List,
+    /// Show members, positions and lag of groups
+    Describe {
+        #[arg(required = true, value_name = "GROUP")]
+        names: Vec<String>,
+    },
+    /// Show the lag of groups in records and seconds; without a name of all
+    Lag {
+        #[arg(value_name = "GROUP")]
+        names: Vec<String>,
+        /// Exit with 4 if a group's lag is over this many records
+        #[arg(long, value_name = "RECORDS")]
+        limit: Option<u64>,
+    },
+    /// Move a group that has no members
+    Seek {
+        #[arg(value_name = "GROUP")]
+        name: String,
+        /// Where to: start, end, an offset, +n, -n, @time
+        #[arg(long, value_name = "OFFSET", allow_hyphen_values = true)]
+        to: String,
+        /// Only in these topics
+        #[arg(long = "topic", value_name = "TOPIC")]
+        topics: Vec<String>,
+        /// Only in this partition
+        #[arg(short, long)]
+        partition: Option<u32>,
+        /// Make the group if it doesn't exist; needs --topic
+        #[arg(long, requires = "topics")]
+        new: bool,
+        /// Do it, instead of saying what would be done
+        #[arg(long)]
+        execute: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogVerb {
+    /// Position, files and sizes
+    Stat,
+    /// The commands of the journal, in their order
+    Dump {
+        /// The first command
+        #[arg(long, value_name = "LSN", default_value_t = 1)]
+        from: u64,
+        /// Most commands
+        #[arg(short = 'n', long, value_name = "N")]
+        limit: Option<u64>,
+    },
+    /// Read everything and check it; exit 4 if something is damaged
+    Verify,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchVerb {
+    /// The log inside this process: latency of one caller, and the rate of many events in flight
+    Embedded {
+        /// Events sent one after the other, each waited for
+        #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+        calls: u64,
+        /// Events sent without waiting in between
+        #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+        events: u64,
+        /// Bytes of a value
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        size: u32,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigVerb {
+    /// List all settings
+    List,
+    /// Explain one setting
+    Explain { key: String },
+}
+
+/// `500ms`, `5s`, `2m`, `1h`, `7d`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit {
+        "ms" => 1,
+        "s" | "" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 24 * 3_600_000,
+        _ => return Err(format!("{unit:?} is no unit of time: ms, s, m, h, d")),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("{text:?} doesn't begin with a number"))?;
+    let ms = number.checked_mul(factor).filter(|ms| *ms <= 1_000 * 366 * 24 * 3_600_000);
+    ms.map(Duration::from_millis).ok_or_else(|| format!("{text:?} is more than a thousand years"))
+}

@@ -1,0 +1,341 @@
+//! `consume`: records of topics, to standard output.
+//!
+//! ```text
+//!   without a group   a look at the log; partition by partition, up to the end as it was then; nothing is written
+//!   with a group      a member of it: what was written to stdout is committed then, so at least once
+//!   --follow          goes on at the end: with a group it waits, without one it looks again and again
+//! ```
+
+use crate::args::{Consume, Global};
+use crate::envelope;
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::offsets::{Offsets, Resolved};
+use crate::open;
+use crate::report::{Format, Report, tsv_row};
+use crate::template::{Around, Template};
+use crate::topic::close;
+use crate::yaml;
+use exactlog::{Error, Log, Record, SeekTo, Start, Topic};
+use regex::bytes::Regex;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io::{StdoutLock, Write};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long it waits for news before it looks around.
+const WAIT: Duration = Duration::from_millis(100);
+
+/// How often in a row nothing may be read, since somebody who writes there has moved it.
+const LOOKS_MAX: u32 = 20;
+
+/// Records of a poll.
+const POLL_RECORDS: u64 = 500;
+
+pub(crate) fn run(global: &Global, arguments: &Consume) -> Result<Report, Failure> {
+    let offsets = match &arguments.offsets {
+        None => Offsets::all(),
+        Some(text) => Offsets::parse(text, open::now_ms())?,
+    };
+    let grep = arguments.grep.as_deref().map(Regex::new).transpose();
+    let mut sink = Sink {
+        style: style(global, arguments)?,
+        grep: grep.map_err(|error| Failure::usage(format!("--grep: {error}")))?,
+        left: arguments.number.unwrap_or(u64::MAX),
+        written: 0,
+        buffer: Vec::new(),
+        out: std::io::stdout().lock(),
+    };
+    let ended = match &arguments.group {
+        _ if sink.left == 0 => Ok(Ended::Number),
+        Some(group) => as_member(global, arguments, group, &offsets, &mut sink),
+        None => looking(global, arguments, &offsets, &mut sink),
+    };
+    let flushed = sink.flush();
+    if !global.quiet {
+        eprintln!("{} records", sink.written);
+    }
+    let ended = ended?;
+    flushed?;
+    // -n was reached: whatever was pressed then, it is done.
+    Ok(Report::nothing().exit(if ended == Ended::Interrupted { interrupt::EXIT } else { 0 }))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    End,
+    Number,
+    Interrupted,
+}
+
+/// How a record is written.
+#[derive(Debug)]
+enum Style {
+    Template(Template),
+    Json,
+    Tsv,
+    Yaml,
+}
+
+fn style(global: &Global, arguments: &Consume) -> Result<Style, Failure> {
+    let template = |text: &str| {
+        let parsed = Template::parse(text).map(Style::Template);
+        parsed.map_err(|error| {
+            Failure::usage(error).hint("exactlog --format help shows how records are written")
+        })
+    };
+    match (arguments.output.as_deref(), global.format) {
+        (Some("json"), _) => Ok(Style::Json),
+        (Some(text), _) => template(text),
+        (None, Format::Json | Format::Jsonl) => Ok(Style::Json),
+        (None, Format::Tsv) => Ok(Style::Tsv),
+        (None, Format::Yaml) => Ok(Style::Yaml),
+        (None, Format::Wide) => template("%t %p %o %d{strftime[%Y-%m-%dT%H:%M:%S%.3fZ]} %k %v\\n"),
+        (None, Format::Text | Format::Help) => template("%v\\n"),
+    }
+}
+
+/// Standard output, and when there is enough in it.
+struct Sink {
+    style: Style,
+    grep: Option<Regex>,
+    left: u64,
+    written: u64,
+    buffer: Vec<u8>,
+    out: StdoutLock<'static>,
+}
+
+impl Sink {
+    /// Writes a record, if it matches; whether more are wanted.
+    fn take(&mut self, record: &Record, bounds: (u64, u64)) -> Result<bool, Failure> {
+        let matches = |regex: &Regex| regex.is_match(record.key()) || regex.is_match(record.value());
+        if !self.grep.as_ref().is_none_or(matches) {
+            return Ok(true);
+        }
+        self.written += 1;
+        self.left -= 1;
+        let around = Around { start: bounds.0, end: bounds.1, count: self.written };
+        match &self.style {
+            Style::Template(template) => template.write(record, around, &mut self.buffer),
+            Style::Json => self.buffer.extend(format!("{}\n", envelope::of(record)).as_bytes()),
+            Style::Yaml => {
+                self.buffer.extend(b"---\n");
+                self.buffer.extend(yaml::of(&envelope::of(record)).as_bytes());
+            }
+            Style::Tsv => {
+                let text = |bytes: &Option<exactlog::Bytes>| {
+                    bytes.as_ref().map_or(Value::Null, |bytes| json!(String::from_utf8_lossy(bytes)))
+                };
+                let row = [
+                    json!(&*record.topic),
+                    json!(record.partition),
+                    json!(record.offset),
+                    json!(record.timestamp_ms),
+                    text(&record.key),
+                    text(&record.value),
+                ];
+                self.buffer.extend(tsv_row(&row).as_bytes());
+            }
+        }
+        if self.buffer.len() >= 1 << 16 {
+            self.flush()?;
+        }
+        Ok(self.left > 0)
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        let written = self.out.write_all(&self.buffer).and_then(|()| self.out.flush());
+        self.buffer.clear();
+        written.map_err(Failure::output)
+    }
+}
+
+/// A partition that is read without a group.
+#[derive(Debug)]
+struct Reading {
+    topic: Topic,
+    partition: u32,
+    next: u64,
+    to: Option<u64>,
+}
+
+fn looking(
+    global: &Global,
+    arguments: &Consume,
+    offsets: &Offsets,
+    sink: &mut Sink,
+) -> Result<Ended, Failure> {
+    let begin = |log: &Log| {
+        let mut readings = Vec::new();
+        for name in &arguments.topics {
+            let topic = open::topic(log, name)?;
+            for partition in open::partitions(&topic, arguments.partition)? {
+                let Resolved { from, to } = offsets.resolve(log, &topic, partition)?;
+                readings.push(Reading { topic: topic.clone(), partition, next: from, to });
+            }
+        }
+        Ok((log.clone(), readings))
+    };
+    let (mut log, mut readings) = open::looking(global, begin)?;
+    interrupt::watch();
+    let mut looks = 0;
+    loop {
+        let before: u64 = readings.iter().map(|reading| reading.next).sum();
+        match read_to_end(&log, &mut readings, sink) {
+            Ok(Some(ended)) => return Ok(ended),
+            Ok(None) => {}
+            // Somebody writes there, and has recycled or trimmed what was to be read: it lies elsewhere now.
+            Err(failure) if failure.moved && looks < LOOKS_MAX && open::is_held(global) => {
+                let after: u64 = readings.iter().map(|reading| reading.next).sum();
+                if after > before {
+                    looks = 0;
+                } else {
+                    looks += 1;
+                    thread::sleep(WAIT);
+                }
+                log = open::read(global)?;
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        }
+        looks = 0;
+        sink.flush()?;
+        let is_done = offsets.has_an_end() && readings.iter().all(|it| it.to.is_some_and(|to| it.next >= to));
+        if !arguments.follow || is_done {
+            return Ok(Ended::End);
+        }
+        let after: u64 = readings.iter().map(|reading| reading.next).sum();
+        let since = Instant::now();
+        log = open::read(global)?;
+        // A log that takes long to open is looked at less often.
+        let pause = if after > before { WAIT } else { WAIT.max(since.elapsed() * 5) };
+        thread::sleep(pause);
+        if interrupt::asked() {
+            return Ok(Ended::Interrupted);
+        }
+    }
+}
+
+/// Each partition up to the end that the log shows, or that was asked for.
+fn read_to_end(log: &Log, readings: &mut [Reading], sink: &mut Sink) -> Result<Option<Ended>, Failure> {
+    /// About how many bytes one read returns.
+    const PIECE_BYTES: usize = 1 << 20;
+    let view = log.read_view();
+    for reading in readings {
+        let bounds = log.bounds(&reading.topic, reading.partition)?;
+        let to = reading.to.unwrap_or(u64::MAX).min(bounds.1);
+        while reading.next < to {
+            if interrupt::asked() {
+                return Ok(Some(Ended::Interrupted));
+            }
+            let read = view.read(&reading.topic, reading.partition, reading.next, PIECE_BYTES);
+            let records = match read {
+                Err(Error::RecordsLost { from, to, .. }) => {
+                    eprintln!(
+                        "note: {} partition {}: records {from} to {to} were trimmed",
+                        reading.topic.name(),
+                        reading.partition
+                    );
+                    reading.next = to;
+                    continue;
+                }
+                read => read?,
+            };
+            for record in records.iter().filter(|record| record.offset < to) {
+                reading.next = record.offset + 1;
+                if !sink.take(record, bounds)? {
+                    return Ok(Some(Ended::Number));
+                }
+            }
+            // A whole piece behind where it is to end.
+            if records.iter().all(|record| record.offset >= to) {
+                break;
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn as_member(
+    global: &Global,
+    arguments: &Consume,
+    group: &str,
+    offsets: &Offsets,
+    sink: &mut Sink,
+) -> Result<Ended, Failure> {
+    let start = if offsets.is_start() {
+        Start::Earliest
+    } else if offsets.is_end() {
+        Start::Latest
+    } else {
+        return Err(Failure::usage(
+            "with --group only -o start and -o end are possible: the group knows its position",
+        )
+        .hint("exactlog group seek moves a group"));
+    };
+    let log = open::write_existing(global)?;
+    let topics =
+        arguments.topics.iter().map(|name| open::topic(&log, name)).collect::<Result<Vec<_>, _>>()?;
+    interrupt::watch();
+    let most = usize::try_from(sink.left.min(POLL_RECORDS)).unwrap_or(1);
+    let consumer = log.consumer(group).start(start).max_poll_records(most);
+    let mut consumer = consumer.subscribe(&topics)?;
+    let ended = loop {
+        if interrupt::asked() {
+            break Ended::Interrupted;
+        }
+        let batch = match arguments.follow {
+            true => consumer.blocking_next_for(WAIT),
+            false => consumer.try_next(),
+        };
+        let batch = match batch {
+            Err(Error::RecordsLost { topic, partition, from, to }) => {
+                eprintln!("note: {topic} partition {partition}: records {from} to {to} were trimmed");
+                continue;
+            }
+            batch => batch?,
+        };
+        let Some(batch) = batch else { break Ended::End };
+        if batch.is_empty() {
+            continue;
+        }
+        // A poll may hold more than are wanted: what isn't written isn't committed.
+        let (mut done, mut wanted) = (BTreeMap::new(), true);
+        for record in &batch {
+            if !wanted {
+                break;
+            }
+            let topic = topics.iter().find(|topic| topic.name() == &*record.topic);
+            let topic = topic.ok_or_else(|| Failure::new("OTHER", "a record of a topic that isn't read"))?;
+            wanted = sink.take(record, log.bounds(topic, record.partition)?)?;
+            let to = SeekTo { topic: topic.clone(), partition: record.partition, offset: record.offset + 1 };
+            done.insert((topic.id(), record.partition), to);
+        }
+        sink.flush()?;
+        if wanted {
+            batch.blocking_ack()?;
+            continue;
+        }
+        drop(batch);
+        drop(consumer);
+        commit(&log, group, &done.into_values().collect::<Vec<_>>())?;
+        close(log)?;
+        return Ok(Ended::Number);
+    };
+    drop(consumer);
+    close(log)?;
+    Ok(ended)
+}
+
+/// Commits positions of a group that was just left: leaving takes its turn.
+fn commit(log: &Log, group: &str, positions: &[SeekTo]) -> Result<(), Failure> {
+    const TRIES: u32 = 500;
+    for _ in 1..TRIES {
+        match log.seek_group(group, positions) {
+            Err(Error::GroupActive { .. }) => thread::sleep(Duration::from_millis(2)),
+            done => return Ok(done?),
+        }
+    }
+    Ok(log.seek_group(group, positions)?)
+}

@@ -1,0 +1,142 @@
+//! Opening a log for a verb: to look at it, or to write.
+
+use crate::args::Global;
+use crate::failure::Failure;
+use crate::settings;
+use crate::suggest;
+use exactlog::disk::{Disk, RealDisk};
+use exactlog::{Builder, Cut, Error, Log, StorageError, Topic};
+use std::io::IsTerminal;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How long a view may be read: no verb is ended by that.
+const VIEW_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// How often a directory that somebody has open is tried again.
+const TRY_AGAIN: Duration = Duration::from_millis(50);
+
+fn builder(global: &Global) -> Result<Builder, Failure> {
+    settings::apply_to_log(Builder::default().read_view_max(VIEW_MAX), &global.settings)
+}
+
+/// To look at it: nothing is written, and nobody is kept out.
+pub(crate) fn read(global: &Global) -> Result<Log, Failure> {
+    let log = builder(global)?.open_read_only(&global.data)?;
+    tell(global, &log);
+    Ok(log)
+}
+
+/// Looks, and looks again if somebody who writes there has moved what was looked at.
+pub(crate) fn looking<T>(
+    global: &Global,
+    mut work: impl FnMut(&Log) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    /// A log that never holds still for as long as it takes is said to be damaged or recycled, as it looks.
+    const LOOKS: u32 = 20;
+    for _ in 1..LOOKS {
+        match work(&read(global)?) {
+            Err(failure) if failure.moved && is_held(global) => {}
+            done => return done,
+        }
+    }
+    work(&read(global)?)
+}
+
+/// To write; what isn't there is made.
+pub(crate) fn write(global: &Global) -> Result<Log, Failure> {
+    let since = Instant::now();
+    loop {
+        match builder(global)?.open(&global.data) {
+            Ok(log) => {
+                tell(global, &log);
+                return Ok(log);
+            }
+            Err(Error::Storage(StorageError::InUse { .. })) if since.elapsed() < global.timeout => {
+                thread::sleep(TRY_AGAIN.min(global.timeout));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// To write to a log that is there: a misspelt directory isn't made.
+pub(crate) fn write_existing(global: &Global) -> Result<Log, Failure> {
+    let has_journal = RealDisk::existing(&global.data).and_then(|disk| disk.list("journal"));
+    if has_journal.is_ok_and(|files| !files.is_empty()) {
+        return write(global);
+    }
+    Err(Error::NoLog { directory: global.data.display().to_string() }.into())
+}
+
+/// Whether somebody else has the directory open.
+pub(crate) fn is_held(global: &Global) -> bool {
+    RealDisk::existing(&global.data).and_then(|disk| disk.is_held()).unwrap_or(false)
+}
+
+fn tell(global: &Global, log: &Log) {
+    let report = log.recovery();
+    // Where somebody writes, the end is always in the making.
+    if let Some(cut) = &report.cut
+        && !global.quiet
+        && !is_held_by_other(global, log)
+    {
+        eprintln!("note: {}", cut_text(cut));
+    }
+    if global.verbose {
+        eprintln!(
+            "opened at lsn {} in term {}: checkpoint at {}, {} commands replayed, closed properly: {}",
+            report.last_lsn, report.term, report.checkpoint_lsn, report.replayed_commands, report.clean
+        );
+        report.ignored.iter().for_each(|file| eprintln!("ignored: {file}"));
+    }
+}
+
+fn is_held_by_other(global: &Global, log: &Log) -> bool {
+    log.is_read_only() && is_held(global)
+}
+
+/// What was cut off the journal's end.
+pub(crate) fn cut_text(cut: &Cut) -> String {
+    let Cut { file, position, after_lsn, certain, reason } = cut;
+    let what =
+        if *certain { "a group that was never acknowledged is cut off" } else { "something may be cut off" };
+    format!("{what} behind lsn {after_lsn}, {file} at byte {position}: {reason}")
+}
+
+/// The topic, or what it might be called.
+pub(crate) fn topic(log: &Log, name: &str) -> Result<Topic, Failure> {
+    log.open_topic(name).map_err(|error| match error {
+        Error::NoSuchTopic { .. } => {
+            let topics = log.topics();
+            let hint = suggest::sentence(
+                name,
+                topics.iter().map(Topic::name),
+                "exactlog topic list shows the topics; topic create makes one",
+            );
+            Failure::new("NO_SUCH_TOPIC", format!("there is no topic {name:?}")).hint(hint)
+        }
+        error => error.into(),
+    })
+}
+
+/// The partitions of a topic that are asked for.
+pub(crate) fn partitions(topic: &Topic, asked: Option<u32>) -> Result<Vec<u32>, Failure> {
+    match asked {
+        None => Ok((0..topic.partitions()).collect()),
+        Some(index) if index < topic.partitions() => Ok(vec![index]),
+        Some(partition) => {
+            let (topic, partitions) = (topic.name().to_string(), topic.partitions());
+            Err(Error::NoSuchPartition { topic, partition, partitions }.into())
+        }
+    }
+}
+
+pub(crate) fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
+/// Whether progress is shown.
+pub(crate) fn shows_progress(global: &Global) -> bool {
+    !global.quiet && std::io::stderr().is_terminal()
+}

@@ -1,0 +1,261 @@
+//! The one catalogue of settings: what `-X` and `--config` take, and what `config list` and `explain` say.
+
+use crate::args::duration;
+use crate::failure::Failure;
+use crate::suggest;
+use exactlog::{Builder, Durability, TopicOptions};
+use std::str::FromStr;
+
+/// `KEY=VALUE`. Whether there is such a key is checked later, to say it well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    pub(crate) key: String,
+    pub(crate) value: String,
+}
+
+impl FromStr for Setting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Setting, String> {
+        let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} isn't KEY=VALUE"))?;
+        Ok(Setting { key: key.to_string(), value: value.to_string() })
+    }
+}
+
+/// What a setting belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// The log, for as long as it is open: `-X`.
+    Log,
+    /// A topic: `topic create --config`.
+    Topic,
+}
+
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) key: &'static str,
+    pub(crate) scope: Scope,
+    pub(crate) default: &'static str,
+    pub(crate) bounds: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) costs: &'static str,
+}
+
+/// All settings that can be set from here.
+pub(crate) const CATALOGUE: [Known; 9] = [
+    Known {
+        key: "durability",
+        scope: Scope::Log,
+        default: "fsync",
+        bounds: "fsync, os",
+        what: "When an acknowledgement is given: fsync, when it is on disk; os, when the operating system has it.",
+        costs: "fsync costs a sync per group of writers that wait; os loses the newest events with the power.",
+    },
+    Known {
+        key: "journal.file.bytes",
+        scope: Scope::Log,
+        default: "67108864",
+        bounds: "at least 1 MiB",
+        what: "Size of a journal file.",
+        costs: "One file ahead is always prepared. A transaction has to fit into one file.",
+    },
+    Known {
+        key: "journal.ring.bytes",
+        scope: Scope::Log,
+        default: "1073741824",
+        bounds: "at least four times journal.file.bytes",
+        what: "Most bytes that journal files take together.",
+        costs: "Disk space. When it is reached writers wait until the oldest file is in segments.",
+    },
+    Known {
+        key: "checkpoint.bytes",
+        scope: Scope::Log,
+        default: "134217728",
+        bounds: "any",
+        what: "How much the journal grows between checkpoints.",
+        costs: "Less means a faster open after a kill, and more writing behind.",
+    },
+    Known {
+        key: "tail.cache.bytes",
+        scope: Scope::Log,
+        default: "67108864",
+        bounds: "any",
+        what: "Most bytes of recent events kept in memory for consumers at the end.",
+        costs: "Memory. Consumers that are further behind read from disk.",
+    },
+    Known {
+        key: "queue.bytes",
+        scope: Scope::Log,
+        default: "4194304",
+        bounds: "any",
+        what: "Most bytes that wait to be written before senders wait.",
+        costs: "Memory, and the time that the newest event in it waits.",
+    },
+    Known {
+        key: "max.message.bytes",
+        scope: Scope::Topic,
+        default: "1048588",
+        bounds: "1024 to 16777216",
+        what: "Largest batch, and so the largest event, of a topic (as Kafka's).",
+        costs: "Memory of readers: a batch is read whole.",
+    },
+    Known {
+        key: "segment.bytes",
+        scope: Scope::Topic,
+        default: "134217728",
+        bounds: "at least max.message.bytes",
+        what: "Size at which a segment is closed (as Kafka's).",
+        costs: "Space is freed by whole segments: a small one frees it sooner, and makes more files.",
+    },
+    Known {
+        key: "segment.ms",
+        scope: Scope::Topic,
+        default: "604800000",
+        bounds: "at least 1",
+        what: "Span of time of its records at which a segment is closed (as Kafka's).",
+        costs: "As segment.bytes.",
+    },
+];
+
+pub(crate) fn known(key: &str) -> Option<&'static Known> {
+    CATALOGUE.iter().find(|known| known.key == key)
+}
+
+pub(crate) fn unknown(key: &str, scope: Option<Scope>) -> Failure {
+    let keys = CATALOGUE.iter().filter(|known| scope.is_none_or(|scope| known.scope == scope));
+    let hint = suggest::sentence(key, keys.map(|known| known.key), "exactlog config list shows all of them");
+    Failure { exit: 2, ..Failure::new("SETTING", format!("there is no setting {key:?}")) }.hint(hint)
+}
+
+fn of_scope(setting: &Setting, scope: Scope) -> Result<&'static Known, Failure> {
+    let found = known(&setting.key).ok_or_else(|| unknown(&setting.key, Some(scope)))?;
+    if found.scope != scope {
+        let (is, flag) = match found.scope {
+            Scope::Log => ("the log", "-X"),
+            Scope::Topic => ("a topic", "topic create --config"),
+        };
+        let message = format!("{} is a setting of {is}", found.key);
+        let failure = Failure { exit: 2, ..Failure::new("SETTING", message) };
+        return Err(failure.hint(format!("{flag} {}=...", found.key)));
+    }
+    Ok(found)
+}
+
+fn refused(setting: &Setting, known: &Known) -> Failure {
+    let message = format!("setting {} is {:?}; it must be {}", known.key, setting.value, known.bounds);
+    Failure { exit: 2, ..Failure::new("SETTING", message) }
+}
+
+/// Refuses settings that there are not, also where they aren't used.
+pub(crate) fn check(settings: &[Setting]) -> Result<(), Failure> {
+    apply_to_log(Builder::default(), settings).map(|_| ())
+}
+
+/// Settings of `-X`.
+pub(crate) fn apply_to_log(mut builder: Builder, settings: &[Setting]) -> Result<Builder, Failure> {
+    for setting in settings {
+        let known = of_scope(setting, Scope::Log)?;
+        let bytes = || bytes(&setting.value).ok_or_else(|| refused(setting, known));
+        builder = match known.key {
+            "durability" => builder.durability(match setting.value.as_str() {
+                "fsync" => Durability::Fsync,
+                "os" => Durability::Os,
+                _ => return Err(refused(setting, known)),
+            }),
+            "journal.file.bytes" => builder.journal_file_bytes(bytes()?),
+            "journal.ring.bytes" => builder.journal_ring_bytes(bytes()?),
+            "checkpoint.bytes" => builder.checkpoint_bytes(bytes()?),
+            "tail.cache.bytes" => builder.tail_cache_bytes(bytes()?),
+            _ => builder.queue_bytes(usize::try_from(bytes()?).map_err(|_| refused(setting, known))?),
+        };
+    }
+    Ok(builder)
+}
+
+/// Settings of `topic create --config`.
+pub(crate) fn apply_to_topic(
+    mut options: TopicOptions,
+    settings: &[Setting],
+) -> Result<TopicOptions, Failure> {
+    for setting in settings {
+        let known = of_scope(setting, Scope::Topic)?;
+        let small = || bytes(&setting.value).and_then(|bytes| u32::try_from(bytes).ok());
+        let refused = || refused(setting, known);
+        match known.key {
+            "max.message.bytes" => options.config.max_message_bytes = small().ok_or_else(refused)?,
+            "segment.bytes" => options.config.segment_bytes = small().ok_or_else(refused)?,
+            _ => {
+                let ms = setting.value.parse().ok();
+                let ms = ms.or_else(|| u64::try_from(duration(&setting.value).ok()?.as_millis()).ok());
+                options.config.segment_ms = ms.ok_or_else(refused)?;
+            }
+        }
+    }
+    Ok(options)
+}
+
+/// `4096`, `64KiB`, `64MiB`, `1GiB`.
+fn bytes(text: &str) -> Option<u64> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit {
+        "" | "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn setting(text: &str) -> Setting {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn every_setting_takes_its_default() {
+        for known in &CATALOGUE {
+            let setting = setting(&format!("{}={}", known.key, known.default));
+            match known.scope {
+                Scope::Log => drop(apply_to_log(Builder::default(), &[setting]).unwrap()),
+                Scope::Topic => {
+                    let options = apply_to_topic(TopicOptions::default(), &[setting]).unwrap();
+                    assert_eq!(options, TopicOptions::default(), "{}", known.key);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_defaults_of_the_log_are_those_of_the_builder() {
+        let settings: Vec<Setting> = CATALOGUE
+            .iter()
+            .filter(|known| known.scope == Scope::Log)
+            .map(|known| setting(&format!("{}={}", known.key, known.default)))
+            .collect();
+        let set = apply_to_log(Builder::default(), &settings).unwrap();
+        assert_eq!(format!("{set:?}"), format!("{:?}", Builder::default()));
+    }
+
+    #[test]
+    fn what_a_setting_cannot_be_is_refused_with_its_bounds() {
+        for text in ["durability=none", "queue.bytes=much", "journal.file.bytes=-1", "tail.cache.bytes=1TB"] {
+            let failure = apply_to_log(Builder::default(), &[setting(text)]).unwrap_err();
+            assert_eq!((failure.code, failure.exit), ("SETTING", 2), "{text}");
+        }
+        for text in ["segment.ms=soon", "segment.bytes=5000000000", "max.message.bytes="] {
+            assert!(apply_to_topic(TopicOptions::default(), &[setting(text)]).is_err(), "{text}");
+        }
+        let failure = apply_to_log(Builder::default(), &[setting("jurnal.file.bytes=1")]).unwrap_err();
+        assert_eq!(failure.hint.unwrap(), "did you mean \"journal.file.bytes\"?");
+        let failure = apply_to_log(Builder::default(), &[setting("segment.ms=1")]).unwrap_err();
+        assert!(failure.hint.unwrap().contains("topic create"));
+        assert_eq!(bytes("64MiB"), Some(64 << 20));
+        assert_eq!(bytes("18446744073709551615KiB"), None);
+    }
+}

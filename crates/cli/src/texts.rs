@@ -1,0 +1,61 @@
+//! Texts that are shown as they are.
+
+pub(crate) const FORMATS: &str = "\
+--format text    a table for people (the default)
+--format wide    the same with all columns
+--format json    one object, also for an error
+--format jsonl   one object per row; records as they come
+--format tsv     rows with tabs between, without a header; - for an empty cell
+--format yaml    the object of json as YAML
+
+records, consume -f:
+  %t topic  %p partition  %o offset  %k key  %v value  %h{..} each header, with %k and %v inside
+  %d time in ms  %d{strftime[%F %T]}  %T %K %V lengths  %H number of headers
+  %[ start of the partition  %| %] its end  %i counts from 1  %% %{ %}
+  %v{hex}  %v{base64}  %v{json}  %o{hex}    \\n \\t \\r \\0 \\\\ \\xNN
+  json: one object per line, as kcat -J writes it
+records, produce -f:
+  %k %v %p %d with text between them, {hex} and {base64}; or json
+offsets, -o and --to:
+  start  end  :end  +n  -n  n  n:  :n  n1:n2  @t  @t:  @:t  @t1:t2
+  t: 1769817600123 (ms), 1769817600 (s), 2026-01-31, 2026-01-31T12:00:00Z, -1h (before now; ms s m h d)
+";
+
+pub(crate) const CHEAT: &str = "\
+# a log is a directory
+export EXACTLOG_DATA=data
+exactlog topic create orders -p 6
+exactlog topic list
+
+# write lines, keys and values, headers
+echo 'two chairs' | exactlog produce orders -k order-1
+printf 'order-1:two chairs\\norder-2:a table\\n' | exactlog produce orders -K :
+exactlog produce orders -H source:shop < lines.txt
+
+# exactly once: kill it, start it again with the same file, and each line is there once
+exactlog produce orders --txn 1000 < lines.txt
+
+# read: everything, the last 10 of each partition, the last hour, and then follow
+exactlog consume orders
+exactlog consume orders -o -10 -f '%p %o %k %v\\n'
+exactlog consume orders -o @-1h --follow
+exactlog consume orders --grep 'chair' -n 5 --format json | jq .payload
+
+# copy a topic into another log, byte for byte
+exactlog consume orders -f json | exactlog --data other produce orders -f json
+
+# groups: how far behind are they, in records and in seconds
+exactlog group lag
+exactlog group describe billing
+exactlog group seek billing --to @-1h              # says what it would do
+exactlog group seek billing --to @-1h --execute
+
+# make room
+exactlog topic trim orders --to @-7d --execute
+
+# is everything well
+exactlog doctor
+exactlog log verify
+exactlog bench embedded
+exactlog explain IN_USE
+";

@@ -1,0 +1,14 @@
+//! The `exactlog` command from outside: the real program, one process per call.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+mod consume;
+mod contract;
+mod groups;
+mod inspect;
+mod interrupted;
+mod looking;
+mod produce;
+mod topics;
+mod usage;

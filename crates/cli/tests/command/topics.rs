@@ -1,0 +1,98 @@
+//! `topic` and `config`.
+
+use crate::common::{Place, lines};
+use serde_json::json;
+
+#[test]
+fn topics_are_created_listed_and_described() {
+    let place = Place::new();
+    let created =
+        place.run(&["topic", "create", "a", "b", "-p", "2", "-c", "segment.ms=1h", "--format", "json"]);
+    assert_eq!(created.json()["topics"][1]["status"], "created");
+    let again =
+        place.run(&["topic", "create", "a", "-p", "2", "-c", "segment.ms=3600000", "--format", "json"]);
+    assert_eq!(again.json()["topics"][0]["status"], "existed");
+    let listed = place.run(&["topic", "list", "--format", "json"]).json();
+    let row = json!({"topic": "a", "partitions": 2, "records": 0, "id": 1, "max_message_bytes": 1_048_588});
+    assert_eq!(listed["topics"][0], row);
+    let described = place.run(&["topic", "describe", "b", "--format", "json"]).json();
+    assert_eq!(described["settings"]["b"]["segment.ms"], 3_600_000);
+    assert_eq!(described["partitions"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn of_several_topics_those_that_work_are_created_and_the_others_say_why() {
+    let place = Place::with_topic(1);
+    let created = place.run(&["topic", "create", "t", "new", "no/name", "-p", "2", "--format", "json"]);
+    assert_eq!(created.exit, Some(1));
+    let rows = created.json()["topics"].clone();
+    assert_eq!((&rows[0]["error"], &rows[1]["error"]), (&json!("REFUSED"), &json!(null)));
+    assert_eq!(rows[2]["error"], "ILLEGAL_NAME");
+    assert!(rows[0]["message"].as_str().unwrap().contains("partitions is 1, not 2"));
+    let tsv = place.run(&["topic", "create", "t", "new", "-p", "2", "--format", "tsv"]);
+    let last: Vec<Vec<&str>> = tsv.out.lines().map(|line| line.split('\t').collect()).collect();
+    assert_eq!(last[1], ["new", "existed", "-", "-"]);
+    assert_eq!((last[0].len(), last[0][2]), (4, "REFUSED"), "rows end in ERROR MESSAGE");
+}
+
+#[test]
+fn a_dry_run_creates_nothing_not_even_the_directory() {
+    let place = Place::new();
+    let dry = place.run(&["topic", "create", "t", "--dry-run", "--format", "json"]).json();
+    assert_eq!((&dry["dry_run"], &dry["topics"][0]["status"]), (&json!(true), &json!("would be created")));
+    assert!(!place.data.exists());
+}
+
+#[test]
+fn deleting_says_what_it_would_do_and_does_it_with_execute() {
+    let place = Place::with_topic(1);
+    place.run_with(&["produce", "t"], lines(0..3)).good();
+    place.run(&["consume", "t", "-g", "g"]).good();
+    let before = place.files();
+    let dry = place.run(&["topic", "delete", "t", "--format", "json"]);
+    assert_eq!((dry.exit, &dry.json()["dry_run"]), (Some(0), &json!(true)));
+    let status = dry.json()["topics"][0]["status"].as_str().unwrap().to_string();
+    assert_eq!(status, "would be deleted, with 3 records and positions of 1 groups");
+    assert!(before == place.files());
+    let text = place.run(&["topic", "delete", "t"]).good();
+    assert!(text.contains("--execute"), "{text}");
+    assert!(before == place.files());
+    place.run(&["topic", "delete", "t", "--execute"]).good();
+    assert_eq!(place.run(&["topic", "list"]).good(), "no topics\n");
+    let again = place.run(&["topic", "delete", "t", "--execute", "--format", "json"]);
+    assert_eq!((again.exit, &again.json()["topics"][0]["error"]), (Some(1), &json!("NO_SUCH_TOPIC")));
+    assert_eq!(place.run(&["topic", "delete", "t"]).exit, Some(1));
+}
+
+#[test]
+fn trimming_says_what_it_would_do_and_does_it_with_execute() {
+    let place = Place::with_topic(2);
+    place.run_with(&["produce", "t", "-p", "1"], lines(0..10)).good();
+    let before = place.files();
+    let dry = place.run(&["topic", "trim", "t", "--to", "-3", "--format", "json"]).json();
+    assert_eq!((&dry["dry_run"], &dry["total_records_removed"]), (&json!(true), &json!(7)));
+    assert_eq!(dry["partitions"][1]["new_start_offset"], 7);
+    assert!(before == place.files());
+    let done = place.run(&["topic", "trim", "t", "--to", "-3", "-p", "1", "--execute", "--format", "json"]);
+    assert_eq!(done.json()["partitions"].as_array().unwrap().len(), 1);
+    assert_eq!(place.run(&["consume", "t"]).good(), lines(7..10));
+    let nothing = place.run(&["topic", "trim", "t", "--to", "2", "--execute", "--format", "json"]).json();
+    assert_eq!(nothing["total_records_removed"], 0, "a start never goes back");
+    place.run(&["topic", "trim", "t", "--to", "3:5"]).fails(2, "is a range");
+    place.run(&["topic", "trim", "t", "--to", "1", "-p", "2"]).fails(1, "has no partition 2");
+}
+
+#[test]
+fn the_settings_are_one_catalogue() {
+    let place = Place::new();
+    let listed = place.run(&["config", "list", "--format", "json"]).json();
+    let settings = listed["settings"].as_array().unwrap().clone();
+    assert!(settings.len() > 5);
+    for setting in settings {
+        let key = setting["setting"].as_str().unwrap();
+        let explained = place.run(&["config", "explain", key, "--format", "json"]).json();
+        assert_eq!(explained["default"], setting["default"]);
+        assert!(!explained["costs"].as_str().unwrap().is_empty());
+    }
+    place.run(&["config", "explain", "segment.byte"]).fails(2, "did you mean \"segment.bytes\"?");
+}

@@ -1,0 +1,111 @@
+//! What a person asks of a log, and moving groups.
+
+use exactlog::{Error, Event, Log, Refusal, SeekTo, Topic, TopicOptions};
+
+fn filled(records: u64) -> (tempfile::TempDir, Log, Topic) {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log::open(directory.path()).unwrap();
+    let topic = log.create_topic("t", TopicOptions::default().partitions(2)).unwrap();
+    let mut producer = log.producer("p").unwrap();
+    for number in 0..records {
+        let mut transaction = producer.begin();
+        transaction
+            .send_to(&topic, 1, Event::unkeyed(format!("{number}")).at(1_000 + number as i64))
+            .unwrap();
+        transaction.blocking_commit().unwrap();
+    }
+    (directory, log, topic)
+}
+
+fn to(topic: &Topic, partition: u32, offset: u64) -> SeekTo {
+    SeekTo { topic: topic.clone(), partition, offset }
+}
+
+#[test]
+fn an_event_goes_to_the_partition_that_the_transaction_names() {
+    let (_directory, log, topic) = filled(3);
+    assert_eq!((log.bounds(&topic, 0).unwrap(), log.bounds(&topic, 1).unwrap()), ((0, 0), (0, 3)));
+    let mut producer = log.producer("p").unwrap();
+    let mut transaction = producer.begin();
+    let refused = transaction.send_to(&topic, 2, Event::unkeyed("x"));
+    assert!(matches!(refused, Err(Error::NoSuchPartition { partition: 2, partitions: 2, .. })));
+}
+
+#[test]
+fn partitions_and_producers_are_told_with_their_numbers() {
+    let (_directory, log, topic) = filled(3);
+    log.trim(&topic, 1, 2).unwrap();
+    let partitions = log.partitions(&topic).unwrap();
+    let numbers: Vec<_> = partitions.iter().map(|it| (it.partition, it.start, it.end)).collect();
+    assert_eq!(numbers, [(0, 0, 0), (1, 2, 3)]);
+    let producers = log.producers();
+    assert_eq!((producers[0].name.as_str(), producers[0].last_number), ("p", 3));
+    let details = log.details();
+    assert_eq!((details.lsn, details.open_number), (log.metrics().lsn, 1));
+    log.delete_topic(&topic).unwrap();
+    assert!(matches!(log.partitions(&topic), Err(Error::NoSuchTopic { .. })));
+}
+
+#[test]
+fn a_group_is_moved_back_and_ahead_with_its_lag() {
+    let (_directory, log, topic) = filled(5);
+    log.seek_group("g", &[to(&topic, 1, 4)]).unwrap();
+    log.seek_group("g", &[to(&topic, 1, 1), to(&topic, 0, 0)]).unwrap();
+    let group = log.group("g").unwrap();
+    let positions: Vec<_> = group.positions.iter().map(|it| (it.partition, it.committed, it.lag)).collect();
+    assert_eq!(positions, [(0, Some(0), 0), (1, Some(1), 4)]);
+    log.trim(&topic, 1, 3).unwrap();
+    assert_eq!(log.group("g").unwrap().positions[1].lag, 2, "what is trimmed can't be read any more");
+    assert_eq!(log.groups().len(), 1);
+    assert!(log.group("h").is_none());
+}
+
+#[test]
+fn an_active_group_is_not_moved_and_its_members_are_named() {
+    let (_directory, log, topic) = filled(5);
+    let mut consumer = log.consumer("g").subscribe([&topic]).unwrap();
+    consumer.try_next().unwrap().unwrap().blocking_ack().unwrap();
+    let group = log.group("g").unwrap();
+    let member = group.members[0].member;
+    assert_eq!((group.members.len(), group.members[0].partitions), (1, 2));
+    assert_eq!(group.positions[1].owner, Some(member));
+    let refused = log.seek_group("g", &[to(&topic, 1, 0)]).unwrap_err();
+    assert!(matches!(&refused, Error::GroupActive { members, .. } if members[..] == [member]), "{refused}");
+    assert!(refused.to_string().contains(&format!("1 member (member {member})")), "{refused}");
+    assert_eq!(log.committed("g", &topic, 1), Some(5));
+}
+
+#[test]
+fn positions_that_are_not_there_move_nothing() {
+    let (_directory, log, topic) = filled(5);
+    let refused = log.seek_group("g", &[to(&topic, 0, 0), to(&topic, 1, 6)]);
+    assert!(matches!(refused, Err(Error::Refused(Refusal::OffsetOutOfRange { sent: 6, end: 5, .. }))));
+    let refused = log.seek_group("g", &[to(&topic, 2, 0)]);
+    assert!(matches!(refused, Err(Error::NoSuchPartition { .. })));
+    assert!(matches!(log.seek_group("no name", &[]), Err(Error::IllegalName { .. })));
+    assert!(log.group("g").is_none());
+}
+
+#[test]
+fn the_first_record_of_a_time_is_found() {
+    let (_directory, log, topic) = filled(5);
+    assert_eq!(log.first_at_or_after(&topic, 1, 1_003).unwrap(), Some((3, 1_003)));
+    assert_eq!(log.first_at_or_after(&topic, 1, 0).unwrap(), Some((0, 1_000)));
+    assert_eq!(log.first_at_or_after(&topic, 1, 1_005).unwrap(), None);
+    assert!(matches!(log.first_at_or_after(&topic, 9, 0), Err(Error::NoSuchPartition { .. })));
+}
+
+#[test]
+fn the_commands_of_the_journal_are_told_in_their_order() {
+    let (_directory, log, topic) = filled(2);
+    log.seek_group("g", &[to(&topic, 1, 1)]).unwrap();
+    let commands: Vec<_> = log.commands(1).unwrap().collect::<Result<_, _>>().unwrap();
+    let kinds: Vec<_> = commands.iter().map(|command| command.kind).collect();
+    assert_eq!(kinds, ["Open", "CreateTopic", "InitProducer", "Commit", "Commit", "CommitOffsets"]);
+    let lsns: Vec<_> = commands.iter().map(|command| command.lsn).collect();
+    assert_eq!(lsns, [1, 2, 3, 4, 5, 6]);
+    assert_eq!(commands[1].text, "topic=t partitions=2");
+    assert_eq!(commands[5].text, "group=g position=1-1@1(reset)");
+    assert_eq!(log.commands(5).unwrap().count(), 2);
+    assert_eq!(log.commands(7).unwrap().count(), 0);
+}

@@ -1,0 +1,123 @@
+//! What a checkpoint would take if it were made now, without making it: for the space that is kept for it.
+//!
+//! ```text
+//!   state, measured now and then + what commands may have added since + parts of segments + 68 B per unflushed batch
+//! ```
+//!
+//! Nothing here asks the disk. The state is measured again only when the estimate outgrows what is kept, which then
+//! grows by a quarter at least: seldom, however long the log lives.
+//!
+//! Invariants
+//!   * the estimate is never less than the file, but for what commands add that free space
+
+use exactlog_core::command::{Command, Transactional};
+use exactlog_core::state::State;
+
+/// An unflushed batch in a checkpoint, in bytes.
+const PLACED_BYTES: u64 = 68;
+
+/// A partition in a checkpoint, without its batches and segments, in bytes; in the state, and beside it.
+const PARTITION_BYTES: u64 = 96;
+
+/// A segment in a checkpoint, in bytes.
+const SEGMENT_BYTES: u64 = 32;
+
+/// Headers of the file and of its sections, in bytes; partitions in themselves have more.
+const AROUND_BYTES: u64 = 4096;
+
+/// What a batch may add to the state: a window of its producer, and a leader epoch. In bytes.
+const WINDOW_BYTES: u64 = 192;
+
+/// What other commands may add, besides what they name, in bytes.
+const COMMAND_BYTES: u64 = 1024;
+
+/// What commands may add to a checkpoint, in bytes: an upper bound.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Growth {
+    state: u64,
+    parts: u64,
+    batches: u64,
+}
+
+impl Growth {
+    /// Of all these commands.
+    pub(crate) fn of<'a>(commands: impl Iterator<Item = &'a Command>) -> Growth {
+        let mut sum = Growth::default();
+        for command in commands {
+            sum.add(command);
+        }
+        sum
+    }
+
+    fn add(&mut self, command: &Command) {
+        let batches = match command {
+            Command::Append { .. } => 1,
+            Command::Commit(commit) => commit.batches.len() as u64,
+            // With the marker that comes behind it.
+            Command::Transactional(request) if matches!(**request, Transactional::Append { .. }) => 2,
+            _ => 0,
+        };
+        self.batches += batches;
+        // In time each of them may begin a segment of its own.
+        self.parts += batches * SEGMENT_BYTES;
+        self.state += batches * WINDOW_BYTES;
+        self.state += match command {
+            Command::Append { .. } => 0,
+            Command::Commit(commit) => {
+                let offsets =
+                    commit.offsets.iter().map(|it| it.group.len() as u64 + 64 * it.offsets.len() as u64);
+                COMMAND_BYTES + offsets.sum::<u64>()
+            }
+            Command::CommitOffsets { offsets, .. } => COMMAND_BYTES + 64 * offsets.len() as u64,
+            Command::CreateTopic { partitions, .. } => {
+                let partitions = u64::from(*partitions) * PARTITION_BYTES;
+                self.parts += partitions;
+                COMMAND_BYTES + partitions
+            }
+            Command::Transactional(request) => {
+                let named = match &**request {
+                    Transactional::AddPartitions { partitions, .. } => partitions.len(),
+                    Transactional::CommitOffsets { offsets, .. } => offsets.len(),
+                    _ => 0,
+                };
+                COMMAND_BYTES + 64 * named as u64
+            }
+            Command::JoinGroup { topics, .. } => COMMAND_BYTES + 64 * topics.len() as u64,
+            _ => COMMAND_BYTES,
+        };
+    }
+}
+
+/// The parts of the estimate, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Demand {
+    state: u64,
+    parts: u64,
+}
+
+impl Demand {
+    /// Takes the state as it was measured.
+    pub(crate) fn measured(&mut self, state_bytes: u64) {
+        self.state = state_bytes;
+    }
+
+    /// Takes the parts as they are now: partitions of all topics, and segments of all of them.
+    pub(crate) fn has_parts(&mut self, state: &State, segments: impl Iterator<Item = usize>) {
+        let partitions: usize = state.topics.values().map(|topic| topic.partitions.len()).sum();
+        let segments: usize = segments.sum();
+        self.parts = partitions as u64 * PARTITION_BYTES + segments as u64 * SEGMENT_BYTES;
+    }
+
+    /// Adds what was written.
+    pub(crate) fn grow(&mut self, growth: Growth) {
+        self.state += growth.state;
+        self.parts += growth.parts;
+    }
+
+    /// What is to be kept, in bytes, with so many unflushed batches and behind this growth: two checkpoints, since
+    /// space is freed by the second one.
+    pub(crate) fn to_keep(self, unflushed: u64, growth: Growth) -> u64 {
+        let placed = (unflushed + growth.batches) * PLACED_BYTES;
+        2 * (AROUND_BYTES + self.state + growth.state + self.parts + growth.parts + placed)
+    }
+}
