@@ -612,12 +612,14 @@ mod tests {
                     next_offset: offset + 1,
                     lsn: offset + 1,
                     max_timestamp_ms: offset as i64,
-                    generation: 1,
-                    head_at: 0,
-                    header_in_frame: 0,
-                    body_in_frame: 0,
-                    body_len: batch.body().len() as u32,
                     leader_epoch: 1,
+                    source: Source::Journal {
+                        generation: 1,
+                        head_at: 0,
+                        header_in_frame: 0,
+                        body_in_frame: 0,
+                        body_len: batch.body().len() as u32,
+                    },
                 };
                 index.add(partition, located, Some(batch));
                 index.evict();

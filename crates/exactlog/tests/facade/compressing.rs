@@ -10,7 +10,7 @@ fn value(number: usize) -> String {
     format!("{{\"event\":\"order-placed\",\"number\":{number},\"text\":\"{}\"}}", "again ".repeat(20))
 }
 
-/// Codecs of the batches in the segments of a log that was closed.
+/// Codecs of the batches in the first segment of the first topic of a log that made a checkpoint.
 fn stored_codecs(disk: &SimDisk) -> Vec<Compression> {
     let bytes = disk.read_file("topics/1-0/00000000000000000000.log").unwrap();
     let (mut left, mut codecs) = (&bytes[..], Vec::new());
@@ -27,6 +27,7 @@ fn check(disk: &SimDisk, log: &Log, topic: &Topic, expected: &[String], codec: C
     assert_eq!(values(log, topic), expected, "{codec}");
     let (image, killed) = after_kill(disk);
     assert_eq!(values(&killed, topic), expected, "{codec}");
+    killed.checkpoint().unwrap();
     killed.close().unwrap();
     assert_eq!(values(&open(&image), topic), expected, "{codec}");
     assert!(stored_codecs(&image).iter().all(|it| *it == codec), "{codec}: {:?}", stored_codecs(&image));
@@ -85,7 +86,7 @@ fn an_event_that_a_codec_would_lengthen_fills_the_limit_all_the_same() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (state >> 56) as u8
     })
-    .take(1024 - 61 - 20)
+    .take(1024 - 61 - 32)
     .collect();
     for codec in codecs() {
         let disk = SimDisk::default();
@@ -97,6 +98,7 @@ fn an_event_that_a_codec_would_lengthen_fills_the_limit_all_the_same() {
         producer.blocking_send(&topic, Event::unkeyed(noise.clone())).unwrap();
         let view = log.read_view();
         assert_eq!(view.records(&topic).next().unwrap().unwrap().value(), noise);
+        log.checkpoint().unwrap();
         log.close().unwrap();
         assert_eq!(stored_codecs(&disk), [Compression::None], "{codec}");
     }
