@@ -68,8 +68,8 @@ pub(crate) fn ring_bytes(burst_bytes: u64) -> u64 {
     (3 * burst_bytes).max(12 * JOURNAL_FILE_BYTES)
 }
 
-/// Writes until the journal's files have been used, and has them given up: the next burst finds them zeroed and warm, and
-/// the journal nearly empty.
+/// Writes until the journal's files have been used, and has them given up: the next burst finds them zeroed and warm,
+/// and the journal nearly empty.
 pub(crate) fn warm_up(log: &Log, topic: &Topic, producer: &Producer, ring_bytes: u64) -> Result<()> {
     let mut values = Values::new(1024);
     let before = log.metrics().bytes_in;

@@ -228,8 +228,8 @@ impl Consumer {
     ///
     /// # Errors
     /// [`Error::ConsumerFenced`] when it is no longer a member; [`Error::RecordsLost`] once when records were trimmed
-    /// before they were read; [`Error::UnreadableBatch`] once for a batch that can't be decompressed or taken apart, the
-    /// next call goes on behind it; [`Error::Storage`] names a damaged file.
+    /// before they were read; [`Error::UnreadableBatch`] once for a batch that can't be decompressed or taken apart,
+    /// the next call goes on behind it; [`Error::Storage`] names a damaged file.
     ///
     /// # Cancel safety
     /// Safe: dropped while it waits nothing was taken.

@@ -116,8 +116,8 @@ pub enum Error {
         /// Where reading goes on.
         to: u64,
     },
-    /// The records of a stored batch can't be had: its codec is missing in this build, or its sender wrote what no codec
-    /// reads. Like a payload that can't be decoded it isn't the end: reading goes on at `to`.
+    /// The records of a stored batch can't be had: its codec is missing in this build, or its sender wrote what no
+    /// codec reads. Like a payload that can't be decoded it isn't the end: reading goes on at `to`.
     #[error("{0}")]
     UnreadableBatch(Box<UnreadableBatch>),
     /// The consumer doesn't read this partition.

@@ -87,7 +87,8 @@ impl SegmentSet {
     /// The first record, in offset order, with `timestamp_ms` (since 1970) or a later time: its offset and timestamp.
     ///
     /// Exact as far as batches state their greatest timestamp truly. Of a batch that can't be taken apart
-    /// (a codec that this build lacks) the base offset and greatest timestamp are given: the record itself lies there or further behind, never before.
+    /// (a codec that this build lacks) the base offset and greatest timestamp are given: the record itself lies there
+    /// or further behind, never before.
     ///
     /// # Errors
     /// [`StorageError::Damaged`] if a damaged batch might hold the answer.
