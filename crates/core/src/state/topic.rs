@@ -202,13 +202,7 @@ impl State {
         self.check_room(arrival, batch.record_count() as u64)?;
         let start_offset = state.start;
         let placement = self.place_batch(arrival);
-        let reply = Reply::Appended {
-            base_offset: placement.base_offset,
-            timestamp_ms: batch.max_timestamp_ms(),
-            start_offset,
-            duplicate: false,
-        };
-        Ok(Applied { placements: smallvec![placement], ..Applied::only(reply) })
+        Ok(appended(placement, batch, start_offset))
     }
 
     /// What every batch must fulfil, whichever command carries it. `records` is what the whole command may add.
@@ -286,6 +280,17 @@ impl State {
         let topic = self.topics.get_mut(&partition.topic).expect("the topic was found before");
         Arc::make_mut(&mut Arc::make_mut(topic).partitions[partition.index as usize])
     }
+}
+
+/// The answer to a batch that was accepted, whichever command carried it.
+pub(super) fn appended(placement: Placement, batch: &Batch, start_offset: u64) -> Applied {
+    let reply = Reply::Appended {
+        base_offset: placement.base_offset,
+        timestamp_ms: batch.max_timestamp_ms(),
+        start_offset,
+        duplicate: false,
+    };
+    Applied { placements: smallvec![placement], ..Applied::only(reply) }
 }
 
 /// What depends on the batch alone. It comes before the producer's window, which counts in sequences.

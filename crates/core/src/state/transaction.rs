@@ -15,7 +15,7 @@
 //!   * one marker for each partition with data of the transaction, and none elsewhere
 //!   * `transaction_deadlines` has exactly one entry for each id, and it is exact
 
-use super::topic::Arrival;
+use super::topic::{Arrival, appended};
 use super::window::Verdict;
 use super::{Outcome, State, done};
 use crate::batch::Control;
@@ -23,7 +23,6 @@ use crate::command::{OffsetCommit, Protocol, TRANSACTIONAL_ID_BYTES_MAX, Transac
 use crate::ids::{MemberId, Partition, ProducerId, TopicId};
 use crate::reply::{Applied, Marker, Refusal, Reply};
 use serde::{Deserialize, Serialize};
-use smallvec::smallvec;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -241,13 +240,7 @@ impl State {
         self.enter(transactional_id, entry);
         let placement = self.place_batch(&Arrival { txn_seq, ..*arrival });
         self.partition_mut(partition).open_at(stamp.id, txn_seq, placement.base_offset);
-        let reply = Reply::Appended {
-            base_offset: placement.base_offset,
-            timestamp_ms: batch.max_timestamp_ms(),
-            start_offset,
-            duplicate: false,
-        };
-        Ok(Applied { placements: smallvec![placement], ..Applied::only(reply) })
+        Ok(appended(placement, batch, start_offset))
     }
 
     fn commit_offsets_transactional(
