@@ -1,6 +1,7 @@
 //! Many callers at a time: a thread for each, or a task for each on one runtime thread.
 
-use crate::setup::Result;
+use crate::setup::{Measures, Result};
+use exactlog_benches::probe::SyncProbe;
 use exactlog_benches::samples::{Samples, Summary};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,24 @@ impl Calls {
         }
         Ok(Calls { latency: samples.summary(), elapsed })
     }
+}
+
+/// One caller on this thread, in turns with the bare sync: a disk that others use changes within a second, and so both
+/// meet the same one. `work` goes on for as long as it is told.
+pub(crate) fn alone(
+    measures: &Measures,
+    mut work: impl FnMut(Duration) -> Result<Samples>,
+) -> Result<(Calls, Summary)> {
+    const TURNS: u32 = 20;
+    let mut probe = SyncProbe::new(&measures.directory)?;
+    let (mut calls, mut syncs, mut elapsed) = (Samples::default(), Samples::default(), Duration::ZERO);
+    for _ in 0..TURNS {
+        syncs.extend(probe.samples(measures.pick(100, 10))?);
+        let began = Instant::now();
+        calls.extend(work(measures.period() / TURNS)?);
+        elapsed += began.elapsed();
+    }
+    Ok((Calls { latency: calls.summary(), elapsed }, syncs.summary()))
 }
 
 /// Runs each on a thread of its own.

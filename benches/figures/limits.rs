@@ -48,7 +48,7 @@ impl Limits {
     }
 }
 
-/// Runs something between two halves of a probe of the bare sync: a disk that others use changes within seconds.
+/// Runs something long between two halves of a probe of the bare sync.
 pub(crate) fn beside_sync<T>(measures: &Measures, work: impl FnOnce() -> Result<T>) -> Result<(T, Summary)> {
     let half = measures.pick(1000, 100);
     let mut probe = SyncProbe::new(&measures.directory)?;
@@ -61,7 +61,7 @@ pub(crate) fn beside_sync<T>(measures: &Measures, work: impl FnOnce() -> Result<
 /// How much longer than the bare syncs around it something takes, at the median.
 pub(crate) fn to_sync(duration: Duration, sync: &Summary) -> String {
     let ratio = duration.as_secs_f64() / sync.p50.as_secs_f64();
-    format!("{ratio:.2} × fdatasync ({} just before and after)", latency_text(sync))
+    format!("{ratio:.2} × fdatasync ({} at the time)", latency_text(sync))
 }
 
 /// `1.87 GB/s`.

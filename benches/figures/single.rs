@@ -53,15 +53,16 @@ fn row(
     let producer = Arc::new(log.producer("single")?);
     setup::settle(&log);
     let period = measures.period();
-    let (calls, sync) = limits::beside_sync(measures, || match how {
-        How::FreshThread => callers::threads([|| in_thread(&producer, &topic, value_bytes, period)]),
+    let work = |period| in_thread(&producer, &topic, value_bytes, period);
+    let (calls, sync) = match how {
+        How::FreshThread | How::Threads(1) => callers::alone(measures, work)?,
         How::Threads(threads) => {
-            callers::threads((0..threads).map(|_| || in_thread(&producer, &topic, value_bytes, period)))
+            limits::beside_sync(measures, || callers::threads((0..threads).map(|_| || work(period))))?
         }
-        How::Tasks => {
+        How::Tasks => limits::beside_sync(measures, || {
             callers::tasks((0..TASKS).map(|_| in_task(producer.clone(), topic.clone(), value_bytes, period)))
-        }
-    })?;
+        })?,
+    };
     let (rate, latency) = (calls.rate(), calls.latency);
     let (survives, compared) = match durability {
         Durability::Fsync => (Survives::PowerLoss, limits::to_sync(latency.p50, &sync)),

@@ -58,13 +58,17 @@ impl Row<'_> {
             .collect::<std::result::Result<Vec<_>, _>>()?;
         setup::settle(&log);
         let period = self.measures.period();
-        let chains = chains.into_iter();
-        let (calls, sync) = limits::beside_sync(self.measures, || match how {
-            How::FreshThread | How::Threads => {
-                callers::threads(chains.map(|chain| move || in_thread(chain, period)))
-            }
-            How::Tasks => callers::tasks(chains.map(|chain| in_task(chain, period))),
-        })?;
+        let mut chains = chains.into_iter();
+        let alone = if callers == 1 { chains.next() } else { None };
+        let (calls, sync) = match alone {
+            Some(mut chain) => callers::alone(self.measures, |period| in_thread(&mut chain, period))?,
+            None => limits::beside_sync(self.measures, || match how {
+                How::FreshThread | How::Threads => {
+                    callers::threads(chains.map(|mut chain| move || in_thread(&mut chain, period)))
+                }
+                How::Tasks => callers::tasks(chains.map(|chain| in_task(chain, period))),
+            })?,
+        };
         let (rate, latency) = (calls.rate(), calls.latency);
         let (survives, compared) = match durability {
             Durability::Fsync => (Survives::PowerLoss, limits::to_sync(latency.p50, &sync)),
@@ -95,12 +99,12 @@ async fn in_task(mut chain: Chain, period: Duration) -> Result<Samples> {
     Ok(samples)
 }
 
-fn in_thread(mut chain: Chain, period: Duration) -> Result<Samples> {
+fn in_thread(chain: &mut Chain, period: Duration) -> Result<Samples> {
     let (mut samples, began) = (Samples::default(), Instant::now());
     while began.elapsed() < period {
         samples.push(chain.blocking_step()?);
     }
-    check(&chain)?;
+    check(chain)?;
     Ok(samples)
 }
 

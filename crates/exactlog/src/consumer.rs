@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::event::Record;
 use crate::log::{Handle, Inner};
 use crate::members::{Leaving, Polls};
-use crate::queue::Answer;
+use crate::queue::{Answer, Push, Queue};
 use crate::reading::{Pending, Position, Reading, Span, offsets_of};
 use crate::signal::Signal;
 use crate::topic::Topic;
@@ -470,7 +470,7 @@ impl Consumer {
             let group = self.group.to_string();
             // Nobody waits for it: the new owner begins when it is applied.
             let command = Command::ReleasePartitions { group, member, partitions };
-            self.release = Some(self.inner.submit(command, None, None)?);
+            self.release = Some(self.inner.submit(command, None, None, Queue::push)?);
         }
         Ok(())
     }
@@ -578,18 +578,18 @@ impl Consumer {
 
     /// Commits what was delivered, if that is this consumer's task.
     pub(crate) fn poll_delivered(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let Some(answer) = self.submit_delivered()? else { return Poll::Ready(Ok(())) };
+        let Some(answer) = self.submit_delivered(Queue::push)? else { return Poll::Ready(Ok(())) };
         ready!(answer.poll(&mut None, context).map(|_| ()));
         Poll::Ready(self.conclude_delivered())
     }
 
     fn commit_delivered(&mut self) -> Result<(), Error> {
-        let Some(answer) = self.submit_delivered()? else { return Ok(()) };
-        answer.wait();
+        let Some(answer) = self.submit_delivered(Queue::push_quietly)? else { return Ok(()) };
+        self.inner.wait_for(&answer);
         self.conclude_delivered()
     }
 
-    fn submit_delivered(&mut self) -> Result<Option<Arc<Answer>>, Error> {
+    fn submit_delivered(&mut self, push: Push) -> Result<Option<Arc<Answer>>, Error> {
         if self.committing.is_none() {
             let spans = self.reading.lock().take_delivered();
             if spans.is_empty() {
@@ -597,7 +597,7 @@ impl Consumer {
             }
             let GroupOffsets { group, member, offsets } = self.offsets(&spans);
             let command = Command::CommitOffsets { group, member, offsets };
-            self.committing = Some((self.inner.submit(command, None, None)?, spans));
+            self.committing = Some((self.inner.submit(command, None, None, push)?, spans));
         }
         Ok(self.committing.as_ref().map(|(answer, _)| answer.clone()))
     }

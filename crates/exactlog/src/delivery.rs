@@ -3,7 +3,7 @@
 use crate::consumer::Consumer;
 use crate::error::Error;
 use crate::event::Record;
-use crate::queue::Answer;
+use crate::queue::{Answer, Push, Queue};
 use crate::reading::{Acked, Pending, Span};
 use exactlog_core::command::Command;
 use futures_core::Stream;
@@ -70,7 +70,7 @@ impl Batch<'_> {
     /// Dropped after its first poll the commit is on its way, and the records are lost to the caller if it succeeds. If
     /// it doesn't, they are delivered again.
     pub async fn ack(mut self) -> Result<Vec<Record>, Error> {
-        if let Some(answer) = self.submit_ack()? {
+        if let Some(answer) = self.submit_ack(Queue::push)? {
             let mut place = None;
             std::future::poll_fn(|context| answer.poll(&mut place, context).map(|_| ())).await;
             self.conclude(&answer)?;
@@ -80,21 +80,21 @@ impl Batch<'_> {
 
     /// As [`ack`](Batch::ack), blocking the thread.
     pub fn blocking_ack(mut self) -> Result<Vec<Record>, Error> {
-        if let Some(answer) = self.submit_ack()? {
-            answer.wait();
+        if let Some(answer) = self.submit_ack(Queue::push_quietly)? {
+            self.consumer.inner().wait_for(&answer);
             self.conclude(&answer)?;
         }
         Ok(self.records)
     }
 
-    fn submit_ack(&mut self) -> Result<Option<Arc<Answer>>, Error> {
+    fn submit_ack(&mut self, push: Push) -> Result<Option<Arc<Answer>>, Error> {
         if self.pending.spans().is_empty() {
             return Ok(None);
         }
         let offsets = self.consumer.offsets(self.pending.spans());
         let (group, member, offsets) = (offsets.group, offsets.member, offsets.offsets);
-        let answer =
-            self.consumer.inner().submit(Command::CommitOffsets { group, member, offsets }, None, None)?;
+        let command = Command::CommitOffsets { group, member, offsets };
+        let answer = self.consumer.inner().submit(command, None, None, push)?;
         self.pending.submitted(answer.clone());
         Ok(Some(answer))
     }

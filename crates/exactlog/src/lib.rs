@@ -78,6 +78,7 @@ mod signal;
 mod slot;
 mod topic;
 mod transaction;
+mod turns;
 mod unpacking;
 mod view;
 mod writer;

@@ -7,13 +7,14 @@ use crate::maintenance::{self, Maintenance};
 use crate::members::{Leaving, Members};
 use crate::metrics::{Counters, Metrics};
 use crate::producer::{Accumulator, Producer};
-use crate::queue::{Answer, Queue, Responder, Work};
+use crate::queue::{Answer, Push, Queue, Responder, Work};
 use crate::read_only::Watch;
 use crate::room::Claim;
 use crate::signal::Signals;
 use crate::topic::{Topic, TopicOptions};
+use crate::turns;
 use crate::view::ReadView;
-use crate::writer;
+use crate::writer::{self, Desk};
 use bytes::Bytes;
 use exactlog_core::batch::Batch;
 use exactlog_core::command::{Command, CommitToken, ConfigChange, Transactional, is_legal_name};
@@ -48,6 +49,8 @@ pub(crate) type Handle = Arc<Owner>;
 /// What all handles share.
 pub(crate) struct Inner {
     pub(crate) queue: Queue,
+    /// Who has it writes. Taken before the lock of the shard.
+    pub(crate) desk: Mutex<Desk>,
     pub(crate) shard: Mutex<Shard>,
     pub(crate) state: Arc<RwLock<State>>,
     pub(crate) reader: RwLock<Reader>,
@@ -113,7 +116,7 @@ impl Drop for Owner {
 
 impl Owner {
     fn start(inner: Arc<Inner>, lock: Box<dyn fmt::Debug + Send + Sync>) -> Result<Owner, Error> {
-        let writer = spawn(&inner, "exactlog-writer", writer::run)?;
+        let writer = spawn(&inner, "exactlog-writer", turns::run)?;
         let behind = spawn(&inner, "exactlog-behind", maintenance::run);
         let (behind, failed) = match behind {
             Ok(thread) => (Some(thread), None),
@@ -130,7 +133,7 @@ impl Owner {
         let Some(running) = self.running.lock().take() else { return Ok(()) };
         let here = std::thread::current().id();
         let is_own = |thread: &JoinHandle<()>| thread.thread().id() == here;
-        if !is_own(&running.writer) && !running.behind.as_ref().is_some_and(is_own) {
+        if !turns::is_writing() && !is_own(&running.writer) && !running.behind.as_ref().is_some_and(is_own) {
             return running.finish();
         }
         // The last handle went with a task that one of the log's own threads has woken: that thread can't wait for
@@ -643,8 +646,10 @@ impl Inner {
         queue_bytes: usize,
         read_view_max: Duration,
     ) -> Inner {
+        let desk = Mutex::new(Desk::new(shard.state().time_ms));
         Inner {
             queue: Queue::new(queue_bytes),
+            desk,
             state: shard.shared_state(),
             reader: RwLock::new(shard.reader()),
             group_bytes_max: shard.group_bytes_max(),
@@ -712,23 +717,25 @@ impl Inner {
 
     /// Submits a command and waits for its answer. For the rare ones; records go through accumulators.
     pub(crate) fn command(&self, command: Command) -> Result<Applied, Error> {
-        let answer = self.submit(command, None, None)?;
-        answer.wait().clone()
+        let answer = self.submit(command, None, None, Queue::push_quietly)?;
+        self.wait_for(&answer).clone()
     }
 
-    /// Submits a command, with the room that was taken for it. `since`: see [`Work::Command`].
+    /// Submits a command, with the room that was taken for it. `since`: see [`Work::Command`]. It is
+    /// [`pushed quietly`](Queue::push_quietly) by who then [waits](Inner::wait_for) for the answer, at once.
     pub(crate) fn submit(
         &self,
         command: Command,
         since: Option<u64>,
         claim: Option<Claim>,
+        push: Push,
     ) -> Result<Arc<Answer>, Error> {
         if self.watch.is_some() {
             return Err(Error::ReadOnly { directory: self.shard.lock().disk().location() });
         }
         let answer: Arc<Answer> = Arc::default();
         let responder = Responder::new(answer.clone(), claim);
-        match self.queue.push(Work::Command { command, since, responder }) {
+        match push(&self.queue, Work::Command { command, since, responder }) {
             true => Ok(answer),
             false => Err(Error::Closed),
         }

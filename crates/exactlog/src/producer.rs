@@ -15,7 +15,7 @@ use crate::clock::{ticked_wall_ms, wall_ms};
 use crate::error::Error;
 use crate::event::{Event, Receipt};
 use crate::log::Handle;
-use crate::queue::{Answer, Responder, Work};
+use crate::queue::{Answer, Push, Queue, Responder, Work};
 use crate::room::Reserved;
 use crate::slot::Slot;
 use crate::topic::Topic;
@@ -257,7 +257,11 @@ impl Producer {
 
     /// As [`send`](Producer::send), blocking the thread.
     pub fn blocking_send(&self, topic: &Topic, event: Event) -> Result<Receipt, Error> {
-        self.blocking_submit(topic, event)?.wait()
+        let bytes = self.check(topic, &event)?;
+        let claim = self.inner.queue.room().blocking_take(bytes)?;
+        let ticket = self.gather(topic, event, bytes, claim, Queue::push_quietly)?;
+        self.inner.wait_for(&ticket.answer);
+        ticket.wait()
     }
 
     /// Waits for room and submits an event; the ticket says when and where it was stored. Keep many of them.
@@ -270,14 +274,14 @@ impl Producer {
     pub async fn submit(&self, topic: &Topic, event: Event) -> Result<Ticket, Error> {
         let bytes = self.check(topic, &event)?;
         let claim = self.inner.queue.room().take(bytes).await?;
-        self.gather(topic, event, bytes, claim)
+        self.gather(topic, event, bytes, claim, Queue::push)
     }
 
     /// As [`submit`](Producer::submit), blocking the thread while there is no room.
     pub fn blocking_submit(&self, topic: &Topic, event: Event) -> Result<Ticket, Error> {
         let bytes = self.check(topic, &event)?;
         let claim = self.inner.queue.room().blocking_take(bytes)?;
-        self.gather(topic, event, bytes, claim)
+        self.gather(topic, event, bytes, claim, Queue::push)
     }
 
     /// As [`submit`](Producer::submit), but instead of waiting answers [`Error::Full`].
@@ -285,7 +289,7 @@ impl Producer {
         let bytes = self.check(topic, &event)?;
         self.inner.check_open()?;
         let claim = self.inner.queue.room().try_take(bytes)?;
-        self.gather(topic, event, bytes, claim)
+        self.gather(topic, event, bytes, claim, Queue::push)
     }
 
     /// Begins a transaction: what is sent and acked in it takes effect at one position of the log, or not at all.
@@ -374,9 +378,10 @@ impl Producer {
         event: Event,
         bytes: usize,
         reserved: Reserved<'_>,
+        push: Push,
     ) -> Result<Ticket, Error> {
         let (ticket, first) = self.accumulator.add(topic, &event, bytes, reserved);
-        if first && !self.inner.queue.push(Work::Records(self.accumulator.clone())) {
+        if first && !push(&self.inner.queue, Work::Records(self.accumulator.clone())) {
             let gathered = self.accumulator.restart(0, |_, _, _| None);
             gathered.into_iter().for_each(|responder| responder.answer(Err(Error::Closed)));
             return Err(Error::Closed);

@@ -4,7 +4,12 @@
 //! full waits before anything of it is submitted, never between. Work that must not wait (a handle that is dropped,
 //! a clock tick) is small and passes.
 //!
+//! Who blocks for an answer needs no other thread to be woken: it pushes quietly and then takes the writer's part
+//! itself if nobody has it ([`Inner::wait_for`](crate::log::Inner::wait_for)).
+//!
 //! Invariants
+//!   * what waits is seen: its pusher has woken the writer or comes to the desk itself, and who leaves the desk looks
+//!     at the queue again
 //!   * what was pushed is answered, also if the writer panics or the queue is closed: a [`Responder`] that is dropped
 //!     answers that the outcome is unknown
 
@@ -15,10 +20,10 @@ use crate::slot::Slot;
 use exactlog_core::command::Command;
 use exactlog_core::reply::Applied;
 use exactlog_storage::error::StorageError;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The answer to a command.
 pub(crate) type Answer = Slot<Result<Applied, Error>>;
@@ -75,12 +80,23 @@ pub(crate) enum Work {
     Records(Arc<Accumulator>),
 }
 
+/// How work is queued: [`Queue::push`] or [`Queue::push_quietly`].
+pub(crate) type Push = fn(&Queue, Work) -> bool;
+
 #[derive(Debug, Default)]
 struct Waiting {
     work: VecDeque<Work>,
     /// Somebody wants the writer to look around.
     nudged: bool,
     closed: bool,
+    /// Until when the writer sleeps, while it does.
+    asleep_until: Option<Instant>,
+}
+
+impl Waiting {
+    fn is_awaited(&self) -> bool {
+        !self.work.is_empty() || self.nudged || self.closed
+    }
 }
 
 /// The queue of one log.
@@ -101,24 +117,50 @@ impl Queue {
         &self.room
     }
 
-    /// Queues work; false if the log is closed.
+    /// Queues work and wakes the writer; false if the log is closed.
     pub(crate) fn push(&self, work: Work) -> bool {
+        let pushed = self.add(work);
+        pushed.as_ref().inspect(|waiting| self.wake(waiting)).is_some()
+    }
+
+    /// Queues work for which the caller comes to the desk itself, at once; false if the log is closed.
+    pub(crate) fn push_quietly(&self, work: Work) -> bool {
+        self.add(work).is_some()
+    }
+
+    fn add(&self, work: Work) -> Option<MutexGuard<'_, Waiting>> {
         let mut waiting = self.waiting.lock();
         if waiting.closed {
+            // It is answered when it is dropped: not under a lock.
             drop(waiting);
-            return false;
+            return None;
         }
         waiting.work.push_back(work);
-        if waiting.work.len() == 1 {
-            self.writer.notify_one();
-        }
-        true
+        Some(waiting)
     }
 
     /// Makes the writer look around without work.
     pub(crate) fn nudge(&self) {
-        self.waiting.lock().nudged = true;
-        self.writer.notify_one();
+        let mut waiting = self.waiting.lock();
+        waiting.nudged = true;
+        self.wake(&waiting);
+    }
+
+    /// Somebody else than the writer leaves the desk: the writer goes on if work waits or is left (`more`), and is up
+    /// again after `timeout` at the latest.
+    pub(crate) fn hand_back(&self, more: bool, timeout: Duration) {
+        let mut waiting = self.waiting.lock();
+        let oversleeps = || waiting.asleep_until.is_some_and(|until| until > Instant::now() + timeout);
+        if more || !waiting.work.is_empty() || oversleeps() {
+            waiting.nudged = true;
+            self.wake(&waiting);
+        }
+    }
+
+    fn wake(&self, waiting: &Waiting) {
+        if waiting.asleep_until.is_some() {
+            self.writer.notify_one();
+        }
     }
 
     /// Refuses new work from now on, sends away who waits for room, and lets the writer finish.
@@ -128,23 +170,22 @@ impl Queue {
         self.room.close();
     }
 
-    /// Moves everything that waits to the end of `into`; waits itself for at most `timeout` if there is nothing.
-    /// False: closed and empty.
-    pub(crate) fn take(&self, timeout: Duration, into: &mut VecDeque<Work>) -> bool {
+    /// Moves everything that waits to the end of `into`. False: closed and empty.
+    pub(crate) fn take(&self, into: &mut VecDeque<Work>) -> bool {
         let mut waiting = self.waiting.lock();
-        if waiting.work.is_empty() && !waiting.closed && !waiting.nudged {
-            self.writer.wait_for(&mut waiting, timeout);
-        }
-        waiting.nudged = false;
-        if waiting.work.is_empty() && waiting.closed {
-            return false;
-        }
+        let is_over = waiting.work.is_empty() && waiting.closed;
         into.append(&mut waiting.work);
-        true
+        !is_over
     }
 
-    /// Whether nothing waits.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.lock().work.is_empty()
+    /// Waits until something waits, or the writer is wanted for something else, but for at most `timeout`.
+    pub(crate) fn wait(&self, timeout: Duration) {
+        let mut waiting = self.waiting.lock();
+        if !waiting.is_awaited() {
+            waiting.asleep_until = Some(Instant::now() + timeout);
+            self.writer.wait_for(&mut waiting, timeout);
+            waiting.asleep_until = None;
+        }
+        waiting.nudged = false;
     }
 }

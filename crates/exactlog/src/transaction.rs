@@ -7,7 +7,7 @@ use crate::delivery::Batch;
 use crate::error::Error;
 use crate::event::Event;
 use crate::producer::{Producer, append, event_bytes};
-use crate::queue::Answer;
+use crate::queue::{Answer, Push, Queue};
 use crate::reading::Acked;
 use crate::room::Claim;
 use crate::topic::Topic;
@@ -156,7 +156,7 @@ impl<'p> Transaction<'p> {
         }
         self.check()?;
         let claim = self.producer.inner.queue.room().take(self.room_bytes()).await?.claim();
-        let answer = self.submit(claim)?;
+        let answer = self.submit(claim, Queue::push)?;
         answer_of(&answer).await;
         self.producer.conclude().map(|receipt| receipt.expect("it was just submitted"))
     }
@@ -164,13 +164,13 @@ impl<'p> Transaction<'p> {
     /// As [`commit`](Transaction::commit), blocking the thread.
     pub fn blocking_commit(mut self) -> Result<CommitReceipt, Error> {
         if let Some(answer) = self.producer.in_flight() {
-            answer.wait();
+            self.producer.inner.wait_for(&answer);
             self.producer.conclude()?;
         }
         self.check()?;
         let claim = self.producer.inner.queue.room().blocking_take(self.room_bytes())?.claim();
-        let answer = self.submit(claim)?;
-        answer.wait();
+        let answer = self.submit(claim, Queue::push_quietly)?;
+        self.producer.inner.wait_for(&answer);
         self.producer.conclude().map(|receipt| receipt.expect("it was just submitted"))
     }
 
@@ -196,7 +196,7 @@ impl<'p> Transaction<'p> {
     }
 
     /// From here on the producer keeps what has to be decided by the answer.
-    fn submit(&mut self, claim: Claim) -> Result<Arc<Answer>, Error> {
+    fn submit(&mut self, claim: Claim, push: Push) -> Result<Arc<Answer>, Error> {
         let batches = std::mem::take(&mut self.batches);
         let codec = self.producer.compression();
         let finished = batches.into_iter().flat_map(|(partition, builders)| {
@@ -219,7 +219,7 @@ impl<'p> Transaction<'p> {
             conditions: std::mem::take(&mut self.conditions),
         };
         let command = Command::Commit(Box::new(commit));
-        let answer = self.producer.inner.submit(command, Some(since), Some(claim))?;
+        let answer = self.producer.inner.submit(command, Some(since), Some(claim), push)?;
         let (acked, cursor) = (std::mem::take(&mut self.acked), self.cursor.take());
         self.producer.set_in_flight(InFlight { token, answer: answer.clone(), acked, cursor });
         Ok(answer)

@@ -1,4 +1,4 @@
-//! The writer: one thread that gives everything its order.
+//! Writing: whoever sits at the one desk gives everything its order ([`turns`](crate::turns) says who that is).
 //!
 //! ```text
 //!   take what waits -> one group of at most 1 MiB -> Shard::execute -> answer -> ring whoever waits to read
@@ -36,6 +36,10 @@ const COMMAND_BYTES: usize = 192;
 /// How long the writer sleeps when nothing happens and nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
 
+/// How long the log is quiet before the end of its journal is sealed. Callers that commit one after the other thus pay
+/// for no seal between two commits.
+const SEAL_AFTER: Duration = Duration::from_millis(5);
+
 /// How long after a tick that couldn't be written the next one is tried, in ms.
 const TICK_AGAIN_MS: i64 = 1_000;
 
@@ -65,7 +69,7 @@ struct RefusedBatch {
 }
 
 /// Everything that the writer works on. It outlives a panic: what wasn't begun is still answered.
-struct Desk {
+pub(crate) struct Desk {
     stamper: Stamper,
     work: VecDeque<Work>,
     /// Batches of one producer that are not in the group yet.
@@ -76,23 +80,44 @@ struct Desk {
     refused: Vec<RefusedBatch>,
     handovers: Handovers,
     tick_not_before_ms: i64,
+    /// When what was written last is to be sealed.
+    seal_due: Option<Instant>,
 }
 
-/// Runs until the queue is closed and empty. A panic is a bug of ours: it ends writing as a failed write does, whoever
-/// waits is told, and opening the log again goes on from what the journal holds.
-pub(crate) fn run(inner: &Inner) {
-    let state_ms = inner.state.read().time_ms;
-    let mut desk = Desk {
-        stamper: Stamper::new(state_ms, inner.monotonic_ms(), wall_ms()),
-        work: VecDeque::new(),
-        taken: VecDeque::new(),
-        group: Group::default(),
-        in_writing: VecDeque::new(),
-        refused: Vec::new(),
-        handovers: Handovers::default(),
-        tick_not_before_ms: 0,
-    };
-    while catch_unwind(AssertUnwindSafe(|| desk.write_all(inner))).is_err() {
+impl Desk {
+    /// The clocks are those of the open that begins, the state is at `state_ms`.
+    pub(crate) fn new(state_ms: i64) -> Desk {
+        Desk {
+            stamper: Stamper::new(state_ms, 0, wall_ms()),
+            work: VecDeque::new(),
+            taken: VecDeque::new(),
+            group: Group::default(),
+            in_writing: VecDeque::new(),
+            refused: Vec::new(),
+            handovers: Handovers::default(),
+            tick_not_before_ms: 0,
+            seal_due: None,
+        }
+    }
+
+    /// Takes what waits and writes it, until `is_enough` or nothing is left. False: the queue is closed and empty.
+    ///
+    /// A panic is a bug of ours: it ends writing as a failed write does, whoever waits is told, and opening the log
+    /// again goes on from what the journal holds.
+    pub(crate) fn turn(&mut self, inner: &Inner, is_enough: impl Fn() -> bool) -> bool {
+        let goes_on = inner.queue.take(&mut self.work);
+        while catch_unwind(AssertUnwindSafe(|| self.round(inner, &is_enough))).is_err() {
+            self.end_after_panic(inner);
+        }
+        goes_on
+    }
+
+    /// Whether work is left: a turn that had enough, or that panicked.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.work.is_empty()
+    }
+
+    fn end_after_panic(&mut self, inner: &Inner) {
         let gathered = {
             let mut shard = inner.shard.lock();
             shard.poison("the writer panicked");
@@ -102,30 +127,16 @@ pub(crate) fn run(inner: &Inner) {
         };
         // Dropped, they answer that the outcome is unknown: not before the log has failed, since whoever hears of it
         // may open it again at once.
-        desk.in_writing.clear();
-        desk.refused.clear();
-        desk.group = Group::default();
-        desk.taken.clear();
+        self.in_writing.clear();
+        self.refused.clear();
+        self.group = Group::default();
+        self.taken.clear();
         let reason = "the writer panicked".into();
         answer_all(gathered, &Error::Storage(StorageError::Poisoned { reason }));
         inner.signals.ring_all();
     }
-}
 
-impl Desk {
-    fn write_all(&mut self, inner: &Inner) {
-        if !self.work.is_empty() {
-            // Left by a panic: it is answered now, not when somebody else comes.
-            self.round(inner);
-        }
-        while inner.queue.take(self.until_deadline(inner), &mut self.work) {
-            self.round(inner);
-        }
-        // Who left last was noted without work.
-        self.round(inner);
-    }
-
-    fn round(&mut self, inner: &Inner) {
+    fn round(&mut self, inner: &Inner, is_enough: &impl Fn() -> bool) {
         if !inner.failed.load(Ordering::Acquire) {
             self.handovers.follow(inner);
             self.handovers.fence(inner);
@@ -137,7 +148,9 @@ impl Desk {
             }
             self.tick_if_due(inner);
         }
-        while let Some(work) = self.work.front() {
+        while !is_enough()
+            && let Some(work) = self.work.front()
+        {
             // While the group before it is written it stays on the desk, for a panic not to take it along.
             if let Work::Command { command, .. } = work
                 && self.is_over(inner, bytes_of(command))
@@ -150,13 +163,20 @@ impl Desk {
         }
         self.write(inner);
         self.answer_refused(inner);
-        if inner.queue.is_empty() {
+        self.seal_if_due(inner);
+    }
+
+    /// Seals what was written when nothing came behind it for a while.
+    fn seal_if_due(&mut self, inner: &Inner) {
+        if self.seal_due.is_some_and(|due| due <= Instant::now()) {
+            self.seal_due = None;
             // The outcome shows at the next write: a failed seal ends writing like any failed write.
             let _ = inner.shard.lock().idle();
         }
     }
 
-    fn until_deadline(&self, inner: &Inner) -> Duration {
+    /// How long nothing has to be done if no work comes.
+    pub(crate) fn until_deadline(&self, inner: &Inner) -> Duration {
         if inner.failed.load(Ordering::Acquire) {
             return IDLE;
         }
@@ -171,7 +191,8 @@ impl Desk {
                 due_ms.max(self.tick_not_before_ms.saturating_sub(now_ms))
             }
         };
-        Duration::from_millis(until_tick.min(until_handover).max(1) as u64).min(IDLE)
+        let until = Duration::from_millis(until_tick.min(until_handover).max(1) as u64).min(IDLE);
+        self.seal_due.map_or(until, |due| until.min(due.saturating_duration_since(Instant::now())))
     }
 
     fn tick_if_due(&mut self, inner: &Inner) {
@@ -220,11 +241,13 @@ impl Desk {
                 self.push(inner, command, Recipient::Command(responder), bytes);
             }
             Work::Records(accumulator) => {
-                let mut more = true;
-                while more {
-                    let room = inner.group_bytes_max.saturating_sub(self.group.bytes);
-                    more = accumulator.take(room, COMMAND_BYTES, &mut self.taken);
-                    self.gather_taken(inner, &accumulator);
+                let room = inner.group_bytes_max.saturating_sub(self.group.bytes);
+                let more = accumulator.take(room, COMMAND_BYTES, &mut self.taken);
+                self.gather_taken(inner, &accumulator);
+                if more {
+                    // Behind what came meanwhile: who sends as fast as the disk writes keeps nobody else waiting.
+                    inner.queue.take(&mut self.work);
+                    self.work.push_back(Work::Records(accumulator));
                 }
             }
         }
@@ -264,6 +287,7 @@ impl Desk {
             self.in_writing.extend(recipients);
             match execute(inner, since, &submissions) {
                 Ok(applied) => {
+                    self.seal_due = Some(Instant::now() + SEAL_AFTER);
                     count(inner, &submissions, &applied);
                     self.ring(inner, &submissions, &applied);
                     for applied in applied {

@@ -188,7 +188,7 @@ fn em_3_a_commit_in_doubt_that_the_disk_lost_is_repeated_by_its_input() {
 }
 
 /// The writer panics on the group of a commit, or on one before it; what the commit is told, at once.
-fn commit_at_a_panic(bytes_before: usize) -> (Error, Option<exactlog::Outcome>) {
+fn commit_at_a_panic(bytes_before: usize, bytes: usize) -> (Error, Option<exactlog::Outcome>) {
     let (disk, Pipe { log, output, mut producer, .. }) = gated();
     let other = log.producer("other").unwrap();
     disk.shut();
@@ -202,7 +202,7 @@ fn commit_at_a_panic(bytes_before: usize) -> (Error, Option<exactlog::Outcome>) 
     let waker = on_wake(move || send.send(of_waker.metrics().failed).unwrap());
     let mut transaction = producer.begin();
     let token = transaction.token();
-    transaction.send(&output, Event::new("k", "in flight")).unwrap();
+    transaction.send(&output, Event::new("k", vec![b'y'; bytes])).unwrap();
     let mut commit = Box::pin(transaction.commit());
     assert!(commit.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     disk.panic_once();
@@ -224,15 +224,15 @@ fn commit_at_a_panic(bytes_before: usize) -> (Error, Option<exactlog::Outcome>) 
 
 #[test]
 fn em_3_a_commit_that_the_writer_panics_on_is_unknown_and_decided_by_the_reopen() {
-    let (error, outcome) = commit_at_a_panic(0);
+    let (error, outcome) = commit_at_a_panic(0, 100);
     assert!(matches!(error, Error::Unknown(_)), "{error}");
     assert_eq!(outcome, None, "the panic came before the write");
 }
 
 #[test]
 fn em_3_a_commit_behind_the_group_that_the_writer_panics_on_is_refused_before_any_reopen() {
-    // More than a group, so that the commit isn't in the one that fails.
-    let (error, outcome) = commit_at_a_panic(1_500_000);
+    // More than a group, and more than it leaves over, so that the commit isn't in the one that fails.
+    let (error, outcome) = commit_at_a_panic(1_500_000, 60_000);
     assert!(matches!(error, Error::Storage(StorageError::Poisoned { .. })), "{error}");
     assert_eq!(outcome, None);
 }
