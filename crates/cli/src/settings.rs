@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::suggest;
 use exactlog::{Builder, Durability, TopicOptions};
 use std::str::FromStr;
+use std::time::Duration;
 
 /// `KEY=VALUE`. Whether there is such a key is checked later, to say it well.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,9 +48,10 @@ pub(crate) const CATALOGUE: [Known; 9] = [
         key: "durability",
         scope: Scope::Log,
         default: "fsync",
-        bounds: "fsync, os",
-        what: "When an acknowledgement is given: fsync, when it is on disk; os, when the operating system has it.",
-        costs: "fsync costs a sync per group of writers that wait; os loses the newest events with the power.",
+        bounds: "fsync, os, or interval:MS with 1 to 3600000 ms",
+        what: "When an acknowledgement is given: fsync, when it is on disk; os, when the operating system has it; \
+               interval:MS, as os, and it is on disk MS milliseconds and one sync later.",
+        costs: "fsync costs a sync per group of writers that wait; the others lose the newest events with the power.",
     },
     Known {
         key: "journal.file.bytes",
@@ -151,17 +153,28 @@ pub(crate) fn check(settings: &[Setting]) -> Result<(), Failure> {
     apply_to_log(Builder::default(), settings).map(|_| ())
 }
 
+/// `fsync`, `os`, `interval:250`.
+fn durability(text: &str) -> Option<Durability> {
+    match (text, text.strip_prefix("interval:")) {
+        ("fsync", _) => Some(Durability::Fsync),
+        ("os", _) => Some(Durability::Os),
+        (_, Some(ms)) => {
+            let ms = ms.parse().ok().filter(|ms| (1..=3_600_000).contains(ms))?;
+            Some(Durability::Interval(Duration::from_millis(ms)))
+        }
+        _ => None,
+    }
+}
+
 /// Settings of `-X`.
 pub(crate) fn apply_to_log(mut builder: Builder, settings: &[Setting]) -> Result<Builder, Failure> {
     for setting in settings {
         let known = of_scope(setting, Scope::Log)?;
         let bytes = || bytes(&setting.value).ok_or_else(|| refused(setting, known));
         builder = match known.key {
-            "durability" => builder.durability(match setting.value.as_str() {
-                "fsync" => Durability::Fsync,
-                "os" => Durability::Os,
-                _ => return Err(refused(setting, known)),
-            }),
+            "durability" => {
+                builder.durability(durability(&setting.value).ok_or_else(|| refused(setting, known))?)
+            }
             "journal.file.bytes" => builder.journal_file_bytes(bytes()?),
             "journal.ring.bytes" => builder.journal_ring_bytes(bytes()?),
             "checkpoint.bytes" => builder.checkpoint_bytes(bytes()?),
@@ -244,7 +257,15 @@ mod tests {
 
     #[test]
     fn what_a_setting_cannot_be_is_refused_with_its_bounds() {
-        for text in ["durability=none", "queue.bytes=much", "journal.file.bytes=-1", "tail.cache.bytes=1TB"] {
+        for text in [
+            "durability=none",
+            "durability=interval",
+            "durability=interval:0",
+            "durability=interval:2h",
+            "queue.bytes=much",
+            "journal.file.bytes=-1",
+            "tail.cache.bytes=1TB",
+        ] {
             let failure = apply_to_log(Builder::default(), &[setting(text)]).unwrap_err();
             assert_eq!((failure.code, failure.exit), ("SETTING", 2), "{text}");
         }

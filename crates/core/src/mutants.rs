@@ -32,6 +32,7 @@ mutants! {
     M9DurableLsnForgotten
     M10GoesOnInCutFile
     M11PredecessorEndForgotten
+    M12SyncStatesWhatCameMeanwhile
     R1NewFileNotWhole
     R2NoNewGeneration
     R3PredecessorUnproven
@@ -48,7 +49,14 @@ impl Mutant {
     /// Whether the tests of the journal alone must find it. The others are mistakes of what stands above it.
     pub fn is_found_by_the_journal_alone(self) -> bool {
         use Mutant::*;
-        !matches!(self, M2AckBeforeSync | M4ProducerEpochIgnored | M5WindowOfOne | M8CommitInPart)
+        !matches!(
+            self,
+            M2AckBeforeSync
+                | M4ProducerEpochIgnored
+                | M5WindowOfOne
+                | M8CommitInPart
+                | M12SyncStatesWhatCameMeanwhile
+        )
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::clock::wall_ms;
 use crate::consumer::ConsumerBuilder;
 use crate::error::Error;
+use crate::interval::{self, Interval};
 use crate::maintenance::{self, Maintenance};
 use crate::members::{Leaving, Members};
 use crate::metrics::{Counters, Metrics};
@@ -60,6 +61,7 @@ pub(crate) struct Inner {
     pub(crate) command_bytes_max: usize,
     pub(crate) signals: Signals,
     pub(crate) maintenance: Maintenance,
+    pub(crate) interval: Interval,
     pub(crate) counters: Counters,
     pub(crate) members: Members,
     /// How long a view can be read.
@@ -96,7 +98,7 @@ pub(crate) struct Owner {
 struct Running {
     inner: Arc<Inner>,
     writer: JoinHandle<()>,
-    behind: Option<JoinHandle<()>>,
+    others: Vec<JoinHandle<()>>,
     lock: Box<dyn fmt::Debug + Send + Sync>,
 }
 
@@ -118,11 +120,15 @@ impl Owner {
     fn start(inner: Arc<Inner>, lock: Box<dyn fmt::Debug + Send + Sync>) -> Result<Owner, Error> {
         let writer = spawn(&inner, "exactlog-writer", turns::run)?;
         let behind = spawn(&inner, "exactlog-behind", maintenance::run);
-        let (behind, failed) = match behind {
-            Ok(thread) => (Some(thread), None),
-            Err(error) => (None, Some(error)),
-        };
-        let running = Running { inner: inner.clone(), writer, behind, lock };
+        let interval = inner.interval.is_wanted().then(|| spawn(&inner, "exactlog-interval", interval::run));
+        let (mut others, mut failed) = (Vec::new(), None);
+        for thread in [Some(behind), interval].into_iter().flatten() {
+            match thread {
+                Ok(thread) => others.push(thread),
+                Err(error) => failed = Some(error),
+            }
+        }
+        let running = Running { inner: inner.clone(), writer, others, lock };
         let owner = Owner { inner, running: Mutex::new(Some(running)) };
         failed.map_or(Ok(owner), Err)
     }
@@ -133,7 +139,7 @@ impl Owner {
         let Some(running) = self.running.lock().take() else { return Ok(()) };
         let here = std::thread::current().id();
         let is_own = |thread: &JoinHandle<()>| thread.thread().id() == here;
-        if !turns::is_writing() && !is_own(&running.writer) && !running.behind.as_ref().is_some_and(is_own) {
+        if !turns::is_writing() && !is_own(&running.writer) && !running.others.iter().any(is_own) {
             return running.finish();
         }
         // The last handle went with a task that one of the log's own threads has woken: that thread can't wait for
@@ -146,12 +152,13 @@ impl Owner {
 
 impl Running {
     fn finish(self) -> Result<(), Error> {
-        let Running { inner, writer, behind, lock } = self;
+        let Running { inner, writer, others, lock } = self;
         // The writer first: what is on its way may need the journal to be recycled.
         let _ = writer.join();
         inner.maintenance.close();
-        if let Some(behind) = behind {
-            let _ = behind.join();
+        inner.interval.close();
+        for thread in others {
+            let _ = thread.join();
         }
         let mut shard = inner.shard.lock();
         // Without it the next open replays more; what is acknowledged is there all the same.
@@ -269,11 +276,18 @@ impl Builder {
     pub(crate) fn check(&self) -> Result<(), Error> {
         const FILE_BYTES_MIN: u64 = 1024 * 1024;
         const RING_FILES_MIN: u64 = 4;
+        const INTERVAL_MAX: Duration = Duration::from_secs(3600);
         let Options { journal_file_bytes: file, journal_ring_bytes: ring, .. } = self.options;
         let setting =
             |name, value, bounds| Err(Error::Storage(StorageError::Setting { name, value, bounds }));
         if file < FILE_BYTES_MIN {
             return setting("journal.file.bytes", file, "at least 1 MiB");
+        }
+        if let Durability::Interval(length) = self.options.durability
+            && !(Duration::from_millis(1)..=INTERVAL_MAX).contains(&length)
+        {
+            let ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+            return setting("durability interval in ms", ms, "1 to 3,600,000");
         }
         // With fewer there is no file left to give up: a writer would wait for ever.
         if ring / file < RING_FILES_MIN {
@@ -646,6 +660,7 @@ impl Inner {
         queue_bytes: usize,
         read_view_max: Duration,
     ) -> Inner {
+        let interval = Interval::new(shard.durability());
         let desk = Mutex::new(Desk::new(shard.state().time_ms));
         Inner {
             queue: Queue::new(queue_bytes),
@@ -657,6 +672,7 @@ impl Inner {
             shard: Mutex::new(shard),
             signals: Signals::default(),
             maintenance: Maintenance::default(),
+            interval,
             counters: Counters::default(),
             members: Members::default(),
             read_view_max,

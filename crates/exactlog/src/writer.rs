@@ -288,6 +288,7 @@ impl Desk {
             match execute(inner, since, &submissions) {
                 Ok(applied) => {
                     self.seal_due = Some(Instant::now() + SEAL_AFTER);
+                    inner.interval.note_written();
                     count(inner, &submissions, &applied);
                     self.ring(inner, &submissions, &applied);
                     for applied in applied {

@@ -13,7 +13,7 @@ use exactlog_core::command::{Command, Transactional};
 use exactlog_core::reply::Applied;
 use exactlog_storage::checkpoint::Kept;
 use exactlog_storage::error::StorageError;
-use exactlog_storage::journal::FILE_HEADER_BYTES;
+use exactlog_storage::journal::{FILE_HEADER_BYTES, Syncing};
 use exactlog_storage::shard::{Durability, Options, Shard, Submission};
 
 use crate::check::{self, Owed};
@@ -71,6 +71,8 @@ struct Run {
     marks: Vec<Mark>,
     /// A checkpoint that is durable, but that the shard wasn't told of.
     made: Option<Kept>,
+    /// A sync that ran and isn't taken in yet.
+    syncing: Option<Syncing>,
     /// The lsn of the last checkpoint that the shard of this life was told of.
     kept_lsn: u64,
     enumerator: Enumerator,
@@ -104,6 +106,7 @@ impl Run {
             ledger: Ledger::new(),
             marks: vec![Mark::default()],
             made: None,
+            syncing: None,
             kept_lsn: u64::MAX,
             fault,
             fault_met: false,
@@ -149,7 +152,7 @@ impl Run {
     fn life(&mut self, torn: bool) -> Result<(), Broken> {
         let owed = self.last_mark().owed();
         self.marks = vec![Mark { opening: true, ..self.last_mark() }];
-        (self.made, self.kept_lsn) = (None, u64::MAX);
+        (self.made, self.syncing, self.kept_lsn) = (None, None, u64::MAX);
         self.disk.record_points(true);
         let Some(mut shard) = self.open(&owed)? else { return Ok(()) };
         let end = self.work(&mut shard, torn)?;

@@ -18,6 +18,7 @@ use exactlog_storage::shard::{Durability, Options, Submission};
 
 use crate::model::Model;
 use crate::rng::Random;
+use std::time::Duration;
 
 /// The options of a run, drawn from its seed.
 #[derive(Clone, Debug)]
@@ -59,8 +60,13 @@ impl Plan {
         let sizes = [12, 16, 16, 32, 64];
         let large_bodies = random.chance(1, 8);
         let size_kib = if large_bodies { 64 } else { sizes[random.below(5) as usize] };
+        // To the shard they are the same but for what its frames say.
+        let weak = match size_kib {
+            16 => Durability::Os,
+            _ => Durability::Interval(Duration::from_secs(1)),
+        };
         Plan {
-            durability: if random.chance(1, 3) { Durability::Os } else { Durability::Fsync },
+            durability: if random.chance(1, 3) { weak } else { Durability::Fsync },
             journal_file_bytes: size_kib * 1024,
             journal_files: 2 + random.below(6),
             tail_cache_bytes: [0, 2048, 1 << 20][random.below(3) as usize],

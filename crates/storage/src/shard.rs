@@ -20,7 +20,9 @@ use crate::disk::Disk;
 use crate::error::{StorageError, out_of_space};
 use crate::index::{Index, Located, Reader, Source};
 use crate::install;
-use crate::journal::{self, Cut, FileJournal, Frame, Level, Opened, Placed, Position, ReadFrame, Start};
+use crate::journal::{
+    self, Cut, FileJournal, Frame, Level, Opened, Placed, Position, ReadFrame, Start, Syncing,
+};
 use crate::partitions::Segments;
 use crate::projection::{Flusher, segment_options};
 use crate::reserve::{self, Reserve};
@@ -37,6 +39,7 @@ use smallvec::{SmallVec, smallvec};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 /// When an acknowledged command is safe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +49,9 @@ pub enum Durability {
     Fsync,
     /// With the operating system: it survives the process, but not a power loss.
     Os,
+    /// As [`Os`](Durability::Os), and on disk after this time and one sync at most: a power loss takes what was
+    /// acknowledged since then, from the end.
+    Interval(Duration),
 }
 
 /// How a shard is opened.
@@ -335,6 +341,20 @@ impl Shard {
         self.flusher.reserve.want(self.demand.to_keep(unflushed, Growth::default()));
     }
 
+    /// What makes everything so far durable while commands go on, if there is anything: it is run without holding the
+    /// shard, and then [ended](Shard::end_sync).
+    pub fn begin_sync(&self) -> Option<Syncing> {
+        if self.failed.is_some() { None } else { self.journal.begin_sync() }
+    }
+
+    /// Takes in a sync that was run.
+    ///
+    /// # Errors
+    /// If it failed: then writing ends until the log is opened again.
+    pub fn end_sync(&mut self, syncing: Syncing) -> Result<(), StorageError> {
+        self.journal.end_sync(syncing).map_err(|error| self.fail(error))
+    }
+
     /// To be called when no command waits: what is durable is written down, so that damage can be told from a cut.
     pub fn idle(&mut self) -> Result<(), StorageError> {
         let durable = self.journal.durable_lsn() == self.journal.last_lsn();
@@ -355,6 +375,11 @@ impl Shard {
         self.journal.sync().map_err(|error| self.fail(error))?;
         self.failed = Some(StorageError::Poisoned { reason: "the log is closed".into() });
         Ok(())
+    }
+
+    /// When an acknowledged command is safe.
+    pub fn durability(&self) -> Durability {
+        self.options.durability
     }
 
     /// The state as of the last command applied.
@@ -624,6 +649,7 @@ impl Shard {
         let level = match self.options.durability {
             Durability::Fsync => Level::Fsync,
             Durability::Os => Level::Os,
+            Durability::Interval(_) => Level::Interval,
         };
         let encoded =
             submissions.iter().map(|submission| codec::encode(submission.time_ms, &submission.command));

@@ -12,6 +12,7 @@ mod concurrency;
 mod full_disk;
 mod groups;
 mod in_flight;
+mod interval;
 mod modes;
 mod read_only;
 mod settings;

@@ -2,11 +2,14 @@
 
 use exactlog_core::command::Command;
 use exactlog_storage::error::StorageError;
-use exactlog_storage::shard::{Shard, Submission};
+use exactlog_storage::shard::{Durability, Shard, Submission};
 
 use super::{End, Run};
 use crate::disk::{Call, EIO, ENOSPC, Effect, Fault, Survival};
 use crate::report::Broken;
+
+/// The step of a weak mode's sync.
+const SYNC: u64 = 8;
 
 impl Run {
     /// What the owner of a shard does in the background, step by step. An end, if the engine has ended writing.
@@ -14,9 +17,10 @@ impl Run {
         if self.random.chance(self.plan.faults, 8) {
             self.plan_fault(12);
         }
-        let step = self.random.below(8);
+        let weak = self.options.durability != Durability::Fsync;
+        let step = if weak && self.random.chance(1, 3) { SYNC } else { self.random.below(8) };
         let before = self.ledger.last_lsn();
-        if step > 1 && self.made.is_none() && self.kept_lsn == before {
+        if (2..SYNC).contains(&step) && self.made.is_none() && self.kept_lsn == before {
             // A second checkpoint at one lsn would be the first: the shard moves on by a command of its own.
             let submission = Submission { time_ms: shard.state().time_ms, command: Command::Tick };
             self.ledger.submit(shard.term(), &[submission]);
@@ -59,6 +63,7 @@ impl Run {
         match step {
             0 => shard.journal().spares().prepare(),
             1 => shard.flusher().flush().map(|_| ()),
+            SYNC => self.sync(shard),
             // Made now, kept when groups have come in between.
             _ if self.made.is_some() => {
                 let kept = self.made.take().expect("it is there");
@@ -77,6 +82,21 @@ impl Run {
                 Ok(())
             }
         }
+    }
+
+    /// A sync beside the commands, as a log does it within an interval: begun and run, and ended when groups have come
+    /// in between.
+    fn sync(&mut self, shard: &mut Shard) -> Result<(), StorageError> {
+        if let Some(syncing) = self.syncing.take() {
+            return shard.end_sync(syncing);
+        }
+        let Some(syncing) = shard.begin_sync() else { return Ok(()) };
+        match syncing.run() {
+            Ok(()) => self.syncing = Some(syncing),
+            // The shard hears of it at once.
+            Err(_) => return shard.end_sync(syncing),
+        }
+        Ok(())
     }
 
     /// Faults that were planned for one step don't reach into the next, but for the one that a test planned itself.

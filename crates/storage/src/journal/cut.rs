@@ -53,7 +53,7 @@ impl FileJournal {
             }
         }
         (self.last_lsn, self.durable_lsn) = (after_lsn, after_lsn);
-        self.publish();
+        self.publish(self.at);
         self.give_back(&files[kept..])
     }
 

@@ -26,6 +26,7 @@ mod recovery;
 mod renewal;
 mod scan;
 mod spares;
+mod syncing;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -35,6 +36,7 @@ pub use cursor::Cursor;
 pub use files::JournalReader;
 pub use format::{BLOCK_BYTES, FILE_HEADER_BYTES, FORMAT_VERSION, FRAME_HEADER_BYTES, SEAL_KIND};
 pub use spares::Spares;
+pub use syncing::Syncing;
 pub use writer::FileJournal;
 
 use crate::error::StorageError;

@@ -90,6 +90,7 @@ impl Renewal {
             last_lsn,
             durable_lsn,
             dirty: false,
+            one_at_a_time: Arc::default(),
             may_use_reserve: false,
             failed: None,
             group: Group::default(),

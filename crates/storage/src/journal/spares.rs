@@ -197,6 +197,11 @@ impl Pool {
         self.directory.lock().failed.clone()
     }
 
+    /// The journal has failed.
+    pub(super) fn fail(&self, error: StorageError) {
+        self.directory.lock().failed.get_or_insert(error);
+    }
+
     /// No name is changed after this. A handle that outlives the journal could else give a name of the next one to
     /// a file of its own.
     pub(super) fn close(&self) {

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::error::StorageError;
 use exactlog_core::mutants::{Mutant, on};
+use parking_lot::Mutex;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub struct FileJournal {
     pub(super) durable_lsn: u64,
     /// Whether anything was written since the last sync.
     pub(super) dirty: bool,
+    /// Held while a sync runs.
+    pub(super) one_at_a_time: Arc<Mutex<()>>,
     /// Whether the next roll may go into the file that is kept in reserve.
     pub(super) may_use_reserve: bool,
     pub(super) failed: Option<Arc<str>>,
@@ -91,6 +94,8 @@ impl FileJournal {
 
     /// Makes everything that was written durable (`fdatasync`). Costs nothing if nothing was written.
     pub fn sync(&mut self) -> Result<(), StorageError> {
+        let one_at_a_time = Arc::clone(&self.one_at_a_time);
+        let _alone = one_at_a_time.lock();
         self.usable()?;
         if self.dirty && !on(Mutant::M1NoJournalSync) {
             let synced = self.current.file.sync();
@@ -98,7 +103,7 @@ impl FileJournal {
         }
         self.dirty = false;
         self.durable_lsn = self.last_lsn;
-        self.publish();
+        self.publish(self.at);
         Ok(())
     }
 
@@ -291,9 +296,9 @@ impl FileJournal {
         Ok(())
     }
 
-    /// Shows readers what has become durable.
-    pub(super) fn publish(&self) {
-        self.current.set_end(self.at);
+    /// Shows readers what has become durable: the current file up to here.
+    pub(super) fn publish(&self, end: u64) {
+        self.current.set_end(end);
         self.files.durable_lsn.store(self.durable_lsn, Ordering::Release);
     }
 
