@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::log::Log;
 use crate::topic::Topic;
 use exactlog_core::codec;
-use exactlog_core::command::{Command, OffsetCommit, Transactional};
+use exactlog_core::command::{Command, OffsetCommit, TimerCommand, Transactional};
 use exactlog_core::ids::{MemberId, Partition, ProducerId, TopicId};
 use exactlog_core::reply::Refusal;
 use exactlog_core::state::{Group, State};
@@ -383,6 +383,10 @@ fn text_of(command: &Command) -> String {
             put("records", &records);
             put("positions", &commit.offsets.iter().map(|group| group.offsets.len()).sum::<usize>());
             put("conditions", &commit.conditions.len());
+            if !commit.timers.is_empty() {
+                put("timers", &commit.timers.set.len());
+                put("cancelled-timers", &commit.timers.cancel.len());
+            }
             put("cursor-bytes", &commit.cursor.as_ref().map_or(0, |cursor| cursor.len()));
         }
         Command::CommitOffsets { group, member, offsets } => {
@@ -414,6 +418,17 @@ fn text_of(command: &Command) -> String {
             put("start", start);
         }
         Command::Config(change) => put("change", &format_args!("{change:?}")),
+        Command::Timer(command) => match &**command {
+            TimerCommand::Set { timer, .. } => {
+                put("partition", &timer.target);
+                put("records", &timer.batch.record_count());
+                put("due-ms", &timer.due_ms);
+            }
+            TimerCommand::Cancel { timer } | TimerCommand::Fire { timer, .. } => put("timer", timer),
+            TimerCommand::Carry { payloads } => {
+                payloads.iter().for_each(|(timer, _)| put("timer", timer));
+            }
+        },
         Command::Transactional(request) => {
             put("request", &request.kind_name());
             match &**request {

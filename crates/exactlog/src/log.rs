@@ -11,6 +11,7 @@ use crate::queue::{Answer, Queue, Responder, Work};
 use crate::read_only::Watch;
 use crate::room::Claim;
 use crate::signal::Signals;
+use crate::timer::Timing;
 use crate::topic::{Topic, TopicOptions};
 use crate::view::ReadView;
 use crate::writer;
@@ -59,6 +60,7 @@ pub(crate) struct Inner {
     pub(crate) maintenance: Maintenance,
     pub(crate) counters: Counters,
     pub(crate) members: Members,
+    pub(crate) timing: Timing,
     /// How long a view can be read.
     pub(crate) read_view_max: Duration,
     /// How often it was opened again in place. Changed under the lock of the shard.
@@ -175,6 +177,7 @@ pub struct Builder {
     pub(crate) options: Options,
     queue_bytes: usize,
     read_view_max: Duration,
+    timers_held_bytes: u64,
     disk: Option<Arc<dyn Disk>>,
 }
 
@@ -184,6 +187,7 @@ impl Default for Builder {
             options: Options::default(),
             queue_bytes: 4 * 1024 * 1024,
             read_view_max: Duration::from_secs(60),
+            timers_held_bytes: 64 * 1024 * 1024,
             disk: None,
         }
     }
@@ -239,6 +243,14 @@ impl Builder {
         self
     }
 
+    /// How much of the hidden partition a few old timers may hold back, in bytes. If more is, and less than a quarter of
+    /// it is needed, what is needed is written again at the end. Default 64 MiB.
+    #[must_use]
+    pub fn timers_held_bytes(mut self, bytes: u64) -> Self {
+        self.timers_held_bytes = bytes;
+        self
+    }
+
     /// Keeps the log on this disk instead of a directory.
     #[must_use]
     pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
@@ -253,6 +265,7 @@ impl Builder {
     /// position: nothing is changed then. [`StorageError::Setting`] names a setting that is out of its bounds.
     pub fn open(self, directory: impl AsRef<Path>) -> Result<Log, Error> {
         self.check()?;
+        let settings = self.clone();
         let disk = match self.disk {
             Some(disk) => disk,
             None => Arc::new(open_directory(directory.as_ref())?),
@@ -260,7 +273,7 @@ impl Builder {
         let lock = take_lock(&*disk)?;
         let mut random = random_from_system();
         let (shard, report) = Shard::open(disk, self.options, &mut random)?;
-        Log::start(shard, report, lock, self.queue_bytes, self.read_view_max)
+        Log::start(shard, report, lock, &settings)
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
@@ -318,6 +331,9 @@ pub(crate) fn random_from_system() -> impl FnMut() -> u64 {
     }
 }
 
+/// What the names of topics begin with that the log keeps for itself.
+const HIDDEN_TOPICS: &str = "__timers-";
+
 /// What of a partition a group has not consumed.
 struct Unread {
     partition: Partition,
@@ -352,8 +368,7 @@ impl Log {
         mut shard: Shard,
         report: RecoveryReport,
         lock: Box<dyn fmt::Debug + Send + Sync>,
-        queue_bytes: usize,
-        read_view_max: Duration,
+        settings: &Builder,
     ) -> Result<Log, Error> {
         // The first command of every open: it proves that the journal can be written and fences earlier members.
         let time_ms = wall_ms().max(shard.state().time_ms);
@@ -362,7 +377,7 @@ impl Log {
         let Some(Reply::Opened { number }) = applied.first().map(|applied| applied.reply.clone()) else {
             unreachable!("Open answers with a number")
         };
-        let inner = Inner::new(shard, report, number, queue_bytes, read_view_max);
+        let inner = Inner::new(shard, report, number, settings);
         let owner = Owner::start(Arc::new(inner), lock)?;
         owner.inner.maintenance.kick();
         Ok(Log { inner: Arc::new(owner) })
@@ -371,7 +386,7 @@ impl Log {
     /// A log that nobody writes to: it has no threads and no lock.
     pub(crate) fn looking(shard: Shard, report: RecoveryReport, builder: &Builder, watch: Watch) -> Log {
         let number = shard.state().open_number;
-        let inner = Inner::new(shard, report, number, builder.queue_bytes, builder.read_view_max);
+        let inner = Inner::new(shard, report, number, builder);
         let inner = Arc::new(Inner { watch: Some(watch), ..inner });
         Log { inner: Arc::new(Owner { inner, running: Mutex::new(None) }) }
     }
@@ -382,6 +397,9 @@ impl Log {
     /// A topic of this name with other options: each difference is named. Illegal names and sizes.
     pub fn create_topic(&self, name: &str, options: TopicOptions) -> Result<Topic, Error> {
         self.inner.check_name("topic", name)?;
+        if name.starts_with(HIDDEN_TOPICS) {
+            return Err(Error::ReservedName { what: "topic", name: name.to_string() });
+        }
         let TopicOptions { partitions, config } = options;
         let applied =
             self.inner.command(Command::CreateTopic { name: name.to_string(), partitions, config })?;
@@ -606,6 +624,7 @@ impl Log {
             let started = || state.open_transactions().map(|(_, transaction)| transaction.started_ms);
             (started().count() as u64, started().min())
         };
+        let timers = self.timer_metrics();
         Metrics {
             open_transactions: open,
             oldest_transaction_ms: oldest_ms,
@@ -616,6 +635,7 @@ impl Log {
             journal_bytes: shard.journal().used_bytes(),
             unflushed_batches: shard.unflushed_batches() as u64,
             failed: shard.failure().is_some(),
+            timers,
             ..self.inner.counters.snapshot()
         }
     }
@@ -636,15 +656,10 @@ impl Log {
 }
 
 impl Inner {
-    fn new(
-        shard: Shard,
-        report: RecoveryReport,
-        open_number: u64,
-        queue_bytes: usize,
-        read_view_max: Duration,
-    ) -> Inner {
+    fn new(shard: Shard, report: RecoveryReport, open_number: u64, settings: &Builder) -> Inner {
+        let state_ms = shard.state().time_ms;
         Inner {
-            queue: Queue::new(queue_bytes),
+            queue: Queue::new(settings.queue_bytes),
             state: shard.shared_state(),
             reader: RwLock::new(shard.reader()),
             group_bytes_max: shard.group_bytes_max(),
@@ -654,7 +669,8 @@ impl Inner {
             maintenance: Maintenance::default(),
             counters: Counters::default(),
             members: Members::default(),
-            read_view_max,
+            timing: Timing::new(state_ms, settings.timers_held_bytes),
+            read_view_max: settings.read_view_max,
             reopens: AtomicU64::new(0),
             accumulators: Mutex::default(),
             failed: AtomicBool::new(false),

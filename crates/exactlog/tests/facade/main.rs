@@ -15,5 +15,6 @@ mod in_flight;
 mod modes;
 mod read_only;
 mod settings;
+mod timers;
 mod views;
 mod wire_transactions;
