@@ -446,7 +446,8 @@ fn sections_of_a_commit_that_contradict_themselves_are_malformed() {
         codec::decode(encoded.kind, 2, &Bytes::from(head), &bodies)
     };
     assert!(decoded(&|_| {}).is_ok());
-    let changes: [&dyn Fn(&mut Vec<u8>); 9] = [
+    type Change<'a> = &'a dyn Fn(&mut Vec<u8>);
+    let changes: [Change<'_>; 9] = [
         &|head| head[count_at] = 0,
         &|head| head[count_at] = 2,
         &|head| head[tag_at] = 0,

@@ -149,7 +149,8 @@ fn em_10_what_is_due_fires_exactly_once_wherever_the_process_is_killed() {
     let log = open(&disk);
     until("all have fired", || log.metrics().timers.waiting == 0);
     let mut found = values(&log, &log.open_topic("t").unwrap());
-    (found.sort(), expected.sort());
+    found.sort();
+    expected.sort();
     assert_eq!(found, expected);
 }
 
