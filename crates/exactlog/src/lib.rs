@@ -65,6 +65,7 @@ mod delivery;
 mod error;
 mod event;
 mod handover;
+mod lag;
 mod log;
 mod maintenance;
 mod members;

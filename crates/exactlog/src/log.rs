@@ -243,8 +243,8 @@ impl Builder {
         self
     }
 
-    /// How much of the hidden partition a few old timers may hold back, in bytes. If more is, and less than a quarter of
-    /// it is needed, what is needed is written again at the end. Default 64 MiB.
+    /// How much of the hidden partition a few old timers may hold back, in bytes. If more is, and less than a quarter
+    /// of it is needed, what is needed is written again at the end. Default 64 MiB.
     #[must_use]
     pub fn timers_held_bytes(mut self, bytes: u64) -> Self {
         self.timers_held_bytes = bytes;
@@ -333,15 +333,6 @@ pub(crate) fn random_from_system() -> impl FnMut() -> u64 {
 
 /// What the names of topics begin with that the log keeps for itself.
 const HIDDEN_TOPICS: &str = "__timers-";
-
-/// What of a partition a group has not consumed.
-struct Unread {
-    partition: Partition,
-    from: u64,
-    to: u64,
-    /// Set where it isn't as many records as offsets.
-    undecided: Option<Undecided>,
-}
 
 /// What became of a commit that was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -491,35 +482,6 @@ impl Log {
     pub fn committed(&self, group: &str, topic: &Topic, partition: u32) -> Option<u64> {
         let partition = Partition { topic: topic.id(), index: partition };
         self.inner.state.read().committed_offset(group, partition).map(|committed| committed.offset)
-    }
-
-    /// Records of a topic that a group has not consumed: exact, and 0 when nothing is unread. Markers and records of
-    /// aborted wire transactions don't count, nor what lies behind an open one. Where a group has such before it, all
-    /// of it is read to be counted, and counts as it is if it can't be read.
-    pub fn lag(&self, group: &str, topic: &Topic) -> u64 {
-        let unread: Vec<Unread> =
-            (0..topic.partitions()).filter_map(|index| self.unread(group, topic, index)).collect();
-        let count = |Unread { partition, from, to, undecided }: Unread| {
-            let counted = undecided.map(|undecided| {
-                self.inner.read(|reader| reader.count_shown(partition, from, to, &undecided)).ok()
-            });
-            counted.flatten().unwrap_or(to - from)
-        };
-        unread.into_iter().map(count).sum()
-    }
-
-    /// What of a partition a group has not consumed, as far as it is decided.
-    fn unread(&self, group: &str, topic: &Topic, index: u32) -> Option<Unread> {
-        let partition = Partition { topic: topic.id(), index };
-        let state = self.inner.state.read();
-        let found = state.partition(partition)?;
-        let to = found.last_stable_offset().max(found.start);
-        let committed = state.committed_offset(group, partition).map_or(0, |committed| committed.offset);
-        let from = committed.clamp(found.start, to);
-        // Behind the last marker every record is shown.
-        let is_mixed = found.last_marker.is_some_and(|marker| marker >= from);
-        let undecided = is_mixed.then(|| found.undecided_between(from, to));
-        Some(Unread { partition, from, to, undecided })
     }
 
     /// A request of one of Kafka's transactional producers (KIP-98): the low-level call of a front end that speaks
