@@ -181,8 +181,8 @@ pub enum Reply {
         /// When it was due, ms since 1970.
         due_ms: i64,
     },
-    /// [`TimerCommand::Fire`](crate::command::TimerCommand::Fire): its time came, and the batch can't go where it was to
-    /// go. The timer stays, with its payload.
+    /// [`TimerCommand::Fire`](crate::command::TimerCommand::Fire): its time came, and the batch can't go where it was
+    /// to go. The timer stays, with its payload.
     TimerFailed(TimerFailure),
     /// [`TimerCommand::Carry`](crate::command::TimerCommand::Carry).
     TimersCarried,

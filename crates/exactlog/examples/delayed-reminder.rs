@@ -4,8 +4,8 @@
 //! cargo run -p exactlog --example delayed-reminder
 //! ```
 //!
-//! Kill it while it waits and start it again: what was due comes then, once. Delete `./exactlog-data/reminders` to begin anew;
-//! another directory may be named as the argument.
+//! Kill it while it waits and start it again: what was due comes then, once. Delete `./exactlog-data/reminders` to
+//! begin anew; another directory may be named as the argument.
 
 use exactlog::{Cancellation, Event, Log, Record, TopicOptions};
 use std::time::Duration;

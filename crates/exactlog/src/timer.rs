@@ -156,8 +156,8 @@ impl Log {
         }
     }
 
-    /// The timers that haven't ended, by the time at which they are due: the first `most` of them that wait, and all that
-    /// are stuck.
+    /// The timers that haven't ended, by the time at which they are due: the first `most` of them that wait, and all
+    /// that are stuck.
     pub fn timers(&self, most: usize) -> Vec<TimerDetails> {
         let state = self.inner.state.read();
         let timers = state.timers.waiting().take(most).chain(state.timers.stuck());

@@ -179,8 +179,8 @@ fn a_checkpoint_of_version_2_is_read_and_goes_on() {
     assert_eq!(state_hash(&shard.state()), live);
 }
 
-/// Behind the commands of [`with_one_checkpoint`]: a timer that waits, one that is stuck, one that was cancelled, and one
-/// of a commit.
+/// Behind the commands of [`with_one_checkpoint`]: a timer that waits, one that is stuck, one that was cancelled, and
+/// one of a commit.
 #[test]
 fn timers_have_the_bytes_that_the_format_says() {
     let (disk, mut shard) = with_one_checkpoint();

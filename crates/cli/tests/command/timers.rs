@@ -1,4 +1,4 @@
-//! Events that are delivered later, from the command line: set, listed, delivered when somebody opens the log, cancelled.
+//! Events that are delivered later, from the command line: set, listed, delivered by whoever opens the log, given up.
 
 use crate::common::{Place, lines, until};
 use serde_json::{Value, json};

@@ -211,8 +211,8 @@ impl State {
         }
     }
 
-    /// When the log has something to do by itself, ms since 1970, a `Tick` or a timer that fires; `i64::MAX`: nothing, as
-    /// things stand.
+    /// When the log has something to do by itself, ms since 1970, a `Tick` or a timer that fires; `i64::MAX`: nothing,
+    /// as things stand.
     pub fn next_deadline_ms(&self) -> i64 {
         self.next_tick_ms().min(self.timers.next_due_ms())
     }

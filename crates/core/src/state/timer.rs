@@ -211,9 +211,9 @@ impl Timers {
         self.live_bytes
     }
 
-    /// The oldest payloads, up to about `bytes_max` bytes, if they are to be carried forward: more than `held_bytes_max`
-    /// bytes are held back, of which less than a quarter is needed. So no byte is written more often than once for three
-    /// others that go.
+    /// The oldest payloads, up to about `bytes_max` bytes, if they are to be carried forward: more than
+    /// `held_bytes_max` bytes are held back, of which less than a quarter is needed. So no byte is written more often
+    /// than once for three others that go.
     pub fn to_carry(&self, held_bytes_max: u64, bytes_max: u64) -> Vec<(TimerId, Timer)> {
         if !self.wants_carrying(held_bytes_max) {
             return Vec::new();

@@ -115,6 +115,29 @@ impl World {
         assert_eq!(reply, expected);
     }
 
+    /// A commit that sets timers, and may give one up.
+    fn commit(&mut self, delays_ms: &[i64], cancel: Option<TimerId>) {
+        let set: Vec<NewTimer> =
+            delays_ms.iter().enumerate().map(|(nth, ms)| self.new_timer(nth, *ms)).collect();
+        let timers = TimerEffects { set: set.clone(), cancel: cancel.into_iter().collect() };
+        let commit = Commit { timers, ..commit_of(token(self.producer, self.commits + 1), &[]) };
+        let applied = self.log.apply(&Command::Commit(Box::new(commit)));
+        if cancel.is_some_and(|timer| !self.waits(timer)) {
+            let refused = matches!(applied.reply, Reply::Refused(Refusal::TimerEnded { .. }));
+            return assert!(refused, "{:?}", applied.reply);
+        }
+        let Reply::Committed(committed) = &applied.reply else { panic!("{:?}", applied.reply) };
+        let first = (!set.is_empty()).then(|| TimerId(self.timers.len() as u64 + 1));
+        assert_eq!(committed.first_timer, first);
+        self.commits += 1;
+        let batches: Vec<Batch> = set.iter().map(|timer| timer.batch.clone()).collect();
+        self.store(&applied, &batches);
+        self.enter(&set);
+        if let Some(timer) = cancel {
+            self.timers[timer.0 as usize - 1].standing = Standing::Cancelled;
+        }
+    }
+
     fn step(&mut self, step: &Step) {
         let any = |index: &Index, timers: &[Timer]| {
             (!timers.is_empty()).then(|| TimerId(index.index(timers.len()) as u64 + 1))
@@ -129,24 +152,8 @@ impl World {
                 self.enter(&[timer]);
             }
             Step::Commit { delays_ms, cancel } => {
-                let set: Vec<NewTimer> =
-                    delays_ms.iter().enumerate().map(|(nth, ms)| self.new_timer(nth, *ms)).collect();
-                let cancel: Vec<TimerId> = cancel.iter().filter_map(|it| any(it, &self.timers)).collect();
-                let timers = TimerEffects { set: set.clone(), cancel: cancel.clone() };
-                let commit = Commit { timers, ..commit_of(token(self.producer, self.commits + 1), &[]) };
-                let applied = self.log.apply(&Command::Commit(Box::new(commit)));
-                if cancel.iter().any(|timer| !self.waits(*timer)) {
-                    let refused = matches!(applied.reply, Reply::Refused(Refusal::TimerEnded { .. }));
-                    return assert!(refused, "{:?}", applied.reply);
-                }
-                let Reply::Committed(committed) = &applied.reply else { panic!("{:?}", applied.reply) };
-                let first = (!set.is_empty()).then(|| TimerId(self.timers.len() as u64 + 1));
-                assert_eq!(committed.first_timer, first);
-                self.commits += 1;
-                let batches: Vec<Batch> = set.iter().map(|timer| timer.batch.clone()).collect();
-                self.store(&applied, &batches);
-                self.enter(&set);
-                cancel.iter().for_each(|it| self.timers[it.0 as usize - 1].standing = Standing::Cancelled);
+                let cancel = cancel.as_ref().and_then(|index| any(index, &self.timers));
+                self.commit(delays_ms, cancel);
             }
             Step::Cancel(index) => {
                 let Some(timer) = any(index, &self.timers) else { return };
