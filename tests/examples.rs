@@ -43,6 +43,18 @@ fn hello_log_goes_on_behind_what_its_first_run_stored() {
 }
 
 #[test]
+fn a_reminder_comes_once_and_one_that_is_cancelled_never() {
+    let directory = tempfile::tempdir().unwrap();
+    for (run_number, timers) in [(1, [1, 2]), (2, [3, 4])] {
+        let text = run("delayed-reminder", directory.path(), &[]);
+        let [paid, forgotten] = timers;
+        let said = format!("reminders wait as timers {paid} and {forgotten}");
+        assert_has(&text, &[&said, "says: CancelledBefore", "reminded  please pay order-2"]);
+        assert_eq!(text.matches("reminded").count(), 1, "run {run_number}: {text}");
+    }
+}
+
+#[test]
 fn nobody_misses_an_event_on_the_bus() {
     let directory = tempfile::tempdir().unwrap();
     for _ in 0..2 {

@@ -92,7 +92,7 @@ impl Rows<'_> {
     fn add(&mut self, what: &str, burst: &Burst, compared: &str) {
         let (survives, name, limit) = match self.durability {
             Durability::Fsync => (Survives::PowerLoss, "synced writes", self.limits.drain_rate),
-            Durability::Os => (Survives::Kill, "write(2)", self.limits.write_rate),
+            Durability::Os | Durability::Interval(_) => (Survives::Kill, "write(2)", self.limits.write_rate),
         };
         let share = burst.rate() * self.value_bytes as f64 / limit;
         let figure = format!("{} B: {what}", self.value_bytes);

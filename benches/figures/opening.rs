@@ -73,7 +73,9 @@ fn killed(measures: &Measures, limits: &Limits, report: &mut Report, name: &str)
     let median = samples.summary().p50;
     let (survives, what) = match child::durability(name)? {
         Durability::Fsync => (Survives::PowerLoss, "durable"),
-        Durability::Os => (Survives::Kill, "page cache; what wasn't synced is synced first"),
+        Durability::Os | Durability::Interval(_) => {
+            (Survives::Kill, "page cache; what wasn't synced is synced first")
+        }
     };
     let rate = bytes as f64 / median.as_secs_f64();
     let figure = format!("killed with {} to replay, {what}", bytes_text(bytes));

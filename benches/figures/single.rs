@@ -66,7 +66,7 @@ fn row(
     let (rate, latency) = (calls.rate(), calls.latency);
     let (survives, compared) = match durability {
         Durability::Fsync => (Survives::PowerLoss, limits::to_sync(latency.p50, &sync)),
-        Durability::Os => (Survives::Kill, limits.beside_wake_up(latency.p50)),
+        Durability::Os | Durability::Interval(_) => (Survives::Kill, limits.beside_wake_up(latency.p50)),
     };
     let who = match how {
         How::FreshThread => "1 thread, fresh log".to_string(),

@@ -17,7 +17,7 @@ pub(crate) fn run(measures: &Measures, limits: &Limits, report: &mut Report) -> 
         for (name, receive) in RECEIVERS {
             let (latency, sync) = limits::beside_sync(measures, || measure(measures, durability, receive))?;
             let compared = match durability {
-                Durability::Os => limits.beside_wake_up(latency.p50),
+                Durability::Os | Durability::Interval(_) => limits.beside_wake_up(latency.p50),
                 Durability::Fsync => limits::to_sync(latency.p50, &sync),
             };
             report.row(name, survives, &latency_text(&latency), &compared);

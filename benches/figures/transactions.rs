@@ -72,7 +72,7 @@ impl Row<'_> {
         let (rate, latency) = (calls.rate(), calls.latency);
         let (survives, compared) = match durability {
             Durability::Fsync => (Survives::PowerLoss, limits::to_sync(latency.p50, &sync)),
-            Durability::Os => (Survives::Kill, String::new()),
+            Durability::Os | Durability::Interval(_) => (Survives::Kill, String::new()),
         };
         let who = match (callers, how) {
             (_, How::FreshThread) => "1 caller, fresh log".to_string(),

@@ -70,6 +70,11 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: GroupVerb,
     },
+    /// Show and cancel events that are to be delivered later
+    Timer {
+        #[command(subcommand)]
+        verb: TimerVerb,
+    },
     /// Look at the files of a log, also of a copy
     Log {
         #[command(subcommand)]
@@ -173,6 +178,12 @@ pub(crate) struct Produce {
     /// Name of the producer, which keeps the position in the input. Default: produce-TOPIC
     #[arg(long, value_name = "NAME", requires = "txn")]
     pub(crate) txn_id: Option<String>,
+    /// Deliver the records so long after they are read: 30s, 2h, 7d
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with_all = ["partition", "deliver_at"])]
+    pub(crate) deliver_after: Option<Duration>,
+    /// Deliver the records at this time: 2026-01-31T12:00:00Z, or ms or s since 1970
+    #[arg(long, value_name = "TIME", conflicts_with = "partition")]
+    pub(crate) deliver_at: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -238,6 +249,33 @@ pub(crate) enum GroupVerb {
         /// Do it, instead of saying what would be done
         #[arg(long)]
         execute: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TimerVerb {
+    /// List the events that wait, those first that are due first, and those that are stuck
+    List {
+        /// Most of those that wait
+        #[arg(short = 'n', long = "limit", value_name = "N", default_value_t = 1_000)]
+        limit: usize,
+    },
+    /// Give timers up: their events are never delivered. Exit 1 if one of them doesn't wait any more
+    Cancel {
+        #[arg(required = true, value_name = "TIMER")]
+        timers: Vec<u64>,
+        /// Do it, instead of saying what would be done
+        #[arg(long)]
+        execute: bool,
+    },
+    /// Show or set how many events may wait, and for how long
+    Limits {
+        /// Most events that wait at a time
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+        /// Longest time that one waits: 7d, say
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        delay: Option<Duration>,
     },
 }
 

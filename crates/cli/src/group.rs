@@ -9,7 +9,7 @@ use crate::offsets::Offsets;
 use crate::open;
 use crate::report::{Column, Report, column, wide};
 use crate::topic::{DRY_RUN, close, no_such_group};
-use exactlog::{Error, GroupDetails, GroupPosition, Log, SeekTo};
+use exactlog::{Error, GroupDetails, Log, SeekTo};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -68,18 +68,7 @@ fn find(log: &Log, name: &str) -> Result<GroupDetails, Failure> {
     log.group(name).ok_or_else(|| no_such_group(log, name))
 }
 
-/// How long the first record that isn't consumed has been waiting.
-fn waiting_ms(log: &Log, position: &GroupPosition) -> Result<i64, Failure> {
-    if position.lag == 0 {
-        return Ok(0);
-    }
-    let topic = log.open_topic(&position.topic)?;
-    let from = position.committed.unwrap_or(0).clamp(position.start, position.end);
-    let records = log.read_view().read(&topic, position.partition, from, 1)?;
-    Ok(records.first().map_or(0, |record| (open::now_ms() - record.timestamp_ms).max(0)))
-}
-
-fn seconds(ms: i64) -> Value {
+fn seconds(ms: u64) -> Value {
     json!(ms as f64 / 1000.0)
 }
 
@@ -98,7 +87,7 @@ fn describe(log: &Log, names: &[String]) -> Result<Report, Failure> {
                 json!(position.start),
                 json!(position.end),
                 json!(position.lag),
-                seconds(waiting_ms(log, position)?),
+                seconds(position.lag_ms),
                 json!(position.owner.map(|member| member.0)),
                 json!(position.committed_ms),
             ]);
@@ -121,18 +110,18 @@ fn lag(log: &Log, names: &[String], limit: Option<u64>) -> Result<Report, Failur
     };
     let (mut rows, mut over, mut total) = (Vec::new(), Vec::new(), 0);
     for group in &groups {
-        let mut by_topic: BTreeMap<&str, (u64, i64)> = BTreeMap::new();
+        let mut by_topic: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
         for position in &group.positions {
             let entry = by_topic.entry(&position.topic).or_default();
             entry.0 += position.lag;
-            entry.1 = entry.1.max(waiting_ms(log, position)?);
+            entry.1 = entry.1.max(position.lag_ms);
         }
         let lag: u64 = by_topic.values().map(|(lag, _)| lag).sum();
         total += lag;
         if limit.is_some_and(|limit| lag > limit) {
             over.push(group.name.clone());
         }
-        let row = |(topic, (lag, ms)): (&&str, &(u64, i64))| {
+        let row = |(topic, (lag, ms)): (&&str, &(u64, u64))| {
             vec![json!(group.name), json!(topic), json!(lag), seconds(*ms)]
         };
         rows.extend(by_topic.iter().map(row));

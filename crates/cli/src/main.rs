@@ -33,6 +33,7 @@ mod settings;
 mod suggest;
 mod template;
 mod texts;
+mod timer;
 mod topic;
 mod yaml;
 
@@ -110,6 +111,7 @@ fn run(arguments: Arguments) -> Result<Report, Failure> {
         Verb::Produce(produce) => produce::run(&global, &produce),
         Verb::Consume(consume) => consume::run(&global, &consume),
         Verb::Group { verb } => group::run(&global, verb),
+        Verb::Timer { verb } => timer::run(&global, verb),
         Verb::Log { verb: LogVerb::Stat } => inspect::stat(&global),
         Verb::Log { verb: LogVerb::Dump { from, limit } } => inspect::dump(&global, from, limit),
         Verb::Log { verb: LogVerb::Verify } => inspect::verify(&global),

@@ -154,7 +154,7 @@ fn split_times(text: &str) -> (&str, Option<&str>) {
 }
 
 /// A time in ms since 1970.
-fn time(text: &str, now_ms: i64) -> Option<i64> {
+pub(crate) fn time(text: &str, now_ms: i64) -> Option<i64> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     match text.len() {
         13 if digits => return text.parse().ok(),

@@ -16,17 +16,18 @@ use crate::args::{Global, Produce};
 use crate::failure::Failure;
 use crate::input::{Item, Layout};
 use crate::interrupt;
+use crate::offsets::time;
 use crate::open;
 use crate::report::{Column, Report, column};
 use crate::template::unescape;
 use crate::topic::close;
-use exactlog::{Bytes, Event, Log, Producer, Ticket, Topic};
+use exactlog::{Bytes, Event, Log, Producer, Ticket, TimerId, Topic};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::io::{self, BufReader};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Records that were read and not yet taken.
 const READ_AHEAD: usize = 4096;
@@ -49,6 +50,7 @@ const STORED: &[Column] =
 pub(crate) fn run(global: &Global, arguments: &Produce) -> Result<Report, Failure> {
     let layout = layout(arguments)?;
     let dressing = Dressing::of(arguments)?;
+    let delivery = Delivery::of(arguments)?;
     let log = open::write_existing(global)?;
     let topic = open::topic(&log, &arguments.topic)?;
     if let Some(partition) = arguments.partition {
@@ -61,13 +63,16 @@ pub(crate) fn run(global: &Global, arguments: &Produce) -> Result<Report, Failur
     let mut work = Work {
         topic: &topic,
         records,
-        tally: Tally { records: 0, skipped: 0, progress: progress(global) },
+        tally: Tally { records: 0, skipped: 0, timers: None, progress: progress(global) },
         producer: log.producer(&producer_name(arguments))?,
         partition: arguments.partition,
+        delivery,
     };
     let ended = match arguments.txn {
         Some(size) => work.in_transactions(size, true),
-        None if arguments.partition.is_some() => work.in_transactions(RECORDS_PER_COMMIT, false),
+        None if arguments.partition.is_some() || delivery != Delivery::Now => {
+            work.in_transactions(RECORDS_PER_COMMIT, false)
+        }
         None => work.plainly(),
     };
     let Work { tally, producer, .. } = work;
@@ -129,7 +134,11 @@ fn finish(
         }
     };
     closed?;
-    let report = Report::table("stored", STORED, stored)
+    let mut report = Report::table("stored", STORED, stored);
+    if let Some((first, last)) = tally.timers {
+        report = report.field("first_timer", first.0).field("last_timer", last.0);
+    }
+    let report = report
         .field("records", tally.records)
         .field("already_stored", tally.skipped)
         .field("interrupted", ended == Ended::Interrupted);
@@ -149,6 +158,28 @@ fn layout(arguments: &Produce) -> Result<Layout, Failure> {
         (None, None) => Ok(Layout::Lines(None)),
         (None, Some("json")) => Ok(Layout::Json),
         (None, Some(template)) => Layout::template(template).map_err(usage),
+    }
+}
+
+/// When records come into the topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Delivery {
+    Now,
+    After(Duration),
+    At(SystemTime),
+}
+
+impl Delivery {
+    fn of(arguments: &Produce) -> Result<Delivery, Failure> {
+        let Some(text) = &arguments.deliver_at else {
+            return Ok(arguments.deliver_after.map_or(Delivery::Now, Delivery::After));
+        };
+        let ms = time(text, open::now_ms()).and_then(|ms| u64::try_from(ms).ok());
+        let ms = ms.ok_or_else(|| {
+            Failure::usage(format!("{text:?} is no time"))
+                .hint("2026-01-31T12:00:00Z, 2026-01-31, 1769817600")
+        })?;
+        Ok(Delivery::At(SystemTime::UNIX_EPOCH + Duration::from_millis(ms)))
     }
 }
 
@@ -266,6 +297,8 @@ impl Records {
 struct Tally {
     records: u64,
     skipped: u64,
+    /// The first and the last timer that was set.
+    timers: Option<(TimerId, TimerId)>,
     progress: ProgressBar,
 }
 
@@ -294,6 +327,7 @@ struct Work<'a> {
     tally: Tally,
     producer: Producer,
     partition: Option<u32>,
+    delivery: Delivery,
 }
 
 impl Work<'_> {
@@ -436,9 +470,18 @@ impl Work<'_> {
         for (item, number) in items.into_iter().zip(first..) {
             next.take(&item);
             let keyless = item.event.key.is_none().then_some(turn);
-            let sent = match self.partition.or(item.partition).or(keyless) {
-                Some(partition) => transaction.send_to(topic, partition, item.event),
-                None => transaction.send(topic, item.event),
+            let sent = match (self.delivery, self.partition.or(item.partition)) {
+                (Delivery::Now, partition) => match partition.or(keyless) {
+                    Some(partition) => transaction.send_to(topic, partition, item.event),
+                    None => transaction.send(topic, item.event),
+                },
+                (Delivery::After(delay), None) => transaction.send_after(topic, item.event, delay),
+                (Delivery::At(when), None) => transaction.send_at(topic, item.event, when),
+                (_, Some(_)) => {
+                    let what =
+                        "it names a partition, and one that is delivered later goes where its key says";
+                    return Err(Failure::usage(format!("record {number} of the input: {what}")));
+                }
             };
             sent.map_err(|error| {
                 let failure = Failure::from(error);
@@ -449,7 +492,11 @@ impl Work<'_> {
         if resumes {
             transaction.set_cursor(next.text())?;
         }
-        transaction.blocking_commit()?;
+        let receipt = transaction.blocking_commit()?;
+        if let (Some(first), Some(last)) = (receipt.timers.first(), receipt.timers.last()) {
+            let first = self.tally.timers.map_or(*first, |(first, _)| first);
+            self.tally.timers = Some((first, *last));
+        }
         *cursor = next;
         self.tally.add(records);
         Ok(())

@@ -35,6 +35,11 @@ exactlog produce orders -H source:shop < lines.txt
 # exactly once: kill it, start it again with the same file, and each line is there once
 exactlog produce orders --txn 1000 < lines.txt
 
+# deliver later: the event comes into the topic while somebody has the log open
+echo 'pay, please' | exactlog produce reminders -k order-1 --deliver-after 2h
+exactlog timer list
+exactlog timer cancel 1 --execute
+
 # read: everything, the last 10 of each partition, the last hour, and then follow
 exactlog consume orders
 exactlog consume orders -o -10 -f '%p %o %k %v\\n'

@@ -179,6 +179,11 @@ impl Batch {
         self.last_offset() + 1
     }
 
+    /// The CRC-32C that the header states: of everything from the attributes to the end of the body.
+    pub fn crc(&self) -> u32 {
+        u32_at(&self.header, CRC_AT)
+    }
+
     /// The raw attribute bits.
     pub fn attributes(&self) -> u16 {
         u16_at(&self.header, ATTRIBUTES_AT)

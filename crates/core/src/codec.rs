@@ -53,9 +53,19 @@ const ADD_OFFSETS: u8 = 17;
 const APPEND_TRANSACTIONAL: u8 = 18;
 const COMMIT_OFFSETS_TRANSACTIONAL: u8 = 19;
 const END_TRANSACTION: u8 = 20;
+const SET_TIMER: u8 = 26;
+const CANCEL_TIMER: u8 = 27;
+const FIRE_TIMER: u8 = 28;
+const CARRY_TIMERS: u8 = 29;
 
-/// Every kind is at this version today.
+/// Every kind has this version; it is that of all commands but those of the next constant.
 const VERSION: u8 = 1;
+
+/// A commit with sections.
+const COMMIT_VERSION_SECTIONS: u8 = 2;
+
+/// Tag of the section of a commit that holds its timers.
+const TIMERS_SECTION: u8 = 2;
 
 /// A command as bytes.
 #[derive(Clone, Debug)]
@@ -137,15 +147,24 @@ pub fn encode(time_ms: i64, command: &Command) -> Encoded {
     let mut writer = Writer::new(time_ms);
     let kind = writer.command(command);
     let Writer { head, bodies } = writer;
-    Encoded { kind, version: VERSION, head, bodies }
+    let version = match command {
+        Command::Commit(commit) if writer::has_sections(commit) => COMMIT_VERSION_SECTIONS,
+        _ => VERSION,
+    };
+    Encoded { kind, version, head, bodies }
 }
 
 /// Turns bytes into a time (ms since 1970) and a command. The bodies must have passed [`verify`].
 pub fn decode(kind: u8, version: u8, head: &Bytes, bodies: &Bytes) -> Result<(i64, Command), DecodeError> {
-    if version != VERSION || !(OPEN..=END_TRANSACTION).contains(&kind) {
+    let known = match version {
+        VERSION => (OPEN..=END_TRANSACTION).contains(&kind) || (SET_TIMER..=CARRY_TIMERS).contains(&kind),
+        COMMIT_VERSION_SECTIONS => kind == COMMIT,
+        _ => false,
+    };
+    if !known {
         return Err(DecodeError::Unknown { kind, version });
     }
-    let mut reader = Reader::new(kind, head, bodies);
+    let mut reader = Reader::new(kind, version, head, bodies);
     let (time_ms, batches) = reader.start()?;
     let command = reader.command(batches)?;
     reader.end()?;

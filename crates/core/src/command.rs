@@ -7,14 +7,17 @@
 //!   * a command holds all that its effect depends on besides the state: also its time, which travels beside it
 //!   * what a command names need not exist: `apply` is total and answers with a refusal
 
+mod timer;
 mod transactional;
 
+pub use timer::{DELAY_MAX_MS, NewTimer, TIMERS_MAX, TimerCommand, TimerEffects};
 pub use transactional::{Protocol, TRANSACTIONAL_ID_BYTES_MAX, TransactionSender, Transactional};
 
 use crate::batch::Batch;
 use crate::ids::{MemberId, Partition, ProducerId, TopicId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use smallvec::{SmallVec, smallvec};
 use std::fmt;
 
 /// One change of the log.
@@ -108,6 +111,14 @@ pub enum Command {
     Config(ConfigChange),
     /// A request of a transactional producer, as Kafka's clients make them.
     Transactional(Box<Transactional>),
+    /// A change of the timers.
+    Timer(Box<TimerCommand>),
+}
+
+impl From<TimerCommand> for Command {
+    fn from(command: TimerCommand) -> Command {
+        Command::Timer(Box::new(command))
+    }
 }
 
 impl From<Transactional> for Command {
@@ -135,6 +146,26 @@ impl Command {
             Command::Tick => "Tick",
             Command::Config(_) => "Config",
             Command::Transactional(request) => request.kind_name(),
+            Command::Timer(command) => command.kind_name(),
+        }
+    }
+}
+
+impl Command {
+    /// Its batches, in the order of their bodies: what the index of a placement counts.
+    pub fn batches(&self) -> SmallVec<[&Batch; 1]> {
+        match self {
+            Command::Append { batch, .. } => smallvec![batch],
+            Command::Commit(commit) => {
+                let of_timers = commit.timers.set.iter().map(|timer| &timer.batch);
+                commit.batches.iter().map(|(_, batch)| batch).chain(of_timers).collect()
+            }
+            Command::Transactional(request) => match &**request {
+                Transactional::Append { batch, .. } => smallvec![batch],
+                _ => SmallVec::new(),
+            },
+            Command::Timer(command) => command.batches().collect(),
+            _ => SmallVec::new(),
         }
     }
 }
@@ -152,6 +183,8 @@ pub struct Commit {
     pub offsets: Vec<GroupOffsets>,
     /// What must hold, or nothing is applied.
     pub conditions: Vec<Condition>,
+    /// Timers that are set and given up.
+    pub timers: TimerEffects,
 }
 
 /// Positions that one member of one group commits.
@@ -216,7 +249,7 @@ pub enum Condition {
 
 /// Longest cursor in bytes.
 pub const CURSOR_BYTES_MAX: usize = 256;
-/// Most batches in one commit.
+/// Most batches in one commit, those of its timers included.
 pub const COMMIT_BATCHES_MAX: usize = 10_000;
 /// Largest commit in bytes: it has to fit into one journal file.
 pub const COMMIT_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -272,6 +305,13 @@ pub enum ConfigChange {
         timeout_max_ms: u32,
         /// `transactional.id.expiration.ms`, default 7 days.
         id_expiration_ms: u64,
+    },
+    /// How many timers may wait, and for how long. Those that wait already stay.
+    TimerLimits {
+        /// `delivery.timers.max`, default [`TIMERS_MAX`].
+        count_max: u64,
+        /// `delivery.delay.max.ms`, default [`DELAY_MAX_MS`].
+        delay_max_ms: u64,
     },
 }
 

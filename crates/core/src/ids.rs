@@ -27,6 +27,25 @@ pub struct ProducerId(pub i64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MemberId(pub u64);
 
+/// Identity of a timer. Given out in order, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TimerId(pub u64);
+
+impl TopicId {
+    /// The hidden topic `__timers-0`, which holds what timers were set with. `CreateTopic` never gives this id out.
+    pub const TIMERS: TopicId = TopicId(0);
+
+    /// Whether the log keeps it for itself: nobody else names it in a command.
+    pub fn is_hidden(self) -> bool {
+        self == TopicId::TIMERS
+    }
+}
+
+impl Partition {
+    /// The one partition of the hidden topic of timers.
+    pub const TIMERS: Partition = Partition { topic: TopicId::TIMERS, index: 0 };
+}
+
 impl fmt::Display for TopicId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
@@ -46,6 +65,12 @@ impl fmt::Display for ProducerId {
 }
 
 impl fmt::Display for MemberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl fmt::Display for TimerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
     }

@@ -6,7 +6,7 @@
 macro_rules! mutants {
     ($($mutant:ident)*) => {
         /// One planted mistake. `M...` are mistakes in what is written or acknowledged; `R...` switches one rule of
-        /// open and recovery off (docs/FORMAT.md, "The rules of open and recovery").
+        /// open and recovery off (docs/FORMAT.md, "The rules of open and recovery"). `T...` are mistakes about timers.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[allow(missing_docs, reason = "docs/TESTING.md says what they are")]
         pub enum Mutant {
@@ -43,20 +43,20 @@ mutants! {
     R8NonceInBodyAccepted
     R9CutUnreported
     R10HeaderTermIgnored
+    T1FiresTwice
+    T2FiresBeforeDue
+    T3PayloadTrimmed
+    T4CancelledFires
 }
 
 impl Mutant {
     /// Whether the tests of the journal alone must find it. The others are mistakes of what stands above it.
     pub fn is_found_by_the_journal_alone(self) -> bool {
         use Mutant::*;
-        !matches!(
-            self,
-            M2AckBeforeSync
-                | M4ProducerEpochIgnored
-                | M5WindowOfOne
-                | M8CommitInPart
-                | M12SyncStatesWhatCameMeanwhile
-        )
+        let above = matches!(self, M2AckBeforeSync | M4ProducerEpochIgnored | M5WindowOfOne | M8CommitInPart);
+        let beside = matches!(self, M12SyncStatesWhatCameMeanwhile);
+        let of_timers = matches!(self, T1FiresTwice | T2FiresBeforeDue | T3PayloadTrimmed | T4CancelledFires);
+        !above && !beside && !of_timers
     }
 }
 

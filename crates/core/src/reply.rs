@@ -3,8 +3,9 @@
 use crate::batch::{Batch, Control};
 use crate::command::{CommitToken, TopicConfig};
 use crate::error_code::*;
-use crate::ids::{MemberId, Partition, ProducerId, TopicId};
+use crate::ids::{MemberId, Partition, ProducerId, TimerId, TopicId};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use thiserror::Error;
 
@@ -17,12 +18,14 @@ pub struct Applied {
     pub placements: SmallVec<[Placement; 1]>,
     /// Control batches that the command brought into the log and didn't carry: those of transactions that ended.
     pub markers: Vec<Marker>,
+    /// The hidden partition of timers begins here now, if it began earlier before.
+    pub timers_start: Option<u64>,
 }
 
 impl Applied {
     /// Only an answer: nothing became part of the log.
     pub(crate) fn only(reply: Reply) -> Applied {
-        Applied { reply, placements: SmallVec::new(), markers: Vec::new() }
+        Applied { reply, placements: SmallVec::new(), markers: Vec::new(), timers_start: None }
     }
 
     /// Partitions in which something became part of the log, in the order of the command.
@@ -162,6 +165,27 @@ pub enum Reply {
     },
     /// `Config`.
     Configured,
+    /// [`TimerCommand::Set`](crate::command::TimerCommand::Set): it waits.
+    TimerSet {
+        /// Its id.
+        timer: TimerId,
+    },
+    /// [`TimerCommand::Cancel`](crate::command::TimerCommand::Cancel).
+    TimerCancelled(Cancellation),
+    /// [`TimerCommand::Fire`](crate::command::TimerCommand::Fire): the batch is part of the log.
+    TimerFired {
+        /// Where it is.
+        partition: Partition,
+        /// Offset of its first record.
+        base_offset: u64,
+        /// When it was due, ms since 1970.
+        due_ms: i64,
+    },
+    /// [`TimerCommand::Fire`](crate::command::TimerCommand::Fire): its time came, and the batch can't go where it was
+    /// to go. The timer stays, with its payload.
+    TimerFailed(TimerFailure),
+    /// [`TimerCommand::Carry`](crate::command::TimerCommand::Carry).
+    TimersCarried,
     /// Nothing was applied.
     Refused(Refusal),
 }
@@ -173,8 +197,60 @@ pub struct Committed {
     pub lsn: u64,
     /// The first offset in each partition, in the order of the command, at most [`KEPT_PARTITIONS_MAX`] of them.
     pub base_offsets: Vec<(Partition, u64)>,
+    /// The first timer that it has set; the ids of the others follow it.
+    pub first_timer: Option<TimerId>,
     /// Whether this answers a retry.
     pub duplicate: bool,
+}
+
+/// What became of a wish to give a timer up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancellation {
+    /// It was waiting, and never fires now.
+    Cancelled,
+    /// It had been cancelled before.
+    CancelledBefore,
+    /// It has fired.
+    Fired,
+    /// It has fired or been cancelled: which of both is no longer kept.
+    Ended,
+    /// There was never such a timer.
+    NeverSet,
+}
+
+impl Cancellation {
+    /// In words, for messages.
+    pub fn text(self) -> &'static str {
+        match self {
+            Cancellation::Cancelled => "it is cancelled",
+            Cancellation::CancelledBefore => "it was cancelled before",
+            Cancellation::Fired => "it has fired",
+            Cancellation::Ended => "it has ended long ago",
+            Cancellation::NeverSet => "there was never such a timer",
+        }
+    }
+}
+
+/// Why the batch of a timer can't go where it was to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TimerFailure {
+    /// The topic was deleted. Its id is never given out again.
+    NoTarget,
+    /// The batch is over the topic's `max.message.bytes`, which was lowered. Once that is altered it is tried again.
+    TooLarge,
+    /// The partition has no offsets left.
+    NoRoom,
+}
+
+impl TimerFailure {
+    /// In words, for messages.
+    pub fn text(self) -> &'static str {
+        match self {
+            TimerFailure::NoTarget => "its topic was deleted",
+            TimerFailure::TooLarge => "it is over the topic's max.message.bytes by now",
+            TimerFailure::NoRoom => "the partition has no offsets left",
+        }
+    }
 }
 
 /// Base offsets that a remembered commit keeps.
@@ -283,6 +359,18 @@ pub enum Refusal {
     StaleGeneration { group: String, sent: u64, current: u64 },
     #[error("group {group:?} at {partition}: an open transaction is about to commit another offset")]
     UnstableOffset { group: String, partition: Partition },
+    #[error("{waiting} timers wait: {sent} more are over delivery.timers.max = {max}")]
+    TooManyTimers { waiting: u64, sent: u64, max: u64 },
+    #[error("a timer due at {due_ms} is {delay_ms} ms ahead: delivery.delay.max.ms is {max_ms}")]
+    DelayTooLong { due_ms: i64, delay_ms: u64, max_ms: u64 },
+    #[error("timer {timer} doesn't wait: {}", .was.text())]
+    TimerEnded { timer: TimerId, was: Cancellation },
+    #[error("timer {timer} is due at {due_ms}, and it is {now_ms}")]
+    TimerNotDue { timer: TimerId, due_ms: i64, now_ms: i64 },
+    #[error("timer {timer} waits for something else than time: {}", .failure.text())]
+    TimerStuck { timer: TimerId, failure: TimerFailure },
+    #[error("timer {timer}: these bytes aren't those that it was set with")]
+    TimerPayload { timer: TimerId },
 }
 
 impl Refusal {
@@ -331,7 +419,13 @@ impl Refusal {
             | Refusal::TooManyBatches { .. }
             | Refusal::OffsetRegress { .. }
             | Refusal::GroupOffset { .. }
-            | Refusal::SemanticsLevel { .. } => INVALID_REQUEST,
+            | Refusal::SemanticsLevel { .. }
+            | Refusal::TooManyTimers { .. }
+            | Refusal::DelayTooLong { .. }
+            | Refusal::TimerEnded { .. }
+            | Refusal::TimerNotDue { .. }
+            | Refusal::TimerStuck { .. }
+            | Refusal::TimerPayload { .. } => INVALID_REQUEST,
         }
     }
 }

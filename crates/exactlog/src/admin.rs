@@ -3,14 +3,15 @@
 //! Not here: sending and receiving. Everything is a copy of the state as of one moment.
 //!
 //! Invariants
-//!   * lag counts records, exactly: what lies between a group's position and the end, and can still be read
+//!   * lag counts records, exactly: what lies between a group's position and the end, and would be shown
 //!   * a group is only moved while it has no members
 
 use crate::error::Error;
+use crate::lag::Unread;
 use crate::log::Log;
 use crate::topic::Topic;
 use exactlog_core::codec;
-use exactlog_core::command::{Command, OffsetCommit, Transactional};
+use exactlog_core::command::{Command, OffsetCommit, TimerCommand, Transactional};
 use exactlog_core::ids::{MemberId, Partition, ProducerId, TopicId};
 use exactlog_core::reply::Refusal;
 use exactlog_core::state::{Group, State};
@@ -97,8 +98,10 @@ pub struct GroupPosition {
     pub start: u64,
     /// Offset that the next record of the partition gets.
     pub end: u64,
-    /// Records that it has not consumed and that can be read.
+    /// Records that it has not consumed and that would be shown: as [`Log::lag`].
     pub lag: u64,
+    /// How long ago the first of them happened, in ms; 0 if there is none.
+    pub lag_ms: u64,
     /// Who owns the partition.
     pub owner: Option<MemberId>,
 }
@@ -191,14 +194,29 @@ impl Log {
 
     /// All groups, by name.
     pub fn groups(&self) -> Vec<GroupDetails> {
-        let state = self.inner.state.read();
-        state.groups.iter().map(|(name, group)| group_details(&state, name, group)).collect()
+        let found: Vec<(GroupDetails, Vec<Unread>)> = {
+            let state = self.inner.state.read();
+            state.groups.iter().map(|(name, group)| group_details(&state, name, group)).collect()
+        };
+        found.into_iter().map(|found| self.with_lag(found)).collect()
     }
 
     /// The group of this name.
     pub fn group(&self, name: &str) -> Option<GroupDetails> {
-        let state = self.inner.state.read();
-        state.groups.get(name).map(|group| group_details(&state, name, group))
+        let found = {
+            let state = self.inner.state.read();
+            state.groups.get(name).map(|group| group_details(&state, name, group))
+        };
+        found.map(|found| self.with_lag(found))
+    }
+
+    /// The state isn't held while records are read.
+    fn with_lag(&self, (mut details, unread): (GroupDetails, Vec<Unread>)) -> GroupDetails {
+        for (position, unread) in details.positions.iter_mut().zip(&unread) {
+            position.lag = unread.records(&self.inner);
+            position.lag_ms = if position.lag == 0 { 0 } else { unread.age_ms(&self.inner) };
+        }
+        details
     }
 
     /// All named producers, by name.
@@ -314,7 +332,8 @@ impl Iterator for Commands {
     }
 }
 
-fn group_details(state: &State, name: &str, group: &Group) -> GroupDetails {
+/// With what is unread, for each position; how much that is isn't counted yet.
+fn group_details(state: &State, name: &str, group: &Group) -> (GroupDetails, Vec<Unread>) {
     let topic_name = |id: &TopicId| state.topics.get(id).map(|topic| topic.name.clone());
     let members = group.members.iter().map(|(member, found)| MemberDetails {
         member: *member,
@@ -329,26 +348,25 @@ fn group_details(state: &State, name: &str, group: &Group) -> GroupDetails {
         for (partition, index) in topic.partitions.iter().zip(0..) {
             let at = Partition { topic: id, index };
             let committed = group.offsets.get(&at);
-            let from = committed.map_or(0, |it| it.offset).clamp(partition.start, partition.end);
-            positions.push(GroupPosition {
+            let Some(unread) = Unread::of(state, name, at) else { continue };
+            let position = GroupPosition {
                 topic: topic.name.clone(),
                 partition: index,
                 committed: committed.map(|it| it.offset),
                 committed_ms: committed.map(|it| it.time_ms),
                 start: partition.start,
                 end: partition.end,
-                lag: partition.end - from,
+                lag: 0,
+                lag_ms: 0,
                 owner: group.owners.get(&at).map(|owner| owner.member),
-            });
+            };
+            positions.push((position, unread));
         }
     }
-    positions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
-    GroupDetails {
-        name: name.to_string(),
-        generation: group.generation,
-        members: members.collect(),
-        positions,
-    }
+    positions.sort_by(|(a, _), (b, _)| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+    let (positions, unread) = positions.into_iter().unzip();
+    let (name, generation, members) = (name.to_string(), group.generation, members.collect());
+    (GroupDetails { name, generation, members, positions }, unread)
 }
 
 /// What a command says, without the records in it.
@@ -383,6 +401,10 @@ fn text_of(command: &Command) -> String {
             put("records", &records);
             put("positions", &commit.offsets.iter().map(|group| group.offsets.len()).sum::<usize>());
             put("conditions", &commit.conditions.len());
+            if !commit.timers.is_empty() {
+                put("timers", &commit.timers.set.len());
+                put("cancelled-timers", &commit.timers.cancel.len());
+            }
             put("cursor-bytes", &commit.cursor.as_ref().map_or(0, |cursor| cursor.len()));
         }
         Command::CommitOffsets { group, member, offsets } => {
@@ -414,6 +436,17 @@ fn text_of(command: &Command) -> String {
             put("start", start);
         }
         Command::Config(change) => put("change", &format_args!("{change:?}")),
+        Command::Timer(command) => match &**command {
+            TimerCommand::Set { timer, .. } => {
+                put("partition", &timer.target);
+                put("records", &timer.batch.record_count());
+                put("due-ms", &timer.due_ms);
+            }
+            TimerCommand::Cancel { timer } | TimerCommand::Fire { timer, .. } => put("timer", timer),
+            TimerCommand::Carry { payloads } => {
+                payloads.iter().for_each(|(timer, _)| put("timer", timer));
+            }
+        },
         Command::Transactional(request) => {
             put("request", &request.kind_name());
             match &**request {

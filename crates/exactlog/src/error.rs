@@ -28,6 +28,14 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// A name that the log keeps for itself.
+    #[error("{what} name {name:?} is reserved for what the log keeps for itself")]
+    ReservedName {
+        /// What was to be named.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
     /// `open_topic` never creates.
     #[error("topic {name:?} doesn't exist; create_topic makes it")]
     NoSuchTopic {
@@ -230,7 +238,7 @@ impl Error {
             Error::Refused(refusal) => refusal.kafka_code(),
             Error::Batch(error) => error.kafka_code(),
             Error::UnreadableBatch(batch) => batch.reason.kafka_code(),
-            Error::IllegalName { .. } => error_code::INVALID_TOPIC_EXCEPTION,
+            Error::IllegalName { .. } | Error::ReservedName { .. } => error_code::INVALID_TOPIC_EXCEPTION,
             Error::NoSuchTopic { .. } | Error::NoSuchPartition { .. } => {
                 error_code::UNKNOWN_TOPIC_OR_PARTITION
             }

@@ -12,6 +12,7 @@ use crate::queue::{Answer, Push, Queue, Responder, Work};
 use crate::read_only::Watch;
 use crate::room::Claim;
 use crate::signal::Signals;
+use crate::timer::Timing;
 use crate::topic::{Topic, TopicOptions};
 use crate::turns;
 use crate::view::ReadView;
@@ -64,6 +65,7 @@ pub(crate) struct Inner {
     pub(crate) interval: Interval,
     pub(crate) counters: Counters,
     pub(crate) members: Members,
+    pub(crate) timing: Timing,
     /// How long a view can be read.
     pub(crate) read_view_max: Duration,
     /// How often it was opened again in place. Changed under the lock of the shard.
@@ -185,6 +187,7 @@ pub struct Builder {
     pub(crate) options: Options,
     queue_bytes: usize,
     read_view_max: Duration,
+    timers_held_bytes: u64,
     disk: Option<Arc<dyn Disk>>,
 }
 
@@ -194,6 +197,7 @@ impl Default for Builder {
             options: Options::default(),
             queue_bytes: 4 * 1024 * 1024,
             read_view_max: Duration::from_secs(60),
+            timers_held_bytes: 64 * 1024 * 1024,
             disk: None,
         }
     }
@@ -249,6 +253,14 @@ impl Builder {
         self
     }
 
+    /// How much of the hidden partition a few old timers may hold back, in bytes. If more is, and less than a quarter
+    /// of it is needed, what is needed is written again at the end. Default 64 MiB.
+    #[must_use]
+    pub fn timers_held_bytes(mut self, bytes: u64) -> Self {
+        self.timers_held_bytes = bytes;
+        self
+    }
+
     /// Keeps the log on this disk instead of a directory.
     #[must_use]
     pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
@@ -263,6 +275,7 @@ impl Builder {
     /// position: nothing is changed then. [`StorageError::Setting`] names a setting that is out of its bounds.
     pub fn open(self, directory: impl AsRef<Path>) -> Result<Log, Error> {
         self.check()?;
+        let settings = self.clone();
         let disk = match self.disk {
             Some(disk) => disk,
             None => Arc::new(open_directory(directory.as_ref())?),
@@ -270,7 +283,7 @@ impl Builder {
         let lock = take_lock(&*disk)?;
         let mut random = random_from_system();
         let (shard, report) = Shard::open(disk, self.options, &mut random)?;
-        Log::start(shard, report, lock, self.queue_bytes, self.read_view_max)
+        Log::start(shard, report, lock, &settings)
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
@@ -335,14 +348,8 @@ pub(crate) fn random_from_system() -> impl FnMut() -> u64 {
     }
 }
 
-/// What of a partition a group has not consumed.
-struct Unread {
-    partition: Partition,
-    from: u64,
-    to: u64,
-    /// Set where it isn't as many records as offsets.
-    undecided: Option<Undecided>,
-}
+/// What the names of topics begin with that the log keeps for itself.
+const HIDDEN_TOPICS: &str = "__timers-";
 
 /// What became of a commit that was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -369,8 +376,7 @@ impl Log {
         mut shard: Shard,
         report: RecoveryReport,
         lock: Box<dyn fmt::Debug + Send + Sync>,
-        queue_bytes: usize,
-        read_view_max: Duration,
+        settings: &Builder,
     ) -> Result<Log, Error> {
         // The first command of every open: it proves that the journal can be written and fences earlier members.
         let time_ms = wall_ms().max(shard.state().time_ms);
@@ -379,7 +385,7 @@ impl Log {
         let Some(Reply::Opened { number }) = applied.first().map(|applied| applied.reply.clone()) else {
             unreachable!("Open answers with a number")
         };
-        let inner = Inner::new(shard, report, number, queue_bytes, read_view_max);
+        let inner = Inner::new(shard, report, number, settings);
         let owner = Owner::start(Arc::new(inner), lock)?;
         owner.inner.maintenance.kick();
         Ok(Log { inner: Arc::new(owner) })
@@ -388,7 +394,7 @@ impl Log {
     /// A log that nobody writes to: it has no threads and no lock.
     pub(crate) fn looking(shard: Shard, report: RecoveryReport, builder: &Builder, watch: Watch) -> Log {
         let number = shard.state().open_number;
-        let inner = Inner::new(shard, report, number, builder.queue_bytes, builder.read_view_max);
+        let inner = Inner::new(shard, report, number, builder);
         let inner = Arc::new(Inner { watch: Some(watch), ..inner });
         Log { inner: Arc::new(Owner { inner, running: Mutex::new(None) }) }
     }
@@ -399,6 +405,9 @@ impl Log {
     /// A topic of this name with other options: each difference is named. Illegal names and sizes.
     pub fn create_topic(&self, name: &str, options: TopicOptions) -> Result<Topic, Error> {
         self.inner.check_name("topic", name)?;
+        if name.starts_with(HIDDEN_TOPICS) {
+            return Err(Error::ReservedName { what: "topic", name: name.to_string() });
+        }
         let TopicOptions { partitions, config } = options;
         let applied =
             self.inner.command(Command::CreateTopic { name: name.to_string(), partitions, config })?;
@@ -490,35 +499,6 @@ impl Log {
     pub fn committed(&self, group: &str, topic: &Topic, partition: u32) -> Option<u64> {
         let partition = Partition { topic: topic.id(), index: partition };
         self.inner.state.read().committed_offset(group, partition).map(|committed| committed.offset)
-    }
-
-    /// Records of a topic that a group has not consumed: exact, and 0 when nothing is unread. Markers and records of
-    /// aborted wire transactions don't count, nor what lies behind an open one. Where a group has such before it, all
-    /// of it is read to be counted, and counts as it is if it can't be read.
-    pub fn lag(&self, group: &str, topic: &Topic) -> u64 {
-        let unread: Vec<Unread> =
-            (0..topic.partitions()).filter_map(|index| self.unread(group, topic, index)).collect();
-        let count = |Unread { partition, from, to, undecided }: Unread| {
-            let counted = undecided.map(|undecided| {
-                self.inner.read(|reader| reader.count_shown(partition, from, to, &undecided)).ok()
-            });
-            counted.flatten().unwrap_or(to - from)
-        };
-        unread.into_iter().map(count).sum()
-    }
-
-    /// What of a partition a group has not consumed, as far as it is decided.
-    fn unread(&self, group: &str, topic: &Topic, index: u32) -> Option<Unread> {
-        let partition = Partition { topic: topic.id(), index };
-        let state = self.inner.state.read();
-        let found = state.partition(partition)?;
-        let to = found.last_stable_offset().max(found.start);
-        let committed = state.committed_offset(group, partition).map_or(0, |committed| committed.offset);
-        let from = committed.clamp(found.start, to);
-        // Behind the last marker every record is shown.
-        let is_mixed = found.last_marker.is_some_and(|marker| marker >= from);
-        let undecided = is_mixed.then(|| found.undecided_between(from, to));
-        Some(Unread { partition, from, to, undecided })
     }
 
     /// A request of one of Kafka's transactional producers (KIP-98): the low-level call of a front end that speaks
@@ -623,6 +603,7 @@ impl Log {
             let started = || state.open_transactions().map(|(_, transaction)| transaction.started_ms);
             (started().count() as u64, started().min())
         };
+        let timers = self.timer_metrics();
         Metrics {
             open_transactions: open,
             oldest_transaction_ms: oldest_ms,
@@ -633,6 +614,7 @@ impl Log {
             journal_bytes: shard.journal().used_bytes(),
             unflushed_batches: shard.unflushed_batches() as u64,
             failed: shard.failure().is_some(),
+            timers,
             ..self.inner.counters.snapshot()
         }
     }
@@ -653,18 +635,12 @@ impl Log {
 }
 
 impl Inner {
-    fn new(
-        shard: Shard,
-        report: RecoveryReport,
-        open_number: u64,
-        queue_bytes: usize,
-        read_view_max: Duration,
-    ) -> Inner {
+    fn new(shard: Shard, report: RecoveryReport, open_number: u64, settings: &Builder) -> Inner {
+        let state_ms = shard.state().time_ms;
         let interval = Interval::new(shard.durability());
-        let desk = Mutex::new(Desk::new(shard.state().time_ms));
         Inner {
-            queue: Queue::new(queue_bytes),
-            desk,
+            queue: Queue::new(settings.queue_bytes),
+            desk: Mutex::new(Desk::new(state_ms)),
             state: shard.shared_state(),
             reader: RwLock::new(shard.reader()),
             group_bytes_max: shard.group_bytes_max(),
@@ -675,7 +651,8 @@ impl Inner {
             interval,
             counters: Counters::default(),
             members: Members::default(),
-            read_view_max,
+            timing: Timing::new(state_ms, settings.timers_held_bytes),
+            read_view_max: settings.read_view_max,
             reopens: AtomicU64::new(0),
             accumulators: Mutex::default(),
             failed: AtomicBool::new(false),

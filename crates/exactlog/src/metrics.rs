@@ -42,6 +42,26 @@ pub struct Metrics {
     pub failed: bool,
     /// Whether a step of the wall clock waits for `accept_time`.
     pub clock_held: bool,
+    /// Events that wait for their time.
+    pub timers: TimerMetrics,
+}
+
+/// Counters and gauges of timers. Counters start at 0 with each open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TimerMetrics {
+    /// Timers that wait for their time (`exactlog_timers`).
+    pub waiting: u64,
+    /// Timers whose event can't go where it was to go.
+    pub stuck: u64,
+    /// Timers whose event couldn't be read when it was due, and that are tried again.
+    pub unreadable: u64,
+    /// Timers that have fired.
+    pub fired: u64,
+    /// How much later than they were due these have fired, together, in ms (`exactlog_timer_lateness_seconds`).
+    pub lateness_ms: u64,
+    /// The most of one of them.
+    pub lateness_max_ms: u64,
 }
 
 /// The counters behind [`Metrics`].

@@ -23,7 +23,7 @@ use crate::transaction::{CommitReceipt, InFlight, Transaction};
 use bytes::Bytes;
 use exactlog_core::batch::{Batch, BatchBuilder, BatchError, Compression, ProducerStamp};
 use exactlog_core::command::{Command, CommitToken};
-use exactlog_core::ids::{Partition, ProducerId, TopicId};
+use exactlog_core::ids::{Partition, ProducerId, TimerId, TopicId};
 use exactlog_core::partitioner::partition_for_key;
 use exactlog_core::reply::{Committed, Refusal, Reply};
 use parking_lot::Mutex;
@@ -350,8 +350,10 @@ impl Producer {
         if let Some(cursor) = in_flight.cursor {
             self.cursor = Some(cursor);
         }
-        let Committed { lsn, base_offsets, .. } = committed;
-        Ok(Some(CommitReceipt { token: in_flight.token, csn: lsn, base_offsets }))
+        let Committed { lsn, base_offsets, first_timer, .. } = committed;
+        let timers = first_timer.map_or(0..0, |first| first.0..first.0 + in_flight.timers);
+        let timers = timers.map(TimerId).collect();
+        Ok(Some(CommitReceipt { token: in_flight.token, csn: lsn, base_offsets, timers }))
     }
 
     fn explain(&self, error: Error) -> Error {

@@ -10,17 +10,20 @@ use crate::producer::{Producer, append, event_bytes};
 use crate::queue::{Answer, Push, Queue};
 use crate::reading::Acked;
 use crate::room::Claim;
+use crate::timer::{delayed_batch, due_at};
 use crate::topic::Topic;
 use bytes::Bytes;
-use exactlog_core::batch::{BatchBuilder, BatchError};
+use exactlog_core::batch::{BatchBuilder, BatchError, HEADER_BYTES};
 use exactlog_core::command::{
-    COMMIT_BYTES_MAX, CURSOR_BYTES_MAX, Command, Commit, CommitToken, Condition, GroupOffsets,
+    COMMIT_BYTES_MAX, CURSOR_BYTES_MAX, Command, Commit, CommitToken, Condition, GroupOffsets, NewTimer,
+    TimerEffects,
 };
-use exactlog_core::ids::Partition;
+use exactlog_core::ids::{Partition, TimerId};
 use exactlog_core::partitioner::partition_for_key;
 use exactlog_core::reply::Refusal;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 /// An open transaction of a producer. Dropping it aborts: what it consumed is delivered again.
 #[derive(Debug)]
@@ -33,6 +36,16 @@ pub struct Transaction<'p> {
     conditions: Vec<Condition>,
     cursor: Option<Bytes>,
     acked: Vec<Acked>,
+    delayed: Vec<Delayed>,
+    cancelled: Vec<TimerId>,
+}
+
+/// An event that is to be delivered later.
+#[derive(Debug)]
+struct Delayed {
+    target: Partition,
+    due_ms: i64,
+    builder: BatchBuilder,
 }
 
 /// What a commit did.
@@ -44,6 +57,8 @@ pub struct CommitReceipt {
     pub csn: u64,
     /// First offset in each partition (topic id and index); for at most 64 partitions.
     pub base_offsets: Vec<(Partition, u64)>,
+    /// The timers of the events that are delivered later, in the order in which they were sent.
+    pub timers: Vec<TimerId>,
 }
 
 impl<'p> Transaction<'p> {
@@ -56,6 +71,8 @@ impl<'p> Transaction<'p> {
             conditions: Vec::new(),
             cursor: None,
             acked: Vec::new(),
+            delayed: Vec::new(),
+            cancelled: Vec::new(),
         }
     }
 
@@ -87,12 +104,7 @@ impl<'p> Transaction<'p> {
         if bytes > room {
             return Err(Error::EventTooLarge { topic: topic.name().to_string(), bytes, max });
         }
-        // Half of what a command may be: the rest is for batch headers, positions and conditions.
-        let total = self.bytes + bytes;
-        let most = (COMMIT_BYTES_MAX / 2).min(self.producer.inner.command_bytes_max / 2);
-        if total > most {
-            return Err(Error::TransactionTooLarge { bytes: total, max: most });
-        }
+        let total = self.total_with(bytes)?;
         let batches = self.batches.entry(Partition { topic: topic.id(), index }).or_default();
         if batches.last().is_none_or(|batch| batch.len_bytes() + bytes > max) {
             batches.push(BatchBuilder::new(bytes.max(256)));
@@ -102,6 +114,54 @@ impl<'p> Transaction<'p> {
         append(batch, &event, timestamp_ms);
         self.bytes = total;
         Ok(())
+    }
+
+    /// What the transaction takes with so many bytes more.
+    fn total_with(&self, bytes: usize) -> Result<usize, Error> {
+        // Half of what a command may be: the rest is for batch headers, positions and conditions.
+        let total = self.bytes + bytes;
+        let most = (COMMIT_BYTES_MAX / 2).min(self.producer.inner.command_bytes_max / 2);
+        match total > most {
+            true => Err(Error::TransactionTooLarge { bytes: total, max: most }),
+            false => Ok(total),
+        }
+    }
+
+    /// Adds an event that is to be delivered at a time: as [`Producer::send_at`], if the transaction commits.
+    /// [`CommitReceipt::timers`] has its timer then.
+    ///
+    /// # Errors
+    /// [`Error::EventTooLarge`], [`Error::TransactionTooLarge`]; the transaction stays as it was.
+    pub fn send_at(&mut self, topic: &Topic, event: Event, when: SystemTime) -> Result<(), Error> {
+        self.delay(topic, &event, due_at(when))
+    }
+
+    /// As [`send_at`](Transaction::send_at), so long after now.
+    ///
+    /// # Errors
+    /// As [`send_at`](Transaction::send_at).
+    pub fn send_after(&mut self, topic: &Topic, event: Event, delay: Duration) -> Result<(), Error> {
+        let inner = &self.producer.inner;
+        let due_ms = inner.timing.due_after(inner, delay);
+        self.delay(topic, &event, due_ms)
+    }
+
+    fn delay(&mut self, topic: &Topic, event: &Event, due_ms: i64) -> Result<(), Error> {
+        let builder = delayed_batch(topic, event, due_ms)?;
+        let total = self.total_with(event_bytes(event) + HEADER_BYTES)?;
+        let index = match &event.key {
+            Some(key) => partition_for_key(key, topic.partitions()),
+            None => self.sticky % topic.partitions(),
+        };
+        self.bytes = total;
+        self.delayed.push(Delayed { target: Partition { topic: topic.id(), index }, due_ms, builder });
+        Ok(())
+    }
+
+    /// Gives a timer up, if the transaction commits. If it doesn't wait any more then, nothing of the transaction is
+    /// applied: [`Refusal::TimerEnded`] says what became of it.
+    pub fn cancel(&mut self, timer: TimerId) {
+        self.cancelled.push(timer);
     }
 
     /// Takes over consumed records: their positions are committed with the outputs. After an abort they are
@@ -183,7 +243,8 @@ impl<'p> Transaction<'p> {
     pub fn abort(self) {}
 
     fn check(&self) -> Result<(), Error> {
-        if self.batches.is_empty() && self.acked.is_empty() && self.cursor.is_none() {
+        let no_timers = self.delayed.is_empty() && self.cancelled.is_empty();
+        if self.batches.is_empty() && self.acked.is_empty() && self.cursor.is_none() && no_timers {
             return Err(Error::EmptyTransaction);
         }
         Ok(())
@@ -203,6 +264,12 @@ impl<'p> Transaction<'p> {
             builders.into_iter().map(move |builder| Ok((partition, builder.finish_shortest(None, codec)?)))
         });
         let batches = finished.collect::<Result<Vec<_>, BatchError>>()?;
+        let set = std::mem::take(&mut self.delayed).into_iter().map(|Delayed { target, due_ms, builder }| {
+            Ok(NewTimer { target, due_ms, batch: builder.finish_shortest(None, codec)? })
+        });
+        let set = set.collect::<Result<Vec<_>, BatchError>>()?;
+        let timers = TimerEffects { set, cancel: std::mem::take(&mut self.cancelled) };
+        let timer_count = timers.set.len() as u64;
         let mut offsets: Vec<GroupOffsets> = Vec::new();
         for acked in &self.acked {
             acked.add_to(&mut offsets);
@@ -217,11 +284,18 @@ impl<'p> Transaction<'p> {
             batches,
             offsets,
             conditions: std::mem::take(&mut self.conditions),
+            timers,
         };
         let command = Command::Commit(Box::new(commit));
         let answer = self.producer.inner.submit(command, Some(since), Some(claim), push)?;
         let (acked, cursor) = (std::mem::take(&mut self.acked), self.cursor.take());
-        self.producer.set_in_flight(InFlight { token, answer: answer.clone(), acked, cursor });
+        self.producer.set_in_flight(InFlight {
+            token,
+            answer: answer.clone(),
+            acked,
+            cursor,
+            timers: timer_count,
+        });
         Ok(answer)
     }
 }
@@ -238,4 +312,6 @@ pub(crate) struct InFlight {
     pub(crate) answer: Arc<Answer>,
     pub(crate) acked: Vec<Acked>,
     pub(crate) cursor: Option<Bytes>,
+    /// How many timers it sets.
+    pub(crate) timers: u64,
 }

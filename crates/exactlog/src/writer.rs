@@ -10,6 +10,10 @@
 //!   * nobody is answered while a lock is held
 //!   * a full disk refuses what adds data and lets pass what frees it
 
+mod firing;
+
+pub(crate) use firing::payload;
+
 use crate::clock::{Stamper, wall_ms};
 use crate::error::Error;
 use crate::handover::Handovers;
@@ -18,6 +22,7 @@ use crate::members::Leaving;
 use crate::metrics::add;
 use crate::producer::{Accumulator, Sealed};
 use crate::queue::{Responder, Work};
+use exactlog_core::batch::Batch;
 use exactlog_core::command::{Command, ConfigChange, Transactional};
 use exactlog_core::ids::TopicId;
 use exactlog_core::reply::{Applied, Refusal, Reply};
@@ -48,6 +53,7 @@ enum Recipient {
     Command(Responder<Applied>),
     Batch(Arc<Accumulator>, Box<Sealed>),
     Leave(Leaving),
+    /// Nobody: what the log does by itself, a tick or something about timers.
     Tick,
 }
 
@@ -147,6 +153,7 @@ impl Desk {
                 self.push(inner, command, Recipient::Leave(leaving), 0);
             }
             self.tick_if_due(inner);
+            self.fire_due(inner);
         }
         while !is_enough()
             && let Some(work) = self.work.front()
@@ -182,7 +189,7 @@ impl Desk {
         }
         let now_ms = inner.monotonic_ms();
         let until_handover = self.handovers.deadline_ms(inner).saturating_sub(now_ms);
-        let tick_ms = inner.state.read().next_deadline_ms();
+        let tick_ms = inner.state.read().next_tick_ms();
         let until_tick = match tick_ms {
             i64::MAX => i64::MAX,
             _ => {
@@ -191,12 +198,13 @@ impl Desk {
                 due_ms.max(self.tick_not_before_ms.saturating_sub(now_ms))
             }
         };
-        let until = Duration::from_millis(until_tick.min(until_handover).max(1) as u64).min(IDLE);
+        let until = until_tick.min(until_handover).min(self.until_due_ms(inner, now_ms));
+        let until = Duration::from_millis(until.max(1) as u64).min(IDLE);
         self.seal_due.map_or(until, |due| until.min(due.saturating_duration_since(Instant::now())))
     }
 
     fn tick_if_due(&mut self, inner: &Inner) {
-        let deadline_ms = inner.state.read().next_deadline_ms();
+        let deadline_ms = inner.state.read().next_tick_ms();
         let now_ms = inner.monotonic_ms();
         if deadline_ms == i64::MAX || now_ms < self.tick_not_before_ms {
             return;
@@ -427,7 +435,8 @@ fn bytes_of(command: &Command) -> usize {
         Command::Commit(commit) => {
             let batches: usize = commit.batches.iter().map(|(_, batch)| batch.len_bytes() + 16).sum();
             let offsets: usize = commit.offsets.iter().map(|it| it.group.len() + 32 * it.offsets.len()).sum();
-            batches + offsets + commit.conditions.len() * 320
+            let timers: usize = commit.timers.set.iter().map(|it| it.batch.len_bytes() + 32).sum();
+            batches + offsets + timers + commit.conditions.len() * 320
         }
         Command::CommitOffsets { offsets, .. } => offsets.len() * 32,
         Command::Transactional(request) => match &**request {
@@ -436,6 +445,7 @@ fn bytes_of(command: &Command) -> usize {
             Transactional::CommitOffsets { offsets, .. } => offsets.len() * 32,
             Transactional::Init { .. } | Transactional::AddOffsets { .. } | Transactional::End { .. } => 0,
         },
+        Command::Timer(command) => command.batches().map(Batch::len_bytes).sum(),
         Command::JoinGroup { topics, .. } => topics.len() * 8,
         Command::ReleasePartitions { partitions, .. } => partitions.len() * 16,
         _ => 0,
@@ -508,8 +518,10 @@ fn count(inner: &Inner, submissions: &[Submission], applied: &[Applied]) {
     add(&counters.commands, applied.len() as u64);
     let (mut records, mut bytes, mut refused, mut duplicates, mut commits) = (0, 0, 0, 0, 0);
     for (submission, applied) in submissions.iter().zip(applied) {
-        records +=
-            applied.placements.iter().map(|placed| placed.next_offset - placed.base_offset).sum::<u64>();
+        // What waits in a timer is no record of the log yet.
+        let placed = applied.placements.iter().filter(|placed| !placed.partition.topic.is_hidden());
+        records += placed.map(|placed| placed.next_offset - placed.base_offset).sum::<u64>();
+        firing::count(inner, submission, applied);
         match (&applied.reply, &submission.command) {
             (Reply::Refused(_), _) => refused += 1,
             (Reply::Appended { duplicate: true, .. }, _) => duplicates += 1,
@@ -517,6 +529,7 @@ fn count(inner: &Inner, submissions: &[Submission], applied: &[Applied]) {
             (Reply::Appended { .. }, Command::Transactional(_)) => {
                 bytes += bytes_of(&submission.command) as u64
             }
+            (Reply::TimerFired { .. }, command) => bytes += bytes_of(command) as u64,
             (_, Command::Commit(commit)) => {
                 commits += 1;
                 bytes += commit.batches.iter().map(|(_, batch)| batch.len_bytes() as u64).sum::<u64>();

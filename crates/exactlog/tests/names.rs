@@ -6,11 +6,12 @@
 
 use exactlog::disk::{Disk, Entry, File, Mode, RealDisk};
 use exactlog::{
-    Batch, BatchError, Builder, Bytes, CommitReceipt, CommitToken, Compression, CompressionFault, Consumer,
-    ConsumerBuilder, Cut, Durability, Error, Event, JsonError, Log, MemberId, Metrics, Outcome, Partition,
-    Producer, ProducerId, ReadView, Receipt, Record, RecordFault, RecordHeader, RecordStream, Records,
-    RecoveryReport, Refusal, Start, StorageError, Stream, Ticket, Topic, TopicConfig, TopicId, TopicOptions,
-    Transaction, Undecodable, UnreadableBatch,
+    Batch, BatchError, Builder, Bytes, Cancellation, CommitReceipt, CommitToken, Compression,
+    CompressionFault, Consumer, ConsumerBuilder, Cut, Durability, Error, Event, JsonError, Log, MemberId,
+    Metrics, Outcome, Partition, Producer, ProducerId, ReadView, Receipt, Record, RecordFault, RecordHeader,
+    RecordStream, Records, RecoveryReport, Refusal, Start, StorageError, Stream, Ticket, TimerDetails,
+    TimerFailure, TimerId, TimerLimits, TimerMetrics, Topic, TopicConfig, TopicId, TopicOptions, Transaction,
+    Undecodable, UnreadableBatch,
 };
 use std::sync::Arc;
 
@@ -27,6 +28,11 @@ fn functions() {
     let _: fn(&Log, CommitToken) -> Done<Option<Outcome>> = Log::outcome;
     let _: fn(&Log) -> Metrics = Log::metrics;
     let _: fn(&Log) -> &RecoveryReport = Log::recovery;
+    let _: fn(&Log, TimerId) -> Done<Cancellation> = Log::cancel;
+    let _: fn(&Log, usize) -> Vec<TimerDetails> = Log::timers;
+    let _: fn(&Log, TimerLimits) -> Done<()> = Log::set_timer_limits;
+    let _: fn(&Metrics) -> TimerMetrics = |metrics| metrics.timers;
+    let _: fn(&TimerDetails) -> Option<TimerFailure> = |timer| timer.stuck;
     let _: fn(&Topic) -> TopicId = Topic::id;
     let _: fn(&Topic) -> &TopicConfig = Topic::config;
     let _: fn(&Producer) -> Option<&Bytes> = Producer::cursor;
@@ -63,7 +69,8 @@ fn structures(
         (checkpoint_lsn, replayed_commands, last_lsn, term, clean, ignored);
     let Some(Cut { file, position, after_lsn, certain, reason }) = cut else { return };
     let _: (String, u64, u64, bool, String) = (file, position, after_lsn, certain, reason);
-    let CommitReceipt { token: _, csn: _, base_offsets } = receipt;
+    let CommitReceipt { token: _, csn: _, base_offsets, timers } = receipt;
+    let _: Vec<TimerId> = timers;
     let _: Option<(Partition, u64)> = base_offsets.first().copied();
     let CommitToken { producer, producer_epoch: _, number: _ } = token;
     let ProducerId(_) = producer;
@@ -97,6 +104,7 @@ fn errors(error: Error) {
         Error::Refused(Refusal::UnknownPartition { partition: Partition { .. }, .. }) => {}
         Error::Refused(Refusal::ProducerFenced { producer: ProducerId(_), .. }) => {}
         Error::Refused(Refusal::CommitFenced { token: CommitToken { .. }, .. }) => {}
+        Error::Refused(Refusal::TimerEnded { timer: TimerId(_), was: Cancellation::Fired }) => {}
         Error::Refused(Refusal::UnknownMember { member: MemberId(_), .. }) => {}
         Error::Batch(BatchError::CodecMissing { compression: Compression::Zstd }) => {}
         Error::Batch(BatchError::Compression { fault: CompressionFault::Truncated, .. }) => {}

@@ -1,8 +1,9 @@
 //! Compares the model with the engine's state, in what both know.
 
-use exactlog_core::state::State;
+use exactlog_core::ids::{Partition, TimerId};
+use exactlog_core::state::{State, Timer};
 
-use crate::model::Model;
+use crate::model::{Model, Standing};
 
 /// Says where they differ.
 pub fn same(model: &Model, state: &State) -> Result<(), String> {
@@ -11,7 +12,29 @@ pub fn same(model: &Model, state: &State) -> Result<(), String> {
     topics(model, state)?;
     producers(model, state)?;
     groups(model, state)?;
+    timers(model, state)?;
     transactions(model, state)
+}
+
+fn timers(model: &Model, state: &State) -> Result<(), String> {
+    let mut waiting = Vec::new();
+    let mut stuck = Vec::new();
+    for (id, timer) in model.live_timers() {
+        let row = (timer.due_ms, id, timer.target, timer.payload_offset);
+        match timer.standing {
+            Standing::Stuck(failure) => stuck.push((row, Some(failure))),
+            _ => waiting.push(row),
+        }
+    }
+    waiting.sort_unstable();
+    let row = |(id, timer): (TimerId, &Timer)| (timer.due_ms, id, timer.target, timer.payload_offset);
+    equal("waiting timers", &waiting, &state.timers.waiting().map(row).collect())?;
+    let found = state.timers.stuck().map(|(id, timer)| (row((id, timer)), timer.failure)).collect();
+    equal("stuck timers", &stuck, &found)?;
+    equal("timers", &model.live_timers().count(), &state.timers.len())?;
+    let hidden = model.hidden.as_ref().map(|hidden| (hidden.start, hidden.end));
+    let found = state.partition(Partition::TIMERS).map(|hidden| (hidden.start, hidden.end));
+    equal("bounds of the hidden partition", &hidden, &found)
 }
 
 fn transactions(model: &Model, state: &State) -> Result<(), String> {
@@ -40,7 +63,8 @@ fn transactions(model: &Model, state: &State) -> Result<(), String> {
 
 fn topics(model: &Model, state: &State) -> Result<(), String> {
     let ids: Vec<_> = model.topics.keys().collect();
-    equal("topics", &ids, &state.topics.keys().collect())?;
+    let found = state.topics.keys().filter(|topic| !topic.is_hidden()).collect();
+    equal("topics", &ids, &found)?;
     for (id, topic) in &model.topics {
         let found = &state.topics[id];
         equal("topic name", &topic.name, &found.name)?;

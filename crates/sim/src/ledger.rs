@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use exactlog_core::batch::Batch;
 use exactlog_core::codec::{self, Encoded};
-use exactlog_core::command::{Command, Transactional};
 use exactlog_core::ids::Partition;
 use exactlog_core::reply::Applied;
 use exactlog_core::state::{At, State};
@@ -135,7 +134,7 @@ impl Ledger {
             return;
         }
         for placement in &applied.placements {
-            let batch = batch_of(&submission.command, placement.index as usize);
+            let batch = submission.command.batches()[placement.index as usize];
             let batch = batch.placed(placement.base_offset, placement.leader_epoch);
             self.contents.entry(placement.partition).or_default().push(Stored { lsn, batch, txn_seq: None });
         }
@@ -245,16 +244,4 @@ fn same_command(a: &Arc<Entry>, b: &Arc<Entry>) -> bool {
         || (a.encoded.kind == b.encoded.kind
             && a.encoded.head == b.encoded.head
             && a.encoded.bodies == b.encoded.bodies)
-}
-
-fn batch_of(command: &Command, index: usize) -> &Batch {
-    match command {
-        Command::Append { batch, .. } => batch,
-        Command::Commit(commit) => &commit.batches[index].1,
-        Command::Transactional(request) => match &**request {
-            Transactional::Append { batch, .. } => batch,
-            other => unreachable!("{} places no batch", other.kind_name()),
-        },
-        other => unreachable!("{} places no batch", other.kind_name()),
-    }
 }

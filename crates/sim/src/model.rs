@@ -11,15 +11,17 @@
 //!     prefix of any length can be read off one model
 
 mod commit;
+mod timer;
 mod transaction;
 
+pub use timer::{Standing, TimerMade};
 pub use transaction::{Phase, TransactionMade, Transactor};
 
 use std::collections::BTreeMap;
 
 use exactlog_core::batch::{Batch, ProducerStamp};
 use exactlog_core::command::{Command, CommitToken, ConfigChange, TopicConfig};
-use exactlog_core::ids::{MemberId, Partition, ProducerId, TopicId};
+use exactlog_core::ids::{MemberId, Partition, ProducerId, TimerId, TopicId};
 use exactlog_core::reply::{Refusal, Reply};
 
 /// What a command must be answered with.
@@ -79,6 +81,11 @@ pub struct Model {
     pub transactions: BTreeMap<u64, TransactionMade>,
     /// Every batch ever stored, by partition, in offset order; also those of deleted topics.
     pub stored: BTreeMap<Partition, Vec<Stored>>,
+    /// Every timer ever set; the one at index n has id n + 1.
+    pub timers: Vec<TimerMade>,
+    /// The hidden partition with what they were set with, once there is one.
+    pub hidden: Option<PartitionModel>,
+    timer_limits: Option<(u64, u64)>,
     time_ms: i64,
     topics_made: u32,
     producers_made: i64,
@@ -170,6 +177,8 @@ pub struct CommitMade {
     pub lsn: u64,
     /// The first offset in each of its partitions, in the order of the command.
     pub base_offsets: Vec<(Partition, u64)>,
+    /// The first timer that it has set.
+    pub first_timer: Option<TimerId>,
 }
 
 impl Producer {
@@ -235,12 +244,17 @@ impl Model {
             Command::Open => Ok(self.open()),
             Command::CreateTopic { name, partitions, config } => self.create_topic(name, *partitions, config),
             Command::AlterTopic { topic, config } => {
-                let topic = self.topics.get_mut(topic).ok_or("UnknownTopic")?;
-                if topic.config != *config {
-                    topic.config = config.clone();
-                    topic.config_version += 1;
+                let found = self.topics.get_mut(topic).ok_or("UnknownTopic")?;
+                let changed = found.config != *config;
+                if changed {
+                    found.config = config.clone();
+                    found.config_version += 1;
                 }
-                Ok(Reply::TopicAltered { config_version: topic.config_version })
+                let config_version = found.config_version;
+                if changed {
+                    self.free_stuck(*topic);
+                }
+                Ok(Reply::TopicAltered { config_version })
             }
             Command::DeleteTopic { topic } => self.delete_topic(*topic),
             Command::InitProducer { name } => Ok(self.init_producer(name.as_deref())),
@@ -275,9 +289,13 @@ impl Model {
             }
             Command::Tick => Ok(self.tick(term)),
             Command::Transactional(request) => self.transactional(term, request),
+            Command::Timer(command) => self.timer_command(term, command),
             Command::Config(change) => {
                 if let ConfigChange::ProducerExpiration { idle_ms, tombstone_ms } = change {
                     self.expiration = Some((*idle_ms, *tombstone_ms));
+                }
+                if let ConfigChange::TimerLimits { count_max, delay_max_ms } = change {
+                    self.timer_limits = Some((*count_max, *delay_max_ms));
                 }
                 Ok(Reply::Configured)
             }
@@ -376,15 +394,7 @@ impl Model {
         let partition = self.find(at)?;
         let start_offset = partition.start;
         if let Some(stamp) = batch.producer() {
-            if stamp.id.0 > self.producers_made {
-                return Err("UnknownProducer");
-            }
-            if let Some(named) = self.producers.get(&stamp.id)
-                && named.producer_epoch != stamp.epoch
-            {
-                let fenced = stamp.epoch < named.producer_epoch;
-                return Err(if fenced { "ProducerFenced" } else { "ProducerEpochUnknown" });
-            }
+            self.check_producer(stamp.id, stamp.epoch)?;
             self.check_transactor(&stamp)?;
             if let Some((base_offset, timestamp_ms)) = self.judge(partition, &stamp, batch)? {
                 return Ok(Reply::Appended { base_offset, timestamp_ms, start_offset, duplicate: true });
@@ -400,6 +410,25 @@ impl Model {
         let base_offset = self.store(term, at, batch, None);
         let timestamp_ms = batch.max_timestamp_ms();
         Ok(Reply::Appended { base_offset, timestamp_ms, start_offset, duplicate: false })
+    }
+
+    fn check_producer(&self, id: ProducerId, producer_epoch: i16) -> Result<(), &'static str> {
+        if id.0 > self.producers_made {
+            return Err("UnknownProducer");
+        }
+        if let Some(named) = self.producers.get(&id)
+            && named.producer_epoch != producer_epoch
+        {
+            let fenced = producer_epoch < named.producer_epoch;
+            return Err(if fenced { "ProducerFenced" } else { "ProducerEpochUnknown" });
+        }
+        Ok(())
+    }
+
+    /// Whether a producer may say something without a batch of its own.
+    fn check_timer_sender(&self, id: ProducerId, producer_epoch: i16) -> Result<(), &'static str> {
+        self.check_producer(id, producer_epoch)?;
+        self.check_transactor(&ProducerStamp { id, epoch: producer_epoch, base_sequence: 0 })
     }
 
     fn check_batch(&self, at: Partition, batch: &Batch) -> Result<(), &'static str> {

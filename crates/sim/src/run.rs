@@ -9,7 +9,7 @@ mod background;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use exactlog_core::command::{Command, Transactional};
+use exactlog_core::command::{Command, TimerCommand, Transactional};
 use exactlog_core::reply::Applied;
 use exactlog_storage::checkpoint::Kept;
 use exactlog_storage::error::StorageError;
@@ -419,13 +419,13 @@ fn is_synced_in_every_mode(command: &Command) -> bool {
         Command::Transactional(request) => {
             matches!(**request, Transactional::Init { .. } | Transactional::End { .. })
         }
+        Command::Commit(commit) => !commit.timers.is_empty(),
+        Command::Timer(command) => {
+            matches!(**command, TimerCommand::Set { .. } | TimerCommand::Cancel { .. })
+        }
         _ => !matches!(
             command,
-            Command::Append { .. }
-                | Command::Commit(_)
-                | Command::CommitOffsets { .. }
-                | Command::Trim { .. }
-                | Command::Tick
+            Command::Append { .. } | Command::CommitOffsets { .. } | Command::Trim { .. } | Command::Tick
         ),
     }
 }

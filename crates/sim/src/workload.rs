@@ -9,14 +9,14 @@ use bytes::Bytes;
 use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
 use exactlog_core::codec;
 use exactlog_core::command::{
-    Command, Commit, CommitToken, Condition, ConfigChange, GroupOffsets, OffsetCommit, Protocol, TopicConfig,
-    TransactionSender, Transactional,
+    Command, Commit, CommitToken, Condition, ConfigChange, GroupOffsets, NewTimer, OffsetCommit, Protocol,
+    TimerCommand, TimerEffects, TopicConfig, TransactionSender, Transactional,
 };
-use exactlog_core::ids::{Partition, ProducerId, TopicId};
+use exactlog_core::ids::{Partition, ProducerId, TimerId, TopicId};
 use exactlog_storage::journal::{BLOCK_BYTES, FILE_HEADER_BYTES, FRAME_HEADER_BYTES};
 use exactlog_storage::shard::{Durability, Options, Submission};
 
-use crate::model::Model;
+use crate::model::{Model, Standing};
 use crate::rng::Random;
 use std::time::Duration;
 
@@ -157,8 +157,10 @@ impl Generator {
 
     fn submission(&mut self, command: Command) -> Submission {
         self.time_ms += self.random.below(50) as i64;
-        let again =
-            matches!(command, Command::Append { .. } | Command::Commit(_) | Command::Transactional(_));
+        let again = matches!(
+            command,
+            Command::Append { .. } | Command::Commit(_) | Command::Transactional(_) | Command::Timer(_)
+        );
         if again {
             if self.sent.len() == SENT_KEPT {
                 self.sent.remove(0);
@@ -172,6 +174,9 @@ impl Generator {
         let partitions = model.partitions();
         if partitions.is_empty() || model.producers.is_empty() {
             return self.beginning(partitions.is_empty());
+        }
+        if self.random.chance(1, 6) {
+            return self.timer(model, &partitions);
         }
         match self.random.below(100) {
             0..30 => self.append(model, &partitions),
@@ -187,10 +192,12 @@ impl Generator {
             88..91 => Command::Tick,
             91..95 => Command::InitProducer { name: self.producer_name() },
             95..97 => self.beginning(true),
-            97 => Command::AlterTopic {
-                topic: self.pick(&partitions).topic,
-                config: TopicConfig { segment_ms: 1 + self.random.below(3), ..TopicConfig::default() },
-            },
+            97 => {
+                let max_message_bytes = [1_024, 1_048_588][self.random.below(2) as usize];
+                let segment_ms = 1 + self.random.below(3);
+                let config = TopicConfig { segment_ms, max_message_bytes, ..TopicConfig::default() };
+                Command::AlterTopic { topic: self.pick(&partitions).topic, config }
+            }
             98 => Command::DeleteTopic { topic: TopicId(self.random.below(8) as u32) },
             _ => self.settings(),
         }
@@ -296,7 +303,80 @@ impl Generator {
             let offset = end + self.random.below(2);
             conditions.push(Condition::EndOffset { partition, offset });
         }
-        Command::Commit(Box::new(Commit { token, cursor, batches, offsets, conditions }))
+        let mut timers = TimerEffects::default();
+        if self.random.chance(1, 3) {
+            timers.set =
+                (0..self.random.below(3)).map(|_| self.new_timer(self.time_ms, partitions)).collect();
+            timers.cancel = (0..self.random.below(4) / 3).filter_map(|_| self.any_timer(model)).collect();
+        }
+        Command::Commit(Box::new(Commit { token, cursor, batches, offsets, conditions, timers }))
+    }
+
+    /// Mostly timers that come due while the run lasts, fired by a shell that is now and then wrong or late.
+    fn timer(&mut self, model: &Model, partitions: &[Partition]) -> Command {
+        match self.random.below(16) {
+            0..6 => {
+                let named: Vec<_> = model.producers.iter().map(|(id, it)| (*id, it.producer_epoch)).collect();
+                let stale = i16::from(self.random.chance(1, 16));
+                let sender = self.random.chance(1, 2).then(|| self.pick(&named));
+                let sender = sender.map(|(id, epoch)| (id, (epoch - stale).max(0)));
+                TimerCommand::Set { sender, timer: self.new_timer(self.time_ms, partitions) }.into()
+            }
+            6 => match self.any_timer(model) {
+                Some(timer) => TimerCommand::Cancel { timer }.into(),
+                None => TimerCommand::Cancel { timer: TimerId(1 + self.random.below(3)) }.into(),
+            },
+            7 => self.carry(model).into(),
+            8 if self.random.chance(1, 4) => Command::Config(ConfigChange::TimerLimits {
+                count_max: [4, 40, 1_000_000][self.random.below(3) as usize],
+                delay_max_ms: 1 + self.random.below(2_000),
+            }),
+            _ => self.fire(model).into(),
+        }
+    }
+
+    fn new_timer(&mut self, now_ms: i64, partitions: &[Partition]) -> NewTimer {
+        let due_ms = now_ms + self.random.below(300) as i64 - 20;
+        NewTimer { target: self.pick(partitions), due_ms, batch: self.batch(None) }
+    }
+
+    /// Mostly one that hasn't ended.
+    fn any_timer(&mut self, model: &Model) -> Option<TimerId> {
+        let all = 1..=model.timers.len() as u64;
+        let mut timers: Vec<TimerId> = model.live_timers().map(|(timer, _)| timer).collect();
+        if timers.is_empty() || self.random.chance(1, 12) {
+            timers = all.map(TimerId).collect();
+        }
+        (!timers.is_empty()).then(|| self.pick(&timers))
+    }
+
+    fn fire(&mut self, model: &Model) -> TimerCommand {
+        let next = model.live_timers().filter(|(_, timer)| timer.standing == Standing::Waits);
+        let next = next.min_by_key(|(timer, made)| (made.due_ms, *timer)).map(|(timer, _)| timer);
+        let next = next.filter(|_| self.random.chance(3, 4));
+        let Some(timer) = next.or_else(|| self.any_timer(model)) else {
+            return TimerCommand::Fire { timer: TimerId(1), batch: self.batch(None) };
+        };
+        let made = &model.timers[timer.0 as usize - 1];
+        let batch = match self.random.below(24) {
+            0 => self.batch(None),
+            // As it was read.
+            _ => made.payload.placed(made.payload_offset, 1),
+        };
+        // Mostly once it is due.
+        if made.due_ms > self.time_ms && made.due_ms < self.time_ms + 400 && self.random.chance(4, 5) {
+            self.time_ms = made.due_ms;
+        }
+        TimerCommand::Fire { timer, batch }
+    }
+
+    /// The oldest payloads, as the log carries them.
+    fn carry(&mut self, model: &Model) -> TimerCommand {
+        let mut oldest: Vec<_> = model.live_timers().collect();
+        oldest.sort_by_key(|(_, timer)| timer.payload_offset);
+        let count = self.random.below(3) as usize;
+        let payloads = oldest.into_iter().take(count).map(|(id, timer)| (id, timer.payload.clone()));
+        TimerCommand::Carry { payloads: payloads.collect() }
     }
 
     /// What a transactional producer asks for: mostly what comes next, by either protocol.
@@ -518,6 +598,43 @@ mod tests {
             least > Some(10) && open > 10,
             "{committed} committed, {aborted} aborted, {wide} in several partitions, {offsets} with offsets, \
              {timed_out} timed out, {open} open"
+        );
+    }
+
+    #[test]
+    fn a_workload_fires_cancels_carries_and_strands_timers() {
+        let (mut fired, mut cancelled, mut stuck, mut carried, mut early, mut twice, mut of_commits) =
+            (0, 0, 0, 0, 0, 0, 0);
+        for seed in 0..60 {
+            let mut random = Random::new(seed);
+            let plan = Plan { journal_payloads: false, ..Plan::draw(&mut random) };
+            let (mut generator, mut model) = (Generator::new(random, plan), Model::default());
+            let files = Files { recorded: &|_| None, forged: &|_| None };
+            for _ in 0..40 {
+                for submission in generator.group(&model, 1, &files) {
+                    let moves = matches!(&submission.command, Command::Timer(command)
+                        if matches!(&**command, TimerCommand::Carry { payloads } if !payloads.is_empty()));
+                    match model.apply(1, submission.time_ms, &submission.command) {
+                        Expected::Reply(Reply::TimersCarried) => carried += u64::from(moves),
+                        Expected::Reply(Reply::TimerFailed(_)) => stuck += 1,
+                        Expected::Reply(Reply::Committed(committed)) => {
+                            of_commits += u64::from(committed.first_timer.is_some());
+                        }
+                        Expected::Refused("TimerNotDue") => early += 1,
+                        Expected::Refused("TimerEnded") => twice += 1,
+                        _ => {}
+                    }
+                }
+            }
+            let of = |standing| model.timers.iter().filter(|timer| timer.standing == standing).count();
+            fired += of(Standing::Fired);
+            cancelled += of(Standing::Cancelled);
+        }
+        let least = [fired as u64, cancelled as u64, stuck, carried, early, twice, of_commits];
+        assert!(
+            least.iter().all(|count| *count > 10),
+            "{fired} fired, {cancelled} cancelled, {stuck} stuck, {carried} carried, {early} too early, \
+             {twice} of ended ones, {of_commits} of commits"
         );
     }
 }

@@ -5,7 +5,9 @@
 #![allow(clippy::unwrap_used)]
 
 use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
-use exactlog_core::command::{Command, Commit, CommitToken, GroupOffsets, OffsetCommit, TopicConfig};
+use exactlog_core::command::{
+    Command, Commit, CommitToken, GroupOffsets, OffsetCommit, TimerEffects, TopicConfig,
+};
 use exactlog_core::ids::{Partition, ProducerId};
 use exactlog_sim::check::{self, Owed};
 use exactlog_sim::disk::{SimDisk, Survival};
@@ -223,7 +225,8 @@ impl Log {
                 };
                 let offsets = if *ack { vec![position(partitions[0])] } else { Vec::new() };
                 let cursor = Some(token.number.to_le_bytes().to_vec().into());
-                Command::Commit(Box::new(Commit { token, cursor, batches, offsets, conditions: Vec::new() }))
+                let (conditions, timers) = (Vec::new(), TimerEffects::default());
+                Command::Commit(Box::new(Commit { token, cursor, batches, offsets, conditions, timers }))
             }
             Op::Trim { partition } => {
                 let partition = at(partition);

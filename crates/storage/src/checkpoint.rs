@@ -10,7 +10,8 @@
 //! time is lost with a checkpoint that can't be read (the older one and a longer replay serve), and since bincode
 //! sees bytes only behind our own frame, version and CRC, with a limit.
 //!
-//! Version 2 is written. Version 1, which knows nothing of wire transactions, is read (`version_1.rs`).
+//! Version 3 is written. Version 2, which has no sections behind those of the state, is read as it is; version 1, which
+//! knows nothing of wire transactions, too (`version_1.rs`).
 //!
 //! Invariants
 //!   * a checkpoint counts when its name does: written whole under a temporary name, synced, renamed, directory synced
@@ -31,7 +32,7 @@ use bincode::serde::decode_from_slice;
 use bytes::Bytes;
 use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::mutants::{Mutant, on};
-use exactlog_core::state::{PartitionState, State, Topic};
+use exactlog_core::state::{PartitionState, State, Timers, Topic};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::IoSlice;
@@ -41,7 +42,7 @@ use std::sync::Arc;
 pub const CHECKPOINT_DIR: &str = "checkpoint";
 
 /// The format that this build writes.
-pub const CHECKPOINT_VERSION: u16 = 2;
+pub const CHECKPOINT_VERSION: u16 = 3;
 
 /// The oldest format that this build reads.
 const CHECKPOINT_VERSION_OLDEST: u16 = 1;
@@ -127,6 +128,8 @@ enum Section {
     Partitions(TopicId, u32, Vec<Arc<PartitionState>>),
     /// Where bytes lie.
     Bytes(Vec<PartitionImage>),
+    /// The timers, if there ever were any.
+    Timers(Box<Timers>),
 }
 
 impl Image {
@@ -245,6 +248,7 @@ impl Image {
                 found.partitions.extend(partitions);
             }
             Section::Bytes(partitions) => self.partitions.extend(partitions),
+            Section::Timers(timers) => self.state.timers = *timers,
         }
         Ok(())
     }
@@ -374,6 +378,10 @@ fn encode_state(
             encode_section(&Section::Partitions(*id, from, chunk.to_vec()), into)?;
             count += 1;
         }
+    }
+    if !state.timers.is_untouched() {
+        encode_section(&Section::Timers(Box::new(state.timers.clone())), into)?;
+        count += 1;
     }
     Ok(count)
 }

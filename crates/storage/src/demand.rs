@@ -52,9 +52,10 @@ impl Growth {
     fn add(&mut self, command: &Command) {
         let batches = match command {
             Command::Append { .. } => 1,
-            Command::Commit(commit) => commit.batches.len() as u64,
+            Command::Commit(commit) => (commit.batches.len() + commit.timers.set.len()) as u64,
             // With the marker that comes behind it.
             Command::Transactional(request) if matches!(**request, Transactional::Append { .. }) => 2,
+            Command::Timer(command) => command.batches().count() as u64,
             _ => 0,
         };
         self.batches += batches;

@@ -27,15 +27,13 @@ use crate::partitions::Segments;
 use crate::projection::{Flusher, segment_options};
 use crate::reserve::{self, Reserve};
 use crate::segment::SegmentSet;
-use exactlog_core::batch::Batch;
 use exactlog_core::codec;
-use exactlog_core::command::{COMMIT_BYTES_MAX, Command, Transactional};
+use exactlog_core::command::{COMMIT_BYTES_MAX, Command, TimerCommand, Transactional};
 use exactlog_core::ids::Partition;
 use exactlog_core::mutants::{Mutant, on};
 use exactlog_core::reply::{Applied, Reply};
 use exactlog_core::state::{At, State};
 use parking_lot::{RwLock, RwLockReadGuard};
-use smallvec::{SmallVec, smallvec};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -681,7 +679,8 @@ impl Shard {
                 Err(error) => return Err(self.fail(error)),
             };
             record(&self.index, &submission.command, &applied, placed, frame.head.len(), true);
-            if matches!(applied.reply, Reply::Trimmed { .. } | Reply::TopicDeleted) {
+            let trimmed = applied.timers_start.is_some();
+            if trimmed || matches!(applied.reply, Reply::Trimmed { .. } | Reply::TopicDeleted) {
                 self.may_free = self.short;
             }
             self.end = Some(placed.end());
@@ -783,13 +782,15 @@ pub fn adds_data(command: &Command) -> bool {
         Command::LeaveGroup { .. } | Command::ReleasePartitions { .. } | Command::Config(_) => false,
         // An abort ends something; its markers are a few bytes.
         Command::Transactional(request) => !matches!(**request, Transactional::End { commit: false, .. }),
+        Command::Timer(command) => !matches!(**command, TimerCommand::Cancel { .. }),
     }
 }
 
 /// Commands that give out an identity or take a decision are synced in every mode (semantics OA-6).
 fn mints_an_identity(command: &Command) -> bool {
     match command {
-        Command::Append { .. } | Command::Commit(_) | Command::CommitOffsets { .. } => false,
+        Command::Append { .. } | Command::CommitOffsets { .. } => false,
+        Command::Commit(commit) => !commit.timers.is_empty(),
         Command::Trim { .. } | Command::Tick => false,
         Command::Open
         | Command::CreateTopic { .. }
@@ -800,19 +801,10 @@ fn mints_an_identity(command: &Command) -> bool {
         Command::Transactional(request) => {
             matches!(**request, Transactional::Init { .. } | Transactional::End { .. })
         }
-    }
-}
-
-/// The batches of a command, in the order of their bodies.
-fn batches_of(command: &Command) -> SmallVec<[&Batch; 1]> {
-    match command {
-        Command::Append { batch, .. } => smallvec![batch],
-        Command::Commit(commit) => commit.batches.iter().map(|(_, batch)| batch).collect(),
-        Command::Transactional(request) => match &**request {
-            Transactional::Append { batch, .. } => smallvec![batch],
-            _ => SmallVec::new(),
-        },
-        _ => SmallVec::new(),
+        // The id of a timer must not become another one's, nor one that was given up fire.
+        Command::Timer(command) => {
+            matches!(**command, TimerCommand::Set { .. } | TimerCommand::Cancel { .. })
+        }
     }
 }
 
@@ -832,6 +824,9 @@ fn record(
         (Command::DeleteTopic { topic }, Reply::TopicDeleted) => index.remove_topic(*topic),
         _ => {}
     }
+    if let Some(start) = applied.timers_start {
+        index.trim(Partition::TIMERS, start);
+    }
     for marker in &applied.markers {
         let cached = cache.then(|| marker.batch());
         index.add(marker.partition, Located::marker(marker, placed.lsn), cached);
@@ -839,7 +834,7 @@ fn record(
     if applied.placements.is_empty() {
         return;
     }
-    let batches = batches_of(command);
+    let batches = command.batches();
     let mut body_in_frame = head_len as u32;
     let mut placements = applied.placements.iter().peekable();
     for (nth, batch) in batches.iter().enumerate() {

@@ -6,9 +6,10 @@
 
 use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
 use exactlog_core::command::{
-    Command, OffsetCommit, Protocol, TopicConfig, TransactionSender, Transactional,
+    Command, Commit, CommitToken, NewTimer, OffsetCommit, Protocol, TimerCommand, TimerEffects, TopicConfig,
+    TransactionSender, Transactional,
 };
-use exactlog_core::ids::{Partition, ProducerId, TopicId};
+use exactlog_core::ids::{Partition, ProducerId, TimerId, TopicId};
 use exactlog_sim::disk::SimDisk;
 use exactlog_storage::checkpoint::{file_name, state_hash};
 use exactlog_storage::error::StorageError;
@@ -162,8 +163,70 @@ fn sections(version: u8, term: u32) -> [Vec<u8>; 3] {
 #[test]
 fn a_checkpoint_has_the_bytes_that_the_format_says() {
     let (disk, shard) = with_one_checkpoint();
-    let expected = file(2, &sections(2, shard.term()), 4, 0);
+    let expected = file(3, &sections(3, shard.term()), 4, 0);
     assert_eq!(disk.read_file(&file_name(4)).unwrap(), expected);
+}
+
+#[test]
+fn a_checkpoint_of_version_2_is_read_and_goes_on() {
+    let (disk, shard) = with_one_checkpoint();
+    let (live, term) = (state_hash(&shard.state()), shard.term());
+    drop(shard);
+    disk.remove(&file_name(4)).unwrap();
+    disk.put(&file_name(4), &file(2, &sections(2, term), 4, 0)).unwrap();
+    let (shard, report) = open(&disk).unwrap();
+    assert_eq!((report.checkpoint_lsn, report.ignored), (4, Vec::<String>::new()));
+    assert_eq!(state_hash(&shard.state()), live);
+}
+
+/// Behind the commands of [`with_one_checkpoint`]: a timer that waits, one that is stuck, one that was cancelled, and
+/// one of a commit.
+#[test]
+fn timers_have_the_bytes_that_the_format_says() {
+    let (disk, mut shard) = with_one_checkpoint();
+    let mut builder = BatchBuilder::new(64);
+    builder.append(900, None, Some(b"value"), &[]);
+    let payload = builder.finish(None);
+    let timer = |target, due_ms| NewTimer { target, due_ms, batch: payload.clone() };
+    let set = |timer| Command::from(TimerCommand::Set { sender: None, timer });
+    let other = Partition { topic: TopicId(2), index: 0 };
+    let config = TopicConfig::default();
+    run(&mut shard, Command::CreateTopic { name: "u".into(), partitions: 1, config });
+    run(&mut shard, set(timer(PARTITION, 7_000)));
+    run(&mut shard, set(timer(other, 500)));
+    run(&mut shard, set(timer(PARTITION, 8_000)));
+    run(&mut shard, Command::DeleteTopic { topic: TopicId(2) });
+    run(&mut shard, TimerCommand::Fire { timer: TimerId(2), batch: payload.clone() }.into());
+    run(&mut shard, TimerCommand::Cancel { timer: TimerId(3) }.into());
+    let token = CommitToken { producer: ProducerId(1), producer_epoch: 0, number: 1 };
+    let timers = TimerEffects { set: vec![timer(PARTITION, 9_000)], cancel: Vec::new() };
+    let (cursor, batches, offsets, conditions) = (None, Vec::new(), Vec::new(), Vec::new());
+    let commit = Commit { token, cursor, batches, offsets, conditions, timers };
+    run(&mut shard, Command::Commit(Box::new(commit)));
+    let kept = shard.checkpoint_image().unwrap().write(&disk).unwrap();
+
+    let (len, crc) = (payload.len_bytes() as u32, payload.crc());
+    let before = |nth: u64| nth * u64::from(len);
+    let start = Bytes::default().u32(3).u64(1_000_000).u64(31_536_000_000).u64(5).u64(before(4));
+    // The one that was cancelled; none is forgotten; the first timer of the commit at lsn 12.
+    let start = start.u64(1).u64(3).u8(0).u64(1).u64(12).u64(4);
+    let timer = |bytes: Bytes, id, due_ms, topic, offset: u64| {
+        let target = bytes.u64(id).i64(due_ms).u32(topic).u32(0);
+        target.u64(offset).u32(len).u32(crc).u64(before(offset))
+    };
+    let first = timer(start.u64(3), 1, 7_000, 1, 0).u8(0);
+    let stuck = timer(first, 2, 500, 2, 1).u8(1).u32(0);
+    let expected = section(timer(stuck, 4, 9_000, 1, 3).u8(0));
+    let found = disk.read_file(&file_name(kept.applied_lsn)).unwrap();
+    assert!(found.windows(expected.len()).any(|window| window == expected), "the section isn't there");
+
+    let live = state_hash(&shard.state());
+    drop(shard);
+    let (shard, report) = open(&disk).unwrap();
+    assert_eq!((report.checkpoint_lsn, state_hash(&shard.state())), (12, live));
+    let waiting: Vec<_> = shard.state().timers.waiting().map(|(timer, _)| timer.0).collect();
+    assert_eq!((waiting, shard.state().timers.stuck_count()), (vec![1, 4], 1));
+    assert_eq!(shard.reader().read(Partition::TIMERS, 3, 1).unwrap(), [payload.placed(3, shard.term() - 1)]);
 }
 
 #[test]
@@ -179,7 +242,7 @@ fn a_checkpoint_of_version_1_is_read_and_goes_on() {
     assert_eq!(shard.reader().read(PARTITION, 0, 4096).unwrap(), [batch(0).placed(0, term)]);
     run(&mut shard, append(1));
     shard.checkpoint().unwrap();
-    assert_eq!(disk.read_file(&file_name(5)).unwrap()[8], 2, "what is written is of version 2");
+    assert_eq!(disk.read_file(&file_name(5)).unwrap()[8], 3, "what is written is of version 3");
 }
 
 const TIMEOUT_MS: u32 = 60_000;
@@ -267,7 +330,7 @@ fn transactions_and_markers_that_are_not_flushed_have_the_bytes_that_the_format_
     let marker = bytes.u64(2).u64(3).u64(7).i64(1_000).u32(term);
     let marker = marker.u32(1).i64(2).i16(0).u32(term).u8(0).i64(1_000);
     let bytes = journal(marker, 3, 8, 92);
-    let expected = file(2, &[section(state), section(window), section(bytes)], 9, 0);
+    let expected = file(3, &[section(state), section(window), section(bytes)], 9, 0);
     assert_eq!(disk.read_file(&file_name(9)).unwrap(), expected);
 }
 
@@ -351,13 +414,13 @@ fn a_checkpoint_of_an_unknown_version_is_refused_by_name_even_if_there_is_an_old
     let (disk, shard) = with_one_checkpoint();
     drop(shard);
     let mut bytes = disk.read_file(&file_name(4)).unwrap();
-    bytes[8] = 3;
+    bytes[8] = 4;
     bytes[16] = 9;
     let crc = crc32fast::hash(&bytes[..40]);
     bytes[40..44].copy_from_slice(&crc.to_le_bytes());
     disk.put(&file_name(9), &bytes).unwrap();
     let refusal = open(&disk).unwrap_err();
-    assert!(matches!(refusal, StorageError::Version { found: 3, supported: 2, .. }), "{refusal}");
+    assert!(matches!(refusal, StorageError::Version { found: 4, supported: 3, .. }), "{refusal}");
 }
 
 #[test]

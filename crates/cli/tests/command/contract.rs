@@ -4,7 +4,7 @@ use crate::common::{Place, lines};
 use serde_json::Value;
 
 /// Every verb that answers with a report.
-const VERBS: [&[&str]; 18] = [
+const VERBS: [&[&str]; 21] = [
     &["topic", "list"],
     &["topic", "describe", "t"],
     &["topic", "create", "t2"],
@@ -16,6 +16,9 @@ const VERBS: [&[&str]; 18] = [
     &["group", "describe", "g"],
     &["group", "lag"],
     &["group", "seek", "g", "--to", "start"],
+    &["timer", "list"],
+    &["timer", "cancel", "1"],
+    &["timer", "limits"],
     &["log", "stat"],
     &["log", "dump"],
     &["log", "verify"],
@@ -29,6 +32,7 @@ fn filled() -> Place {
     let place = Place::with_topic(1);
     place.run_with(&["produce", "t"], lines(0..3)).good();
     place.run(&["consume", "t", "-g", "g"]).good();
+    place.run_with(&["produce", "t", "--deliver-after", "7d"], "later").good();
     place
 }
 

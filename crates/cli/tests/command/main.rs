@@ -10,5 +10,6 @@ mod inspect;
 mod interrupted;
 mod looking;
 mod produce;
+mod timers;
 mod topics;
 mod usage;

@@ -6,24 +6,27 @@
 
 use super::*;
 use crate::command::*;
-use crate::ids::{MemberId, Partition, ProducerId, TopicId};
+use crate::ids::{MemberId, Partition, ProducerId, TimerId, TopicId};
 
 /// Least bytes of what stands in lists.
 const POSITION_BYTES: usize = PARTITION_BYTES + 8 + 1;
 const POSITIONS_BYTES_LEAST: usize = 4 + (1 + 8) + 4;
 const CONDITION_BYTES_LEAST: usize = 1 + PARTITION_BYTES + 8;
+const TIMER_BYTES: usize = 8;
+const DUE_BYTES: usize = 8;
 
 /// What is left of a command's bytes.
 pub(super) struct Reader<'a> {
     kind: u8,
+    version: u8,
     head: &'a Bytes,
     at: usize,
     bodies: Bytes,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(kind: u8, head: &'a Bytes, bodies: &Bytes) -> Reader<'a> {
-        Reader { kind, head, at: TIME_AT, bodies: bodies.clone() }
+    pub(super) fn new(kind: u8, version: u8, head: &'a Bytes, bodies: &Bytes) -> Reader<'a> {
+        Reader { kind, version, head, at: TIME_AT, bodies: bodies.clone() }
     }
 
     /// What every head begins with: the time in ms, and the number of batches.
@@ -35,7 +38,11 @@ impl<'a> Reader<'a> {
             APPEND | APPEND_TRANSACTIONAL if batches != 1 => {
                 Err(self.malformed("an append without exactly one batch"))
             }
+            SET_TIMER | FIRE_TIMER if batches != 1 => {
+                Err(self.malformed("a timer without exactly one batch"))
+            }
             APPEND | APPEND_TRANSACTIONAL | COMMIT => Ok((time_ms, batches)),
+            SET_TIMER | FIRE_TIMER | CARRY_TIMERS => Ok((time_ms, batches)),
             _ if batches != 0 => Err(self.malformed("batches in a command that has none")),
             _ => Ok((time_ms, batches)),
         }
@@ -78,8 +85,44 @@ impl<'a> Reader<'a> {
             TRIM => Command::Trim { partition: self.partition()?, start: self.u64()? },
             TICK => Command::Tick,
             CONFIG => Command::Config(self.config_change()?),
+            SET_TIMER | CANCEL_TIMER | FIRE_TIMER | CARRY_TIMERS => {
+                Command::from(self.timer_command(batches)?)
+            }
             _ => Command::from(self.transactional()?),
         })
+    }
+
+    fn timer_command(&mut self, batches: usize) -> Result<TimerCommand, DecodeError> {
+        Ok(match self.kind {
+            SET_TIMER => {
+                let sender = self.flagged(Reader::producer)?;
+                let due_ms = self.i64()?;
+                let (target, batch) = self.batch()?;
+                TimerCommand::Set { sender, timer: NewTimer { target, due_ms, batch } }
+            }
+            CANCEL_TIMER => TimerCommand::Cancel { timer: self.timer()? },
+            FIRE_TIMER => TimerCommand::Fire { timer: self.timer()?, batch: self.payload()? },
+            _ => {
+                let timers = self.list(TIMER_BYTES, Reader::timer)?;
+                if timers.len() != batches {
+                    return Err(self.malformed("not one batch for each timer"));
+                }
+                let payloads = timers.into_iter().map(|timer| Ok((timer, self.payload()?)));
+                TimerCommand::Carry { payloads: payloads.collect::<Result<_, _>>()? }
+            }
+        })
+    }
+
+    fn timer(&mut self) -> Result<TimerId, DecodeError> {
+        self.u64().map(TimerId)
+    }
+
+    /// The next entry, which is a batch of the hidden partition.
+    fn payload(&mut self) -> Result<Batch, DecodeError> {
+        match self.batch()? {
+            (Partition::TIMERS, batch) => Ok(batch),
+            _ => Err(self.malformed("a payload of another partition than that of the timers")),
+        }
     }
 
     fn transactional(&mut self) -> Result<Transactional, DecodeError> {
@@ -163,13 +206,53 @@ impl<'a> Reader<'a> {
     fn commit(&mut self, batches: usize) -> Result<Commit, DecodeError> {
         let (producer, producer_epoch) = self.producer()?;
         let token = CommitToken { producer, producer_epoch, number: self.u64()? };
-        Ok(Commit {
-            token,
-            cursor: self.flagged(Reader::bytes)?,
-            offsets: self.list(POSITIONS_BYTES_LEAST, Reader::positions)?,
-            conditions: self.list(CONDITION_BYTES_LEAST, Reader::condition)?,
-            batches: (0..batches).map(|_| self.batch()).collect::<Result<_, _>>()?,
-        })
+        let cursor = self.flagged(Reader::bytes)?;
+        let offsets = self.list(POSITIONS_BYTES_LEAST, Reader::positions)?;
+        let conditions = self.list(CONDITION_BYTES_LEAST, Reader::condition)?;
+        let (dues, cancel) = self.sections()?;
+        let plain = batches.checked_sub(dues.len());
+        let plain = plain.ok_or_else(|| self.malformed("fewer batches than timers"))?;
+        let batches = (0..plain).map(|_| self.batch()).collect::<Result<_, _>>()?;
+        let set = dues.into_iter().map(|due_ms| {
+            let (target, batch) = self.batch()?;
+            Ok(NewTimer { target, due_ms, batch })
+        });
+        let timers = TimerEffects { set: set.collect::<Result<_, _>>()?, cancel };
+        Ok(Commit { token, cursor, offsets, conditions, batches, timers })
+    }
+
+    /// The parts of a commit that version 1 doesn't have: when its timers are due, and those that it gives up. There is
+    /// one at least; their tags ascend.
+    fn sections(&mut self) -> Result<(Vec<i64>, Vec<TimerId>), DecodeError> {
+        let (mut dues, mut cancel) = (Vec::new(), Vec::new());
+        if self.version != COMMIT_VERSION_SECTIONS {
+            return Ok((dues, cancel));
+        }
+        let (count, mut last_tag) = (self.u8()?, 0);
+        if count == 0 {
+            return Err(self.malformed("no section where some are announced"));
+        }
+        for _ in 0..count {
+            let (tag, len) = (self.u8()?, self.count(1)?);
+            let end = self.at + len;
+            if tag <= std::mem::replace(&mut last_tag, tag) {
+                return Err(self.malformed("a section that is repeated or out of order"));
+            }
+            match tag {
+                TIMERS_SECTION => {
+                    dues = self.list(DUE_BYTES, Reader::i64)?;
+                    cancel = self.list(TIMER_BYTES, Reader::timer)?;
+                    if dues.is_empty() && cancel.is_empty() {
+                        return Err(self.malformed("a section without content"));
+                    }
+                }
+                _ => return Err(self.malformed("an unknown section")),
+            }
+            if self.at != end {
+                return Err(self.malformed("a section of another length than it says"));
+            }
+        }
+        Ok((dues, cancel))
     }
 
     fn condition(&mut self) -> Result<Condition, DecodeError> {
@@ -193,6 +276,7 @@ impl<'a> Reader<'a> {
                 timeout_max_ms: self.u32()?,
                 id_expiration_ms: self.u64()?,
             }),
+            26 => Ok(ConfigChange::TimerLimits { count_max: self.u64()?, delay_max_ms: self.u64()? }),
             _ => Err(self.malformed("an unknown setting")),
         }
     }

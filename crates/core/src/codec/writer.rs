@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::command::*;
-use crate::ids::{MemberId, Partition, ProducerId, TopicId};
+use crate::ids::{MemberId, Partition, ProducerId, TimerId, TopicId};
 
 /// A command in the making.
 pub(super) struct Writer {
@@ -84,6 +84,35 @@ impl Writer {
                 CONFIG
             }
             Command::Transactional(request) => self.transactional(request),
+            Command::Timer(command) => self.timer_command(command),
+        }
+    }
+
+    fn timer_command(&mut self, command: &TimerCommand) -> u8 {
+        match command {
+            TimerCommand::Set { sender, timer } => {
+                self.flag(sender.is_some());
+                if let Some((producer, producer_epoch)) = sender {
+                    self.producer(*producer, *producer_epoch);
+                }
+                self.i64(timer.due_ms);
+                self.batches(std::iter::once((&timer.target, &timer.batch)));
+                SET_TIMER
+            }
+            TimerCommand::Cancel { timer } => {
+                self.timer(timer);
+                CANCEL_TIMER
+            }
+            TimerCommand::Fire { timer, batch } => {
+                self.timer(timer);
+                self.batches(std::iter::once((&Partition::TIMERS, batch)));
+                FIRE_TIMER
+            }
+            TimerCommand::Carry { payloads } => {
+                self.list(payloads, |writer, (timer, _)| writer.timer(timer));
+                self.batches(payloads.iter().map(|(_, batch)| (&Partition::TIMERS, batch)));
+                CARRY_TIMERS
+            }
         }
     }
 
@@ -164,7 +193,30 @@ impl Writer {
         self.flagged(commit.cursor.as_deref());
         self.list(&commit.offsets, |writer, it| writer.positions(&it.group, it.member, &it.offsets));
         self.list(&commit.conditions, Writer::condition);
-        self.batches(commit.batches.iter().map(|(partition, batch)| (partition, batch)));
+        if has_sections(commit) {
+            self.u8(1);
+            self.section(TIMERS_SECTION, |writer| {
+                writer.list(&commit.timers.set, |writer, timer| writer.i64(timer.due_ms));
+                writer.list(&commit.timers.cancel, Writer::timer);
+            });
+        }
+        let of_timers = commit.timers.set.iter().map(|timer| (&timer.target, &timer.batch));
+        self.batches(commit.batches.iter().map(|(partition, batch)| (partition, batch)).chain(of_timers));
+    }
+
+    /// A part of a commit that not every one has: tag, length, content.
+    fn section(&mut self, tag: u8, write: impl FnOnce(&mut Writer)) {
+        self.u8(tag);
+        let length_at = self.head.len();
+        self.u32(0);
+        let from = self.head.len();
+        write(self);
+        let length = (self.head.len() - from) as u32;
+        self.head[length_at..from].copy_from_slice(&length.to_le_bytes());
+    }
+
+    fn timer(&mut self, timer: &TimerId) {
+        self.u64(timer.0);
     }
 
     fn condition(&mut self, condition: &Condition) {
@@ -202,6 +254,11 @@ impl Writer {
                 self.u8(3);
                 self.u32(*timeout_max_ms);
                 self.u64(*id_expiration_ms);
+            }
+            ConfigChange::TimerLimits { count_max, delay_max_ms } => {
+                self.u8(26);
+                self.u64(*count_max);
+                self.u64(*delay_max_ms);
             }
         }
     }
@@ -288,4 +345,9 @@ impl Writer {
     fn i64(&mut self, value: i64) {
         self.head.extend_from_slice(&value.to_le_bytes());
     }
+}
+
+/// Whether a commit has parts that version 1 of its layout has no place for.
+pub(super) fn has_sections(commit: &Commit) -> bool {
+    !commit.timers.is_empty()
 }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   token -> known: the first reply, whatever else the command says
-//!         -> next:  limits -> conditions -> ownership -> batches | nothing applied so far
-//!                   then batches, positions, cursor, number    | nothing can fail from here on
+//!         -> next:  limits -> conditions -> ownership -> batches -> timers | nothing applied so far
+//!                   then batches, positions, timers, cursor, number | nothing can fail from here on
 //! ```
 
 use super::producer::KeptReply;
@@ -27,15 +27,19 @@ impl State {
         }
         checked?;
 
-        let placements: SmallVec<[Placement; 1]> =
+        let mut placements: SmallVec<[Placement; 1]> =
             arrivals(term, commit).map(|arrival| self.place_batch(&arrival)).collect();
+        let base_offsets = first_offsets(&placements);
         for offsets in &commit.offsets {
             self.store_offsets(&offsets.group, &offsets.offsets);
         }
-        let (lsn, base_offsets) = (self.lsn, first_offsets(&placements));
-        let reply = Committed { lsn, base_offsets: base_offsets.clone(), duplicate: false };
+        let behind = commit.batches.len() as u32;
+        let (payloads, first_timer, timers_start) = self.apply_timer_effects(term, &commit.timers, behind);
+        placements.extend(payloads);
+        let lsn = self.lsn;
+        let reply = Committed { lsn, base_offsets: base_offsets.clone(), first_timer, duplicate: false };
         self.remember_commit(KeptReply { token: commit.token, lsn, base_offsets }, commit.cursor.as_deref());
-        Ok(Applied { placements, ..Applied::only(Reply::Committed(reply)) })
+        Ok(Applied { placements, timers_start, ..Applied::only(Reply::Committed(reply)) })
     }
 
     fn check_commit(&self, term: u32, commit: &Commit) -> Result<(), Refusal> {
@@ -44,7 +48,7 @@ impl State {
         {
             return Err(Refusal::CursorTooLarge { bytes, max: CURSOR_BYTES_MAX });
         }
-        let batches = commit.batches.len();
+        let batches = commit.batches.len() + commit.timers.set.len();
         if batches > COMMIT_BATCHES_MAX {
             return Err(Refusal::TooManyBatches { batches, max: COMMIT_BATCHES_MAX });
         }
@@ -64,7 +68,7 @@ impl State {
             }
             self.check_batch(&arrival, records)?;
         }
-        Ok(())
+        self.check_timer_effects(term, &commit.timers)
     }
 
     /// The mistake [`Mutant::M8CommitInPart`]: a refused commit leaves its first batch behind.

@@ -97,9 +97,7 @@ impl State {
             return Err(Refusal::IllegalName { name: name.to_string() });
         }
         for topic in topics {
-            if !self.topics.contains_key(topic) {
-                return Err(Refusal::UnknownTopic { topic: *topic });
-            }
+            self.find_topic(*topic)?;
         }
         let mut topics = topics.to_vec();
         topics.sort_unstable();

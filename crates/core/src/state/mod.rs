@@ -16,8 +16,10 @@
 mod assignment;
 mod commit;
 mod group;
+mod pieces;
 mod producer;
 mod stable;
+mod timer;
 mod topic;
 mod transaction;
 pub mod version_1;
@@ -26,6 +28,7 @@ mod window;
 pub use group::{CommittedOffset, Group, Member, Owner};
 pub use producer::{EpochEnd, KeptReply, Producer};
 pub use stable::{AbortedTransaction, OpenTransaction, Undecided};
+pub use timer::{Timer, TimerLimits, Timers};
 pub use topic::{LeaderEpochStart, PartitionState, Topic};
 pub use transaction::{Transaction, TransactionPhase, TransactionalProducer};
 pub use window::{ProducerWindow, RememberedBatch, Tombstone};
@@ -71,6 +74,9 @@ pub struct State {
     next_producer: i64,
     next_deadline_ms: i64,
     transaction_deadlines: BTreeSet<(i64, ProducerId)>,
+    /// Batches that wait for their time. A section of its own in a checkpoint.
+    #[serde(skip)]
+    pub timers: Timers,
 }
 
 /// Settings of the whole log, changed by `Config`.
@@ -129,6 +135,7 @@ impl Default for State {
             next_producer: 1,
             next_deadline_ms: i64::MAX,
             transaction_deadlines: BTreeSet::new(),
+            timers: Timers::default(),
         }
     }
 }
@@ -200,14 +207,21 @@ impl State {
             Command::Tick => self.tick(term),
             Command::Config(change) => self.configure(change),
             Command::Transactional(request) => self.transactional(term, request),
+            Command::Timer(command) => self.timer_command(term, command),
         }
+    }
+
+    /// When the log has something to do by itself, ms since 1970, a `Tick` or a timer that fires; `i64::MAX`: nothing,
+    /// as things stand.
+    pub fn next_deadline_ms(&self) -> i64 {
+        self.next_tick_ms().min(self.timers.next_due_ms())
     }
 
     /// No `Tick` before this time changes anything, ms since 1970; `i64::MAX`: none at all, as things stand.
     ///
     /// It may be too early, since a producer that appends again moves its own deadline and not this one: one tick
     /// then finds nothing, and the next deadline is exact. Those of wire transactions always are.
-    pub fn next_deadline_ms(&self) -> i64 {
+    pub fn next_tick_ms(&self) -> i64 {
         let of_transactions = self.transaction_deadlines.first().map_or(i64::MAX, |(deadline, _)| *deadline);
         self.next_deadline_ms.min(of_transactions)
     }
@@ -293,6 +307,9 @@ impl State {
                 self.settings.transaction_timeout_max_ms = *timeout_max_ms;
                 self.settings.transactional_id_expiration_ms = *id_expiration_ms;
                 self.renew_transaction_deadlines();
+            }
+            ConfigChange::TimerLimits { count_max, delay_max_ms } => {
+                self.limit_timers(*count_max, *delay_max_ms)?;
             }
         }
         done(Reply::Configured)

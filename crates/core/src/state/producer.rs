@@ -164,6 +164,7 @@ impl State {
             return Ok(Some(Reply::Committed(Committed {
                 lsn: kept.lsn,
                 base_offsets: kept.base_offsets.clone(),
+                first_timer: self.timers.of_commit(kept.lsn),
                 duplicate: true,
             })));
         }
@@ -201,6 +202,9 @@ impl State {
         producer.last_number = kept.token.number;
         if let Some(cursor) = cursor {
             producer.cursor = Some(cursor.to_vec());
+        }
+        if producer.replies.len() == REPLIES_KEPT {
+            self.timers.forget_commit(producer.replies[0].lsn);
         }
         push_bounded(&mut producer.replies, kept, REPLIES_KEPT);
     }

@@ -113,7 +113,7 @@ impl PartitionState {
 
     /// Raises the start, and forgets leader epochs that nobody asks for any more. The record before the start still
     /// counts: a group that has consumed up to the start commits with its epoch.
-    fn trim(&mut self, start: u64) {
+    pub(super) fn trim(&mut self, start: u64) {
         self.start = self.start.max(start);
         let start = self.start;
         let needed_from = self.leader_epochs.partition_point(|epoch| epoch.start_offset < start);
@@ -152,17 +152,24 @@ impl State {
 
     pub(super) fn alter_topic(&mut self, topic: TopicId, config: &TopicConfig) -> Outcome {
         check_config(config)?;
-        let found = self.topics.get_mut(&topic).ok_or(Refusal::UnknownTopic { topic })?;
-        if found.config != *config {
+        let found = self.topics.get_mut(&topic).filter(|_| !topic.is_hidden());
+        let found = found.ok_or(Refusal::UnknownTopic { topic })?;
+        let changed = found.config != *config;
+        if changed {
             let found = Arc::make_mut(found);
             found.config = config.clone();
             // Only compared for equality, so that coming round after 2^32 changes does no harm.
             found.config_version = found.config_version.wrapping_add(1);
         }
-        done(Reply::TopicAltered { config_version: found.config_version })
+        let config_version = found.config_version;
+        if changed {
+            self.free_stuck_timers(topic);
+        }
+        done(Reply::TopicAltered { config_version })
     }
 
     pub(super) fn delete_topic(&mut self, topic: TopicId) -> Outcome {
+        self.find_topic(topic)?;
         let removed = self.topics.remove(&topic).ok_or(Refusal::UnknownTopic { topic })?;
         self.topic_names.remove(&removed.name);
         self.forget_topic_in_groups(topic);
@@ -253,9 +260,14 @@ impl State {
         placement
     }
 
+    /// A topic that commands may name.
+    pub(super) fn find_topic(&self, topic: TopicId) -> Result<&Topic, Refusal> {
+        let found = self.topics.get(&topic).filter(|_| !topic.is_hidden());
+        found.map(|found| &**found).ok_or(Refusal::UnknownTopic { topic })
+    }
+
     pub(super) fn find(&self, partition: Partition) -> Result<&PartitionState, Refusal> {
-        let topic = partition.topic;
-        let found = self.topics.get(&topic).ok_or(Refusal::UnknownTopic { topic })?;
+        let found = self.find_topic(partition.topic)?;
         let partitions = found.partitions.len() as u32;
         let state = found.partitions.get(partition.index as usize);
         state.map(|state| &**state).ok_or(Refusal::UnknownPartition { partition, partitions })
@@ -267,8 +279,7 @@ impl State {
         partition: Partition,
         config_version: u32,
     ) -> Result<&PartitionState, Refusal> {
-        let topic = partition.topic;
-        let current = self.topics.get(&topic).ok_or(Refusal::UnknownTopic { topic })?.config_version;
+        let current = self.find_topic(partition.topic)?.config_version;
         if current != config_version {
             return Err(Refusal::ConfigChanged { sent: config_version, current });
         }
@@ -294,7 +305,7 @@ pub(super) fn appended(placement: Placement, batch: &Batch, start_offset: u64) -
 }
 
 /// What depends on the batch alone. It comes before the producer's window, which counts in sequences.
-fn check_shape(batch: &Batch) -> Result<(), Refusal> {
+pub(super) fn check_shape(batch: &Batch) -> Result<(), Refusal> {
     let what = match batch.producer() {
         _ if batch.record_count() == 0 || batch.record_count() - 1 != batch.last_offset_delta() => {
             "has no records, or not as many as its last offset delta says"

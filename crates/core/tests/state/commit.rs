@@ -17,7 +17,7 @@ fn three() -> (Log, [Partition; 3], (ProducerId, i16)) {
 }
 
 fn first_reply(lsn: u64, base_offsets: &[(Partition, u64)]) -> Committed {
-    Committed { lsn, base_offsets: base_offsets.to_vec(), duplicate: false }
+    Committed { lsn, base_offsets: base_offsets.to_vec(), first_timer: None, duplicate: false }
 }
 
 fn again(first: &Committed) -> Reply {

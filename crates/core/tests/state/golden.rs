@@ -8,7 +8,7 @@ use bytes::Bytes;
 use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
 use exactlog_core::codec;
 use exactlog_core::command::*;
-use exactlog_core::ids::{MemberId, Partition, ProducerId, TopicId};
+use exactlog_core::ids::{MemberId, Partition, ProducerId, TimerId, TopicId};
 
 /// The time of every command here: 0x0102030405060708 ms.
 const TIME_MS: i64 = 0x0102_0304_0506_0708;
@@ -38,13 +38,17 @@ fn bytes(hex: &[&str]) -> Vec<u8> {
 
 /// Both directions: the command has these bytes, and these bytes are the command.
 fn is(kind: u8, command: &Command, head: &[u8], bodies: &[u8]) {
+    is_version(kind, 1, command, head, bodies);
+}
+
+fn is_version(kind: u8, version: u8, command: &Command, head: &[u8], bodies: &[u8]) {
     let encoded = codec::encode(TIME_MS, command);
-    assert_eq!((encoded.kind, encoded.version), (kind, 1), "{command:?}");
+    assert_eq!((encoded.kind, encoded.version), (kind, version), "{command:?}");
     assert_eq!(hex(&encoded.head), hex(head), "{command:?}");
     assert_eq!(hex(&encoded.bodies.concat()), hex(bodies), "{command:?}");
-    assert!(codec::verify(kind, 1, head, bodies));
+    assert!(codec::verify(kind, version, head, bodies));
     let (head, bodies) = (Bytes::copy_from_slice(head), Bytes::copy_from_slice(bodies));
-    assert_eq!(codec::decode(kind, 1, &head, &bodies), Ok((TIME_MS, command.clone())));
+    assert_eq!(codec::decode(kind, version, &head, &bodies), Ok((TIME_MS, command.clone())));
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -161,6 +165,7 @@ fn commit_is_kind_7() {
             Condition::GroupOffset { group: "g".into(), partition: partition(), offset: Some(14) },
             Condition::GroupOffset { group: "g".into(), partition: partition(), offset: None },
         ],
+        timers: TimerEffects::default(),
     };
     let fields = [
         TIME,
@@ -339,4 +344,100 @@ fn end_transaction_is_kind_20() {
 fn transaction_limits_are_a_config() {
     let limits = ConfigChange::TransactionLimits { timeout_max_ms: 4, id_expiration_ms: 5 };
     is(14, &Command::Config(limits), &plain(&["03", "04 00 00 00", "05 00 00 00 00 00 00 00"]), &[]);
+}
+
+/// The hidden partition of timers, as an entry names it.
+const HIDDEN: &str = "00 00 00 00  00 00 00 00";
+
+#[test]
+fn set_timer_is_kind_26() {
+    let timer = NewTimer { target: partition(), due_ms: 9, batch: batch() };
+    let command = TimerCommand::Set { sender: Some((ProducerId(5), 2)), timer: timer.clone() };
+    let fields = [
+        TIME,
+        "01 00 00 00",             // one batch
+        "01",                      // a sender
+        "05 00 00 00 00 00 00 00", // its producer id
+        "02 00 00 00",             // its epoch
+        "09 00 00 00 00 00 00 00", // when it is due
+        PARTITION,                 // where the batch is to go
+    ];
+    is(26, &command.into(), &bytes(&[&fields, BATCH_HEADER].concat()), &bytes(&[BATCH_BODY]));
+
+    let command = TimerCommand::Set { sender: None, timer };
+    let fields = [TIME, "01 00 00 00", "00", "09 00 00 00 00 00 00 00", PARTITION];
+    is(26, &command.into(), &bytes(&[&fields, BATCH_HEADER].concat()), &bytes(&[BATCH_BODY]));
+}
+
+#[test]
+fn cancel_timer_is_kind_27() {
+    let command = TimerCommand::Cancel { timer: TimerId(0x0102) };
+    is(27, &command.into(), &plain(&["02 01 00 00 00 00 00 00"]), &[]);
+}
+
+#[test]
+fn fire_timer_is_kind_28() {
+    let command = TimerCommand::Fire { timer: TimerId(7), batch: batch() };
+    let fields = [TIME, "01 00 00 00", "07 00 00 00 00 00 00 00", HIDDEN];
+    is(28, &command.into(), &bytes(&[&fields, BATCH_HEADER].concat()), &bytes(&[BATCH_BODY]));
+}
+
+#[test]
+fn carry_timers_is_kind_29() {
+    let payloads = vec![(TimerId(7), batch()), (TimerId(3), batch())];
+    let fields = [
+        TIME,
+        "02 00 00 00",             // two batches
+        "02 00 00 00",             // two timers
+        "07 00 00 00 00 00 00 00", // the first
+        "03 00 00 00 00 00 00 00", // the second
+        HIDDEN,
+    ];
+    let head = bytes(&[&fields, BATCH_HEADER, &[HIDDEN], BATCH_HEADER].concat());
+    let bodies = bytes(&[BATCH_BODY, BATCH_BODY]);
+    is(29, &TimerCommand::Carry { payloads }.into(), &head, &bodies);
+    is(29, &TimerCommand::Carry { payloads: Vec::new() }.into(), &plain(&["00 00 00 00"]), &[]);
+}
+
+#[test]
+fn a_commit_with_timers_is_version_2_of_kind_7() {
+    let other = part(TopicId(8), 0);
+    let commit = Commit {
+        token: CommitToken { producer: ProducerId(5), producer_epoch: 2, number: 6 },
+        cursor: None,
+        batches: vec![(partition(), batch())],
+        offsets: Vec::new(),
+        conditions: Vec::new(),
+        timers: TimerEffects {
+            set: vec![NewTimer { target: other, due_ms: 9, batch: batch() }],
+            cancel: vec![TimerId(3)],
+        },
+    };
+    let fields = [
+        TIME,
+        "02 00 00 00",              // two batches
+        "05 00 00 00 00 00 00 00",  // token: producer
+        "02 00 00 00",              // token: epoch
+        "06 00 00 00 00 00 00 00",  // token: number
+        "00",                       // no cursor
+        "00 00 00 00  00 00 00 00", // no groups, no conditions
+        "01",                       // one section
+        "02  18 00 00 00",          // of timers: 24 bytes
+        "01 00 00 00",              // one is set
+        "09 00 00 00 00 00 00 00",  // when it is due
+        "01 00 00 00",              // one is given up
+        "03 00 00 00 00 00 00 00",  // which
+        PARTITION,
+    ];
+    // The batch of the timer comes behind the others; its entry says where it is to go.
+    let timer = ["08 00 00 00  00 00 00 00"];
+    let head = bytes(&[&fields, BATCH_HEADER, &timer, BATCH_HEADER].concat());
+    is_version(7, 2, &Command::Commit(Box::new(commit)), &head, &bytes(&[BATCH_BODY, BATCH_BODY]));
+}
+
+#[test]
+fn timer_limits_are_a_config() {
+    let limits = ConfigChange::TimerLimits { count_max: 4, delay_max_ms: 5 };
+    let fields = ["1a", "04 00 00 00 00 00 00 00", "05 00 00 00 00 00 00 00"];
+    is(14, &Command::Config(limits), &plain(&fields), &[]);
 }

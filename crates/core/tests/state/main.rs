@@ -9,6 +9,8 @@ mod group;
 mod model;
 mod order;
 mod producer;
+mod timer;
+mod timer_model;
 mod totality;
 mod transaction;
 mod transaction_model;

@@ -58,7 +58,7 @@ proptest! {
         let mut log = small_world();
         for step in &steps {
             log.step(step);
-            if log.state.time_ms < log.state.next_deadline_ms() {
+            if log.state.time_ms < log.state.next_tick_ms() {
                 log.time_ms = i64::MIN;
                 let mut before = log.state.clone();
                 prop_assert_eq!(log.reply(&Command::Tick), ticked(0, 0));
@@ -77,10 +77,10 @@ proptest! {
             log.step(step);
             // What is due already is due now.
             let due = first_expiry(&log.state).max(log.state.time_ms);
-            prop_assert!(log.state.next_deadline_ms() <= due);
+            prop_assert!(log.state.next_tick_ms() <= due);
         }
         log.reply(&Command::Tick);
-        let next = log.state.next_deadline_ms();
+        let next = log.state.next_tick_ms();
         prop_assert!(next > log.state.time_ms || next == i64::MAX);
         prop_assert!(next <= first_expiry(&log.state));
     }

@@ -1,6 +1,9 @@
 //! What a person asks of a log, and moving groups.
 
+use crate::common;
 use exactlog::{Error, Event, Log, Refusal, SeekTo, Topic, TopicOptions};
+use exactlog_sim::disk::SimDisk;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 fn filled(records: u64) -> (tempfile::TempDir, Log, Topic) {
     let directory = tempfile::tempdir().unwrap();
@@ -58,6 +61,26 @@ fn a_group_is_moved_back_and_ahead_with_its_lag() {
     assert_eq!(log.group("g").unwrap().positions[1].lag, 2, "what is trimmed can't be read any more");
     assert_eq!(log.groups().len(), 1);
     assert!(log.group("h").is_none());
+}
+
+#[test]
+fn lg_12_the_age_of_a_lag_is_that_of_the_first_record_that_is_not_consumed() {
+    let log = common::open(&SimDisk::new());
+    let topic = common::topic(&log, "t", 1);
+    let producer = log.producer("p").unwrap();
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+    // The last one lies in the future: it is no age.
+    for ago_ms in [7_200_000, 3_600_000, -3_600_000] {
+        producer.blocking_send(&topic, Event::new("k", "v").at(now_ms - ago_ms)).unwrap();
+    }
+    for (offset, lag, least_ms) in [(0, 3, 7_200_000), (1, 2, 3_600_000), (2, 1, 0), (3, 0, 0)] {
+        log.seek_group("g", &[to(&topic, 0, offset)]).unwrap();
+        let position = log.group("g").unwrap().positions.remove(0);
+        assert_eq!(position.lag, lag);
+        // The test takes less than an hour.
+        let age = position.lag_ms;
+        assert!(age >= least_ms && age < least_ms + 3_600_000 && (least_ms > 0 || age == 0), "{age} ms");
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod interval;
 mod modes;
 mod read_only;
 mod settings;
+mod timers;
 mod turns;
 mod views;
 mod wire_transactions;

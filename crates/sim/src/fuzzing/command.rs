@@ -14,9 +14,8 @@
 use super::input::{Input, Output};
 use crate::disk::SimDisk;
 use bytes::Bytes;
-use exactlog_core::batch::Batch;
 use exactlog_core::codec;
-use exactlog_core::command::{Command, Transactional};
+use exactlog_core::command::Command;
 use exactlog_core::reply::{Applied, Reply};
 use exactlog_core::state::{At, State};
 use exactlog_storage::checkpoint::{self, Image};
@@ -84,15 +83,7 @@ fn makes_many_partitions(command: &Command, state: &State) -> bool {
 }
 
 fn check(command: &Command, applied: &Applied, state: &State) {
-    let batches: Vec<&Batch> = match command {
-        Command::Append { batch, .. } => vec![batch],
-        Command::Commit(commit) => commit.batches.iter().map(|(_, batch)| batch).collect(),
-        Command::Transactional(request) => match &**request {
-            Transactional::Append { batch, .. } => vec![batch],
-            _ => Vec::new(),
-        },
-        _ => Vec::new(),
-    };
+    let batches = command.batches();
     for marker in &applied.markers {
         let partition = state.partition(marker.partition).expect("markers are made in partitions that exist");
         assert!(marker.batch().next_offset() <= partition.end);

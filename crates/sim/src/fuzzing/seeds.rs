@@ -16,7 +16,7 @@ use bytes::Bytes;
 use exactlog_core::batch::compression::compress;
 use exactlog_core::batch::{BatchBuilder, Compression, ProducerStamp};
 use exactlog_core::command::*;
-use exactlog_core::ids::{MemberId, ProducerId, TopicId};
+use exactlog_core::ids::{MemberId, ProducerId, TimerId, TopicId};
 use exactlog_storage::checkpoint::CHECKPOINT_DIR;
 use exactlog_storage::segment::PartitionLog;
 use std::sync::Arc;
@@ -131,11 +131,43 @@ fn commands() -> Vec<Named> {
     let groups = encode(&[begin(), group()].concat());
     let settings = encode(&[begin(), append(0), settings()].concat());
     let transactions = encode(&[begin(), transactions()].concat());
+    let timers = encode(&[begin(), timers()].concat());
     vec![
         ("appends".into(), appends),
         ("groups".into(), groups),
         ("settings".into(), settings),
+        ("timers".into(), timers),
         ("transactions".into(), transactions),
+    ]
+}
+
+/// One that fires, one that is carried, one that is cancelled by the commit that sets others, one that gets stuck.
+fn timers() -> Vec<Command> {
+    let payload = |value: &'static str| batch(&Bytes::from_static(value.as_bytes()), None);
+    let timer =
+        |index: usize, due_ms, value| NewTimer { target: PARTITIONS[index], due_ms, batch: payload(value) };
+    let set = |timer| Command::from(TimerCommand::Set { sender: Some((ProducerId(2), 0)), timer });
+    let commit = Commit {
+        token: CommitToken { producer: ProducerId(2), producer_epoch: 0, number: 1 },
+        cursor: None,
+        batches: vec![(PARTITIONS[0], payload("now"))],
+        offsets: Vec::new(),
+        conditions: Vec::new(),
+        timers: TimerEffects { set: vec![timer(0, 5, "d"), timer(1, 9_000, "e")], cancel: vec![TimerId(3)] },
+    };
+    vec![
+        set(timer(0, 5, "a")),
+        set(timer(1, 1_008, "b")),
+        set(timer(1, 9_000, "c")),
+        TimerCommand::Fire { timer: TimerId(1), batch: payload("a") }.into(),
+        TimerCommand::Fire { timer: TimerId(1), batch: payload("a") }.into(),
+        TimerCommand::Carry { payloads: vec![(TimerId(2), payload("b"))] }.into(),
+        Command::Commit(Box::new(commit)),
+        TimerCommand::Cancel { timer: TimerId(3) }.into(),
+        Command::Config(ConfigChange::TimerLimits { count_max: 3, delay_max_ms: 10 }),
+        set(timer(0, 9_000, "f")),
+        Command::DeleteTopic { topic: TopicId(1) },
+        TimerCommand::Fire { timer: TimerId(4), batch: payload("d") }.into(),
     ]
 }
 
@@ -211,6 +243,7 @@ fn append(sequence: i32) -> Vec<Command> {
         batches: vec![(PARTITIONS[1], batch(None)), (PARTITIONS[1], batch(None))],
         offsets: vec![GroupOffsets { group: "h".into(), member: None, offsets }],
         conditions: vec![Condition::EndOffset { partition, offset: 1 + sequence.unsigned_abs() as u64 }],
+        timers: TimerEffects::default(),
     };
     vec![
         Command::Append { partition, config_version: 0, expected_end: None, batch: batch(Some(stamp)) },

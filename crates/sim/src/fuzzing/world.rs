@@ -8,7 +8,9 @@ use crate::disk::SimDisk;
 use crate::rng::Random;
 use bytes::Bytes;
 use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
-use exactlog_core::command::{Command, Commit, CommitToken, GroupOffsets, OffsetCommit, TopicConfig};
+use exactlog_core::command::{
+    Command, Commit, CommitToken, GroupOffsets, OffsetCommit, TimerEffects, TopicConfig,
+};
 use exactlog_core::ids::{Partition, ProducerId, TopicId};
 use exactlog_core::reply::Reply;
 use exactlog_core::state::State;
@@ -189,6 +191,7 @@ impl Making {
             batches: PARTITIONS.iter().map(|partition| (*partition, batch(&value, None))).collect(),
             offsets: vec![GroupOffsets { group: "readers".into(), member: None, offsets }],
             conditions: Vec::new(),
+            timers: TimerEffects::default(),
         };
         let reply = self.execute(Command::Commit(Box::new(commit)));
         let Reply::Committed(committed) = reply else { panic!("a commit is answered") };

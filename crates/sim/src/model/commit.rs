@@ -26,6 +26,7 @@ impl Model {
             }
             self.check_batch(*partition, batch)?;
         }
+        self.check_timer_effects(&commit.timers)?;
         let mut base_offsets: Vec<(Partition, u64)> = Vec::new();
         for (partition, batch) in &commit.batches {
             let base_offset = self.store(term, *partition, batch, None);
@@ -36,21 +37,24 @@ impl Model {
         for offsets in &commit.offsets {
             self.store_offsets(&offsets.group, &offsets.offsets);
         }
+        let first_timer = self.apply_timer_effects(term, &commit.timers);
         let lsn = self.lsn;
         let producer = self.producers.get_mut(&commit.token.producer).expect("its token was looked up");
-        producer.commits.push(CommitMade { token: commit.token, lsn, base_offsets: base_offsets.clone() });
+        let token = commit.token;
+        producer.commits.push(CommitMade { token, lsn, base_offsets: base_offsets.clone(), first_timer });
         if let Some(cursor) = &commit.cursor {
             producer.cursor = Some(cursor.to_vec());
         }
-        Ok(Reply::Committed(Committed { lsn, base_offsets, duplicate: false }))
+        Ok(Reply::Committed(Committed { lsn, base_offsets, first_timer, duplicate: false }))
     }
 
     /// What is known of a token; `None`: it is the producer's next commit.
     fn look_up(&self, token: &CommitToken) -> Result<Option<Reply>, &'static str> {
         let producer = self.producers.get(&token.producer).ok_or("UnknownProducer")?;
         let mut kept = producer.commits.iter().rev().take(KEPT_REPLIES);
-        if let Some(CommitMade { lsn, base_offsets, .. }) = kept.find(|kept| kept.token == *token) {
-            let known = Committed { lsn: *lsn, base_offsets: base_offsets.clone(), duplicate: true };
+        if let Some(kept) = kept.find(|kept| kept.token == *token) {
+            let CommitMade { lsn, base_offsets, first_timer, .. } = kept.clone();
+            let known = Committed { lsn, base_offsets, first_timer, duplicate: true };
             return Ok(Some(Reply::Committed(known)));
         }
         if token.producer_epoch > producer.producer_epoch {

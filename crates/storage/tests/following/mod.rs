@@ -3,7 +3,9 @@
 //! Not here: the follower, and what happens to it.
 
 use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
-use exactlog_core::command::{Command, Commit, CommitToken, GroupOffsets, OffsetCommit, TopicConfig};
+use exactlog_core::command::{
+    Command, Commit, CommitToken, GroupOffsets, OffsetCommit, TimerEffects, TopicConfig,
+};
 use exactlog_core::ids::{Partition, ProducerId, TopicId};
 use exactlog_core::reply::{Applied, Reply};
 use exactlog_storage::checkpoint::{self, Image, state_hash};
@@ -224,7 +226,9 @@ impl Leader {
         self.next_commit += 1;
         let offset = OffsetCommit { partition: self.partition(), offset: 0, reset: true };
         let offsets = vec![GroupOffsets { group: "workers".into(), member: None, offsets: vec![offset] }];
-        Command::Commit(Box::new(Commit { token, cursor: None, batches, offsets, conditions: Vec::new() }))
+        let timers = TimerEffects::default();
+        let commit = Commit { token, cursor: None, batches, offsets, conditions: Vec::new(), timers };
+        Command::Commit(Box::new(commit))
     }
 
     fn commit_offsets(&mut self) -> Command {

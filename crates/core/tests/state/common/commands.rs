@@ -78,7 +78,30 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         3 => Just(Command::Tick),
         1 => config_change().prop_map(Command::Config),
         16 => transactional().prop_map(Command::from),
+        8 => timer_command().prop_map(Command::from),
     ]
+}
+
+/// Most payloads are alike, so that one timer is fired with what another was set with.
+fn timer_command() -> impl Strategy<Value = TimerCommand> {
+    let payload = || prop_oneof![8 => (1..3u32).prop_map(records), 1 => any_batch()];
+    let sender = option::of(((1..5i64).prop_map(ProducerId), epoch()));
+    prop_oneof![
+        4 => (sender, new_timer()).prop_map(|(sender, timer)| TimerCommand::Set { sender, timer }),
+        1 => timer().prop_map(|timer| TimerCommand::Cancel { timer }),
+        4 => (timer(), payload()).prop_map(|(timer, batch)| TimerCommand::Fire { timer, batch }),
+        1 => vec((timer(), payload()), 0..4).prop_map(|payloads| TimerCommand::Carry { payloads }),
+    ]
+}
+
+fn new_timer() -> impl Strategy<Value = NewTimer> {
+    let due = prop_oneof![8 => 0..90 * 86_400_000i64, 1 => select(vec![i64::MIN, -1, i64::MAX])];
+    let payload = prop_oneof![8 => (1..3u32).prop_map(records), 1 => any_batch()];
+    (partition(), due, payload).prop_map(|(target, due_ms, batch)| NewTimer { target, due_ms, batch })
+}
+
+fn timer() -> impl Strategy<Value = TimerId> {
+    prop_oneof![12 => 1..12u64, 1 => select(vec![0, u64::MAX])].prop_map(TimerId)
 }
 
 fn transactional() -> impl Strategy<Value = Transactional> {
@@ -149,13 +172,18 @@ fn commit() -> impl Strategy<Value = Commit> {
     let plain = prop_oneof![6 => (1..4u32).prop_map(records), 1 => any_batch()];
     let batches = vec((partition(), plain), 0..4);
     let conditions = vec(condition(), 0..2);
-    (token, cursor, batches, vec(group_offsets(), 0..2), conditions).prop_map(
-        |(token, cursor, batches, offsets, conditions)| Commit {
+    let timers = prop_oneof![
+        2 => Just(TimerEffects::default()),
+        1 => (vec(new_timer(), 0..3), vec(timer(), 0..2)).prop_map(|(set, cancel)| TimerEffects { set, cancel }),
+    ];
+    (token, cursor, batches, vec(group_offsets(), 0..2), conditions, timers).prop_map(
+        |(token, cursor, batches, offsets, conditions, timers)| Commit {
             token,
             cursor,
             batches,
             offsets,
             conditions,
+            timers,
         },
     )
 }
@@ -205,6 +233,8 @@ fn config_change() -> impl Strategy<Value = ConfigChange> {
         (any::<u32>(), time()).prop_map(|(timeout_max_ms, id_expiration_ms)| {
             ConfigChange::TransactionLimits { timeout_max_ms, id_expiration_ms }
         }),
+        (select(vec![0, 3, 1_000_000, u64::MAX]), time())
+            .prop_map(|(count_max, delay_max_ms)| { ConfigChange::TimerLimits { count_max, delay_max_ms } }),
         (time(), time())
             .prop_map(|(idle_ms, tombstone_ms)| ConfigChange::ProducerExpiration { idle_ms, tombstone_ms }),
     ]

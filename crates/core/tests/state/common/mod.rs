@@ -8,9 +8,9 @@ pub(crate) mod commands;
 use bytes::Bytes;
 use exactlog_core::batch::{Batch, BatchBuilder, HEADER_BYTES, ProducerStamp};
 use exactlog_core::command::*;
-use exactlog_core::ids::{MemberId, Partition, ProducerId, TopicId};
+use exactlog_core::ids::{MemberId, Partition, ProducerId, TimerId, TopicId};
 use exactlog_core::reply::{Applied, Committed, Refusal, Reply};
-use exactlog_core::state::{At, State};
+use exactlog_core::state::{At, State, Timers};
 
 /// A state with the position, term and time that the journal would add.
 #[derive(Clone, Debug, Default)]
@@ -90,6 +90,15 @@ impl Log {
         }
     }
 
+    /// Sets a timer without a sender.
+    pub(crate) fn set_timer(&mut self, target: Partition, due_ms: i64, batch: Batch) -> TimerId {
+        let timer = NewTimer { target, due_ms, batch };
+        match self.reply(&TimerCommand::Set { sender: None, timer }.into()) {
+            Reply::TimerSet { timer } => timer,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Appends, and answers with the base offset.
     pub(crate) fn append(&mut self, partition: Partition, batch: Batch) -> u64 {
         match self.reply(&append(partition, batch)) {
@@ -117,9 +126,12 @@ impl Log {
 /// The state, through the bytes of a checkpoint.
 pub(crate) fn round_trip(state: &State) -> State {
     let config = bincode::config::standard();
-    let bytes = bincode::serde::encode_to_vec(state, config).expect("a state has a byte form");
-    let (read, len) = bincode::serde::decode_from_slice(&bytes, config).expect("its bytes are a state");
+    let bytes = bincode::serde::encode_to_vec((state, &state.timers), config);
+    let bytes = bytes.expect("a state has a byte form");
+    let ((mut read, timers), len): ((State, Timers), usize) =
+        bincode::serde::decode_from_slice(&bytes, config).expect("its bytes are a state");
     assert_eq!(len, bytes.len());
+    read.timers = timers;
     read
 }
 
@@ -190,7 +202,8 @@ pub(crate) fn token(producer: (ProducerId, i16), number: u64) -> CommitToken {
 /// A commit that holds only batches.
 pub(crate) fn commit_of(token: CommitToken, batches: &[(Partition, u32)]) -> Commit {
     let batches = batches.iter().map(|(partition, count)| (*partition, records(*count))).collect();
-    Commit { token, cursor: None, batches, offsets: Vec::new(), conditions: Vec::new() }
+    let timers = TimerEffects::default();
+    Commit { token, cursor: None, batches, offsets: Vec::new(), conditions: Vec::new(), timers }
 }
 
 /// What `Tick` answers where there are no wire transactions.
