@@ -53,9 +53,29 @@ const ADD_OFFSETS: u8 = 17;
 const APPEND_TRANSACTIONAL: u8 = 18;
 const COMMIT_OFFSETS_TRANSACTIONAL: u8 = 19;
 const END_TRANSACTION: u8 = 20;
+const CREATE_PARTITIONS: u8 = 30;
 
-/// Every kind is at this version today.
+/// The first version of every kind.
 const VERSION: u8 = 1;
+/// That of topics' settings with what version 1 can't say. What it can say stays in version 1.
+const VERSION_2: u8 = 2;
+
+fn is_known(kind: u8, version: u8) -> bool {
+    match kind {
+        CREATE_TOPIC | ALTER_TOPIC => (VERSION..=VERSION_2).contains(&version),
+        OPEN..=END_TRANSACTION | CREATE_PARTITIONS => version == VERSION,
+        _ => false,
+    }
+}
+
+fn version_of(command: &Command) -> u8 {
+    match command {
+        Command::CreateTopic { config, .. } | Command::AlterTopic { config, .. } if !config.is_plain() => {
+            VERSION_2
+        }
+        _ => VERSION,
+    }
+}
 
 /// A command as bytes.
 #[derive(Clone, Debug)]
@@ -137,15 +157,15 @@ pub fn encode(time_ms: i64, command: &Command) -> Encoded {
     let mut writer = Writer::new(time_ms);
     let kind = writer.command(command);
     let Writer { head, bodies } = writer;
-    Encoded { kind, version: VERSION, head, bodies }
+    Encoded { kind, version: version_of(command), head, bodies }
 }
 
 /// Turns bytes into a time (ms since 1970) and a command. The bodies must have passed [`verify`].
 pub fn decode(kind: u8, version: u8, head: &Bytes, bodies: &Bytes) -> Result<(i64, Command), DecodeError> {
-    if version != VERSION || !(OPEN..=END_TRANSACTION).contains(&kind) {
+    if !is_known(kind, version) {
         return Err(DecodeError::Unknown { kind, version });
     }
-    let mut reader = Reader::new(kind, head, bodies);
+    let mut reader = Reader::new(kind, version, head, bodies);
     let (time_ms, batches) = reader.start()?;
     let command = reader.command(batches)?;
     reader.end()?;

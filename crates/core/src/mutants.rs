@@ -5,7 +5,8 @@
 
 macro_rules! mutants {
     ($($mutant:ident)*) => {
-        /// One planted mistake. `M...` are mistakes in what is written or acknowledged; `R...` switches one rule of
+        /// One planted mistake. `M...` are mistakes in what is written or acknowledged, `C...` in what becomes of old
+        /// records; `R...` switches one rule of
         /// open and recovery off (docs/FORMAT.md, "The rules of open and recovery").
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[allow(missing_docs, reason = "docs/TESTING.md says what they are")]
@@ -42,13 +43,27 @@ mutants! {
     R8NonceInBodyAccepted
     R9CutUnreported
     R10HeaderTermIgnored
+    C1CleanedPastTheStableOffset
+    C2AbortedKeysCount
+    C3TombstoneDroppedEarly
+    C4FilesGoWithTheTrim
 }
 
 impl Mutant {
     /// Whether the tests of the journal alone must find it. The others are mistakes of what stands above it.
     pub fn is_found_by_the_journal_alone(self) -> bool {
         use Mutant::*;
-        !matches!(self, M2AckBeforeSync | M4ProducerEpochIgnored | M5WindowOfOne | M8CommitInPart)
+        !matches!(
+            self,
+            M2AckBeforeSync
+                | M4ProducerEpochIgnored
+                | M5WindowOfOne
+                | M8CommitInPart
+                | C1CleanedPastTheStableOffset
+                | C2AbortedKeysCount
+                | C3TombstoneDroppedEarly
+                | C4FilesGoWithTheTrim
+        )
     }
 }
 

@@ -5,6 +5,7 @@
 //!   * whatever is accepted is written as the same bytes again
 
 use super::*;
+use crate::batch::TimestampType;
 use crate::command::*;
 use crate::ids::{MemberId, Partition, ProducerId, TopicId};
 
@@ -16,14 +17,15 @@ const CONDITION_BYTES_LEAST: usize = 1 + PARTITION_BYTES + 8;
 /// What is left of a command's bytes.
 pub(super) struct Reader<'a> {
     kind: u8,
+    version: u8,
     head: &'a Bytes,
     at: usize,
     bodies: Bytes,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(kind: u8, head: &'a Bytes, bodies: &Bytes) -> Reader<'a> {
-        Reader { kind, head, at: TIME_AT, bodies: bodies.clone() }
+    pub(super) fn new(kind: u8, version: u8, head: &'a Bytes, bodies: &Bytes) -> Reader<'a> {
+        Reader { kind, version, head, at: TIME_AT, bodies: bodies.clone() }
     }
 
     /// What every head begins with: the time in ms, and the number of batches.
@@ -78,6 +80,7 @@ impl<'a> Reader<'a> {
             TRIM => Command::Trim { partition: self.partition()?, start: self.u64()? },
             TICK => Command::Tick,
             CONFIG => Command::Config(self.config_change()?),
+            CREATE_PARTITIONS => Command::CreatePartitions { topic: self.topic()?, partitions: self.u32()? },
             _ => Command::from(self.transactional()?),
         })
     }
@@ -225,11 +228,41 @@ impl<'a> Reader<'a> {
     }
 
     fn topic_config(&mut self) -> Result<TopicConfig, DecodeError> {
-        Ok(TopicConfig {
+        let config = TopicConfig {
             max_message_bytes: self.u32()?,
             segment_bytes: self.u32()?,
             segment_ms: self.u64()?,
-        })
+            ..TopicConfig::default()
+        };
+        if self.version == VERSION {
+            return Ok(config);
+        }
+        let cleanup_policy = match self.u8()? {
+            0 => CleanupPolicy::Delete,
+            1 => CleanupPolicy::Compact,
+            2 => CleanupPolicy::CompactAndDelete,
+            _ => return Err(self.malformed("an unknown cleanup policy")),
+        };
+        let config = TopicConfig {
+            cleanup_policy,
+            retention_ms: self.optional()?,
+            retention_bytes: self.optional()?,
+            delete_retention_ms: self.u64()?,
+            min_compaction_lag_ms: self.u64()?,
+            max_compaction_lag_ms: self.optional()?,
+            min_cleanable_dirty_permille: self.u32()?,
+            timestamp_type: match self.flag()? {
+                false => TimestampType::CreateTime,
+                true => TimestampType::LogAppendTime,
+            },
+            timestamp_before_max_ms: self.optional()?,
+            timestamp_after_max_ms: self.optional()?,
+            ..config
+        };
+        match config.is_plain() {
+            true => Err(self.malformed("settings that version 1 has a form for")),
+            false => Ok(config),
+        }
     }
 
     fn topic(&mut self) -> Result<TopicId, DecodeError> {

@@ -20,7 +20,7 @@ mod producer;
 mod stable;
 mod topic;
 mod transaction;
-pub mod version_1;
+pub mod version_2;
 mod window;
 
 pub use group::{CommittedOffset, Group, Member, Owner};
@@ -200,6 +200,7 @@ impl State {
             Command::Tick => self.tick(term),
             Command::Config(change) => self.configure(change),
             Command::Transactional(request) => self.transactional(term, request),
+            Command::CreatePartitions { topic, partitions } => self.create_partitions(*topic, *partitions),
         }
     }
 

@@ -9,6 +9,7 @@ mod group;
 mod model;
 mod order;
 mod producer;
+mod topics;
 mod totality;
 mod transaction;
 mod transaction_model;
