@@ -53,6 +53,8 @@ pub struct PartitionDetails {
     pub leader_epoch: u32,
     /// Producers whose sequences are remembered.
     pub producers: u64,
+    /// Records that consumers get: exact, without markers, aborted records, and what was compacted.
+    pub records: u64,
 }
 
 /// A group, its members and its positions.
@@ -184,21 +186,46 @@ impl Log {
                 end: partition.end,
                 leader_epoch: partition.leader_epochs.last().map_or(0, |last| last.leader_epoch),
                 producers: partition.producers.len() as u64,
+                records: 0,
             }
         };
-        Ok(found.partitions.iter().enumerate().map(details).collect())
+        let mut found: Vec<PartitionDetails> = found.partitions.iter().enumerate().map(details).collect();
+        drop(state);
+        for details in &mut found {
+            let partition = Partition { topic: topic.id(), index: details.partition };
+            details.records = self.records_from(partition, 0);
+        }
+        Ok(found)
     }
 
     /// All groups, by name.
     pub fn groups(&self) -> Vec<GroupDetails> {
-        let state = self.inner.state.read();
-        state.groups.iter().map(|(name, group)| group_details(&state, name, group)).collect()
+        let mut all: Vec<GroupDetails> = {
+            let state = self.inner.state.read();
+            state.groups.iter().map(|(name, group)| group_details(&state, name, group)).collect()
+        };
+        all.iter_mut().for_each(|group| self.count_lag(group));
+        all
+    }
+
+    /// Behind the copy of the state: what can't be told from offsets alone is read.
+    fn count_lag(&self, group: &mut GroupDetails) {
+        for position in &mut group.positions {
+            let topic = self.inner.state.read().topic_names.get(&position.topic).copied();
+            if let Some(topic) = topic {
+                position.lag = self.lag_in(&group.name, Partition { topic, index: position.partition });
+            }
+        }
     }
 
     /// The group of this name.
     pub fn group(&self, name: &str) -> Option<GroupDetails> {
-        let state = self.inner.state.read();
-        state.groups.get(name).map(|group| group_details(&state, name, group))
+        let mut details = {
+            let state = self.inner.state.read();
+            state.groups.get(name).map(|group| group_details(&state, name, group))
+        };
+        details.iter_mut().for_each(|group| self.count_lag(group));
+        details
     }
 
     /// All named producers, by name.
@@ -414,6 +441,10 @@ fn text_of(command: &Command) -> String {
             put("start", start);
         }
         Command::Config(change) => put("change", &format_args!("{change:?}")),
+        Command::CreatePartitions { topic, partitions } => {
+            put("topic-id", topic);
+            put("partitions", partitions);
+        }
         Command::Transactional(request) => {
             put("request", &request.kind_name());
             match &**request {

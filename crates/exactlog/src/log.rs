@@ -1,6 +1,7 @@
 //! The log: open it, make topics, get producers and consumers, close it.
 
-use crate::clock::wall_ms;
+use crate::cleaning::{self, Cleaned, Cleaning};
+use crate::clock::{Stamper, wall_ms};
 use crate::consumer::ConsumerBuilder;
 use crate::error::Error;
 use crate::maintenance::{self, Maintenance};
@@ -11,15 +12,16 @@ use crate::queue::{Answer, Queue, Responder, Work};
 use crate::read_only::Watch;
 use crate::room::Claim;
 use crate::signal::Signals;
-use crate::topic::{Topic, TopicOptions};
-use crate::view::ReadView;
+use crate::topic::{PartitionCounts, Topic, TopicOptions};
+use crate::view::{ReadView, Views};
 use crate::writer;
 use bytes::Bytes;
 use exactlog_core::batch::Batch;
-use exactlog_core::command::{Command, CommitToken, ConfigChange, Transactional, is_legal_name};
+use exactlog_core::command::{Command, CommitToken, ConfigChange, TopicConfig, Transactional, is_legal_name};
 use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::reply::{Applied, Refusal, Reply};
 use exactlog_core::state::{PartitionState, State, Undecided};
+use exactlog_storage::cleaning::{Compacted, DueCompaction, Occasion};
 use exactlog_storage::disk::{Disk, RealDisk};
 use exactlog_storage::error::StorageError;
 use exactlog_storage::index::Reader;
@@ -57,6 +59,13 @@ pub(crate) struct Inner {
     pub(crate) command_bytes_max: usize,
     pub(crate) signals: Signals,
     pub(crate) maintenance: Maintenance,
+    pub(crate) cleaning: Cleaning,
+    /// How often it looks for old records by itself.
+    pub(crate) cleanup_interval: Duration,
+    pub(crate) partition_counts: PartitionCounts,
+    pub(crate) views: Mutex<Views>,
+    /// As the writer has left it.
+    pub(crate) stamper: Mutex<Stamper>,
     pub(crate) counters: Counters,
     pub(crate) members: Members,
     /// How long a view can be read.
@@ -94,6 +103,7 @@ struct Running {
     inner: Arc<Inner>,
     writer: JoinHandle<()>,
     behind: Option<JoinHandle<()>>,
+    cleaner: Option<JoinHandle<()>>,
     lock: Box<dyn fmt::Debug + Send + Sync>,
 }
 
@@ -115,11 +125,15 @@ impl Owner {
     fn start(inner: Arc<Inner>, lock: Box<dyn fmt::Debug + Send + Sync>) -> Result<Owner, Error> {
         let writer = spawn(&inner, "exactlog-writer", writer::run)?;
         let behind = spawn(&inner, "exactlog-behind", maintenance::run);
-        let (behind, failed) = match behind {
-            Ok(thread) => (Some(thread), None),
-            Err(error) => (None, Some(error)),
+        let cleaner = spawn(&inner, "exactlog-cleaner", cleaning::run);
+        let (behind, cleaner, failed) = match (behind, cleaner) {
+            (Ok(behind), Ok(cleaner)) => (Some(behind), Some(cleaner), None),
+            (behind, cleaner) => {
+                let failed = behind.as_ref().err().or(cleaner.as_ref().err()).cloned();
+                (behind.ok(), cleaner.ok(), failed)
+            }
         };
-        let running = Running { inner: inner.clone(), writer, behind, lock };
+        let running = Running { inner: inner.clone(), writer, behind, cleaner, lock };
         let owner = Owner { inner, running: Mutex::new(Some(running)) };
         failed.map_or(Ok(owner), Err)
     }
@@ -130,7 +144,8 @@ impl Owner {
         let Some(running) = self.running.lock().take() else { return Ok(()) };
         let here = std::thread::current().id();
         let is_own = |thread: &JoinHandle<()>| thread.thread().id() == here;
-        if !is_own(&running.writer) && !running.behind.as_ref().is_some_and(is_own) {
+        let others = [&running.behind, &running.cleaner];
+        if !is_own(&running.writer) && !others.into_iter().flatten().any(is_own) {
             return running.finish();
         }
         // The last handle went with a task that one of the log's own threads has woken: that thread can't wait for
@@ -143,12 +158,14 @@ impl Owner {
 
 impl Running {
     fn finish(self) -> Result<(), Error> {
-        let Running { inner, writer, behind, lock } = self;
+        let Running { inner, writer, behind, cleaner, lock } = self;
+        // It waits for the writer, if for anybody: it has its answer when that ends.
+        inner.cleaning.close();
         // The writer first: what is on its way may need the journal to be recycled.
         let _ = writer.join();
         inner.maintenance.close();
-        if let Some(behind) = behind {
-            let _ = behind.join();
+        for thread in [cleaner, behind].into_iter().flatten() {
+            let _ = thread.join();
         }
         let mut shard = inner.shard.lock();
         // Without it the next open replays more; what is acknowledged is there all the same.
@@ -173,17 +190,27 @@ fn spawn(inner: &Arc<Inner>, name: &str, work: fn(&Inner)) -> Result<JoinHandle<
 #[derive(Clone, Debug)]
 pub struct Builder {
     pub(crate) options: Options,
+    pace: Pace,
+    disk: Option<Arc<dyn Disk>>,
+}
+
+/// What of the settings the threads and handles go by, and not the shard.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
     queue_bytes: usize,
     read_view_max: Duration,
-    disk: Option<Arc<dyn Disk>>,
+    cleanup_interval: Duration,
 }
 
 impl Default for Builder {
     fn default() -> Self {
         Builder {
             options: Options::default(),
-            queue_bytes: 4 * 1024 * 1024,
-            read_view_max: Duration::from_secs(60),
+            pace: Pace {
+                queue_bytes: 4 * 1024 * 1024,
+                read_view_max: Duration::from_secs(60),
+                cleanup_interval: Duration::from_secs(300),
+            },
             disk: None,
         }
     }
@@ -228,14 +255,22 @@ impl Builder {
     /// Most bytes that wait to be written before senders wait. Default 4 MiB.
     #[must_use]
     pub fn queue_bytes(mut self, bytes: usize) -> Self {
-        self.queue_bytes = bytes;
+        self.pace.queue_bytes = bytes;
         self
     }
 
     /// How long a [`ReadView`] can be read (`read.view.max.ms`). Default 60 s.
     #[must_use]
     pub fn read_view_max(mut self, life: Duration) -> Self {
-        self.read_view_max = life;
+        self.pace.read_view_max = life;
+        self
+    }
+
+    /// How often it looks for records that are too old for their topics, or too many, and for what is to be compacted
+    /// (`log.retention.check.interval.ms`). Default 5 minutes.
+    #[must_use]
+    pub fn cleanup_interval(mut self, interval: Duration) -> Self {
+        self.pace.cleanup_interval = interval;
         self
     }
 
@@ -260,7 +295,7 @@ impl Builder {
         let lock = take_lock(&*disk)?;
         let mut random = random_from_system();
         let (shard, report) = Shard::open(disk, self.options, &mut random)?;
-        Log::start(shard, report, lock, self.queue_bytes, self.read_view_max)
+        Log::start(shard, report, lock, self.pace)
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
@@ -318,9 +353,8 @@ pub(crate) fn random_from_system() -> impl FnMut() -> u64 {
     }
 }
 
-/// What of a partition a group has not consumed.
+/// What of a partition wasn't consumed.
 struct Unread {
-    partition: Partition,
     from: u64,
     to: u64,
     /// Set where it isn't as many records as offsets.
@@ -352,8 +386,7 @@ impl Log {
         mut shard: Shard,
         report: RecoveryReport,
         lock: Box<dyn fmt::Debug + Send + Sync>,
-        queue_bytes: usize,
-        read_view_max: Duration,
+        pace: Pace,
     ) -> Result<Log, Error> {
         // The first command of every open: it proves that the journal can be written and fences earlier members.
         let time_ms = wall_ms().max(shard.state().time_ms);
@@ -362,7 +395,7 @@ impl Log {
         let Some(Reply::Opened { number }) = applied.first().map(|applied| applied.reply.clone()) else {
             unreachable!("Open answers with a number")
         };
-        let inner = Inner::new(shard, report, number, queue_bytes, read_view_max);
+        let inner = Inner::new(shard, report, number, pace);
         let owner = Owner::start(Arc::new(inner), lock)?;
         owner.inner.maintenance.kick();
         Ok(Log { inner: Arc::new(owner) })
@@ -371,7 +404,7 @@ impl Log {
     /// A log that nobody writes to: it has no threads and no lock.
     pub(crate) fn looking(shard: Shard, report: RecoveryReport, builder: &Builder, watch: Watch) -> Log {
         let number = shard.state().open_number;
-        let inner = Inner::new(shard, report, number, builder.queue_bytes, builder.read_view_max);
+        let inner = Inner::new(shard, report, number, builder.pace);
         let inner = Arc::new(Inner { watch: Some(watch), ..inner });
         Log { inner: Arc::new(Owner { inner, running: Mutex::new(None) }) }
     }
@@ -400,14 +433,42 @@ impl Log {
     pub fn open_topic(&self, name: &str) -> Result<Topic, Error> {
         self.inner.check_open()?;
         let state = self.inner.state.read();
-        let found = state.topic_named(name).map(|(id, topic)| Topic::new(id, topic));
+        let found =
+            state.topic_named(name).map(|(id, topic)| Topic::new(id, topic, &self.inner.partition_counts));
         found.ok_or_else(|| Error::NoSuchTopic { name: name.to_string() })
     }
 
     /// All topics, by name.
     pub fn topics(&self) -> Vec<Topic> {
         let state = self.inner.state.read();
-        state.topic_names.values().filter_map(|id| Some(Topic::new(*id, state.topics.get(id)?))).collect()
+        let counts = &self.inner.partition_counts;
+        let handle = |id: &TopicId| Some(Topic::new(*id, state.topics.get(id)?, counts));
+        state.topic_names.values().filter_map(handle).collect()
+    }
+
+    /// Replaces the settings of a topic; a new handle on it, which shows them. Older handles go on as well: what they
+    /// send is judged by the settings that hold.
+    ///
+    /// # Errors
+    /// A setting that is out of its bounds, and a topic that was deleted.
+    pub fn alter_topic(&self, topic: &Topic, config: TopicConfig) -> Result<Topic, Error> {
+        self.inner.command(Command::AlterTopic { topic: topic.id(), config })?;
+        self.inner.topic(topic.id()).ok_or_else(|| Error::NoSuchTopic { name: topic.name().into() })
+    }
+
+    /// Makes a topic have this many partitions; how many it has now. Nothing happens if it has so many already. Groups
+    /// that read it share the new ones, and all handles on it show them.
+    ///
+    /// Keys move: a key's later records may go to another partition than its earlier ones, so their order is kept in
+    /// each partition only.
+    ///
+    /// # Errors
+    /// Fewer than it has: none can be taken away. More than 100,000.
+    pub fn add_partitions(&self, topic: &Topic, partitions: u32) -> Result<u32, Error> {
+        match self.inner.command(Command::CreatePartitions { topic: topic.id(), partitions })?.reply {
+            Reply::Partitions { partitions, .. } => Ok(partitions),
+            _ => unreachable!("CreatePartitions answers with a number or a refusal"),
+        }
     }
 
     /// Deletes a topic with its records and the groups' positions in it.
@@ -428,6 +489,48 @@ impl Log {
         match self.inner.command(Command::Trim { partition, start })?.reply {
             Reply::Trimmed { start_offset } => Ok(start_offset),
             _ => unreachable!("Trim answers with a start or a refusal"),
+        }
+    }
+
+    /// Does now what the log does by itself every few minutes, blocking the thread: lets go of records that are too old
+    /// for their topics, or too many, and compacts where that gains something. Brings everything into segments for
+    /// that, and makes checkpoints until the files are removed. Of each partition the segment that still grows stays.
+    ///
+    /// # Errors
+    /// When writing fails: nothing is lost by that. [`Error::Closed`].
+    pub fn clean(&self) -> Result<Cleaned, Error> {
+        self.inner.check_open()?;
+        self.check_writable()?;
+        self.inner.cleaning.round([])
+    }
+
+    /// As [`clean`](Log::clean); this topic, which has to be a compacted one, is compacted also where that gains
+    /// little. What was compacted, of all topics.
+    ///
+    /// # Errors
+    /// As [`clean`](Log::clean).
+    pub fn compact(&self, topic: &Topic) -> Result<Vec<Compacted>, Error> {
+        self.inner.check_open()?;
+        self.check_writable()?;
+        self.inner.cleaning.round([topic.id()]).map(|cleaned| cleaned.compacted)
+    }
+
+    /// What [`compact`](Log::compact) would read and write again of a topic, as far as it is in segments by now.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn compactable(&self, topic: &Topic) -> Result<Vec<DueCompaction>, Error> {
+        self.inner.check_open()?;
+        let cleaner = self.inner.shard.lock().prospect();
+        let asked = Occasion { asked: true, ..Occasion::at(self.inner.log_ms()) };
+        let due = cleaner.due_compactions(&asked).into_iter();
+        Ok(due.filter(|due| due.partition.topic == topic.id()).collect())
+    }
+
+    fn check_writable(&self) -> Result<(), Error> {
+        match self.inner.watch {
+            Some(_) => Err(Error::ReadOnly { directory: self.inner.shard.lock().disk().location() }),
+            None => Ok(()),
         }
     }
 
@@ -479,29 +582,34 @@ impl Log {
     /// aborted wire transactions don't count, nor what lies behind an open one. Where a group has such before it, all
     /// of it is read to be counted, and counts as it is if it can't be read.
     pub fn lag(&self, group: &str, topic: &Topic) -> u64 {
-        let unread: Vec<Unread> =
-            (0..topic.partitions()).filter_map(|index| self.unread(group, topic, index)).collect();
-        let count = |Unread { partition, from, to, undecided }: Unread| {
-            let counted = undecided.map(|undecided| {
-                self.inner.read(|reader| reader.count_shown(partition, from, to, &undecided)).ok()
-            });
-            counted.flatten().unwrap_or(to - from)
-        };
-        unread.into_iter().map(count).sum()
+        (0..topic.partitions()).map(|index| self.lag_in(group, Partition { topic: topic.id(), index })).sum()
     }
 
-    /// What of a partition a group has not consumed, as far as it is decided.
-    fn unread(&self, group: &str, topic: &Topic, index: u32) -> Option<Unread> {
-        let partition = Partition { topic: topic.id(), index };
+    /// The same of one partition.
+    pub(crate) fn lag_in(&self, group: &str, partition: Partition) -> u64 {
+        let committed = self.inner.state.read().committed_offset(group, partition);
+        self.records_from(partition, committed.map_or(0, |committed| committed.offset))
+    }
+
+    /// How many records of a partition consumers get from an offset on, as far as that is decided.
+    pub(crate) fn records_from(&self, partition: Partition, from: u64) -> u64 {
+        let Some(Unread { from, to, undecided }) = self.unread(partition, from) else { return 0 };
+        let counted = undecided.map(|undecided| {
+            self.inner.read(|reader| reader.count_shown(partition, from, to, &undecided)).ok()
+        });
+        counted.flatten().unwrap_or(to - from)
+    }
+
+    fn unread(&self, partition: Partition, from: u64) -> Option<Unread> {
+        let is_sparse = self.inner.reader.read().is_sparse(partition, from);
         let state = self.inner.state.read();
         let found = state.partition(partition)?;
         let to = found.last_stable_offset().max(found.start);
-        let committed = state.committed_offset(group, partition).map_or(0, |committed| committed.offset);
-        let from = committed.clamp(found.start, to);
-        // Behind the last marker every record is shown.
-        let is_mixed = found.last_marker.is_some_and(|marker| marker >= from);
+        let from = from.clamp(found.start, to);
+        // Behind the last marker, and behind what was compacted, every offset is a record that is shown.
+        let is_mixed = is_sparse || found.last_marker.is_some_and(|marker| marker >= from);
         let undecided = is_mixed.then(|| found.undecided_between(from, to));
-        Some(Unread { partition, from, to, undecided })
+        Some(Unread { from, to, undecided })
     }
 
     /// A request of one of Kafka's transactional producers (KIP-98): the low-level call of a front end that speaks
@@ -636,13 +744,9 @@ impl Log {
 }
 
 impl Inner {
-    fn new(
-        shard: Shard,
-        report: RecoveryReport,
-        open_number: u64,
-        queue_bytes: usize,
-        read_view_max: Duration,
-    ) -> Inner {
+    fn new(shard: Shard, report: RecoveryReport, open_number: u64, pace: Pace) -> Inner {
+        let Pace { queue_bytes, read_view_max, cleanup_interval } = pace;
+        let state_ms = shard.state().time_ms;
         Inner {
             queue: Queue::new(queue_bytes),
             state: shard.shared_state(),
@@ -652,6 +756,11 @@ impl Inner {
             shard: Mutex::new(shard),
             signals: Signals::default(),
             maintenance: Maintenance::default(),
+            cleaning: Cleaning::default(),
+            cleanup_interval,
+            partition_counts: PartitionCounts::default(),
+            views: Mutex::new(Views::new(read_view_max)),
+            stamper: Mutex::new(Stamper::new(state_ms, 0, wall_ms())),
             counters: Counters::default(),
             members: Members::default(),
             read_view_max,
@@ -677,6 +786,7 @@ impl Inner {
                 self.members.leave(Leaving { group: name.clone(), member: *member, fenced: true });
             }
         }
+        self.partition_counts.refresh(&self.state.read());
         self.reopens.store(reopens, Ordering::Release);
         self.failed.store(false, Ordering::Release);
         given_up
@@ -745,7 +855,7 @@ impl Inner {
     }
 
     pub(crate) fn topic(&self, id: TopicId) -> Option<Topic> {
-        self.state.read().topics.get(&id).map(|topic| Topic::new(id, topic))
+        self.state.read().topics.get(&id).map(|topic| Topic::new(id, topic, &self.partition_counts))
     }
 
     pub(crate) fn bounds(&self, topic: &Topic, partition: u32) -> Result<(u64, u64), Error> {
