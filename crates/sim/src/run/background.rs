@@ -1,6 +1,7 @@
 //! What happens to a shard besides its commands: flushes, checkpoints, spare files, and operations that fail.
 
 use exactlog_core::command::Command;
+use exactlog_storage::cleaning::Occasion;
 use exactlog_storage::error::StorageError;
 use exactlog_storage::shard::{Shard, Submission};
 
@@ -14,9 +15,9 @@ impl Run {
         if self.random.chance(self.plan.faults, 8) {
             self.plan_fault(12);
         }
-        let step = self.random.below(8);
+        let step = self.random.below(11);
         let before = self.ledger.last_lsn();
-        if step > 1 && self.made.is_none() && self.kept_lsn == before {
+        if (2..8).contains(&step) && self.made.is_none() && self.kept_lsn == before {
             // A second checkpoint at one lsn would be the first: the shard moves on by a command of its own.
             let submission = Submission { time_ms: shard.state().time_ms, command: Command::Tick };
             self.ledger.submit(shard.term(), &[submission]);
@@ -57,6 +58,7 @@ impl Run {
 
     fn maintenance(&mut self, shard: &mut Shard, step: u64) -> Result<(), StorageError> {
         match step {
+            8.. => self.compact(shard),
             0 => shard.journal().spares().prepare(),
             1 => shard.flusher().flush().map(|_| ()),
             // Made now, kept when groups have come in between.
@@ -77,6 +79,18 @@ impl Run {
                 Ok(())
             }
         }
+    }
+
+    /// All that gains anything, with as many passes as few keys at a time need.
+    fn compact(&mut self, shard: &Shard) -> Result<(), StorageError> {
+        let Some(cleaner) = shard.cleaner() else { return Ok(()) };
+        let key_bytes_max = [1, 200, 1 << 20][self.random.below(3) as usize];
+        let occasion = Occasion { key_bytes_max, ..Occasion::at(self.generator.time_ms()) };
+        for due in cleaner.due_compactions(&occasion) {
+            let compacted = cleaner.compact(due.partition, &occasion)?;
+            self.enumerator.counters.compacted += u64::from(compacted.is_some());
+        }
+        Ok(())
     }
 
     /// Faults that were planned for one step don't reach into the next, but for the one that a test planned itself.
