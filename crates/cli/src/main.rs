@@ -34,6 +34,7 @@ mod suggest;
 mod template;
 mod texts;
 mod topic;
+mod topic_settings;
 mod yaml;
 
 use args::{Arguments, LogVerb, Verb};
