@@ -62,7 +62,7 @@ impl Plan {
         let sizes = [12, 16, 16, 32, 64];
         let large_bodies = random.chance(1, 8);
         let size_kib = if large_bodies { 64 } else { sizes[random.below(5) as usize] };
-        let cleans = !torn_tails && !large_bodies && random.chance(1, 5);
+        let cleans = !torn_tails && !large_bodies && random.chance(1, 4);
         let plan = Plan {
             durability: if random.chance(1, 3) { Durability::Os } else { Durability::Fsync },
             journal_file_bytes: size_kib * 1024,
@@ -199,6 +199,9 @@ impl Generator {
         let partitions = model.partitions();
         if partitions.is_empty() || model.producers.is_empty() {
             return self.beginning(partitions.is_empty());
+        }
+        if self.plan.cleans && self.random.chance(1, 2) {
+            return self.append(model, &partitions);
         }
         match self.random.below(100) {
             0..30 => self.append(model, &partitions),
@@ -467,6 +470,10 @@ impl Generator {
     /// From nothing to several blocks, often close to the edge of a sector or a block.
     fn value_len(&mut self) -> usize {
         let random = &mut self.random;
+        if self.plan.cleans {
+            // A segment is full after a few batches.
+            return 200 + random.below(700) as usize;
+        }
         let room = self.plan.journal_file_bytes - FILE_HEADER_BYTES;
         let len = match random.below(40) {
             0..20 => random.below(60),

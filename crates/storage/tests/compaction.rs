@@ -449,3 +449,62 @@ fn lg_8_files_are_replaced_as_a_whole_and_the_old_ones_go_when_no_checkpoint_nam
     world.shard = older;
     assert_eq!(world.shown(), shown);
 }
+
+/// Trimmed, flushed and in one checkpoint: the older one names the files still, and open needs them if the newer one is
+/// damaged.
+fn trimmed_files_wait_for_the_older_checkpoint() {
+    let mut world = World::new(3);
+    let config = TopicConfig { segment_bytes: 4096, ..TopicConfig::default() };
+    world.run(Command::AlterTopic { topic: AT.topic, config });
+    for _ in 0..40 {
+        let (batch, _) = world.batch(None);
+        world.run(Command::Append { partition: AT, config_version: 1, expected_end: None, batch });
+    }
+    world.shard.checkpoint().unwrap();
+    world.shard.checkpoint().unwrap();
+    let end = world.shard.reader().bounds(AT).1;
+    world.run(Command::Trim { partition: AT, start: end - 1 });
+    world.shard.checkpoint().unwrap();
+    let hash = state_hash(&world.shard.state());
+    let image = world.disk.process_kill();
+    let names = image.files().into_iter().map(|(name, _)| name);
+    let newest = names.filter(|name| name.ends_with(".checkpoint")).max().unwrap();
+    image.flip_bit(&newest, 60, 1).unwrap();
+    let older = open(&image);
+    assert_eq!(state_hash(&older.state()), hash);
+    // Segments are opened when something is flushed behind them, or read.
+    older.flusher().flush().unwrap();
+    assert_eq!(older.reader().read(AT, end - 1, 1).unwrap().len(), 1);
+}
+
+#[test]
+fn lg_4_files_of_what_was_trimmed_stay_for_the_older_checkpoint() {
+    trimmed_files_wait_for_the_older_checkpoint();
+}
+
+#[cfg(feature = "mutants")]
+#[test]
+fn every_planted_mistake_about_old_records_is_found() {
+    use exactlog_core::mutants::{Mutant, plant};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut missed = Vec::new();
+    for &mutant in Mutant::ALL.iter().filter(|mutant| mutant.is_about_old_records()) {
+        plant(Some(mutant));
+        let is_found = |seed: u64| match mutant {
+            Mutant::C4FilesGoWithTheTrim => {
+                catch_unwind(trimmed_files_wait_for_the_older_checkpoint).is_err()
+            }
+            _ => catch_unwind(AssertUnwindSafe(|| history(seed))).is_err(),
+        };
+        let found = (0..20).find(|seed| is_found(*seed));
+        plant(None);
+        println!(
+            "{mutant:?}: {}",
+            found.map_or("not found".to_owned(), |seed| format!("found by seed {seed}"))
+        );
+        missed.extend(found.is_none().then_some(mutant));
+    }
+    let _ = std::panic::take_hook();
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}
