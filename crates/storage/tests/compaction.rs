@@ -362,7 +362,7 @@ fn lg_6_the_committed_view_is_the_same_before_and_after_compaction() {
 #[test]
 fn lg_7_a_tombstone_stays_for_its_time_and_then_goes() {
     let mut world = World::new(1);
-    let mut append = |world: &mut World, key: &str, value: Option<&[u8]>| {
+    let append = |world: &mut World, key: &str, value: Option<&[u8]>| {
         let mut builder = BatchBuilder::new(0);
         builder.append(world.time_ms, Some(key.as_bytes()), value, &[("h", None)]);
         let batch = builder.finish(None);
