@@ -1,6 +1,8 @@
 //! Every planted mistake must be found (docs/TESTING.md has the table). Run with `--features mutants`;
-//! `EXACTLOG_MUTANTS=M4` hunts those alone whose names begin like this. Mistakes about old records are found by histories
-//! that are mostly about these (crates/storage/tests/compaction.rs).
+//! `EXACTLOG_MUTANTS=M4` hunts those alone whose names begin like this.
+//!
+//! Mistakes about old records are found by histories that are mostly about these
+//! (crates/storage/tests/compaction.rs).
 #![cfg(feature = "mutants")]
 
 use exactlog_core::mutants::{Mutant, plant};
