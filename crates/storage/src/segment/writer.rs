@@ -68,7 +68,7 @@ impl SegmentReader {
 
 impl PartitionLog {
     /// Opens the segments in directory `dir` as far as `ends` says they go. Whatever lies behind that, in these files
-    /// or in others, doesn't count; it is written over or stays, see [`PartitionLog::remove_unnamed`].
+    /// or in others, doesn't count; it is written over or stays, see `remove_unnamed`.
     ///
     /// Lists the directory and reads no data. No file is held open by it, nor by the log while nothing is appended.
     ///
@@ -169,7 +169,7 @@ impl PartitionLog {
 
     /// Forgets the segments that lie wholly below `start_offset`, where reading begins now; where the first one that is
     /// left begins, if there were any. Their files stay for the checkpoints that name them, until
-    /// [`PartitionLog::remove_unnamed`].
+    /// `remove_unnamed`.
     ///
     /// Only what was synced is looked at: to be called behind a [`PartitionLog::sync`].
     pub fn drop_below(&mut self, start_offset: u64) -> Option<u64> {
