@@ -115,9 +115,31 @@ pub(crate) enum TopicVerb {
         /// Number of partitions
         #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         partitions: u32,
-        /// A setting of the topic: max.message.bytes, segment.bytes, segment.ms
+        /// A setting of the topic, as retention.ms=7d; config list shows all
         #[arg(short = 'c', long = "config", value_name = "KEY=VALUE")]
         config: Vec<Setting>,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Change settings of topics; what isn't named stays
+    Alter {
+        #[arg(required = true, value_name = "TOPIC")]
+        names: Vec<String>,
+        /// A setting, as retention.ms=7d; config list shows all
+        #[arg(short = 'c', long = "config", value_name = "KEY=VALUE", required = true)]
+        config: Vec<Setting>,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Make topics have more partitions
+    AddPartitions {
+        #[arg(required = true, value_name = "TOPIC")]
+        names: Vec<String>,
+        /// How many partitions they are to have, with those that they have
+        #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        partitions: u32,
         /// Only say what would be done
         #[arg(long)]
         dry_run: bool,
@@ -147,6 +169,14 @@ pub(crate) enum TopicVerb {
         /// Only this partition
         #[arg(short, long)]
         partition: Option<u32>,
+        /// Do it, instead of saying what would be done
+        #[arg(long)]
+        execute: bool,
+    },
+    /// Compact a topic now: of each key the last record stays
+    Compact {
+        #[arg(value_name = "TOPIC")]
+        name: String,
         /// Do it, instead of saying what would be done
         #[arg(long)]
         execute: bool,

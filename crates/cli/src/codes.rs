@@ -147,7 +147,12 @@ const CODES: &[Code] = &[
         "There is a topic of this name with other settings.",
         "topic describe shows them.",
     ),
-    code("INVALID_PARTITIONS", Some(37), "A topic has 1 to 100,000 partitions.", "Choose another number."),
+    code(
+        "INVALID_PARTITIONS",
+        Some(37),
+        "A topic has 1 to 100,000 partitions, and never fewer than before.",
+        "Choose another number.",
+    ),
     code(
         "INVALID_CONFIG",
         Some(40),
@@ -159,6 +164,12 @@ const CODES: &[Code] = &[
         Some(42),
         "A condition of a transaction doesn't hold, or a limit is passed.",
         "The message names it.",
+    ),
+    code(
+        "POLICY_VIOLATION",
+        Some(44),
+        "The topic's policy doesn't allow it: a compacted topic isn't trimmed.",
+        "topic alter -c cleanup.policy=compact,delete lets it be.",
     ),
     code(
         "OUT_OF_ORDER_SEQUENCE_NUMBER",

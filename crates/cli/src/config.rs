@@ -3,7 +3,7 @@
 use crate::args::ConfigVerb;
 use crate::failure::Failure;
 use crate::report::{Column, Report, column, wide};
-use crate::settings::{self, CATALOGUE, Scope};
+use crate::settings::{self, Scope, catalogue};
 use serde_json::json;
 
 const COLUMNS: &[Column] =
@@ -25,7 +25,7 @@ pub(crate) fn run(verb: ConfigVerb) -> Result<Report, Failure> {
                     json!(known.what),
                 ]
             };
-            Ok(Report::table("settings", COLUMNS, CATALOGUE.iter().map(row).collect()))
+            Ok(Report::table("settings", COLUMNS, catalogue().map(row).collect()))
         }
         ConfigVerb::Explain { key } => {
             let known = settings::known(&key).ok_or_else(|| settings::unknown(&key, None))?;

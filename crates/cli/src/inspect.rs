@@ -38,7 +38,7 @@ pub(crate) fn stat(global: &Global) -> Result<Report, Failure> {
     for topic in log.topics() {
         for partition in log.partitions(&topic)? {
             partitions += 1;
-            records += partition.end - partition.start;
+            records += partition.records;
         }
     }
     let free = disk.free().ok();

@@ -35,6 +35,7 @@ mod template;
 mod texts;
 mod timer;
 mod topic;
+mod topic_settings;
 mod yaml;
 
 use args::{Arguments, LogVerb, Verb};

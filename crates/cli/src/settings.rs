@@ -3,7 +3,8 @@
 use crate::args::duration;
 use crate::failure::Failure;
 use crate::suggest;
-use exactlog::{Builder, Durability, TopicOptions};
+use crate::topic_settings::{self, TOPIC_SETTINGS};
+use exactlog::{Builder, Durability, TopicConfig, TopicOptions};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -43,7 +44,11 @@ pub(crate) struct Known {
 }
 
 /// All settings that can be set from here.
-pub(crate) const CATALOGUE: [Known; 9] = [
+pub(crate) fn catalogue() -> impl Iterator<Item = &'static Known> {
+    LOG_SETTINGS.iter().chain(&TOPIC_SETTINGS)
+}
+
+const LOG_SETTINGS: [Known; 7] = [
     Known {
         key: "durability",
         scope: Scope::Log,
@@ -94,37 +99,21 @@ pub(crate) const CATALOGUE: [Known; 9] = [
         costs: "Memory, and the time that the newest event in it waits.",
     },
     Known {
-        key: "max.message.bytes",
-        scope: Scope::Topic,
-        default: "1048588",
-        bounds: "1024 to 16777216",
-        what: "Largest batch, and so the largest event, of a topic (as Kafka's).",
-        costs: "Memory of readers: a batch is read whole.",
-    },
-    Known {
-        key: "segment.bytes",
-        scope: Scope::Topic,
-        default: "134217728",
-        bounds: "at least max.message.bytes",
-        what: "Size at which a segment is closed (as Kafka's).",
-        costs: "Space is freed by whole segments: a small one frees it sooner, and makes more files.",
-    },
-    Known {
-        key: "segment.ms",
-        scope: Scope::Topic,
-        default: "604800000",
-        bounds: "at least 1",
-        what: "Span of time of its records at which a segment is closed (as Kafka's).",
-        costs: "As segment.bytes.",
+        key: "log.retention.check.interval.ms",
+        scope: Scope::Log,
+        default: "300000",
+        bounds: "a time, at least 1 ms",
+        what: "How often old records are looked for, to let them go or compact them (as Kafka's).",
+        costs: "Less means that space is freed sooner.",
     },
 ];
 
 pub(crate) fn known(key: &str) -> Option<&'static Known> {
-    CATALOGUE.iter().find(|known| known.key == key)
+    catalogue().find(|known| known.key == key)
 }
 
 pub(crate) fn unknown(key: &str, scope: Option<Scope>) -> Failure {
-    let keys = CATALOGUE.iter().filter(|known| scope.is_none_or(|scope| known.scope == scope));
+    let keys = catalogue().filter(|known| scope.is_none_or(|scope| known.scope == scope));
     let hint = suggest::sentence(key, keys.map(|known| known.key), "exactlog config list shows all of them");
     Failure { exit: 2, ..Failure::new("SETTING", format!("there is no setting {key:?}")) }.hint(hint)
 }
@@ -179,6 +168,11 @@ pub(crate) fn apply_to_log(mut builder: Builder, settings: &[Setting]) -> Result
             "journal.ring.bytes" => builder.journal_ring_bytes(bytes()?),
             "checkpoint.bytes" => builder.checkpoint_bytes(bytes()?),
             "tail.cache.bytes" => builder.tail_cache_bytes(bytes()?),
+            "log.retention.check.interval.ms" => {
+                let ms = setting.value.parse().ok().map(Duration::from_millis);
+                let interval = ms.or_else(|| duration(&setting.value).ok()).filter(|it| !it.is_zero());
+                builder.cleanup_interval(interval.ok_or_else(|| refused(setting, known))?)
+            }
             _ => builder.queue_bytes(usize::try_from(bytes()?).map_err(|_| refused(setting, known))?),
         };
     }
@@ -190,25 +184,28 @@ pub(crate) fn apply_to_topic(
     mut options: TopicOptions,
     settings: &[Setting],
 ) -> Result<TopicOptions, Failure> {
-    for setting in settings {
-        let known = of_scope(setting, Scope::Topic)?;
-        let small = || bytes(&setting.value).and_then(|bytes| u32::try_from(bytes).ok());
-        let refused = || refused(setting, known);
-        match known.key {
-            "max.message.bytes" => options.config.max_message_bytes = small().ok_or_else(refused)?,
-            "segment.bytes" => options.config.segment_bytes = small().ok_or_else(refused)?,
-            _ => {
-                let ms = setting.value.parse().ok();
-                let ms = ms.or_else(|| u64::try_from(duration(&setting.value).ok()?.as_millis()).ok());
-                options.config.segment_ms = ms.ok_or_else(refused)?;
-            }
-        }
-    }
+    apply_to_config(&mut options.config, settings)?;
     Ok(options)
 }
 
+/// Settings of `topic alter --config`, which change some and leave the others.
+pub(crate) fn apply_to_config(config: &mut TopicConfig, settings: &[Setting]) -> Result<(), Failure> {
+    for setting in settings {
+        if setting.key == "compression.type" {
+            let message = "compression.type isn't a setting of topics here: batches stay as they are sent";
+            let failure = Failure { exit: 2, ..Failure::new("SETTING", message.to_string()) };
+            return Err(failure.hint("producers compress: produce --compression".to_string()));
+        }
+        let known = of_scope(setting, Scope::Topic)?;
+        if !topic_settings::set(config, known.key, &setting.value) {
+            return Err(refused(setting, known));
+        }
+    }
+    Ok(())
+}
+
 /// `4096`, `64KiB`, `64MiB`, `1GiB`.
-fn bytes(text: &str) -> Option<u64> {
+pub(crate) fn bytes(text: &str) -> Option<u64> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     let shift = match unit {
@@ -232,7 +229,7 @@ mod tests {
 
     #[test]
     fn every_setting_takes_its_default() {
-        for known in &CATALOGUE {
+        for known in catalogue() {
             let setting = setting(&format!("{}={}", known.key, known.default));
             match known.scope {
                 Scope::Log => drop(apply_to_log(Builder::default(), &[setting]).unwrap()),
@@ -246,8 +243,7 @@ mod tests {
 
     #[test]
     fn the_defaults_of_the_log_are_those_of_the_builder() {
-        let settings: Vec<Setting> = CATALOGUE
-            .iter()
+        let settings: Vec<Setting> = catalogue()
             .filter(|known| known.scope == Scope::Log)
             .map(|known| setting(&format!("{}={}", known.key, known.default)))
             .collect();
@@ -269,11 +265,14 @@ mod tests {
             let failure = apply_to_log(Builder::default(), &[setting(text)]).unwrap_err();
             assert_eq!((failure.code, failure.exit), ("SETTING", 2), "{text}");
         }
-        for text in ["segment.ms=soon", "segment.bytes=5000000000", "max.message.bytes="] {
+        for text in ["segment.ms=soon", "segment.bytes=5000000000", "max.message.bytes=", "retention.ms=-2"] {
             assert!(apply_to_topic(TopicOptions::default(), &[setting(text)]).is_err(), "{text}");
         }
         let failure = apply_to_log(Builder::default(), &[setting("jurnal.file.bytes=1")]).unwrap_err();
         assert_eq!(failure.hint.unwrap(), "did you mean \"journal.file.bytes\"?");
+        let failure =
+            apply_to_topic(TopicOptions::default(), &[setting("compression.type=zstd")]).unwrap_err();
+        assert!(failure.message.contains("batches stay as they are sent"), "{}", failure.message);
         let failure = apply_to_log(Builder::default(), &[setting("segment.ms=1")]).unwrap_err();
         assert!(failure.hint.unwrap().contains("topic create"));
         assert_eq!(bytes("64MiB"), Some(64 << 20));

@@ -55,8 +55,10 @@ exactlog group describe billing
 exactlog group seek billing --to @-1h              # says what it would do
 exactlog group seek billing --to @-1h --execute
 
-# make room
+# make room, once and from now on
 exactlog topic trim orders --to @-7d --execute
+exactlog topic alter orders -c retention.ms=30d -c retention.bytes=10GiB
+exactlog topic add-partitions orders -p 12
 
 # is everything well
 exactlog doctor

@@ -1,13 +1,13 @@
-//! `topic`: create, list, describe, delete, trim.
+//! `topic`: create, alter, add-partitions, list, describe, delete, trim, compact.
 
 use crate::args::{Global, TopicVerb};
 use crate::failure::{Failure, code_of};
 use crate::offsets::Offsets;
 use crate::open;
 use crate::report::{Column, Report, column, wide};
-use crate::settings;
+use crate::settings::{self, Setting};
 use crate::suggest;
-use exactlog::{Error, Log, Topic, TopicOptions};
+use exactlog::{Compacted, DueCompaction, Error, Log, Topic, TopicConfig, TopicOptions};
 use serde_json::{Value, json};
 
 const LIST: &[Column] =
@@ -41,10 +41,15 @@ pub(crate) fn run(global: &Global, verb: TopicVerb) -> Result<Report, Failure> {
             let options = settings::apply_to_topic(options, &config)?;
             create(global, &names, &options, dry_run)
         }
+        TopicVerb::Alter { names, config, dry_run } => alter(global, &names, &config, dry_run),
+        TopicVerb::AddPartitions { names, partitions, dry_run } => {
+            add_partitions(global, &names, partitions, dry_run)
+        }
         TopicVerb::List => list(global),
         TopicVerb::Describe { names } => describe(global, &names),
         TopicVerb::Delete { names, execute } => delete(global, &names, execute),
         TopicVerb::Trim { name, to, partition, execute } => trim(global, &name, &to, partition, execute),
+        TopicVerb::Compact { name, execute } => compact(global, &name, execute),
     }
 }
 
@@ -89,11 +94,74 @@ fn create(
     Ok(Report::table("topics", DONE, rows).field("dry_run", false).exit(exit))
 }
 
+/// One row for each topic: what `work` says that it did, or would do, or why it can't.
+fn each(
+    global: &Global,
+    names: &[String],
+    dry_run: bool,
+    work: impl Fn(&Log, &Topic) -> Result<String, Error>,
+) -> Result<Report, Failure> {
+    let log = if dry_run { open::read(global)? } else { open::write_existing(global)? };
+    let row = |name: &String| match open::topic(&log, name) {
+        Ok(topic) => {
+            let worked = work(&log, &topic);
+            done(name, worked.as_ref().map(String::as_str))
+        }
+        Err(failure) => vec![json!(name), json!("failed"), json!(failure.code), json!(message_of(&failure))],
+    };
+    let rows: Vec<Vec<Value>> = names.iter().map(row).collect();
+    close(log)?;
+    let exit = exit_of(&rows, 2);
+    let report = Report::table("topics", DONE, rows).field("dry_run", dry_run).exit(exit);
+    Ok(if dry_run { report.note("nothing was changed") } else { report })
+}
+
+fn alter(global: &Global, names: &[String], settings: &[Setting], dry_run: bool) -> Result<Report, Failure> {
+    settings::apply_to_config(&mut TopicConfig::default(), settings)?;
+    each(global, names, dry_run, |log, topic| {
+        let mut config = topic.config().clone();
+        settings::apply_to_config(&mut config, settings).expect("the same settings were read before");
+        let changes: Vec<String> = topic
+            .config()
+            .rows()
+            .into_iter()
+            .zip(config.rows())
+            .filter(|(before, behind)| before != behind)
+            .map(|((key, before), (_, behind))| format!("{key} from {before} to {behind}"))
+            .collect();
+        if changes.is_empty() {
+            return Ok("unchanged".to_string());
+        }
+        if !dry_run {
+            log.alter_topic(topic, config)?;
+        }
+        Ok(format!("{}: {}", if dry_run { "would be altered" } else { "altered" }, changes.join(", ")))
+    })
+}
+
+const KEYS_MOVE: &str = "keys move: later records of a key may go to another partition than its earlier ones";
+
+fn add_partitions(global: &Global, names: &[String], to: u32, dry_run: bool) -> Result<Report, Failure> {
+    let report = each(global, names, dry_run, |log, topic| {
+        let from = topic.partitions();
+        if !dry_run {
+            log.add_partitions(topic, to)?;
+        }
+        Ok(match (dry_run, to > from) {
+            (true, true) => format!("would have {to} partitions instead of {from}"),
+            (true, false) if to < from => format!("has {from} partitions, and none can be taken away"),
+            (false, true) => format!("has {to} partitions instead of {from}"),
+            _ => format!("has {to} partitions already"),
+        })
+    })?;
+    Ok(report.note(KEYS_MOVE))
+}
+
 fn list(global: &Global) -> Result<Report, Failure> {
     let log = open::read(global)?;
     let mut rows = Vec::new();
     for topic in log.topics() {
-        let records: u64 = log.partitions(&topic)?.iter().map(|it| it.end - it.start).sum();
+        let records: u64 = log.partitions(&topic)?.iter().map(|it| it.records).sum();
         rows.push(vec![
             json!(topic.name()),
             json!(topic.partitions()),
@@ -111,23 +179,25 @@ fn describe(global: &Global, names: &[String]) -> Result<Report, Failure> {
     for name in names {
         let topic = open::topic(&log, name)?;
         for found in log.partitions(&topic)? {
-            total += found.end - found.start;
+            total += found.records;
             rows.push(vec![
                 json!(name),
                 json!(found.partition),
                 json!(found.start),
                 json!(found.end),
-                json!(found.end - found.start),
+                json!(found.records),
                 json!(found.leader_epoch),
                 json!(found.producers),
             ]);
         }
-        let config = topic.config();
-        let of_topic = json!({
-            "id": topic.id().0, "partitions": topic.partitions(), "max.message.bytes": config.max_message_bytes,
-            "segment.bytes": config.segment_bytes, "segment.ms": config.segment_ms,
-        });
-        settings.insert(name.clone(), of_topic);
+        let mut of_topic = serde_json::Map::new();
+        of_topic.insert("id".to_string(), json!(topic.id().0));
+        of_topic.insert("partitions".to_string(), json!(topic.partitions()));
+        for (key, value) in topic.config().rows() {
+            let value = value.parse::<i64>().map_or_else(|_| json!(value), |number| json!(number));
+            of_topic.insert(key.to_string(), value);
+        }
+        settings.insert(name.clone(), Value::Object(of_topic));
     }
     Ok(Report::table("partitions", PARTITIONS, rows)
         .field("total_records", total)
@@ -141,7 +211,7 @@ fn delete(global: &Global, names: &[String], execute: bool) -> Result<Report, Fa
         for name in names {
             rows.push(match open::topic(&log, name) {
                 Ok(topic) => {
-                    let records: u64 = log.partitions(&topic)?.iter().map(|it| it.end - it.start).sum();
+                    let records: u64 = log.partitions(&topic)?.iter().map(|it| it.records).sum();
                     let groups = log.groups();
                     let groups = groups.iter().filter(|it| it.positions.iter().any(|it| it.topic == *name));
                     let groups = groups.count();
@@ -232,6 +302,68 @@ fn trim_one(
         error,
         message,
     ])
+}
+
+const COMPACT: &[Column] = &[
+    column("topic"),
+    column("partition"),
+    column("bytes"),
+    column("dirty_bytes"),
+    column("bytes_after"),
+    column("records"),
+];
+
+fn compact(global: &Global, name: &str, execute: bool) -> Result<Report, Failure> {
+    let rows = match execute {
+        true => {
+            let log = open::write_existing(global)?;
+            let rows = compact_now(&log, name)?;
+            close(log)?;
+            rows
+        }
+        false => open::looking(global, |log| would_compact(log, name))?,
+    };
+    let report = Report::table("partitions", COMPACT, rows).field("dry_run", !execute);
+    Ok(match execute {
+        true => report,
+        false => report.note("what is only in the journal comes on top").note(DRY_RUN),
+    })
+}
+
+fn compacted_topic(log: &Log, name: &str) -> Result<Topic, Failure> {
+    let topic = open::topic(log, name)?;
+    let policy = topic.config().cleanup_policy;
+    match policy.compacts() {
+        true => Ok(topic),
+        false => {
+            let failure = Failure::new("REFUSED", format!("topic {name:?} has cleanup.policy={policy}"));
+            Err(failure.hint(format!("exactlog topic alter {name} -c cleanup.policy=compact")))
+        }
+    }
+}
+
+fn compact_now(log: &Log, name: &str) -> Result<Vec<Vec<Value>>, Failure> {
+    let topic = compacted_topic(log, name)?;
+    let compacted = log.compact(&topic)?;
+    let partitions = log.partitions(&topic)?;
+    let of_topic = compacted.iter().filter(|it| it.partition.topic == topic.id());
+    let row = |it: &Compacted| {
+        let records = partitions.get(it.partition.index as usize).map(|it| it.records);
+        let (before, after) = (json!(it.bytes_before), json!(it.bytes_after));
+        vec![json!(name), json!(it.partition.index), before, Value::Null, after, json!(records)]
+    };
+    Ok(of_topic.map(row).collect())
+}
+
+fn would_compact(log: &Log, name: &str) -> Result<Vec<Vec<Value>>, Failure> {
+    let topic = compacted_topic(log, name)?;
+    let partitions = log.partitions(&topic)?;
+    let row = |it: &DueCompaction| {
+        let records = partitions.get(it.partition.index as usize).map(|it| it.records);
+        let (bytes, dirty) = (json!(it.bytes), json!(it.dirty_bytes));
+        vec![json!(name), json!(it.partition.index), bytes, dirty, Value::Null, json!(records)]
+    };
+    Ok(log.compactable(&topic)?.iter().map(row).collect())
 }
 
 /// Closing can fail, and dropping couldn't say so.

@@ -9,10 +9,11 @@
 //!   * a `Batch` that exists has passed [`Batch::parse`] or came out of the [`BatchBuilder`]: lengths agree, the
 //!     CRC-32C holds, counts and offsets are such that no accessor can overflow
 //!   * base offset and leader epoch lie outside the CRC; nothing else of a batch is ever changed, except by
-//!     [`Batch::placed_at_append_time`] and [`Batch::in_transaction`], which compute the CRC anew
+//!     [`Batch::placed_at_append_time`], [`Batch::in_transaction`] and [`Batch::cleaned`], which compute the CRC anew
 //!   * the body is never copied
 
 mod builder;
+mod cleaned;
 mod client;
 pub mod compression;
 mod control;
@@ -25,6 +26,7 @@ mod varint;
 mod tests;
 
 pub use builder::{BATCH_BYTES_MAX, BatchBuilder};
+pub use cleaned::HOLE_OFFSETS_MAX;
 pub use compression::Compression;
 pub use control::Control;
 pub use error::{BatchError, CompressionFault, RecordFault};
@@ -56,7 +58,7 @@ pub struct ProducerStamp {
 }
 
 /// What the timestamps of a batch mean (attribute bit 3, KIP-32).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TimestampType {
     /// Each record has the time that its producer gave it.
     CreateTime,

@@ -57,9 +57,31 @@ const SET_TIMER: u8 = 26;
 const CANCEL_TIMER: u8 = 27;
 const FIRE_TIMER: u8 = 28;
 const CARRY_TIMERS: u8 = 29;
+const CREATE_PARTITIONS: u8 = 30;
 
-/// Every kind has this version; it is that of all commands but those of the next constant.
+/// The first version of every kind.
 const VERSION: u8 = 1;
+/// That of topics' settings with what version 1 can't say. What it can say stays in version 1.
+const VERSION_2: u8 = 2;
+
+fn is_known(kind: u8, version: u8) -> bool {
+    match kind {
+        CREATE_TOPIC | ALTER_TOPIC => (VERSION..=VERSION_2).contains(&version),
+        COMMIT => version == VERSION || version == COMMIT_VERSION_SECTIONS,
+        OPEN..=END_TRANSACTION | SET_TIMER..=CARRY_TIMERS | CREATE_PARTITIONS => version == VERSION,
+        _ => false,
+    }
+}
+
+fn version_of(command: &Command) -> u8 {
+    match command {
+        Command::CreateTopic { config, .. } | Command::AlterTopic { config, .. } if !config.is_plain() => {
+            VERSION_2
+        }
+        Command::Commit(commit) if writer::has_sections(commit) => COMMIT_VERSION_SECTIONS,
+        _ => VERSION,
+    }
+}
 
 /// A commit with sections.
 const COMMIT_VERSION_SECTIONS: u8 = 2;
@@ -147,21 +169,12 @@ pub fn encode(time_ms: i64, command: &Command) -> Encoded {
     let mut writer = Writer::new(time_ms);
     let kind = writer.command(command);
     let Writer { head, bodies } = writer;
-    let version = match command {
-        Command::Commit(commit) if writer::has_sections(commit) => COMMIT_VERSION_SECTIONS,
-        _ => VERSION,
-    };
-    Encoded { kind, version, head, bodies }
+    Encoded { kind, version: version_of(command), head, bodies }
 }
 
 /// Turns bytes into a time (ms since 1970) and a command. The bodies must have passed [`verify`].
 pub fn decode(kind: u8, version: u8, head: &Bytes, bodies: &Bytes) -> Result<(i64, Command), DecodeError> {
-    let known = match version {
-        VERSION => (OPEN..=END_TRANSACTION).contains(&kind) || (SET_TIMER..=CARRY_TIMERS).contains(&kind),
-        COMMIT_VERSION_SECTIONS => kind == COMMIT,
-        _ => false,
-    };
-    if !known {
+    if !is_known(kind, version) {
         return Err(DecodeError::Unknown { kind, version });
     }
     let mut reader = Reader::new(kind, version, head, bodies);

@@ -8,9 +8,11 @@
 //!   * what a command names need not exist: `apply` is total and answers with a refusal
 
 mod timer;
+mod topic_config;
 mod transactional;
 
 pub use timer::{DELAY_MAX_MS, NewTimer, TIMERS_MAX, TimerCommand, TimerEffects};
+pub use topic_config::{CleanupPolicy, TopicConfig};
 pub use transactional::{Protocol, TRANSACTIONAL_ID_BYTES_MAX, TransactionSender, Transactional};
 
 use crate::batch::Batch;
@@ -111,6 +113,13 @@ pub enum Command {
     Config(ConfigChange),
     /// A request of a transactional producer, as Kafka's clients make them.
     Transactional(Box<Transactional>),
+    /// Adds partitions to a topic. Nothing happens if it has so many already.
+    CreatePartitions {
+        /// The topic.
+        topic: TopicId,
+        /// How many it is to have, with those that it has.
+        partitions: u32,
+    },
     /// A change of the timers.
     Timer(Box<TimerCommand>),
 }
@@ -146,6 +155,7 @@ impl Command {
             Command::Tick => "Tick",
             Command::Config(_) => "Config",
             Command::Transactional(request) => request.kind_name(),
+            Command::CreatePartitions { .. } => "CreatePartitions",
             Command::Timer(command) => command.kind_name(),
         }
     }
@@ -257,27 +267,6 @@ pub const COMMIT_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const TOPIC_PARTITIONS_MAX: u32 = 100_000;
 /// Longest name of a topic, group or producer, in bytes.
 pub const NAME_BYTES_MAX: usize = 249;
-
-/// Settings of a topic. Names follow Kafka's topic configs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TopicConfig {
-    /// Largest batch in bytes (`max.message.bytes`). Default 1,048,588.
-    pub max_message_bytes: u32,
-    /// A segment is closed before it grows beyond this many bytes (`segment.bytes`). Default 128 MiB.
-    pub segment_bytes: u32,
-    /// A segment is closed when its records span more than this many milliseconds (`segment.ms`). Default 7 days.
-    pub segment_ms: u64,
-}
-
-impl Default for TopicConfig {
-    fn default() -> Self {
-        TopicConfig {
-            max_message_bytes: 1_048_588,
-            segment_bytes: 128 * 1024 * 1024,
-            segment_ms: 7 * 24 * 3600 * 1000,
-        }
-    }
-}
 
 /// A change of a setting of the whole log.
 #[derive(Clone, Debug, PartialEq, Eq)]

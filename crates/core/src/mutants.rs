@@ -5,8 +5,9 @@
 
 macro_rules! mutants {
     ($($mutant:ident)*) => {
-        /// One planted mistake. `M...` are mistakes in what is written or acknowledged; `R...` switches one rule of
-        /// open and recovery off (docs/FORMAT.md, "The rules of open and recovery"). `T...` are mistakes about timers.
+        /// One planted mistake. `M...` are mistakes in what is written or acknowledged, `C...` in what becomes of old
+        /// records, `T...` about timers; `R...` switches one rule of open and recovery off (docs/FORMAT.md, "The rules
+        /// of open and recovery").
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[allow(missing_docs, reason = "docs/TESTING.md says what they are")]
         pub enum Mutant {
@@ -47,6 +48,10 @@ mutants! {
     T2FiresBeforeDue
     T3PayloadTrimmed
     T4CancelledFires
+    C1CleanedPastTheStableOffset
+    C2AbortedKeysCount
+    C3TombstoneDroppedEarly
+    C4FilesGoWithTheTrim
 }
 
 impl Mutant {
@@ -56,7 +61,19 @@ impl Mutant {
         let above = matches!(self, M2AckBeforeSync | M4ProducerEpochIgnored | M5WindowOfOne | M8CommitInPart);
         let beside = matches!(self, M12SyncStatesWhatCameMeanwhile);
         let of_timers = matches!(self, T1FiresTwice | T2FiresBeforeDue | T3PayloadTrimmed | T4CancelledFires);
-        !above && !beside && !of_timers
+        !above && !beside && !of_timers && !self.is_about_old_records()
+    }
+
+    /// Whether it is one of retention or compaction: what finds it is a history that is mostly about old records.
+    pub fn is_about_old_records(self) -> bool {
+        use Mutant::*;
+        matches!(
+            self,
+            C1CleanedPastTheStableOffset
+                | C2AbortedKeysCount
+                | C3TombstoneDroppedEarly
+                | C4FilesGoWithTheTrim
+        )
     }
 }
 

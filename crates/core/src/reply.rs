@@ -68,6 +68,24 @@ pub struct Placement {
     pub leader_epoch: u32,
     /// Which of the command's batches it is.
     pub index: u32,
+    /// The time of the append, ms, if the topic's records have that instead of their own (`LogAppendTime`): the header
+    /// then shows it as its maximum timestamp. Record bytes stay as they are.
+    pub append_time_ms: Option<i64>,
+}
+
+impl Placement {
+    /// The batch in its place.
+    pub fn placed(&self, batch: &Batch) -> Batch {
+        match self.append_time_ms {
+            Some(time_ms) => batch.placed_at_append_time(self.base_offset, self.leader_epoch, time_ms),
+            None => batch.placed(self.base_offset, self.leader_epoch),
+        }
+    }
+
+    /// The greatest timestamp that the batch shows in its place, ms.
+    pub fn max_timestamp_ms(&self, batch: &Batch) -> i64 {
+        self.append_time_ms.unwrap_or_else(|| batch.max_timestamp_ms())
+    }
 }
 
 /// The answer to a command.
@@ -188,6 +206,13 @@ pub enum Reply {
     TimersCarried,
     /// Nothing was applied.
     Refused(Refusal),
+    /// `CreatePartitions`.
+    Partitions {
+        /// How many the topic has now.
+        partitions: u32,
+        /// How many of them are new.
+        added: u32,
+    },
 }
 
 /// What a commit did. The same for every retry of its token, as far as it is kept.
@@ -371,6 +396,15 @@ pub enum Refusal {
     TimerStuck { timer: TimerId, failure: TimerFailure },
     #[error("timer {timer}: these bytes aren't those that it was set with")]
     TimerPayload { timer: TimerId },
+    #[error("topic {topic} has {current} partitions, and can't have {sent}: none can be taken away")]
+    FewerPartitions { topic: TopicId, sent: u32, current: u32 },
+    #[error(
+        "timestamp {timestamp_ms} is outside {least} to {greatest}: \
+         the topic's message.timestamp.before.max.ms and .after.max.ms around the time of the log"
+    )]
+    Timestamp { timestamp_ms: i64, least: i64, greatest: i64 },
+    #[error("topic {topic} is compacted: its records go when their keys have later values, not by trimming")]
+    TrimCompacted { topic: TopicId },
 }
 
 impl Refusal {
@@ -408,6 +442,9 @@ impl Refusal {
             Refusal::AbortedSequence { .. } => OUT_OF_ORDER_SEQUENCE_NUMBER,
             Refusal::StaleGeneration { .. } => ILLEGAL_GENERATION,
             Refusal::UnstableOffset { .. } => UNSTABLE_OFFSET_COMMIT,
+            Refusal::FewerPartitions { .. } => INVALID_PARTITIONS,
+            Refusal::Timestamp { .. } => INVALID_TIMESTAMP,
+            Refusal::TrimCompacted { .. } => POLICY_VIOLATION,
             Refusal::TransactionalIdLength { .. }
             | Refusal::EndOffset { .. }
             | Refusal::OffsetsExhausted { .. }
@@ -432,13 +469,12 @@ impl Refusal {
 
 /// Names the settings in which two topics differ, with both values; empty if they are equal.
 pub fn topic_differences(have: (u32, &TopicConfig), want: (u32, &TopicConfig)) -> String {
-    let (a, b) = (have.1, want.1);
-    let rows = [
-        ("partitions", have.0 as u64, want.0 as u64),
-        ("max.message.bytes", a.max_message_bytes as u64, b.max_message_bytes as u64),
-        ("segment.bytes", a.segment_bytes as u64, b.segment_bytes as u64),
-        ("segment.ms", a.segment_ms, b.segment_ms),
-    ];
-    let different = rows.iter().filter(|row| row.1 != row.2);
-    different.map(|(name, have, want)| format!("{name} is {have}, not {want}")).collect::<Vec<_>>().join(", ")
+    let partitions = |count: u32| ("partitions", count.to_string());
+    let rows = |(count, config): (u32, &TopicConfig)| {
+        std::iter::once(partitions(count)).chain(config.rows()).collect::<Vec<_>>()
+    };
+    let (have, want) = (rows(have), rows(want));
+    let different = have.iter().zip(&want).filter(|(have, want)| have != want);
+    let said = different.map(|((name, have), (_, want))| format!("{name} is {have}, not {want}"));
+    said.collect::<Vec<_>>().join(", ")
 }

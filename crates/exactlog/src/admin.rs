@@ -54,6 +54,8 @@ pub struct PartitionDetails {
     pub leader_epoch: u32,
     /// Producers whose sequences are remembered.
     pub producers: u64,
+    /// Records that consumers get: exact, without markers, aborted records, and what was compacted.
+    pub records: u64,
 }
 
 /// A group, its members and its positions.
@@ -187,9 +189,18 @@ impl Log {
                 end: partition.end,
                 leader_epoch: partition.leader_epochs.last().map_or(0, |last| last.leader_epoch),
                 producers: partition.producers.len() as u64,
+                records: 0,
             }
         };
-        Ok(found.partitions.iter().enumerate().map(details).collect())
+        let mut found: Vec<PartitionDetails> = found.partitions.iter().enumerate().map(details).collect();
+        let at = |index| Partition { topic: topic.id(), index };
+        let unread: Vec<Option<Unread>> =
+            found.iter().map(|details| Unread::behind(&state, at(details.partition), 0)).collect();
+        drop(state);
+        for (details, unread) in found.iter_mut().zip(&unread) {
+            details.records = unread.as_ref().map_or(0, |unread| unread.records(&self.inner));
+        }
+        Ok(found)
     }
 
     /// All groups, by name.
@@ -436,6 +447,10 @@ fn text_of(command: &Command) -> String {
             put("start", start);
         }
         Command::Config(change) => put("change", &format_args!("{change:?}")),
+        Command::CreatePartitions { topic, partitions } => {
+            put("topic-id", topic);
+            put("partitions", partitions);
+        }
         Command::Timer(command) => match &**command {
             TimerCommand::Set { timer, .. } => {
                 put("partition", &timer.target);

@@ -17,30 +17,37 @@ pub(crate) struct Unread {
     partition: Partition,
     from: u64,
     to: u64,
-    /// Set where it isn't as many records as offsets.
-    undecided: Option<Undecided>,
+    /// Whether it may have markers.
+    is_mixed: bool,
+    undecided: Undecided,
 }
 
 impl Unread {
     /// As of a state. None: there is no such partition.
     pub(crate) fn of(state: &State, group: &str, partition: Partition) -> Option<Unread> {
-        let found = state.partition(partition)?;
-        let to = found.last_stable_offset().max(found.start);
         let committed = state.committed_offset(group, partition).map_or(0, |committed| committed.offset);
-        let from = committed.clamp(found.start, to);
-        // Behind the last marker every record is shown.
-        let is_mixed = found.last_marker.is_some_and(|marker| marker >= from);
-        let undecided = is_mixed.then(|| found.undecided_between(from, to));
-        Some(Unread { partition, from, to, undecided })
+        Unread::behind(state, partition, committed)
     }
 
-    /// How many records. Where some aren't shown all of it is read, and counts as it is if it can't be read.
+    /// What lies behind an offset, as of a state. None: there is no such partition.
+    pub(crate) fn behind(state: &State, partition: Partition, offset: u64) -> Option<Unread> {
+        let found = state.partition(partition)?;
+        let to = found.last_stable_offset().max(found.start);
+        let from = offset.clamp(found.start, to);
+        // Behind the last marker every record is shown.
+        let is_mixed = found.last_marker.is_some_and(|marker| marker >= from);
+        Some(Unread { partition, from, to, is_mixed, undecided: found.undecided_between(from, to) })
+    }
+
+    /// How many records. Where some aren't shown, or are no longer there, all of it is read, and counts as it is if it
+    /// can't be read.
     pub(crate) fn records(&self, inner: &Inner) -> u64 {
-        let Unread { partition, from, to, undecided } = self;
-        let counted = undecided
-            .as_ref()
-            .map(|undecided| inner.read(|reader| reader.count_shown(*partition, *from, *to, undecided)).ok());
-        counted.flatten().unwrap_or(to - from)
+        let Unread { partition, from, to, is_mixed, undecided } = self;
+        let counted = inner.read(|reader| match *is_mixed || reader.is_sparse(*partition, *from) {
+            true => reader.count_shown(*partition, *from, *to, undecided),
+            false => Ok(to - from),
+        });
+        counted.unwrap_or(to - from)
     }
 
     /// How long ago the first of them happened, in ms; 0 if there is none, or it can't be read, or lies in the future.
@@ -56,7 +63,7 @@ impl Unread {
             let batches = reader.read(self.partition, offset, 1)?;
             let Some(last) = batches.last() else { break };
             for batch in &batches {
-                if self.undecided.as_ref().is_some_and(|undecided| !undecided.shows(batch)) {
+                if !self.undecided.shows(batch) {
                     continue;
                 }
                 let mut records = batch.records();

@@ -59,6 +59,7 @@
 #![warn(unnameable_types)]
 
 mod admin;
+mod cleaning;
 mod clock;
 mod consumer;
 mod delivery;
@@ -91,15 +92,18 @@ pub use admin::{
     ProducerDetails, SeekTo,
 };
 pub use bytes::Bytes;
+pub use cleaning::Cleaned;
 pub use consumer::{Consumer, ConsumerBuilder, Start};
 pub use delivery::{Batch, RecordStream};
 pub use error::{Error, UnreadableBatch};
 pub use event::{Event, Receipt, Record, Undecodable};
+pub use exactlog_core::batch::TimestampType;
 pub use exactlog_core::batch::{BatchError, Compression, CompressionFault, RecordFault, RecordHeader};
-pub use exactlog_core::command::{CommitToken, TopicConfig};
+pub use exactlog_core::command::{CleanupPolicy, CommitToken, TopicConfig};
 pub use exactlog_core::ids::{MemberId, Partition, ProducerId, TimerId, TopicId};
 pub use exactlog_core::reply::{Cancellation, Refusal, TimerFailure};
 pub use exactlog_core::state::TimerLimits;
+pub use exactlog_storage::cleaning::{Compacted, DueCompaction};
 pub use exactlog_storage::error::StorageError;
 pub use exactlog_storage::journal::Cut;
 pub use exactlog_storage::shard::{Durability, RecoveryReport};

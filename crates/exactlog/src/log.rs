@@ -1,6 +1,7 @@
 //! The log: open it, make topics, get producers and consumers, close it.
 
-use crate::clock::wall_ms;
+use crate::cleaning::{self, Cleaned, Cleaning};
+use crate::clock::{Stamper, wall_ms};
 use crate::consumer::ConsumerBuilder;
 use crate::error::Error;
 use crate::interval::{self, Interval};
@@ -13,16 +14,17 @@ use crate::read_only::Watch;
 use crate::room::Claim;
 use crate::signal::Signals;
 use crate::timer::Timing;
-use crate::topic::{Topic, TopicOptions};
+use crate::topic::{PartitionCounts, Topic, TopicOptions};
 use crate::turns;
-use crate::view::ReadView;
+use crate::view::{ReadView, Views};
 use crate::writer::{self, Desk};
 use bytes::Bytes;
 use exactlog_core::batch::Batch;
-use exactlog_core::command::{Command, CommitToken, ConfigChange, Transactional, is_legal_name};
+use exactlog_core::command::{Command, CommitToken, ConfigChange, TopicConfig, Transactional, is_legal_name};
 use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::reply::{Applied, Refusal, Reply};
 use exactlog_core::state::{PartitionState, State, Undecided};
+use exactlog_storage::cleaning::{Compacted, DueCompaction, Occasion};
 use exactlog_storage::disk::{Disk, RealDisk};
 use exactlog_storage::error::StorageError;
 use exactlog_storage::index::Reader;
@@ -63,6 +65,13 @@ pub(crate) struct Inner {
     pub(crate) signals: Signals,
     pub(crate) maintenance: Maintenance,
     pub(crate) interval: Interval,
+    pub(crate) cleaning: Cleaning,
+    /// How often it looks for old records by itself.
+    pub(crate) cleanup_interval: Duration,
+    pub(crate) partition_counts: PartitionCounts,
+    pub(crate) views: Mutex<Views>,
+    /// As the writer has left it.
+    pub(crate) stamper: Mutex<Stamper>,
     pub(crate) counters: Counters,
     pub(crate) members: Members,
     pub(crate) timing: Timing,
@@ -122,9 +131,10 @@ impl Owner {
     fn start(inner: Arc<Inner>, lock: Box<dyn fmt::Debug + Send + Sync>) -> Result<Owner, Error> {
         let writer = spawn(&inner, "exactlog-writer", turns::run)?;
         let behind = spawn(&inner, "exactlog-behind", maintenance::run);
+        let cleaner = spawn(&inner, "exactlog-cleaner", cleaning::run);
         let interval = inner.interval.is_wanted().then(|| spawn(&inner, "exactlog-interval", interval::run));
         let (mut others, mut failed) = (Vec::new(), None);
-        for thread in [Some(behind), interval].into_iter().flatten() {
+        for thread in [Some(behind), Some(cleaner), interval].into_iter().flatten() {
             match thread {
                 Ok(thread) => others.push(thread),
                 Err(error) => failed = Some(error),
@@ -155,6 +165,8 @@ impl Owner {
 impl Running {
     fn finish(self) -> Result<(), Error> {
         let Running { inner, writer, others, lock } = self;
+        // It waits for the writer, if for anybody: it has its answer when that ends.
+        inner.cleaning.close();
         // The writer first: what is on its way may need the journal to be recycled.
         let _ = writer.join();
         inner.maintenance.close();
@@ -185,19 +197,29 @@ fn spawn(inner: &Arc<Inner>, name: &str, work: fn(&Inner)) -> Result<JoinHandle<
 #[derive(Clone, Debug)]
 pub struct Builder {
     pub(crate) options: Options,
+    pace: Pace,
+    disk: Option<Arc<dyn Disk>>,
+}
+
+/// What of the settings the threads and handles go by, and not the shard.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
     queue_bytes: usize,
     read_view_max: Duration,
     timers_held_bytes: u64,
-    disk: Option<Arc<dyn Disk>>,
+    cleanup_interval: Duration,
 }
 
 impl Default for Builder {
     fn default() -> Self {
         Builder {
             options: Options::default(),
-            queue_bytes: 4 * 1024 * 1024,
-            read_view_max: Duration::from_secs(60),
-            timers_held_bytes: 64 * 1024 * 1024,
+            pace: Pace {
+                queue_bytes: 4 * 1024 * 1024,
+                read_view_max: Duration::from_secs(60),
+                timers_held_bytes: 64 * 1024 * 1024,
+                cleanup_interval: Duration::from_secs(300),
+            },
             disk: None,
         }
     }
@@ -242,14 +264,22 @@ impl Builder {
     /// Most bytes that wait to be written before senders wait. Default 4 MiB.
     #[must_use]
     pub fn queue_bytes(mut self, bytes: usize) -> Self {
-        self.queue_bytes = bytes;
+        self.pace.queue_bytes = bytes;
         self
     }
 
     /// How long a [`ReadView`] can be read (`read.view.max.ms`). Default 60 s.
     #[must_use]
     pub fn read_view_max(mut self, life: Duration) -> Self {
-        self.read_view_max = life;
+        self.pace.read_view_max = life;
+        self
+    }
+
+    /// How often it looks for records that are too old for their topics, or too many, and for what is to be compacted
+    /// (`log.retention.check.interval.ms`). Default 5 minutes.
+    #[must_use]
+    pub fn cleanup_interval(mut self, interval: Duration) -> Self {
+        self.pace.cleanup_interval = interval;
         self
     }
 
@@ -257,7 +287,7 @@ impl Builder {
     /// of it is needed, what is needed is written again at the end. Default 64 MiB.
     #[must_use]
     pub fn timers_held_bytes(mut self, bytes: u64) -> Self {
-        self.timers_held_bytes = bytes;
+        self.pace.timers_held_bytes = bytes;
         self
     }
 
@@ -275,7 +305,6 @@ impl Builder {
     /// position: nothing is changed then. [`StorageError::Setting`] names a setting that is out of its bounds.
     pub fn open(self, directory: impl AsRef<Path>) -> Result<Log, Error> {
         self.check()?;
-        let settings = self.clone();
         let disk = match self.disk {
             Some(disk) => disk,
             None => Arc::new(open_directory(directory.as_ref())?),
@@ -283,7 +312,7 @@ impl Builder {
         let lock = take_lock(&*disk)?;
         let mut random = random_from_system();
         let (shard, report) = Shard::open(disk, self.options, &mut random)?;
-        Log::start(shard, report, lock, &settings)
+        Log::start(shard, report, lock, self.pace)
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
@@ -376,7 +405,7 @@ impl Log {
         mut shard: Shard,
         report: RecoveryReport,
         lock: Box<dyn fmt::Debug + Send + Sync>,
-        settings: &Builder,
+        pace: Pace,
     ) -> Result<Log, Error> {
         // The first command of every open: it proves that the journal can be written and fences earlier members.
         let time_ms = wall_ms().max(shard.state().time_ms);
@@ -385,7 +414,7 @@ impl Log {
         let Some(Reply::Opened { number }) = applied.first().map(|applied| applied.reply.clone()) else {
             unreachable!("Open answers with a number")
         };
-        let inner = Inner::new(shard, report, number, settings);
+        let inner = Inner::new(shard, report, number, pace);
         let owner = Owner::start(Arc::new(inner), lock)?;
         owner.inner.maintenance.kick();
         Ok(Log { inner: Arc::new(owner) })
@@ -394,7 +423,7 @@ impl Log {
     /// A log that nobody writes to: it has no threads and no lock.
     pub(crate) fn looking(shard: Shard, report: RecoveryReport, builder: &Builder, watch: Watch) -> Log {
         let number = shard.state().open_number;
-        let inner = Inner::new(shard, report, number, builder);
+        let inner = Inner::new(shard, report, number, builder.pace);
         let inner = Arc::new(Inner { watch: Some(watch), ..inner });
         Log { inner: Arc::new(Owner { inner, running: Mutex::new(None) }) }
     }
@@ -426,14 +455,42 @@ impl Log {
     pub fn open_topic(&self, name: &str) -> Result<Topic, Error> {
         self.inner.check_open()?;
         let state = self.inner.state.read();
-        let found = state.topic_named(name).map(|(id, topic)| Topic::new(id, topic));
+        let found =
+            state.topic_named(name).map(|(id, topic)| Topic::new(id, topic, &self.inner.partition_counts));
         found.ok_or_else(|| Error::NoSuchTopic { name: name.to_string() })
     }
 
     /// All topics, by name.
     pub fn topics(&self) -> Vec<Topic> {
         let state = self.inner.state.read();
-        state.topic_names.values().filter_map(|id| Some(Topic::new(*id, state.topics.get(id)?))).collect()
+        let counts = &self.inner.partition_counts;
+        let handle = |id: &TopicId| Some(Topic::new(*id, state.topics.get(id)?, counts));
+        state.topic_names.values().filter_map(handle).collect()
+    }
+
+    /// Replaces the settings of a topic; a new handle on it, which shows them. Older handles go on as well: what they
+    /// send is judged by the settings that hold.
+    ///
+    /// # Errors
+    /// A setting that is out of its bounds, and a topic that was deleted.
+    pub fn alter_topic(&self, topic: &Topic, config: TopicConfig) -> Result<Topic, Error> {
+        self.inner.command(Command::AlterTopic { topic: topic.id(), config })?;
+        self.inner.topic(topic.id()).ok_or_else(|| Error::NoSuchTopic { name: topic.name().into() })
+    }
+
+    /// Makes a topic have this many partitions; how many it has now. Nothing happens if it has so many already. Groups
+    /// that read it share the new ones, and all handles on it show them.
+    ///
+    /// Keys move: a key's later records may go to another partition than its earlier ones, so their order is kept in
+    /// each partition only.
+    ///
+    /// # Errors
+    /// Fewer than it has: none can be taken away. More than 100,000.
+    pub fn add_partitions(&self, topic: &Topic, partitions: u32) -> Result<u32, Error> {
+        match self.inner.command(Command::CreatePartitions { topic: topic.id(), partitions })?.reply {
+            Reply::Partitions { partitions, .. } => Ok(partitions),
+            _ => unreachable!("CreatePartitions answers with a number or a refusal"),
+        }
     }
 
     /// Deletes a topic with its records and the groups' positions in it.
@@ -454,6 +511,48 @@ impl Log {
         match self.inner.command(Command::Trim { partition, start })?.reply {
             Reply::Trimmed { start_offset } => Ok(start_offset),
             _ => unreachable!("Trim answers with a start or a refusal"),
+        }
+    }
+
+    /// Does now what the log does by itself every few minutes, blocking the thread: lets go of records that are too old
+    /// for their topics, or too many, and compacts where that gains something. Brings everything into segments for
+    /// that, and makes checkpoints until the files are removed. Of each partition the segment that still grows stays.
+    ///
+    /// # Errors
+    /// When writing fails: nothing is lost by that. [`Error::Closed`].
+    pub fn clean(&self) -> Result<Cleaned, Error> {
+        self.inner.check_open()?;
+        self.check_writable()?;
+        self.inner.cleaning.round([])
+    }
+
+    /// As [`clean`](Log::clean); this topic, which has to be a compacted one, is compacted also where that gains
+    /// little. What was compacted, of all topics.
+    ///
+    /// # Errors
+    /// As [`clean`](Log::clean).
+    pub fn compact(&self, topic: &Topic) -> Result<Vec<Compacted>, Error> {
+        self.inner.check_open()?;
+        self.check_writable()?;
+        self.inner.cleaning.round([topic.id()]).map(|cleaned| cleaned.compacted)
+    }
+
+    /// What [`compact`](Log::compact) would read and write again of a topic, as far as it is in segments by now.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn compactable(&self, topic: &Topic) -> Result<Vec<DueCompaction>, Error> {
+        self.inner.check_open()?;
+        let cleaner = self.inner.shard.lock().prospect();
+        let asked = Occasion { asked: true, ..Occasion::at(self.inner.log_ms()) };
+        let due = cleaner.due_compactions(&asked).into_iter();
+        Ok(due.filter(|due| due.partition.topic == topic.id()).collect())
+    }
+
+    fn check_writable(&self) -> Result<(), Error> {
+        match self.inner.watch {
+            Some(_) => Err(Error::ReadOnly { directory: self.inner.shard.lock().disk().location() }),
+            None => Ok(()),
         }
     }
 
@@ -635,11 +734,12 @@ impl Log {
 }
 
 impl Inner {
-    fn new(shard: Shard, report: RecoveryReport, open_number: u64, settings: &Builder) -> Inner {
+    fn new(shard: Shard, report: RecoveryReport, open_number: u64, pace: Pace) -> Inner {
+        let Pace { queue_bytes, read_view_max, timers_held_bytes, cleanup_interval } = pace;
         let state_ms = shard.state().time_ms;
         let interval = Interval::new(shard.durability());
         Inner {
-            queue: Queue::new(settings.queue_bytes),
+            queue: Queue::new(queue_bytes),
             desk: Mutex::new(Desk::new(state_ms)),
             state: shard.shared_state(),
             reader: RwLock::new(shard.reader()),
@@ -649,10 +749,15 @@ impl Inner {
             signals: Signals::default(),
             maintenance: Maintenance::default(),
             interval,
+            cleaning: Cleaning::default(),
+            cleanup_interval,
+            partition_counts: PartitionCounts::default(),
+            views: Mutex::new(Views::new(read_view_max)),
+            stamper: Mutex::new(Stamper::new(state_ms, 0, wall_ms())),
             counters: Counters::default(),
             members: Members::default(),
-            timing: Timing::new(state_ms, settings.timers_held_bytes),
-            read_view_max: settings.read_view_max,
+            timing: Timing::new(state_ms, timers_held_bytes),
+            read_view_max,
             reopens: AtomicU64::new(0),
             accumulators: Mutex::default(),
             failed: AtomicBool::new(false),
@@ -675,6 +780,7 @@ impl Inner {
                 self.members.leave(Leaving { group: name.clone(), member: *member, fenced: true });
             }
         }
+        self.partition_counts.refresh(&self.state.read());
         self.reopens.store(reopens, Ordering::Release);
         self.failed.store(false, Ordering::Release);
         given_up
@@ -745,7 +851,7 @@ impl Inner {
     }
 
     pub(crate) fn topic(&self, id: TopicId) -> Option<Topic> {
-        self.state.read().topics.get(&id).map(|topic| Topic::new(id, topic))
+        self.state.read().topics.get(&id).map(|topic| Topic::new(id, topic, &self.partition_counts))
     }
 
     pub(crate) fn bounds(&self, topic: &Topic, partition: u32) -> Result<(u64, u64), Error> {

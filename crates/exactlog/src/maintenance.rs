@@ -34,6 +34,8 @@ struct Requests {
     kicked: bool,
     /// The next round makes a checkpoint, also if none is due.
     forced: bool,
+    /// The next round makes checkpoints until what isn't needed any more is removed.
+    freeing: bool,
     /// A round runs.
     busy: bool,
     closing: bool,
@@ -70,6 +72,12 @@ impl Maintenance {
         self.round_with(true)
     }
 
+    /// As [`round`](Maintenance::round), with as many checkpoints as it takes to remove files that aren't needed.
+    pub(crate) fn free(&self) -> Result<(), StorageError> {
+        self.requests.lock().freeing = true;
+        self.round_with(true)
+    }
+
     fn round_with(&self, forced: bool) -> Result<(), StorageError> {
         let mut requests = self.requests.lock();
         requests.kicked = true;
@@ -87,7 +95,7 @@ impl Maintenance {
 /// Runs until it is closed.
 pub(crate) fn run(inner: &Inner) {
     loop {
-        let forced = {
+        let (forced, freeing) = {
             let mut requests = inner.maintenance.requests.lock();
             while !requests.kicked && !requests.closing {
                 inner.maintenance.wake.wait(&mut requests);
@@ -97,8 +105,11 @@ pub(crate) fn run(inner: &Inner) {
             }
             requests.kicked = false;
             requests.busy = true;
-            std::mem::take(&mut requests.forced)
+            (std::mem::take(&mut requests.forced), std::mem::take(&mut requests.freeing))
         };
+        if freeing {
+            inner.shard.lock().note_freeable();
+        }
         let failure = {
             let _running = inner.maintenance.running.lock();
             // A panic is a bug of ours. The thread stays, since the writer may come to wait for it.

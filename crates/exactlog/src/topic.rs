@@ -1,8 +1,13 @@
 //! A handle on a topic.
 
-use exactlog_core::command::TopicConfig;
+use exactlog_core::command::{CleanupPolicy, TopicConfig};
 use exactlog_core::ids::TopicId;
+use exactlog_core::state::State;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// A topic of an open log. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -14,18 +19,43 @@ pub struct Topic {
 struct Described {
     id: TopicId,
     name: Arc<str>,
-    partitions: u32,
+    /// Shared with all handles on the topic: it grows.
+    partitions: Arc<AtomicU32>,
     config: TopicConfig,
     config_version: u32,
 }
 
+/// How many partitions topics have, as their handles show it.
+#[derive(Debug, Default)]
+pub(crate) struct PartitionCounts(Mutex<BTreeMap<TopicId, Arc<AtomicU32>>>);
+
+impl PartitionCounts {
+    /// That of a topic, which it has at least.
+    fn of(&self, id: TopicId, partitions: u32) -> Arc<AtomicU32> {
+        let count = self.0.lock().entry(id).or_default().clone();
+        count.fetch_max(partitions, Ordering::AcqRel);
+        count
+    }
+
+    /// The state may show more by now, or topics may be gone.
+    pub(crate) fn refresh(&self, state: &State) {
+        self.0.lock().retain(|id, count| match state.topics.get(id) {
+            Some(topic) => {
+                count.store(topic.partitions.len() as u32, Ordering::Release);
+                true
+            }
+            None => false,
+        });
+    }
+}
+
 impl Topic {
-    pub(crate) fn new(id: TopicId, topic: &exactlog_core::state::Topic) -> Topic {
+    pub(crate) fn new(id: TopicId, topic: &exactlog_core::state::Topic, counts: &PartitionCounts) -> Topic {
         Topic {
             inner: Arc::new(Described {
                 id,
                 name: topic.name.as_str().into(),
-                partitions: topic.partitions.len() as u32,
+                partitions: counts.of(id, topic.partitions.len() as u32),
                 config: topic.config.clone(),
                 config_version: topic.config_version,
             }),
@@ -46,9 +76,10 @@ impl Topic {
         self.inner.name.clone()
     }
 
-    /// Number of its partitions.
+    /// Number of its partitions: as of now, also if some were added since the handle was made
+    /// ([`Log::add_partitions`](crate::Log::add_partitions)).
     pub fn partitions(&self) -> u32 {
-        self.inner.partitions
+        self.inner.partitions.load(Ordering::Acquire)
     }
 
     /// Its settings when the handle was made.
@@ -96,6 +127,28 @@ impl TopicOptions {
     #[must_use]
     pub fn segment_bytes(mut self, bytes: u32) -> Self {
         self.config.segment_bytes = bytes;
+        self
+    }
+
+    /// Lets records go that are older than this (`retention.ms`). By default they never do by age.
+    #[must_use]
+    pub fn retention(mut self, age: Duration) -> Self {
+        self.config.retention_ms = Some(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+
+    /// Lets the oldest records of a partition go as long as more bytes than this stay (`retention.bytes`). By default
+    /// none go by size.
+    #[must_use]
+    pub fn retention_bytes(mut self, bytes: u64) -> Self {
+        self.config.retention_bytes = Some(bytes);
+        self
+    }
+
+    /// Sets what becomes of old records (`cleanup.policy`; default [`CleanupPolicy::Delete`]).
+    #[must_use]
+    pub fn cleanup_policy(mut self, policy: CleanupPolicy) -> Self {
+        self.config.cleanup_policy = policy;
         self
     }
 }

@@ -72,6 +72,8 @@ pub(crate) fn unpack(
             unpacked.to = record.offset + 1;
             unpacked.records.push(Record::of(topic, partition, record));
         }
+        // Compaction may have left fewer records than offsets.
+        unpacked.to = batch.next_offset().clamp(unpacked.to, offsets.end);
     }
     Ok(unpacked)
 }

@@ -23,8 +23,8 @@ use exactlog_storage::error::StorageError;
 use std::collections::BTreeMap;
 use std::iter::FusedIterator;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 /// Everything as of one position: each transaction wholly or not at all, over all partitions.
 ///
@@ -49,19 +49,51 @@ use std::time::Instant;
 pub struct ReadView {
     inner: Handle,
     csn: u64,
+    shown: Arc<Shown>,
+}
+
+/// What a view shows, and since when.
+#[derive(Debug)]
+struct Shown {
     topics: BTreeMap<TopicId, Arc<exactlog_core::state::Topic>>,
     opened: Instant,
 }
 
+/// The views that there are: what they show is not compacted away.
+#[derive(Debug)]
+pub(crate) struct Views {
+    shown: Vec<Weak<Shown>>,
+    life: Duration,
+}
+
+impl Views {
+    /// Each can be read for so long.
+    pub(crate) fn new(life: Duration) -> Views {
+        Views { shown: Vec::new(), life }
+    }
+
+    /// What lies below this offset is decided in each of them that can still be read, so the last value of a key there
+    /// is the last one that it shows.
+    pub(crate) fn limit(&mut self, partition: Partition) -> u64 {
+        self.shown.retain(|shown| shown.strong_count() > 0);
+        let readable = self.shown.iter().filter_map(Weak::upgrade);
+        let readable = readable.filter(|shown| shown.opened.elapsed() < self.life);
+        let of = |shown: Arc<Shown>| {
+            let found = shown.topics.get(&partition.topic)?.partitions.get(partition.index as usize)?;
+            Some(found.last_stable_offset())
+        };
+        readable.filter_map(of).min().unwrap_or(u64::MAX)
+    }
+}
+
 impl ReadView {
     pub(crate) fn new(inner: &Handle) -> ReadView {
+        // Registered before the state is released: what is compacted meanwhile has seen it, or is older.
+        let mut views = inner.views.lock();
         let state = inner.state.read();
-        ReadView {
-            inner: inner.clone(),
-            csn: state.lsn,
-            topics: state.topics.clone(),
-            opened: Instant::now(),
-        }
+        let shown = Arc::new(Shown { topics: state.topics.clone(), opened: Instant::now() });
+        views.shown.push(Arc::downgrade(&shown));
+        ReadView { inner: inner.clone(), csn: state.lsn, shown }
     }
 
     /// The position that it shows: all that was committed up to it, and nothing later.
@@ -79,11 +111,12 @@ impl ReadView {
 
     /// The partition as it was when the view was opened: it knows what wasn't decided then.
     fn partition(&self, topic: &Topic, partition: u32) -> Result<&PartitionState, Error> {
-        let found = self.topics.get(&topic.id()).and_then(|found| found.partitions.get(partition as usize));
+        let found =
+            self.shown.topics.get(&topic.id()).and_then(|found| found.partitions.get(partition as usize));
         found.map(|found| &**found).ok_or_else(|| Error::NoSuchPartition {
             topic: topic.name().to_string(),
             partition,
-            partitions: self.topics.get(&topic.id()).map_or(0, |found| found.partitions.len() as u32),
+            partitions: self.shown.topics.get(&topic.id()).map_or(0, |found| found.partitions.len() as u32),
         })
     }
 
@@ -97,7 +130,10 @@ impl ReadView {
     /// The items': as [`read`](ReadView::read), and [`Error::NoSuchPartition`] for a topic that was deleted or is newer
     /// than the view.
     pub fn records(&self, topic: &Topic) -> Records<'_> {
-        Records::new(self, topic, 0..=topic.partitions().saturating_sub(1), None)
+        // Those that were added since aren't part of it.
+        let shown = self.shown.topics.get(&topic.id()).map(|shown| shown.partitions.len() as u32);
+        let partitions = shown.unwrap_or_else(|| topic.partitions());
+        Records::new(self, topic, 0..=partitions.saturating_sub(1), None)
     }
 
     /// The records of one partition from `offset` on, to the view's end. Else as [`records`](ReadView::records).
@@ -125,7 +161,7 @@ impl ReadView {
     ) -> Result<Vec<Record>, Error> {
         self.inner.check_open()?;
         let life = self.inner.read_view_max;
-        if self.opened.elapsed() >= life {
+        if self.shown.opened.elapsed() >= life {
             return Err(Error::ViewExpired { max_ms: u64::try_from(life.as_millis()).unwrap_or(u64::MAX) });
         }
         let end = self.end(topic, partition)?;

@@ -26,6 +26,7 @@ use exactlog_core::batch::Batch;
 use exactlog_core::command::{Command, ConfigChange, Transactional};
 use exactlog_core::ids::TopicId;
 use exactlog_core::reply::{Applied, Refusal, Reply};
+use exactlog_core::state;
 use exactlog_storage::error::StorageError;
 use exactlog_storage::shard::{Submission, adds_data};
 use parking_lot::MutexGuard;
@@ -170,6 +171,7 @@ impl Desk {
         }
         self.write(inner);
         self.answer_refused(inner);
+        *inner.stamper.lock() = self.stamper;
         self.seal_if_due(inner);
     }
 
@@ -325,10 +327,26 @@ impl Desk {
                     inner.signals.ring_group(group);
                 }
                 Command::DeleteTopic { .. } => inner.signals.ring_all(),
+                Command::CreatePartitions { topic, .. } => self.ring_new_partitions(inner, *topic),
                 _ => {}
             }
         }
         inner.signals.ring_topics(&topics);
+    }
+
+    /// Before anybody is answered: who hears of new partitions may send to them at once.
+    fn ring_new_partitions(&mut self, inner: &Inner, topic: TopicId) {
+        let groups: Vec<String> = {
+            let now = inner.state.read();
+            inner.partition_counts.refresh(&now);
+            let reads =
+                |group: &state::Group| group.members.values().any(|member| member.topics.contains(&topic));
+            now.groups.iter().filter(|(_, group)| reads(group)).map(|(name, _)| name.clone()).collect()
+        };
+        for group in groups {
+            self.handovers.look_at(inner, &group);
+            inner.signals.ring_group(&group);
+        }
     }
 
     fn answer(&mut self, inner: &Inner, recipient: Recipient, applied: Applied) {

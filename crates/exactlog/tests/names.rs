@@ -6,12 +6,12 @@
 
 use exactlog::disk::{Disk, Entry, File, Mode, RealDisk};
 use exactlog::{
-    Batch, BatchError, Builder, Bytes, Cancellation, CommitReceipt, CommitToken, Compression,
-    CompressionFault, Consumer, ConsumerBuilder, Cut, Durability, Error, Event, JsonError, Log, MemberId,
-    Metrics, Outcome, Partition, Producer, ProducerId, ReadView, Receipt, Record, RecordFault, RecordHeader,
-    RecordStream, Records, RecoveryReport, Refusal, Start, StorageError, Stream, Ticket, TimerDetails,
-    TimerFailure, TimerId, TimerLimits, TimerMetrics, Topic, TopicConfig, TopicId, TopicOptions, Transaction,
-    Undecodable, UnreadableBatch,
+    Batch, BatchError, Builder, Bytes, Cancellation, Cleaned, CleanupPolicy, CommitReceipt, CommitToken,
+    Compacted, Compression, CompressionFault, Consumer, ConsumerBuilder, Cut, DueCompaction, Durability,
+    Error, Event, JsonError, Log, MemberId, Metrics, Outcome, Partition, Producer, ProducerId, ReadView,
+    Receipt, Record, RecordFault, RecordHeader, RecordStream, Records, RecoveryReport, Refusal, Start,
+    StorageError, Stream, Ticket, TimerDetails, TimerFailure, TimerId, TimerLimits, TimerMetrics,
+    TimestampType, Topic, TopicConfig, TopicId, TopicOptions, Transaction, Undecodable, UnreadableBatch,
 };
 use std::sync::Arc;
 
@@ -26,6 +26,10 @@ fn functions() {
     let _: fn(&Log) -> ReadView = Log::read_view;
     let _: fn(&Log, &Topic, u32, Bytes) -> Done<u64> = Log::append_batch;
     let _: fn(&Log, CommitToken) -> Done<Option<Outcome>> = Log::outcome;
+    let _: fn(&Log, &Topic, TopicConfig) -> Done<Topic> = Log::alter_topic;
+    let _: fn(&Log) -> Done<Cleaned> = Log::clean;
+    let _: fn(&Log, &Topic) -> Done<Vec<Compacted>> = Log::compact;
+    let _: fn(&Log, &Topic) -> Done<Vec<DueCompaction>> = Log::compactable;
     let _: fn(&Log) -> Metrics = Log::metrics;
     let _: fn(&Log) -> &RecoveryReport = Log::recovery;
     let _: fn(&Log, TimerId) -> Done<Cancellation> = Log::cancel;
@@ -78,7 +82,22 @@ fn structures(
     let _: (Option<Bytes>, Option<Bytes>) = (key, value);
     let Some(RecordHeader { key, value }) = headers.into_iter().next() else { return };
     let _: (Bytes, Option<Bytes>) = (key, value);
-    let TopicConfig { max_message_bytes: _, segment_bytes: _, segment_ms: _ } = config;
+    let TopicConfig {
+        max_message_bytes: _,
+        segment_bytes: _,
+        segment_ms: _,
+        cleanup_policy,
+        retention_ms: _,
+        retention_bytes: _,
+        delete_retention_ms: _,
+        min_compaction_lag_ms: _,
+        max_compaction_lag_ms: _,
+        min_cleanable_dirty_permille: _,
+        timestamp_type,
+        timestamp_before_max_ms: _,
+        timestamp_after_max_ms: _,
+    } = config;
+    let _: (CleanupPolicy, TimestampType) = (cleanup_policy, timestamp_type);
 }
 
 fn more_structures(event: Event, undecodable: Undecodable, partition: Partition, entry: Entry) {

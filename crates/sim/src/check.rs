@@ -5,10 +5,11 @@
 //!   * nothing here knows how the journal works, but for `tail_was_reported`, which reads its files
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use exactlog_core::batch::Batch;
+use exactlog_core::batch::{Batch, Record};
 use exactlog_core::ids::Partition;
 use exactlog_core::state::{AbortedTransaction, PartitionState, State};
 use exactlog_storage::error::StorageError;
@@ -18,6 +19,7 @@ use exactlog_storage::shard::{Options, RecoveryReport, Shard};
 
 use crate::disk::SimDisk;
 use crate::ledger::Ledger;
+use crate::model::Stored;
 use crate::rng::Random;
 
 /// What the next open owes.
@@ -103,6 +105,7 @@ pub fn records(shard: &Shard, ledger: &Ledger, lsn: u64) -> Result<(), String> {
                     (partition.start, partition.end)
                 ));
             }
+            let compacted = ledger.was_compacted(*topic);
             let stored = ledger.contents.get(&at).map_or(&[][..], Vec::as_slice);
             let expected = stored.iter().take_while(|stored| stored.lsn <= lsn);
             // What was trimmed may be gone or not.
@@ -116,6 +119,12 @@ pub fn records(shard: &Shard, ledger: &Ledger, lsn: u64) -> Result<(), String> {
                     return Err(format!("{at} has no record at {offset}, it ends at {}", partition.end));
                 }
                 for batch in batches {
+                    if compacted {
+                        cleaned(&batch, offset, &mut expected)
+                            .map_err(|what| format!("{at} at {offset}: {what}"))?;
+                        offset = batch.next_offset();
+                        continue;
+                    }
                     let wanted = expected.next().map(|stored| &stored.batch);
                     if wanted != Some(&batch) {
                         return Err(format!("{at} at {offset}: read {batch:?}, stored was {wanted:?}"));
@@ -126,10 +135,66 @@ pub fn records(shard: &Shard, ledger: &Ledger, lsn: u64) -> Result<(), String> {
             if let Some(missing) = expected.next() {
                 return Err(format!("{at}: a batch of lsn {} is missing", missing.lsn));
             }
-            committed(&reader, ledger, at, partition, lsn)?;
+            committed(&reader, ledger, at, partition, compacted, lsn)?;
         }
     }
     Ok(())
+}
+
+/// A batch of a topic that was compacted has fewer records than what was stored, and nothing else: the same ones at the
+/// same offsets, under the same producer.
+fn cleaned<'a>(
+    batch: &Batch,
+    offset: u64,
+    expected: &mut std::iter::Peekable<impl Iterator<Item = &'a Stored>>,
+) -> Result<(), String> {
+    // A hole may have begun below the start.
+    if batch.base_offset() > offset {
+        return Err(format!("{batch:?} leaves a gap"));
+    }
+    let mut left: Vec<_> = batch.records().collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    while expected.peek().is_some_and(|stored| stored.batch.base_offset() < batch.next_offset()) {
+        let stored = &expected.next().expect("it was peeked").batch;
+        let of = stored.records().map_while(Result::ok);
+        let had = left.len();
+        let of: Vec<_> = of.collect();
+        left.retain(|record| !of.contains(record));
+        let same = (stored.producer(), stored.is_control(), stored.is_transactional(), stored.next_offset());
+        let found = (batch.producer(), batch.is_control(), batch.is_transactional(), batch.next_offset());
+        if left.len() < had && same != found {
+            return Err(format!("read {batch:?}, stored was {stored:?}"));
+        }
+    }
+    match left.is_empty() {
+        true => Ok(()),
+        false => Err(format!("{batch:?} has records that were never stored: {left:?}")),
+    }
+}
+
+/// Of a topic that was compacted: of each key the last committed record is there, and all without a key. Tombstones
+/// may go when their time has passed.
+fn latest(wanted: &[Batch], found: &[Batch], state: &PartitionState, time_ms: i64) -> Result<(), String> {
+    let records = |batches: &[Batch]| -> Vec<Record> {
+        let all = batches.iter().flat_map(|batch| batch.records().map_while(Result::ok));
+        all.filter(|record| record.offset >= state.start).collect()
+    };
+    let (wanted, found) = (records(wanted), records(found));
+    if let Some(record) = found.iter().find(|record| !wanted.contains(record)) {
+        return Err(format!("readers see {record:?}, which isn't committed"));
+    }
+    let mut last = BTreeMap::new();
+    for (at, record) in wanted.iter().enumerate() {
+        let key = record.key.clone().map_or_else(|| Err(at), Ok);
+        last.insert(key, record);
+    }
+    const DELETE_RETENTION_MS: i64 = 86_400_000;
+    let may_be_gone = |record: &Record| {
+        record.key.is_some() && record.value.is_none() && time_ms >= record.timestamp_ms + DELETE_RETENTION_MS
+    };
+    match last.into_values().find(|record| !found.contains(record) && !may_be_gone(record)) {
+        Some(record) => Err(format!("{record:?} is the last of its key, and readers don't see it")),
+        None => Ok(()),
+    }
 }
 
 /// Readers of committed records get those of committed transactions alone, up to the oldest open one.
@@ -138,6 +203,7 @@ fn committed(
     ledger: &Ledger,
     at: Partition,
     state: &PartitionState,
+    compacted: bool,
     lsn: u64,
 ) -> Result<(), String> {
     const FETCH_BYTES: usize = 3000;
@@ -166,6 +232,10 @@ fn committed(
         };
         let shown = fetched.batches.iter().filter(|batch| !batch.is_control() && !is_aborted(batch));
         found.extend(shown.cloned());
+    }
+    if compacted {
+        let time_ms = ledger.state(lsn).time_ms;
+        return latest(&wanted, &found, state, time_ms).map_err(|what| format!("{at}: {what}"));
     }
     if found == wanted {
         return Ok(());

@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use exactlog_core::batch::Batch;
 use exactlog_core::codec::{self, Encoded};
-use exactlog_core::ids::Partition;
+use exactlog_core::command::{Command, TopicConfig};
+use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::reply::Applied;
 use exactlog_core::state::{At, State};
 use exactlog_storage::shard::Submission;
@@ -135,7 +136,7 @@ impl Ledger {
         }
         for placement in &applied.placements {
             let batch = submission.command.batches()[placement.index as usize];
-            let batch = batch.placed(placement.base_offset, placement.leader_epoch);
+            let batch = placement.placed(batch);
             self.contents.entry(placement.partition).or_default().push(Stored { lsn, batch, txn_seq: None });
         }
         for marker in &applied.markers {
@@ -157,6 +158,19 @@ impl Ledger {
         let decided = stored[..open.unwrap_or(stored.len())].iter();
         let shown = decided.filter(|stored| !stored.batch.is_control() && fate(stored) == Some(true));
         Some((shown.map(|stored| &stored.batch).collect(), last_stable_offset))
+    }
+
+    /// Whether the settings of a topic have ever let it be compacted.
+    #[must_use]
+    pub fn was_compacted(&self, topic: TopicId) -> bool {
+        let compacts = |config: &TopicConfig| config.cleanup_policy.compacts();
+        self.entries.iter().zip(&self.states[1..]).any(|(entry, state)| match &entry.submission.command {
+            Command::AlterTopic { topic: altered, config } => *altered == topic && compacts(config),
+            Command::CreateTopic { name, config, .. } => {
+                compacts(config) && state.topic_names.get(name) == Some(&topic)
+            }
+            _ => false,
+        })
     }
 
     /// Says where the commands from `from` on were to be written.

@@ -19,8 +19,9 @@ pub use transaction::{Phase, TransactionMade, Transactor};
 
 use std::collections::BTreeMap;
 
+use exactlog_core::batch::TimestampType;
 use exactlog_core::batch::{Batch, ProducerStamp};
-use exactlog_core::command::{Command, CommitToken, ConfigChange, TopicConfig};
+use exactlog_core::command::{CleanupPolicy, Command, CommitToken, ConfigChange, TopicConfig};
 use exactlog_core::ids::{MemberId, Partition, ProducerId, TimerId, TopicId};
 use exactlog_core::reply::{Refusal, Reply};
 
@@ -280,9 +281,14 @@ impl Model {
             // A single member is never told to give anything up.
             Command::ReleasePartitions { .. } => Err("UnknownMember"),
             Command::Trim { partition, start } => {
+                let topic = self.topics.get(&partition.topic);
+                let compacted = topic.is_some_and(|it| it.config.cleanup_policy == CleanupPolicy::Compact);
                 let partition = self.partition_mut(*partition)?;
                 if *start > partition.end {
                     return Err("TrimOutOfRange");
+                }
+                if compacted {
+                    return Err("TrimCompacted");
                 }
                 partition.start = partition.start.max(*start);
                 Ok(Reply::Trimmed { start_offset: partition.start })
@@ -299,7 +305,27 @@ impl Model {
                 }
                 Ok(Reply::Configured)
             }
+            Command::CreatePartitions { topic, partitions } => self.create_partitions(*topic, *partitions),
         }
+    }
+
+    fn create_partitions(&mut self, id: TopicId, partitions: u32) -> Outcome {
+        if !(1..=100_000).contains(&partitions) {
+            return Err("PartitionCount");
+        }
+        let topic = self.topics.get_mut(&id).ok_or("UnknownTopic")?;
+        let current = topic.partitions.len() as u32;
+        if partitions < current {
+            return Err("FewerPartitions");
+        }
+        topic.partitions.resize(partitions as usize, PartitionModel::default());
+        if partitions > current {
+            for group in self.groups.values_mut() {
+                let subscribed = group.member.as_ref().is_some_and(|(_, topics)| topics.contains(&id));
+                group.generation += u64::from(subscribed);
+            }
+        }
+        Ok(Reply::Partitions { partitions, added: partitions - current })
     }
 
     fn open(&mut self) -> Reply {
@@ -408,7 +434,7 @@ impl Model {
         }
         self.check_batch(at, batch)?;
         let base_offset = self.store(term, at, batch, None);
-        let timestamp_ms = batch.max_timestamp_ms();
+        let timestamp_ms = self.shown_ms(at, batch);
         Ok(Reply::Appended { base_offset, timestamp_ms, start_offset, duplicate: false })
     }
 
@@ -436,11 +462,27 @@ impl Model {
         if batch.len_bytes() > self.topics[&at.topic].config.max_message_bytes as usize {
             return Err("BatchTooLarge");
         }
+        let config = &self.topics[&at.topic].config;
+        let is_late = |limit| batch.max_timestamp_ms() > self.time_ms + limit as i64;
+        if config.timestamp_type == TimestampType::CreateTime
+            && config.timestamp_after_max_ms.is_some_and(is_late)
+        {
+            return Err("Timestamp");
+        }
         Ok(())
     }
 
+    /// The greatest timestamp of a batch that is stored now.
+    fn shown_ms(&self, at: Partition, batch: &Batch) -> i64 {
+        match self.topics[&at.topic].config.timestamp_type {
+            TimestampType::CreateTime => batch.max_timestamp_ms(),
+            TimestampType::LogAppendTime => self.time_ms,
+        }
+    }
+
     fn store(&mut self, term: u32, at: Partition, batch: &Batch, txn_seq: Option<u64>) -> u64 {
-        let (lsn, time_ms) = (self.lsn, self.time_ms);
+        let (lsn, time_ms, timestamp_ms) = (self.lsn, self.time_ms, self.shown_ms(at, batch));
+        let timestamp_type = self.topics[&at.topic].config.timestamp_type;
         let partition = self.partition_mut(at).expect("the caller has found it");
         let base_offset = partition.end;
         partition.end += u64::from(batch.record_count());
@@ -453,10 +495,12 @@ impl Model {
             }
             known.time_ms = time_ms;
             let (first, last) = (stamp.base_sequence, last_sequence(&stamp, batch));
-            let timestamp_ms = batch.max_timestamp_ms();
             known.batches.push(Sequenced { first, last, base_offset, timestamp_ms, txn_seq });
         }
-        let batch = batch.placed(base_offset, term);
+        let batch = match timestamp_type {
+            TimestampType::CreateTime => batch.placed(base_offset, term),
+            TimestampType::LogAppendTime => batch.placed_at_append_time(base_offset, term, time_ms),
+        };
         self.stored.entry(at).or_default().push(Stored { lsn, batch, txn_seq });
         base_offset
     }

@@ -60,6 +60,10 @@ pub struct Counters {
     pub from_older: u64,
     /// Images that brought back commands that weren't acknowledged.
     pub unacknowledged: u64,
+    /// Compactions of a partition that runs have made.
+    pub compacted: u64,
+    /// Trims that retention has asked for in runs.
+    pub retained: u64,
 }
 
 impl Counters {
@@ -76,6 +80,8 @@ impl Counters {
         self.from_checkpoint += other.from_checkpoint;
         self.from_older += other.from_older;
         self.unacknowledged += other.unacknowledged;
+        self.compacted += other.compacted;
+        self.retained += other.retained;
     }
 }
 

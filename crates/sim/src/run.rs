@@ -221,6 +221,14 @@ impl Run {
             if let Some(end) = self.between(shard)? {
                 return Ok(end);
             }
+            let due = shard.cleaner().map(|cleaner| cleaner.due_trims(self.generator.time_ms()));
+            let trims = self.generator.trims(due.unwrap_or_default());
+            if !trims.is_empty() {
+                self.enumerator.counters.retained += trims.len() as u64;
+                if let Some(end) = self.execute(shard, &trims)? {
+                    return Ok(end);
+                }
+            }
         }
         self.last_step(shard, torn)
     }

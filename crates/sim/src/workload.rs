@@ -6,11 +6,11 @@
 //!     retries are sent byte by byte as they were
 
 use bytes::Bytes;
-use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
+use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp, TimestampType};
 use exactlog_core::codec;
 use exactlog_core::command::{
-    Command, Commit, CommitToken, Condition, ConfigChange, GroupOffsets, NewTimer, OffsetCommit, Protocol,
-    TimerCommand, TimerEffects, TopicConfig, TransactionSender, Transactional,
+    CleanupPolicy, Command, Commit, CommitToken, Condition, ConfigChange, GroupOffsets, NewTimer,
+    OffsetCommit, Protocol, TimerCommand, TimerEffects, TopicConfig, TransactionSender, Transactional,
 };
 use exactlog_core::ids::{Partition, ProducerId, TimerId, TopicId};
 use exactlog_storage::journal::{BLOCK_BYTES, FILE_HEADER_BYTES, FRAME_HEADER_BYTES};
@@ -50,6 +50,9 @@ pub struct Plan {
     pub faults: u64,
     /// Whether every second life ends in a torn tail, and the one behind it is killed (a fixed course).
     pub torn_tails: bool,
+    /// Whether it is mostly about old records: few partitions, small segments, many checkpoints, and nothing that
+    /// fails.
+    pub cleans: bool,
 }
 
 impl Plan {
@@ -65,7 +68,8 @@ impl Plan {
             16 => Durability::Os,
             _ => Durability::Interval(Duration::from_secs(1)),
         };
-        Plan {
+        let cleans = !torn_tails && !large_bodies && random.chance(1, 4);
+        let plan = Plan {
             durability: if random.chance(1, 3) { weak } else { Durability::Fsync },
             journal_file_bytes: size_kib * 1024,
             journal_files: 2 + random.below(6),
@@ -79,6 +83,22 @@ impl Plan {
             journal_payloads: random.chance(1, 5),
             faults: if random.chance(1, 3) { 1 + random.below(3) } else { 0 },
             torn_tails,
+            cleans,
+        };
+        match cleans {
+            true => {
+                let (groups, lives) = (10 + random.below(14), 1 + random.below(2));
+                Plan {
+                    groups,
+                    lives,
+                    commands: 6,
+                    maintenance: 12,
+                    faults: 0,
+                    journal_payloads: false,
+                    ..plan
+                }
+            }
+            false => plan,
         }
     }
 
@@ -118,6 +138,7 @@ const SENT_KEPT: usize = 24;
 const PRODUCERS: [&str; 3] = ["billing", "orders", "audit"];
 const TRANSACTIONAL_IDS: [&str; 2] = ["x", "y"];
 const GROUPS: [&str; 2] = ["readers", "writers"];
+const KEYS: [Option<&[u8]>; 4] = [None, Some(b"a"), Some(b"b"), Some(b"c")];
 
 impl Generator {
     /// A generator for one run.
@@ -150,6 +171,18 @@ impl Generator {
         group
     }
 
+    /// What retention asks for.
+    pub fn trims(&mut self, due: Vec<(Partition, u64)>) -> Vec<Submission> {
+        let trim = |(partition, start)| self.submission(Command::Trim { partition, start });
+        due.into_iter().map(trim).collect()
+    }
+
+    /// The log's time.
+    #[must_use]
+    pub fn time_ms(&self) -> i64 {
+        self.time_ms
+    }
+
     /// The first command after an open.
     pub fn open(&mut self) -> Submission {
         self.submission(Command::Open)
@@ -175,6 +208,9 @@ impl Generator {
         if partitions.is_empty() || model.producers.is_empty() {
             return self.beginning(partitions.is_empty());
         }
+        if self.plan.cleans && self.random.chance(1, 2) {
+            return self.append(model, &partitions);
+        }
         if self.random.chance(1, 6) {
             return self.timer(model, &partitions);
         }
@@ -196,7 +232,7 @@ impl Generator {
                 let max_message_bytes = [1_024, 1_048_588][self.random.below(2) as usize];
                 let segment_ms = 1 + self.random.below(3);
                 let config = TopicConfig { segment_ms, max_message_bytes, ..TopicConfig::default() };
-                Command::AlterTopic { topic: self.pick(&partitions).topic, config }
+                Command::AlterTopic { topic: self.pick(&partitions).topic, config: self.cleanup(config) }
             }
             98 => Command::DeleteTopic { topic: TopicId(self.random.below(8) as u32) },
             _ => self.settings(),
@@ -208,25 +244,52 @@ impl Generator {
             return Command::InitProducer { name: self.producer_name() };
         }
         self.names += self.random.below(2);
+        let (names, partitions) = if self.plan.cleans { (1, 1) } else { (u64::MAX, 3) };
         Command::CreateTopic {
-            name: format!("topic-{}", self.names),
-            partitions: 1 + self.random.below(3) as u32,
+            name: format!("topic-{}", self.names.min(names)),
+            partitions: 1 + self.random.below(partitions) as u32,
             config: self.topic_config(),
         }
     }
 
     /// With small segments, or all in one.
     fn topic_config(&mut self) -> TopicConfig {
-        match self.random.below(2) {
-            0 => TopicConfig::default(),
+        let config = match self.random.below(2) {
+            0 if !self.plan.cleans => TopicConfig::default(),
             _ => TopicConfig { segment_bytes: 4096, ..TopicConfig::default() },
+        };
+        self.cleanup(config)
+    }
+
+    /// With the time of the append, or of the sender and no later than now; half with neither. Some have a retention,
+    /// some are compacted.
+    fn cleanup(&mut self, config: TopicConfig) -> TopicConfig {
+        let which = if self.plan.cleans { self.random.below(5) } else { self.random.below(8) };
+        let config = match which {
+            0 => TopicConfig { retention_ms: Some(self.random.below(200)), ..config },
+            1 => TopicConfig { retention_bytes: Some(self.random.below(12_000)), ..config },
+            2..5 => {
+                let policies = [CleanupPolicy::Compact, CleanupPolicy::CompactAndDelete];
+                let cleanup_policy = policies[self.random.below(2) as usize];
+                TopicConfig { cleanup_policy, min_cleanable_dirty_permille: 1, ..config }
+            }
+            _ => config,
+        };
+        match self.random.below(8) {
+            0 | 1 => TopicConfig { timestamp_type: TimestampType::LogAppendTime, ..config },
+            2 => TopicConfig { timestamp_after_max_ms: Some(self.random.below(3)), ..config },
+            _ => config,
         }
     }
 
     fn settings(&mut self) -> Command {
-        if self.random.chance(1, 2) {
+        if self.random.chance(1, 3) {
             self.time_ms += self.random.below(3) as i64 * 86_400_000;
             return Command::Tick;
+        }
+        if self.random.chance(1, 2) {
+            let topic = TopicId(1 + self.random.below(3) as u32);
+            return Command::CreatePartitions { topic, partitions: 1 + self.random.below(4) as u32 };
         }
         let idle_ms = 1 + self.random.below(100);
         Command::Config(ConfigChange::ProducerExpiration {
@@ -480,7 +543,9 @@ impl Generator {
         for _ in 0..=self.random.below(3) {
             let len = self.value_len();
             let value = self.bytes(len);
-            builder.append(self.time_ms, None, Some(&value), &[]);
+            let key = KEYS[self.random.below(4) as usize];
+            let value = (key.is_none() || !self.random.chance(1, 8)).then_some(value);
+            builder.append(self.time_ms, key, value.as_deref(), &[]);
         }
         builder.finish(stamp)
     }
@@ -488,6 +553,10 @@ impl Generator {
     /// From nothing to several blocks, often close to the edge of a sector or a block.
     fn value_len(&mut self) -> usize {
         let random = &mut self.random;
+        if self.plan.cleans {
+            // A segment is full after a few batches.
+            return 200 + random.below(700) as usize;
+        }
         let room = self.plan.journal_file_bytes - FILE_HEADER_BYTES;
         let len = match random.below(40) {
             0..20 => random.below(60),

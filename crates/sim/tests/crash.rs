@@ -39,6 +39,7 @@ fn assert_each_kind_was_met(counters: &Counters) {
     let rows = [kills, torn, powers, nested, continued, certain_cuts, from_checkpoint];
     assert!(rows.iter().all(|met| *met > 1000), "{counters:?}");
     assert!(counters.from_older > 1000 && counters.unacknowledged > 1000, "{counters:?}");
+    assert!(counters.compacted > 0 && counters.retained > 0, "{counters:?}");
 }
 
 #[test]

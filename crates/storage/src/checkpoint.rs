@@ -10,15 +10,14 @@
 //! time is lost with a checkpoint that can't be read (the older one and a longer replay serve), and since bincode
 //! sees bytes only behind our own frame, version and CRC, with a limit.
 //!
-//! Version 3 is written. Version 2, which has no sections behind those of the state, is read as it is; version 1, which
-//! knows nothing of wire transactions, too (`version_1.rs`).
+//! Version 3 is written. Version 2, which knows nothing of timers, retention and compaction, is read (`version_2.rs`).
 //!
 //! Invariants
 //!   * a checkpoint counts when its name does: written whole under a temporary name, synced, renamed, directory synced
 //!   * two states are equal exactly if their sections are: only ordered maps go in
 //!   * it is never repaired: one that doesn't verify is reported, and the older one is used
 
-mod version_1;
+mod version_2;
 
 use crate::disk::{Disk, Mode};
 use crate::error::StorageError;
@@ -45,7 +44,7 @@ pub const CHECKPOINT_DIR: &str = "checkpoint";
 pub const CHECKPOINT_VERSION: u16 = 3;
 
 /// The oldest format that this build reads.
-const CHECKPOINT_VERSION_OLDEST: u16 = 1;
+const CHECKPOINT_VERSION_OLDEST: u16 = 2;
 
 /// Everything that open needs besides the journal from `applied_lsn` on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -417,12 +416,14 @@ fn decode_section(
     if u32_at(header, SECTION_CRC_AT) != crc32fast::hash(payload) || u32_at(header, SECTION_CRC_AT + 4) != 0 {
         return Err(damaged("a section's checksum doesn't hold"));
     }
-    let decoded = match version {
-        1 => decode_payload::<version_1::Section>(payload).map(|(old, consumed)| (old.into(), consumed)),
-        _ => decode_payload(payload),
+    let undecoded = |error: DecodeError| damaged(&format!("a section can't be decoded: {error}"));
+    let (section, consumed) = match version {
+        2 => {
+            let (old, consumed) = decode_payload::<version_2::Section>(payload).map_err(undecoded)?;
+            (old.upgrade().map_err(|what| damaged(&what))?, consumed)
+        }
+        _ => decode_payload(payload).map_err(undecoded)?,
     };
-    let (section, consumed) =
-        decoded.map_err(|error| damaged(&format!("a section can't be decoded: {error}")))?;
     if consumed != len {
         return Err(damaged("bytes behind a section's end"));
     }

@@ -18,13 +18,15 @@ use crate::checkpoint::PartitionImage;
 use crate::error::StorageError;
 use crate::journal::{JournalReader, Placed};
 use crate::partitions::Segments;
-use exactlog_core::batch::{Batch, Control, HEADER_BYTES};
+use crate::segment::SegmentEnd;
+use exactlog_core::batch::{Batch, Control, HEADER_BYTES, Record};
 use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::reply::Marker;
 use exactlog_core::state::{AbortedTransaction, LeaderEpochStart, PartitionState, Undecided};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -43,6 +45,8 @@ pub struct Located {
     pub leader_epoch: u32,
     /// Where its bytes come from.
     pub source: Source,
+    /// Whether its greatest timestamp is that of the append, which its header gets in its place (`LogAppendTime`).
+    pub has_append_time: bool,
 }
 
 /// Where the bytes of a batch come from that isn't in segments yet.
@@ -75,6 +79,7 @@ impl Located {
             max_timestamp_ms: marker.control.time_ms,
             leader_epoch: marker.leader_epoch,
             source: Source::Marker(marker.control),
+            has_append_time: false,
         }
     }
 
@@ -91,6 +96,14 @@ impl Located {
     /// Length of header and body in bytes.
     fn len_bytes(&self) -> usize {
         HEADER_BYTES + self.body_len() as usize
+    }
+
+    /// The batch that its sender has sent, in its place.
+    fn place(&self, batch: &Batch) -> Batch {
+        match self.has_append_time {
+            true => batch.placed_at_append_time(self.base_offset, self.leader_epoch, self.max_timestamp_ms),
+            false => batch.placed(self.base_offset, self.leader_epoch),
+        }
     }
 }
 
@@ -205,6 +218,27 @@ impl Index {
         }
     }
 
+    /// Forgets the cached batches of a partition below an offset: from now on they are read from segments, which are
+    /// about to hold less of them.
+    pub(crate) fn forget_cached(&self, partition: Partition, below: u64) {
+        let Some(found) = self.partition(partition) else { return };
+        let mut cached = self.cached.lock();
+        let mut entry = found.lock();
+        let gone = first_behind(&entry.tail, |batch| batch.next_offset() <= below);
+        entry.tail.drain(..gone);
+        drop(entry);
+        let mut left = gone;
+        // They are the oldest of the partition in here, too.
+        cached.retain(|(of, bytes)| {
+            let goes = left > 0 && *of == partition;
+            if goes {
+                left -= 1;
+                self.cached_bytes.fetch_sub(u64::from(*bytes), Ordering::Relaxed);
+            }
+            !goes
+        });
+    }
+
     /// Enters a partition as a checkpoint has it: what is flushed, and what isn't.
     pub(crate) fn restore(&self, partition: Partition, state: &PartitionState, image: &PartitionImage) {
         let found = self.partition_or_new(partition);
@@ -266,6 +300,14 @@ impl Index {
         if entry.placed.capacity() > 1024 && entry.placed.len() * 4 < entry.placed.capacity() {
             entry.placed.shrink_to_fit();
         }
+    }
+
+    /// Bytes of a partition that are only in the journal.
+    pub(crate) fn unflushed_bytes(&self, partition: Partition) -> u64 {
+        let placed = |found: Arc<Mutex<PartitionIndex>>| {
+            found.lock().placed.iter().map(|located| located.len_bytes() as u64).sum()
+        };
+        self.partition(partition).map_or(0, placed)
     }
 
     /// Number of batches that are only in the journal.
@@ -387,6 +429,20 @@ pub struct Committed {
     pub last_stable_offset: u64,
 }
 
+/// How many of a batch's records lie within these offsets.
+fn records_within(batch: &Batch, offsets: Range<u64>) -> u64 {
+    let (from, to) = (batch.base_offset().max(offsets.start), batch.next_offset().min(offsets.end));
+    let is_whole = (from, to) == (batch.base_offset(), batch.next_offset());
+    match batch.is_sparse() {
+        true if is_whole => u64::from(batch.record_count()),
+        true => {
+            let within = |record: &Record| (from..to).contains(&record.offset);
+            batch.records().map_while(Result::ok).filter(within).count() as u64
+        }
+        false => to.saturating_sub(from),
+    }
+}
+
 /// How often a look-up is repeated when what it found moved before it was read.
 const MOVES_MAX: usize = 16;
 
@@ -418,7 +474,12 @@ impl Reader {
                 Found::Batches(batches) => return Ok(batches),
                 Found::Nothing => return Ok(Vec::new()),
                 Found::Flushed => {
-                    let batches = self.segments.set(partition)?.read(offset, max_bytes)?;
+                    let set = self.segments.set(partition)?;
+                    let batches = match set.read(offset, max_bytes) {
+                        // Compaction has put others in the place of these, and their files may be gone.
+                        Err(_) if !Arc::ptr_eq(&set, &self.segments.set(partition)?) => continue,
+                        read => read?,
+                    };
                     let known = |batch| self.index.under_its_epoch(partition, batch);
                     return Ok(batches.into_iter().map(known).collect());
                 }
@@ -430,7 +491,11 @@ impl Reader {
                 read => return read,
             }
         }
-        Err(moved.expect("the loop ends early unless something moved"))
+        match moved {
+            Some(moved) => Err(moved),
+            // Segments were replaced as often as that: what is there now is read, whatever it says.
+            None => self.segments.set(partition)?.read(offset, max_bytes),
+        }
     }
 
     /// As [`Reader::read`], for readers of committed records (`read_committed`, KIP-98): batches below the last stable
@@ -471,16 +536,36 @@ impl Reader {
         undecided: &Undecided,
     ) -> Result<u64, StorageError> {
         let (mut count, mut offset) = (0, from);
+        let clean = self.clean_segments(partition);
         while offset < to {
+            // Of a segment that was compacted it is known.
+            if let Some((next, records)) = clean.get(&offset).filter(|(next, _)| *next <= to) {
+                (count, offset) = (count + records, *next);
+                continue;
+            }
             let batches = self.read(partition, offset, 1024 * 1024)?;
             let Some(last) = batches.last() else { break };
             offset = last.next_offset();
             let shown = batches.iter().filter(|batch| undecided.shows(batch));
-            let within =
-                |batch: &Batch| batch.next_offset().min(to).saturating_sub(batch.base_offset().max(from));
-            count += shown.map(within).sum::<u64>();
+            count += shown.map(|batch| records_within(batch, from..to)).sum::<u64>();
         }
         Ok(count)
+    }
+
+    /// Whether there are fewer records than offsets from here on, since some were compacted.
+    pub fn is_sparse(&self, partition: Partition, from: u64) -> bool {
+        let ends = self.segments.ends(partition);
+        let behind = ends.segments.iter().skip(1).map(|next| next.base_offset).chain([ends.end_offset]);
+        ends.segments.iter().zip(behind).any(|(segment, behind)| segment.sparse && behind > from)
+    }
+
+    /// The segments that were compacted, by their first offsets: the offset behind them, and how many records they
+    /// show.
+    fn clean_segments(&self, partition: Partition) -> BTreeMap<u64, (u64, u64)> {
+        let ends = self.segments.ends(partition);
+        let clean =
+            |pair: &[SegmentEnd]| Some((pair[0].base_offset, (pair[1].base_offset, pair[0].clean_records?)));
+        ends.segments.windows(2).filter_map(clean).collect()
     }
 
     /// Whether both read the same open of the log.
@@ -571,7 +656,7 @@ impl Reader {
         fixed.copy_from_slice(&header);
         let batch = Batch::from_parts(fixed, body)
             .map_err(|error| self.journal.damaged(generation, header_at, error.to_string()))?;
-        let placed = batch.placed(located.base_offset, located.leader_epoch);
+        let placed = located.place(&batch);
         if placed.next_offset() != located.next_offset
             || placed.max_timestamp_ms() != located.max_timestamp_ms
         {
@@ -620,6 +705,7 @@ mod tests {
                         body_in_frame: 0,
                         body_len: batch.body().len() as u32,
                     },
+                    has_append_time: false,
                 };
                 index.add(partition, located, Some(batch));
                 index.evict();

@@ -16,6 +16,7 @@
 
 pub mod behind;
 pub mod checkpoint;
+pub mod cleaning;
 mod demand;
 pub mod disk;
 pub mod error;

@@ -1,7 +1,7 @@
 //! The segments of all partitions of a shard, opened one by one when they are needed, and what becomes of their files.
 //!
 //! ```text
-//!   named by a checkpoint -> trimmed, or its topic deleted -> two newer checkpoints don't name it -> removed
+//!   named by a checkpoint -> trimmed, compacted, or its topic deleted -> two newer ones don't name it -> removed
 //! ```
 //!
 //! Not here: when batches are brought into them (`projection.rs`).
@@ -12,8 +12,9 @@
 
 use crate::disk::{Disk, Entry};
 use crate::error::StorageError;
-use crate::segment::{Ends, Options, PartitionLog, SegmentReader, SegmentSet};
+use crate::segment::{Ends, FileId, Options, PartitionLog, SegmentReader, SegmentSet};
 use exactlog_core::ids::{Partition, TopicId};
+use exactlog_core::mutants::{Mutant, on};
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::io;
@@ -47,6 +48,8 @@ struct Unnamed {
     leftovers: bool,
     /// Segments below an offset were dropped, as of an lsn. Both rise.
     dropped: Vec<(u64, u64)>,
+    /// Files in whose place compaction has put others, as of an lsn, which rises.
+    replaced: Vec<(u64, Vec<FileId>)>,
     /// The whole directory, since its topic was deleted.
     whole_since: Option<u64>,
 }
@@ -58,6 +61,8 @@ pub(crate) struct Log {
     options: Options,
     opened: Mutex<Option<PartitionLog>>,
     reader: RwLock<Option<SegmentReader>>,
+    /// Held while segments are rewritten: their new files belong to nothing yet.
+    pub(crate) rewriting: Mutex<()>,
 }
 
 impl Segments {
@@ -68,7 +73,13 @@ impl Segments {
 
     /// Makes a partition known, with the ends that a checkpoint keeps.
     pub(crate) fn restore(&self, partition: Partition, ends: Ends, options: Options) {
-        let log = Log { ends, options, opened: Mutex::new(None), reader: RwLock::new(None) };
+        let log = Log {
+            ends,
+            options,
+            opened: Mutex::new(None),
+            reader: RwLock::new(None),
+            rewriting: Mutex::default(),
+        };
         self.logs.lock().insert(partition, Arc::new(log));
     }
 
@@ -174,6 +185,11 @@ impl Segments {
         self.unnamed.lock().entry(partition).or_default().dropped.push((lsn, below));
     }
 
+    /// Notes that other files have taken the place of these as of this lsn.
+    pub(crate) fn note_replaced(&self, partition: Partition, lsn: u64, files: Vec<FileId>) {
+        self.unnamed.lock().entry(partition).or_default().replaced.push((lsn, files));
+    }
+
     /// Whether files may wait for checkpoints to be removed.
     pub(crate) fn has_unnamed(&self) -> bool {
         !self.unnamed.lock().is_empty()
@@ -186,7 +202,8 @@ impl Segments {
     pub(crate) fn sweep(&self, shown_lsn: u64) -> Result<(), StorageError> {
         let noted: Vec<(Partition, Unnamed)> =
             self.unnamed.lock().iter().map(|(partition, unnamed)| (*partition, unnamed.clone())).collect();
-        for (partition, Unnamed { leftovers, dropped, whole_since }) in noted {
+        let shown_lsn = if on(Mutant::C4FilesGoWithTheTrim) { u64::MAX } else { shown_lsn };
+        for (partition, Unnamed { leftovers, dropped, replaced, whole_since }) in noted {
             if let Some(since_lsn) = whole_since {
                 if since_lsn < shown_lsn {
                     self.remove(partition)?;
@@ -195,20 +212,26 @@ impl Segments {
                 continue;
             }
             let due = dropped.partition_point(|(lsn, _)| *lsn < shown_lsn);
-            if due == 0 && !leftovers {
+            let due_files = replaced.partition_point(|(lsn, _)| *lsn < shown_lsn);
+            if due == 0 && due_files == 0 && !leftovers {
                 continue;
             }
             let below = |count: usize| dropped[..count].last().map_or(0, |(_, below)| *below);
-            // What was dropped later is named still.
-            let kept = below(due)..below(dropped.len());
+            // What was dropped or replaced later is named still.
+            let (kept, kept_files) = (below(due)..below(dropped.len()), &replaced[due_files..]);
             let log = self.log(partition, Options::default);
-            self.with(partition, &log, |opened| opened.remove_unnamed(kept).map(|_| ()))?;
+            let Some(_nothing_is_rewritten) = log.rewriting.try_lock() else { continue };
+            let is_kept = |id: FileId| {
+                kept.contains(&id.base_offset) || kept_files.iter().any(|(_, files)| files.contains(&id))
+            };
+            self.with(partition, &log, |opened| opened.remove_unnamed(is_kept).map(|_| ()))?;
             let mut unnamed = self.unnamed.lock();
-            if due == dropped.len() {
+            if due == dropped.len() && due_files == replaced.len() {
                 unnamed.remove(&partition);
             } else if let Some(unnamed) = unnamed.get_mut(&partition) {
                 unnamed.leftovers = false;
                 unnamed.dropped.drain(..due);
+                unnamed.replaced.drain(..due_files);
             }
         }
         Ok(())
@@ -237,7 +260,8 @@ impl Segments {
     pub(crate) fn log(&self, partition: Partition, options: impl FnOnce() -> Options) -> Arc<Log> {
         let new = || {
             let (opened, reader) = (Mutex::new(None), RwLock::new(None));
-            Arc::new(Log { ends: Ends::default(), options: options(), opened, reader })
+            let rewriting = Mutex::default();
+            Arc::new(Log { ends: Ends::default(), options: options(), opened, reader, rewriting })
         };
         self.logs.lock().entry(partition).or_insert_with(new).clone()
     }

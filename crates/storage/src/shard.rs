@@ -15,6 +15,7 @@
 
 use crate::behind;
 use crate::checkpoint::{self, Image, Kept, PartitionImage};
+use crate::cleaning::{CheckpointedEnds, Cleaner};
 use crate::demand::{Demand, Growth};
 use crate::disk::Disk;
 use crate::error::{StorageError, out_of_space};
@@ -127,6 +128,8 @@ pub struct Shard {
     found: Vec<Kept>,
     /// Checkpoints that this open has made durable and keeps, oldest first.
     own: Vec<Kept>,
+    /// What of segments pictures since the older of them name, oldest first.
+    pictured: Vec<(u64, CheckpointedEnds)>,
     /// Bytes written to the journal since the last checkpoint.
     since_checkpoint: u64,
     /// What a checkpoint would take now.
@@ -209,6 +212,7 @@ impl Shard {
             end,
             found: found.kept,
             own: Vec::new(),
+            pictured: Vec::new(),
             since_checkpoint: replayed_bytes,
             demand,
             term: opened.term,
@@ -420,6 +424,11 @@ impl Shard {
         self.idle()?;
         self.since_checkpoint = 0;
         let image = self.picture();
+        let named = image.partitions.iter().filter(|image| image.ends.end_offset > 0);
+        let named = named.map(|image| (image.partition, image.ends.end_offset)).collect();
+        let own = &self.own;
+        self.pictured.retain(|(lsn, _)| own.iter().any(|own| own.applied_lsn == *lsn));
+        self.pictured.push((image.applied_lsn, Arc::new(named)));
         self.demand.has_parts(&image.state, image.partitions.iter().map(|image| image.ends.segments.len()));
         self.want_reserve();
         Ok(image)
@@ -497,6 +506,28 @@ impl Shard {
     /// some that earlier opens have made.
     pub fn shown_lsn(&self) -> Option<u64> {
         self.own.first().filter(|_| self.own.len() >= 2 && self.found.is_empty()).map(|own| own.applied_lsn)
+    }
+
+    /// What looks for old records. None before two checkpoints of this open are kept: what an earlier one names isn't
+    /// known.
+    pub fn cleaner(&self) -> Option<Cleaner> {
+        let older = self.own.first().filter(|_| self.shown_lsn().is_some())?;
+        let (_, checkpointed) = self.pictured.iter().find(|(lsn, _)| *lsn == older.applied_lsn)?;
+        Some(Cleaner { flusher: self.flusher.clone(), checkpointed: checkpointed.clone() })
+    }
+
+    /// As [`Shard::cleaner`], as if what is in segments now were named by the older checkpoint: for whoever only
+    /// asks what there would be to do.
+    pub fn prospect(&self) -> Cleaner {
+        let ends = |partition| (partition, self.segments.ends(partition).end_offset);
+        let named = self.index.partitions().into_iter().map(ends).filter(|(_, end)| *end > 0).collect();
+        Cleaner { flusher: self.flusher.clone(), checkpointed: Arc::new(named) }
+    }
+
+    /// Notes that something may have become free: rounds of writing behind are due, until files that no checkpoint
+    /// names are removed.
+    pub fn note_freeable(&mut self) {
+        self.may_free = true;
     }
 
     /// Flushes, makes a checkpoint, and removes what it lets go: all of it at once, for those who have no other
@@ -780,6 +811,7 @@ pub fn adds_data(command: &Command) -> bool {
         Command::InitProducer { .. } | Command::JoinGroup { .. } => true,
         Command::Open | Command::DeleteTopic { .. } | Command::Trim { .. } | Command::Tick => false,
         Command::LeaveGroup { .. } | Command::ReleasePartitions { .. } | Command::Config(_) => false,
+        Command::CreatePartitions { .. } => true,
         // An abort ends something; its markers are a few bytes.
         Command::Transactional(request) => !matches!(**request, Transactional::End { commit: false, .. }),
         Command::Timer(command) => !matches!(**command, TimerCommand::Cancel { .. }),
@@ -798,6 +830,7 @@ fn mints_an_identity(command: &Command) -> bool {
         | Command::DeleteTopic { .. } => true,
         Command::InitProducer { .. } | Command::JoinGroup { .. } | Command::LeaveGroup { .. } => true,
         Command::ReleasePartitions { .. } | Command::Config(_) => true,
+        Command::CreatePartitions { .. } => true,
         Command::Transactional(request) => {
             matches!(**request, Transactional::Init { .. } | Transactional::End { .. })
         }
@@ -843,7 +876,7 @@ fn record(
                 base_offset: placement.base_offset,
                 next_offset: placement.next_offset,
                 lsn: placed.lsn,
-                max_timestamp_ms: batch.max_timestamp_ms(),
+                max_timestamp_ms: placement.max_timestamp_ms(batch),
                 leader_epoch: placement.leader_epoch,
                 source: Source::Journal {
                     generation: placed.generation,
@@ -852,8 +885,9 @@ fn record(
                     body_in_frame,
                     body_len: batch.body().len() as u32,
                 },
+                has_append_time: placement.append_time_ms.is_some(),
             };
-            let cached = cache.then(|| batch.placed(placement.base_offset, placement.leader_epoch));
+            let cached = cache.then(|| placement.placed(batch));
             index.add(placement.partition, located, cached);
         }
         body_in_frame += batch.body().len() as u32;

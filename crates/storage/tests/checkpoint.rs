@@ -48,7 +48,8 @@ fn with_one_checkpoint() -> (SimDisk, Shard) {
     let disk = SimDisk::new();
     let (mut shard, _) = open(&disk).unwrap();
     run(&mut shard, Command::Open);
-    let config = TopicConfig { max_message_bytes: 2048, segment_bytes: 8192, segment_ms: 77 };
+    let config =
+        TopicConfig { max_message_bytes: 2048, segment_bytes: 8192, segment_ms: 77, ..Default::default() };
     run(&mut shard, Command::CreateTopic { name: "t".into(), partitions: 1, config });
     run(&mut shard, Command::InitProducer { name: Some("p".into()) });
     run(&mut shard, append(0));
@@ -121,19 +122,20 @@ fn state_section(version: u8, generation: u64, at: u64, expiry_ms: i64) -> Bytes
     let start = Bytes::default().u32(0).u8(1).u64(generation).u64(at);
     let head = start.u64(4).i64(1_000).u32(1).u64(1);
     let names = topics_and_producers(version, head);
-    match version {
-        1 => names.u64(0).u32(2).i64(2).i64(expiry_ms),
-        // No groups, no transactional ids; no deadlines of transactions.
-        _ => names.u64(0).u64(0).u64(0).u32(2).i64(2).i64(expiry_ms).u64(0),
-    }
+    // No groups, no transactional ids; no deadlines of transactions.
+    names.u64(0).u64(0).u64(0).u32(2).i64(2).i64(expiry_ms).u64(0)
 }
 
 /// From the settings to the renamed producers.
 fn topics_and_producers(version: u8, head: Bytes) -> Bytes {
-    let settings = head.u64(86_400_000).u64(30 * 86_400_000);
-    let settings = if version == 1 { settings } else { settings.u32(900_000).u64(7 * 86_400_000) };
-    let topics = settings.u64(1).u32(1).text("t").u32(2048).u32(8192).u64(77).u32(0).u64(0);
-    let names = topics.u64(1).text("t").u32(1);
+    let settings = head.u64(86_400_000).u64(30 * 86_400_000).u32(900_000).u64(7 * 86_400_000);
+    let config = settings.u64(1).u32(1).text("t").u32(2048).u32(8192).u64(77);
+    let config = match version {
+        2 => config,
+        // Delete, without limits; what compaction would go by; the sender's times, without limits.
+        _ => config.u32(0).u8(0).u8(0).u64(86_400_000).u64(0).u8(0).u32(500).u32(0).u8(0).u8(0),
+    };
+    let names = config.u32(0).u64(0).u64(1).text("t").u32(1);
     let producer = names.u64(1).i64(1).text("p").i16(0).u64(0).u64(0).u64(0).u8(0);
     producer.u64(1).text("p").i64(1).u64(0)
 }
@@ -145,18 +147,15 @@ fn sections(version: u8, term: u32) -> [Vec<u8>; 3] {
     let frame_end = head_at + u64::from(head_len + body_len);
     let state = state_section(version, 1, frame_end, 1_000 + 86_400_000);
     let window = Bytes::default().u32(1).u32(1).u32(0).u64(1).u64(0).u64(1).u64(1).u32(1).u64(0);
-    let window = window.u64(1).i64(1).i16(0).i64(1_000);
-    let window = if version == 1 { window } else { window.u8(0) };
-    let window = window.u64(1).u32(0).u32(0).u64(0).i64(900);
-    let window = if version == 1 { window } else { window.u64(0).u8(0) };
+    let window = window.u64(1).i64(1).i16(0).i64(1_000).u8(0);
+    let window = window.u64(1).u32(0).u32(0).u64(0).i64(900).u64(0).u8(0);
     let window = window.u64(0);
     // Nothing open, nothing aborted, no marker.
-    let window = if version == 1 { window } else { window.u64(0).u64(0).u8(0) };
+    let window = window.u64(0).u64(0).u8(0);
     let located = Bytes::default().u32(2).u64(1).u32(1).u32(0).u64(0).u64(0);
-    let located = located.u64(1).u64(0).u64(1).u64(4).i64(900);
-    let located = if version == 1 { located } else { located.u32(term).u32(0) };
+    let located = located.u64(1).u64(0).u64(1).u64(4).i64(900).u32(term).u32(0);
     let located = located.u64(1).u64(head_at).u32(head_len - 61).u32(head_len).u32(body_len);
-    let located = if version == 1 { located.u32(term) } else { located };
+    let located = if version == 2 { located } else { located.u8(0) };
     [section(state), section(window), section(located)]
 }
 
@@ -165,18 +164,6 @@ fn a_checkpoint_has_the_bytes_that_the_format_says() {
     let (disk, shard) = with_one_checkpoint();
     let expected = file(3, &sections(3, shard.term()), 4, 0);
     assert_eq!(disk.read_file(&file_name(4)).unwrap(), expected);
-}
-
-#[test]
-fn a_checkpoint_of_version_2_is_read_and_goes_on() {
-    let (disk, shard) = with_one_checkpoint();
-    let (live, term) = (state_hash(&shard.state()), shard.term());
-    drop(shard);
-    disk.remove(&file_name(4)).unwrap();
-    disk.put(&file_name(4), &file(2, &sections(2, term), 4, 0)).unwrap();
-    let (shard, report) = open(&disk).unwrap();
-    assert_eq!((report.checkpoint_lsn, report.ignored), (4, Vec::<String>::new()));
-    assert_eq!(state_hash(&shard.state()), live);
 }
 
 /// Behind the commands of [`with_one_checkpoint`]: a timer that waits, one that is stuck, one that was cancelled, and
@@ -230,12 +217,12 @@ fn timers_have_the_bytes_that_the_format_says() {
 }
 
 #[test]
-fn a_checkpoint_of_version_1_is_read_and_goes_on() {
+fn a_checkpoint_of_version_2_is_read_and_goes_on() {
     let (disk, shard) = with_one_checkpoint();
     let (live, term) = (state_hash(&shard.state()), shard.term());
     drop(shard);
     disk.remove(&file_name(4)).unwrap();
-    disk.put(&file_name(4), &file(1, &sections(1, term), 4, 0)).unwrap();
+    disk.put(&file_name(4), &file(2, &sections(2, term), 4, 0)).unwrap();
     let (mut shard, report) = open(&disk).unwrap();
     assert_eq!((report.checkpoint_lsn, report.ignored), (4, Vec::<String>::new()));
     assert_eq!(state_hash(&shard.state()), live);
@@ -299,7 +286,7 @@ fn transactions_and_markers_that_are_not_flushed_have_the_bytes_that_the_format_
     let head_at = |lsn: u64| (lsn + u64::from(lsn > 4)) * 4096 + 48;
     let frame_end = head_at(9) + 82;
     let head = Bytes::default().u32(0).u8(1).u64(1).u64(frame_end).u64(9).i64(1_000).u32(1).u64(1);
-    let state = topics_and_producers(2, head);
+    let state = topics_and_producers(3, head);
     let state = state.u64(1).text("g").u64(0).u64(0).u64(0).u64(0); // a group without anything but
     let state = state.u64(1).u32(1).u32(0).u64(1).u64(8).u64(1).u32(term).u64(9).i64(1_000); // a pending offset
     let state = state.u64(1).text("x").i64(2).i16(0).u8(0).u32(TIMEOUT_MS).i64(1_000);
@@ -323,12 +310,12 @@ fn transactions_and_markers_that_are_not_flushed_have_the_bytes_that_the_format_
     let journal = |bytes: Bytes, offset: u64, lsn: u64, head_len: u32| {
         let placed = bytes.u64(offset).u64(offset + 1).u64(lsn).i64(900).u32(term);
         let source = placed.u32(0).u64(1).u64(head_at(lsn));
-        source.u32(head_len - 61).u32(head_len).u32(body_len)
+        source.u32(head_len - 61).u32(head_len).u32(body_len).u8(0)
     };
     let bytes = Bytes::default().u32(2).u64(1).u32(1).u32(0).u64(0).u64(0).u64(4);
     let bytes = journal(journal(bytes, 0, 4, 94), 1, 6, 92);
     let marker = bytes.u64(2).u64(3).u64(7).i64(1_000).u32(term);
-    let marker = marker.u32(1).i64(2).i16(0).u32(term).u8(0).i64(1_000);
+    let marker = marker.u32(1).i64(2).i16(0).u32(term).u8(0).i64(1_000).u8(0);
     let bytes = journal(marker, 3, 8, 92);
     let expected = file(3, &[section(state), section(window), section(bytes)], 9, 0);
     assert_eq!(disk.read_file(&file_name(9)).unwrap(), expected);
@@ -410,6 +397,17 @@ fn a_checkpoint_with_any_byte_changed_is_set_aside_and_the_journal_replays_from_
 }
 
 #[test]
+fn a_checkpoint_of_version_1_is_refused_by_name() {
+    let (disk, shard) = with_one_checkpoint();
+    let term = shard.term();
+    drop(shard);
+    disk.remove(&file_name(4)).unwrap();
+    disk.put(&file_name(4), &file(1, &sections(2, term), 4, 0)).unwrap();
+    let refusal = open(&disk).unwrap_err();
+    assert!(matches!(refusal, StorageError::Version { found: 1, supported: 3, .. }), "{refusal}");
+}
+
+#[test]
 fn a_checkpoint_of_an_unknown_version_is_refused_by_name_even_if_there_is_an_older_one() {
     let (disk, shard) = with_one_checkpoint();
     drop(shard);
@@ -425,13 +423,13 @@ fn a_checkpoint_of_an_unknown_version_is_refused_by_name_even_if_there_is_an_old
 
 #[test]
 fn a_payload_whose_checksum_holds_but_that_makes_no_sense_is_damage_and_allocates_nothing() {
-    let state = || section(state_section(2, 1, 20_000, 9));
+    let state = || section(state_section(3, 1, 20_000, 9));
     let partitions = |topic, from| {
         let start = Bytes::default().u32(1).u32(topic).u32(from).u64(1);
         section(start.u64(0).u64(0).u64(0).u64(0).u64(0).u64(0).u64(0).u8(0))
     };
     let behind = {
-        let payload = state_section(2, 1, 20_000, 9).u8(0);
+        let payload = state_section(3, 1, 20_000, 9).u8(0);
         section(payload)
     };
     let huge = section(Bytes::default().u32(2).u64(u64::MAX));
@@ -467,7 +465,7 @@ fn a_payload_whose_checksum_holds_but_that_makes_no_sense_is_damage_and_allocate
     for (what, sections, applied_lsn, flushed_lsn) in bad {
         let disk = with_one_checkpoint().0.process_kill();
         disk.remove(&file_name(4)).unwrap();
-        disk.put(&file_name(applied_lsn), &file(2, &sections, applied_lsn, flushed_lsn)).unwrap();
+        disk.put(&file_name(applied_lsn), &file(3, &sections, applied_lsn, flushed_lsn)).unwrap();
         let refusal = open(&disk).map(|(_, report)| report).unwrap_err();
         assert!(matches!(refusal, StorageError::Damaged { .. }), "{what}: {refusal}");
     }

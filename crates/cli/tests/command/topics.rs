@@ -83,6 +83,59 @@ fn trimming_says_what_it_would_do_and_does_it_with_execute() {
 }
 
 #[test]
+fn settings_are_altered_one_by_one_and_shown() {
+    let place = Place::new();
+    let create =
+        ["topic", "create", "t", "-c", "retention.ms=7d", "-c", "message.timestamp.type=LogAppendTime"];
+    place.run(&create).good();
+    let before = place.files();
+    let dry = ["topic", "alter", "t", "-c", "retention.bytes=1MiB", "--dry-run", "--format", "json"];
+    let dry = place.run(&dry).json();
+    let said = "would be altered: retention.bytes from -1 to 1048576";
+    assert_eq!((&dry["dry_run"], &dry["topics"][0]["status"]), (&json!(true), &json!(said)));
+    assert!(before == place.files());
+    let alter =
+        ["topic", "alter", "t", "-c", "retention.bytes=1MiB", "-c", "retention.ms=-1", "--format", "json"];
+    let altered = place.run(&alter).json();
+    let said = "altered: retention.ms from 604800000 to -1, retention.bytes from -1 to 1048576";
+    assert_eq!(altered["topics"][0]["status"], said);
+    assert_eq!(place.run(&alter).json()["topics"][0]["status"], "unchanged");
+    let shown = place.run(&["topic", "describe", "t", "--format", "json"]).json()["settings"]["t"].clone();
+    assert_eq!((&shown["retention.ms"], &shown["retention.bytes"]), (&json!(-1), &json!(1_048_576)));
+    assert_eq!(
+        (&shown["cleanup.policy"], &shown["message.timestamp.type"]),
+        (&json!("delete"), &json!("LogAppendTime"))
+    );
+    place.run(&["topic", "alter", "t", "-c", "retention.mss=1"]).fails(2, "did you mean \"retention.ms\"?");
+    place
+        .run(&["topic", "alter", "t", "-c", "cleanup.policy=none"])
+        .fails(2, "delete, compact, or compact,delete");
+    let refused = place.run(&["topic", "alter", "t", "no", "-c", "segment.bytes=1", "--format", "json"]);
+    let rows = refused.json()["topics"].clone();
+    assert_eq!((refused.exit, &rows[1]["error"]), (Some(1), &json!("NO_SUCH_TOPIC")));
+    assert!(
+        rows[0]["message"].as_str().unwrap().contains("segment.bytes = 1 is out of bounds: 4096 to"),
+        "{rows}"
+    );
+}
+
+#[test]
+fn partitions_are_added_and_none_is_taken_away() {
+    let place = Place::with_topic(2);
+    let before = place.files();
+    let dry = place.run(&["topic", "add-partitions", "t", "-p", "3", "--dry-run", "--format", "json"]).json();
+    assert_eq!(dry["topics"][0]["status"], "would have 3 partitions instead of 2");
+    assert!(before == place.files());
+    let text = place.run(&["topic", "add-partitions", "t", "-p", "3"]).good();
+    assert!(text.contains("has 3 partitions instead of 2") && text.contains("keys move"), "{text}");
+    let again = place.run(&["topic", "add-partitions", "t", "-p", "3", "--format", "json"]).json();
+    assert_eq!(again["topics"][0]["status"], "has 3 partitions already");
+    let fewer = place.run(&["topic", "add-partitions", "t", "-p", "2", "--format", "json"]);
+    let message = fewer.json()["topics"][0]["message"].as_str().unwrap().to_string();
+    assert!(fewer.exit == Some(1) && message.contains("has 3 partitions, and can't have 2"), "{message}");
+}
+
+#[test]
 fn the_settings_are_one_catalogue() {
     let place = Place::new();
     let listed = place.run(&["config", "list", "--format", "json"]).json();
@@ -95,4 +148,30 @@ fn the_settings_are_one_catalogue() {
         assert!(!explained["costs"].as_str().unwrap().is_empty());
     }
     place.run(&["config", "explain", "segment.byte"]).fails(2, "did you mean \"segment.bytes\"?");
+}
+
+#[test]
+fn compacting_says_what_it_would_do_and_does_it_with_execute() {
+    let place = Place::new();
+    place.run(&["topic", "create", "plain"]).good();
+    place.run(&["topic", "compact", "plain"]).fails(1, "cleanup.policy=delete");
+    let create = ["topic", "create", "t", "-c", "cleanup.policy=compact", "-c", "segment.bytes=4096"];
+    place.run(&create).good();
+    let input: String = (0..60).map(|at| format!("{}:{at}{}\n", at % 3, "v".repeat(500))).collect();
+    place.run_with(&["produce", "t", "-K", ":", "--txn", "1"], input.clone()).good();
+    place.run(&["topic", "compact", "t", "--execute"]).good();
+    let left = place.run(&["consume", "t", "-f", "%k\n"]).good();
+    assert!(left.lines().count() < 30, "{left}");
+    for key in 0..3 {
+        let last = input.lines().filter_map(|line| line.strip_prefix(&format!("{key}:"))).last().unwrap();
+        let value = place.run(&["consume", "t", "-f", "%k:%v\n"]).good();
+        assert!(value.lines().any(|line| line == format!("{key}:{last}")));
+    }
+    let before = place.files();
+    let dry = place.run(&["topic", "compact", "t", "--format", "json"]).json();
+    assert_eq!((&dry["dry_run"], &dry["partitions"][0]["dirty_bytes"]), (&json!(true), &json!(0)));
+    assert!(before == place.files());
+    place.run(&["topic", "trim", "t", "--to", "end", "--execute", "--format", "json"]).json();
+    let lag = place.run(&["topic", "list", "--format", "json"]).json();
+    assert_eq!(lag["topics"][1]["records"], left.lines().count());
 }

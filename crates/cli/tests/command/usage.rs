@@ -16,7 +16,7 @@ fn help_shows_what_there_is_and_nothing_else() {
     {
         assert!(!help.contains(absent), "{absent}: {help}");
     }
-    assert!(!place.run(&["topic", "--help"]).good().contains("compact"));
+    assert!(!place.run(&["topic", "--help"]).good().contains("repartition"));
     assert!(place.run(&["--version"]).good().starts_with("exactlog "));
     assert_eq!(place.run(&[]).exit, Some(2));
 }

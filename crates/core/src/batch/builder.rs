@@ -307,7 +307,7 @@ fn put_headers(out: &mut Vec<u8>, headers: &[(&str, Option<&[u8]>)]) {
 }
 
 #[inline]
-fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+pub(super) fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     match bytes {
         Some(bytes) => {
             put_varint(out, bytes.len() as i32);

@@ -5,6 +5,7 @@
 //!   * whatever is accepted is written as the same bytes again
 
 use super::*;
+use crate::batch::TimestampType;
 use crate::command::*;
 use crate::ids::{MemberId, Partition, ProducerId, TimerId, TopicId};
 
@@ -88,6 +89,7 @@ impl<'a> Reader<'a> {
             SET_TIMER | CANCEL_TIMER | FIRE_TIMER | CARRY_TIMERS => {
                 Command::from(self.timer_command(batches)?)
             }
+            CREATE_PARTITIONS => Command::CreatePartitions { topic: self.topic()?, partitions: self.u32()? },
             _ => Command::from(self.transactional()?),
         })
     }
@@ -309,11 +311,41 @@ impl<'a> Reader<'a> {
     }
 
     fn topic_config(&mut self) -> Result<TopicConfig, DecodeError> {
-        Ok(TopicConfig {
+        let config = TopicConfig {
             max_message_bytes: self.u32()?,
             segment_bytes: self.u32()?,
             segment_ms: self.u64()?,
-        })
+            ..TopicConfig::default()
+        };
+        if self.version == VERSION {
+            return Ok(config);
+        }
+        let cleanup_policy = match self.u8()? {
+            0 => CleanupPolicy::Delete,
+            1 => CleanupPolicy::Compact,
+            2 => CleanupPolicy::CompactAndDelete,
+            _ => return Err(self.malformed("an unknown cleanup policy")),
+        };
+        let config = TopicConfig {
+            cleanup_policy,
+            retention_ms: self.optional()?,
+            retention_bytes: self.optional()?,
+            delete_retention_ms: self.u64()?,
+            min_compaction_lag_ms: self.u64()?,
+            max_compaction_lag_ms: self.optional()?,
+            min_cleanable_dirty_permille: self.u32()?,
+            timestamp_type: match self.flag()? {
+                false => TimestampType::CreateTime,
+                true => TimestampType::LogAppendTime,
+            },
+            timestamp_before_max_ms: self.optional()?,
+            timestamp_after_max_ms: self.optional()?,
+            ..config
+        };
+        match config.is_plain() {
+            true => Err(self.malformed("settings that version 1 has a form for")),
+            false => Ok(config),
+        }
     }
 
     fn topic(&mut self) -> Result<TopicId, DecodeError> {

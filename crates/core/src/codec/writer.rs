@@ -1,6 +1,7 @@
 //! Writes the fields of commands. What is written here, [`reader`](super::reader) reads.
 
 use super::*;
+use crate::batch::TimestampType;
 use crate::command::*;
 use crate::ids::{MemberId, Partition, ProducerId, TimerId, TopicId};
 
@@ -84,6 +85,11 @@ impl Writer {
                 CONFIG
             }
             Command::Transactional(request) => self.transactional(request),
+            Command::CreatePartitions { topic, partitions } => {
+                self.topic(topic);
+                self.u32(*partitions);
+                CREATE_PARTITIONS
+            }
             Command::Timer(command) => self.timer_command(command),
         }
     }
@@ -288,6 +294,23 @@ impl Writer {
         self.u32(config.max_message_bytes);
         self.u32(config.segment_bytes);
         self.u64(config.segment_ms);
+        if config.is_plain() {
+            return;
+        }
+        self.u8(match config.cleanup_policy {
+            CleanupPolicy::Delete => 0,
+            CleanupPolicy::Compact => 1,
+            CleanupPolicy::CompactAndDelete => 2,
+        });
+        self.optional(config.retention_ms);
+        self.optional(config.retention_bytes);
+        self.u64(config.delete_retention_ms);
+        self.u64(config.min_compaction_lag_ms);
+        self.optional(config.max_compaction_lag_ms);
+        self.u32(config.min_cleanable_dirty_permille);
+        self.flag(config.timestamp_type == TimestampType::LogAppendTime);
+        self.optional(config.timestamp_before_max_ms);
+        self.optional(config.timestamp_after_max_ms);
     }
 
     fn topic(&mut self, topic: &TopicId) {

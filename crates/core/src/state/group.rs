@@ -341,6 +341,15 @@ impl State {
         }
     }
 
+    /// A topic has new partitions: the groups that read it share them.
+    pub(super) fn share_new_partitions(&mut self, topic: TopicId) {
+        let subscribed = |group: &Group| group.members.values().any(|member| member.topics.contains(&topic));
+        let concerned = self.groups.iter().filter(|(_, group)| subscribed(group));
+        for name in concerned.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.rebalance(&name, Change::Members);
+        }
+    }
+
     fn find_member(&self, name: &str, member: MemberId) -> Result<&Group, Refusal> {
         let group = self.groups.get(name).filter(|group| group.members.contains_key(&member));
         group.map(|group| &**group).ok_or_else(|| Refusal::UnknownMember { group: name.to_string(), member })

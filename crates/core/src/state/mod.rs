@@ -22,7 +22,7 @@ mod stable;
 mod timer;
 mod topic;
 mod transaction;
-pub mod version_1;
+pub mod version_2;
 mod window;
 
 pub use group::{CommittedOffset, Group, Member, Owner};
@@ -208,6 +208,7 @@ impl State {
             Command::Config(change) => self.configure(change),
             Command::Transactional(request) => self.transactional(term, request),
             Command::Timer(command) => self.timer_command(term, command),
+            Command::CreatePartitions { topic, partitions } => self.create_partitions(*topic, *partitions),
         }
     }
 

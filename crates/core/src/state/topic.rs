@@ -8,7 +8,7 @@
 use super::stable::{AbortedTransaction, OpenTransaction};
 use super::window::{ProducerWindow, RememberedBatch, Tombstone, Verdict};
 use super::{Outcome, SETTING_MS_MAX, State, check_bounds, done};
-use crate::batch::{Batch, ProducerStamp};
+use crate::batch::{Batch, ProducerStamp, TimestampType};
 use crate::command::{TOPIC_PARTITIONS_MAX, TopicConfig, is_legal_name};
 use crate::ids::{Partition, ProducerId, TopicId};
 use crate::reply::{Applied, Placement, Refusal, Reply, topic_differences};
@@ -90,10 +90,10 @@ impl PartitionState {
     }
 
     /// Gives the batch its place. The caller has checked everything.
-    fn place(&mut self, arrival: &Arrival<'_>) -> Placement {
+    fn place(&mut self, arrival: &Arrival<'_>, append_time_ms: Option<i64>) -> Placement {
         let Arrival { partition, batch, index, term, .. } = *arrival;
         let (base_offset, leader_epoch) = self.take_offsets(term, batch.record_count() as u64);
-        Placement { partition, base_offset, next_offset: self.end, leader_epoch, index }
+        Placement { partition, base_offset, next_offset: self.end, leader_epoch, index, append_time_ms }
     }
 
     /// Takes the next offsets: the first of them, and the leader epoch that they show.
@@ -168,6 +168,22 @@ impl State {
         done(Reply::TopicAltered { config_version })
     }
 
+    pub(super) fn create_partitions(&mut self, topic: TopicId, sent: u32) -> Outcome {
+        if !(1..=TOPIC_PARTITIONS_MAX).contains(&sent) {
+            return Err(Refusal::PartitionCount { partitions: sent, max: TOPIC_PARTITIONS_MAX });
+        }
+        let found = self.topics.get_mut(&topic).ok_or(Refusal::UnknownTopic { topic })?;
+        let current = found.partitions.len() as u32;
+        if sent < current {
+            return Err(Refusal::FewerPartitions { topic, sent, current });
+        }
+        if sent > current {
+            Arc::make_mut(found).partitions.resize_with(sent as usize, Arc::default);
+            self.share_new_partitions(topic);
+        }
+        done(Reply::Partitions { partitions: sent, added: sent - current })
+    }
+
     pub(super) fn delete_topic(&mut self, topic: TopicId) -> Outcome {
         self.find_topic(topic)?;
         let removed = self.topics.remove(&topic).ok_or(Refusal::UnknownTopic { topic })?;
@@ -181,6 +197,9 @@ impl State {
         let end = self.find(partition)?.end;
         if start > end {
             return Err(Refusal::TrimOutOfRange { partition, sent: start, end });
+        }
+        if !self.topics[&partition.topic].config.cleanup_policy.deletes() {
+            return Err(Refusal::TrimCompacted { topic: partition.topic });
         }
         let state = self.partition_mut(partition);
         state.trim(start);
@@ -223,11 +242,13 @@ impl State {
     pub(super) fn check_room(&self, arrival: &Arrival<'_>, records: u64) -> Result<(), Refusal> {
         let Arrival { partition, batch, term, .. } = *arrival;
         let state = self.find(partition)?;
-        let max = self.topics[&partition.topic].config.max_message_bytes;
+        let config = &self.topics[&partition.topic].config;
+        let max = config.max_message_bytes;
         let bytes = batch.len_bytes() as u64;
         if bytes > max as u64 {
             return Err(Refusal::BatchTooLarge { bytes, max });
         }
+        check_timestamps(config, batch, self.time_ms)?;
         if term > LEADER_EPOCH_MAX {
             return Err(Refusal::LeaderEpochsExhausted { term, max: LEADER_EPOCH_MAX });
         }
@@ -242,14 +263,16 @@ impl State {
     pub(super) fn place_batch(&mut self, arrival: &Arrival<'_>) -> Placement {
         let Arrival { partition, batch, txn_seq, .. } = *arrival;
         let time_ms = self.time_ms;
+        let timestamp_type = self.topics.get(&partition.topic).map(|topic| topic.config.timestamp_type);
+        let append_time_ms = (timestamp_type == Some(TimestampType::LogAppendTime)).then_some(time_ms);
         let state = self.partition_mut(partition);
-        let placement = state.place(arrival);
+        let placement = state.place(arrival, append_time_ms);
         if let Some(stamp) = batch.producer() {
             let remembered = RememberedBatch {
                 first_sequence: stamp.base_sequence,
                 last_sequence: batch.last_sequence(),
                 base_offset: placement.base_offset,
-                timestamp_ms: batch.max_timestamp_ms(),
+                timestamp_ms: placement.max_timestamp_ms(batch),
                 txn_seq,
                 aborted: false,
             };
@@ -297,7 +320,7 @@ impl State {
 pub(super) fn appended(placement: Placement, batch: &Batch, start_offset: u64) -> Applied {
     let reply = Reply::Appended {
         base_offset: placement.base_offset,
-        timestamp_ms: batch.max_timestamp_ms(),
+        timestamp_ms: placement.max_timestamp_ms(batch),
         start_offset,
         duplicate: false,
     };
@@ -334,8 +357,44 @@ pub(super) fn check_transactional_shape(batch: &Batch) -> Result<ProducerStamp, 
     Err(Refusal::Batch { what })
 }
 
+/// Whether a batch's times are within what its topic takes (semantics LG-5). Of the records between its first one and
+/// its latest the header says nothing, and nothing else is looked at here; -1 says that there is no time.
+fn check_timestamps(config: &TopicConfig, batch: &Batch, time_ms: i64) -> Result<(), Refusal> {
+    let (before, after) = (config.timestamp_before_max_ms, config.timestamp_after_max_ms);
+    if config.timestamp_type == TimestampType::LogAppendTime || (before, after) == (None, None) {
+        return Ok(());
+    }
+    // Settings are bounded, so the casts lose nothing.
+    let least = before.map_or(i64::MIN, |before| time_ms.saturating_sub(before as i64));
+    let greatest = after.map_or(i64::MAX, |after| time_ms.saturating_add(after as i64));
+    let times = [batch.base_timestamp_ms(), batch.max_timestamp_ms()];
+    let outside = |time: &i64| *time != NO_TIMESTAMP && !(least..=greatest).contains(time);
+    match times.into_iter().find(outside) {
+        Some(timestamp_ms) => Err(Refusal::Timestamp { timestamp_ms, least, greatest }),
+        None => Ok(()),
+    }
+}
+
+/// What a record shows that has no time.
+const NO_TIMESTAMP: i64 = -1;
+
 fn check_config(config: &TopicConfig) -> Result<(), Refusal> {
+    let limit = |setting, limit: Option<u64>, max| check_bounds(setting, limit.unwrap_or(0), 0, max);
+    let lags = (config.min_compaction_lag_ms, config.max_compaction_lag_ms);
     check_bounds("max.message.bytes", config.max_message_bytes as u64, 1024, 16 * 1024 * 1024)?;
     check_bounds("segment.bytes", config.segment_bytes as u64, 4096, i32::MAX as u64)?;
-    check_bounds("segment.ms", config.segment_ms, 1, SETTING_MS_MAX)
+    check_bounds("segment.ms", config.segment_ms, 1, SETTING_MS_MAX)?;
+    limit("retention.ms", config.retention_ms, SETTING_MS_MAX)?;
+    limit("retention.bytes", config.retention_bytes, i64::MAX as u64)?;
+    check_bounds("delete.retention.ms", config.delete_retention_ms, 0, SETTING_MS_MAX)?;
+    check_bounds("min.compaction.lag.ms", lags.0, 0, SETTING_MS_MAX)?;
+    check_bounds("max.compaction.lag.ms", lags.1.unwrap_or(SETTING_MS_MAX), lags.0.max(1), SETTING_MS_MAX)?;
+    check_bounds(
+        "min.cleanable.dirty.ratio (thousandths)",
+        config.min_cleanable_dirty_permille.into(),
+        0,
+        1000,
+    )?;
+    limit("message.timestamp.before.max.ms", config.timestamp_before_max_ms, SETTING_MS_MAX)?;
+    limit("message.timestamp.after.max.ms", config.timestamp_after_max_ms, SETTING_MS_MAX)
 }

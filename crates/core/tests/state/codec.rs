@@ -102,7 +102,7 @@ fn batch_headers_are_found_without_knowing_the_kind() {
 #[test]
 fn a_command_of_a_newer_release_is_unknown_and_not_malformed() {
     let head = Bytes::from(codec::encode(1, &Command::Tick).head);
-    for (kind, version) in [(0, 1), (21, 1), (255, 1), (13, 0), (13, 2)] {
+    for (kind, version) in [(0, 1), (21, 1), (255, 1), (13, 0), (13, 2), (2, 3), (30, 2)] {
         let error = codec::decode(kind, version, &head, &Bytes::new());
         assert_eq!(error, Err(DecodeError::Unknown { kind, version }));
     }
@@ -114,6 +114,15 @@ fn values_that_are_none_are_refused_with_their_place() {
         Err(DecodeError::Malformed { what, .. }) => what,
         other => panic!("{other:?}"),
     };
+    let retained = TopicConfig { retention_ms: Some(1), ..TopicConfig::default() };
+    let alter = Command::AlterTopic { topic: TopicId(1), config: retained };
+    let mut policy = codec::encode(1, &alter);
+    policy.head[12 + 4 + 16] = 3;
+    assert_eq!(what(&policy), "an unknown cleanup policy");
+    let mut plain = codec::encode(1, &alter);
+    plain.head[12 + 4 + 17..][..9].copy_from_slice(&[0; 9]);
+    assert_eq!(what(&plain), "settings that version 1 has a form for");
+
     let mut text = codec::encode(1, &join("g", &[]));
     text.head[16] = 0xff;
     assert_eq!(what(&text), "text that isn't UTF-8");

@@ -5,7 +5,7 @@
 
 use crate::common::*;
 use bytes::Bytes;
-use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
+use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp, TimestampType};
 use exactlog_core::codec;
 use exactlog_core::command::*;
 use exactlog_core::ids::{MemberId, Partition, ProducerId, TimerId, TopicId};
@@ -87,9 +87,68 @@ fn open_is_kind_1() {
     is(1, &Command::Open, &plain(&[]), &[]);
 }
 
+fn plain_config(max_message_bytes: u32, segment_bytes: u32, segment_ms: u64) -> TopicConfig {
+    TopicConfig { max_message_bytes, segment_bytes, segment_ms, ..TopicConfig::default() }
+}
+
+/// Settings that only version 2 has a form for, each with another value.
+fn full_config() -> TopicConfig {
+    TopicConfig {
+        cleanup_policy: CleanupPolicy::CompactAndDelete,
+        retention_ms: Some(4),
+        retention_bytes: Some(5),
+        delete_retention_ms: 6,
+        min_compaction_lag_ms: 7,
+        max_compaction_lag_ms: Some(8),
+        min_cleanable_dirty_permille: 9,
+        timestamp_type: TimestampType::LogAppendTime,
+        timestamp_before_max_ms: Some(10),
+        timestamp_after_max_ms: None,
+        ..plain_config(1, 2, 3)
+    }
+}
+
+/// The fields of [`full_config`].
+const FULL_CONFIG: &[&str] = &[
+    "01 00 00 00",                // max.message.bytes
+    "02 00 00 00",                // segment.bytes
+    "03 00 00 00 00 00 00 00",    // segment.ms
+    "02",                         // cleanup.policy
+    "01 04 00 00 00 00 00 00 00", // retention.ms
+    "01 05 00 00 00 00 00 00 00", // retention.bytes
+    "06 00 00 00 00 00 00 00",    // delete.retention.ms
+    "07 00 00 00 00 00 00 00",    // min.compaction.lag.ms
+    "01 08 00 00 00 00 00 00 00", // max.compaction.lag.ms
+    "09 00 00 00",                // min.cleanable.dirty.ratio
+    "01",                         // message.timestamp.type
+    "01 0a 00 00 00 00 00 00 00", // message.timestamp.before.max.ms
+    "00 00 00 00 00 00 00 00 00", // message.timestamp.after.max.ms
+];
+
+#[test]
+fn create_topic_and_alter_topic_have_a_version_2_for_what_version_1_cannot_say() {
+    let command = Command::CreateTopic { name: "t.1".into(), partitions: 16, config: full_config() };
+    let head = plain(&[&["03 00 00 00  74 2e 31", "10 00 00 00"], FULL_CONFIG].concat());
+    is_version(2, 2, &command, &head, &[]);
+    let command = Command::AlterTopic { topic: TopicId(7), config: full_config() };
+    let head = plain(&[&["07 00 00 00"], FULL_CONFIG].concat());
+    is_version(3, 2, &command, &head, &[]);
+    for (policy, byte) in [(CleanupPolicy::Delete, 0), (CleanupPolicy::Compact, 1)] {
+        let config = TopicConfig { cleanup_policy: policy, ..full_config() };
+        let head = codec::encode(TIME_MS, &Command::AlterTopic { topic: TopicId(7), config }).head;
+        assert_eq!(head[12 + 4 + 16], byte, "{policy}");
+    }
+}
+
+#[test]
+fn create_partitions_is_kind_30() {
+    let command = Command::CreatePartitions { topic: TopicId(7), partitions: 16 };
+    is(30, &command, &plain(&["07 00 00 00", "10 00 00 00"]), &[]);
+}
+
 #[test]
 fn create_topic_is_kind_2() {
-    let config = TopicConfig { max_message_bytes: 0x0001_0002, segment_bytes: 0x0003_0004, segment_ms: 0x05 };
+    let config = plain_config(0x0001_0002, 0x0003_0004, 0x05);
     let command = Command::CreateTopic { name: "t.1".into(), partitions: 16, config };
     let head = plain(&[
         "03 00 00 00  74 2e 31",   // name
@@ -103,7 +162,7 @@ fn create_topic_is_kind_2() {
 
 #[test]
 fn alter_topic_is_kind_3() {
-    let config = TopicConfig { max_message_bytes: 1, segment_bytes: 2, segment_ms: 3 };
+    let config = plain_config(1, 2, 3);
     let command = Command::AlterTopic { topic: TopicId(7), config };
     let head = plain(&[
         "07 00 00 00",             // topic

@@ -11,6 +11,7 @@ mod order;
 mod producer;
 mod timer;
 mod timer_model;
+mod topics;
 mod totality;
 mod transaction;
 mod transaction_model;

@@ -1,7 +1,7 @@
 //! A full disk: a clear error with numbers, nothing acknowledged is lost, and the log frees its own space (LG-13).
 
 use crate::common::*;
-use exactlog::{Error, Event, Log, Producer, StorageError, Topic, TopicOptions};
+use exactlog::{CleanupPolicy, Error, Event, Log, Producer, StorageError, Topic, TopicOptions};
 use exactlog_sim::disk::{Call, ENOSPC, Effect, Fault, SimDisk};
 use exactlog_storage::disk::Disk;
 
@@ -207,4 +207,42 @@ fn lg_13_a_full_log_can_be_opened_again_and_again_and_frees_its_space_then() {
     });
     send_when_possible(&producer.unwrap(), &topic, &mut next);
     assert_eq!(numbers(&log, &topic), [next - 1]);
+}
+
+#[test]
+fn lg_13_compaction_that_finds_no_room_changes_nothing_and_works_when_there_is_some() {
+    let disk = SimDisk::new();
+    disk.set_capacity(Some(CAPACITY_BYTES));
+    let log = open(&disk);
+    let options = TopicOptions::default().segment_bytes(256 * 1024).cleanup_policy(CleanupPolicy::Compact);
+    let topic = log.create_topic("t", options).unwrap();
+    let producer = log.producer("p").unwrap();
+    let mut last = 0;
+    // Until it is full.
+    for at in 0_u64.. {
+        let value = format!("{at:0>8000}");
+        match producer.blocking_send(&topic, Event::new(format!("{}", at % 5), value)) {
+            Ok(_) => last = at,
+            Err(error) => {
+                assert!(matches!(error, Error::Storage(StorageError::DiskFull { .. })), "{error}");
+                break;
+            }
+        }
+    }
+    let table = |log: &Log| -> std::collections::BTreeMap<String, String> {
+        let view = log.read_view();
+        let records = view.records(&topic).map(Result::unwrap);
+        records.map(|it| (it.key_str().unwrap().into(), it.value_str().unwrap().into())).collect()
+    };
+    let before = table(&log);
+    assert_eq!(before[&format!("{}", last % 5)], format!("{last:0>8000}"));
+    // Beside what is there is no room for what would be left of it, or it just fits: nothing is lost in either case.
+    let _ = log.compact(&topic);
+    assert_eq!(table(&log), before);
+    disk.set_capacity(Some(4 * CAPACITY_BYTES));
+    log.compact(&topic).unwrap();
+    assert_eq!(table(&log), before);
+    assert!(log.partitions(&topic).unwrap()[0].records < 200);
+    let (_, log) = after_kill(&disk);
+    assert_eq!(table(&log), before);
 }

@@ -103,6 +103,9 @@ fn ends(input: &mut Input<'_>, mode: u8) -> Ends {
         len_bytes: u64::from(input.u32()),
         max_timestamp_ms: input.u64() as i64,
         first_timestamp_ms: input.u64() as i64,
+        file: 0,
+        sparse: false,
+        clean_records: None,
     };
     Ends { end_offset, segments: (0..segments).map(segment).collect() }
 }

@@ -246,7 +246,7 @@ impl Model {
         let txn_seq = self.going_on(transactional_id);
         self.made(txn_seq).partitions.insert(at);
         let base_offset = self.store(term, at, batch, Some(txn_seq));
-        let timestamp_ms = batch.max_timestamp_ms();
+        let timestamp_ms = self.shown_ms(at, batch);
         Ok(Reply::Appended { base_offset, timestamp_ms, start_offset, duplicate: false })
     }
 

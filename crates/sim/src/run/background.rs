@@ -1,6 +1,7 @@
 //! What happens to a shard besides its commands: flushes, checkpoints, spare files, and operations that fail.
 
 use exactlog_core::command::Command;
+use exactlog_storage::cleaning::Occasion;
 use exactlog_storage::error::StorageError;
 use exactlog_storage::shard::{Durability, Shard, Submission};
 
@@ -9,7 +10,7 @@ use crate::disk::{Call, EIO, ENOSPC, Effect, Fault, Survival};
 use crate::report::Broken;
 
 /// The step of a weak mode's sync.
-const SYNC: u64 = 8;
+const SYNC: u64 = 11;
 
 impl Run {
     /// What the owner of a shard does in the background, step by step. An end, if the engine has ended writing.
@@ -18,9 +19,9 @@ impl Run {
             self.plan_fault(12);
         }
         let weak = self.options.durability != Durability::Fsync;
-        let step = if weak && self.random.chance(1, 3) { SYNC } else { self.random.below(8) };
+        let step = if weak && self.random.chance(1, 3) { SYNC } else { self.random.below(11) };
         let before = self.ledger.last_lsn();
-        if (2..SYNC).contains(&step) && self.made.is_none() && self.kept_lsn == before {
+        if (2..8).contains(&step) && self.made.is_none() && self.kept_lsn == before {
             // A second checkpoint at one lsn would be the first: the shard moves on by a command of its own.
             let submission = Submission { time_ms: shard.state().time_ms, command: Command::Tick };
             self.ledger.submit(shard.term(), &[submission]);
@@ -64,6 +65,7 @@ impl Run {
             0 => shard.journal().spares().prepare(),
             1 => shard.flusher().flush().map(|_| ()),
             SYNC => self.sync(shard),
+            8.. => self.compact(shard),
             // Made now, kept when groups have come in between.
             _ if self.made.is_some() => {
                 let kept = self.made.take().expect("it is there");
@@ -95,6 +97,18 @@ impl Run {
             Ok(()) => self.syncing = Some(syncing),
             // The shard hears of it at once.
             Err(_) => return shard.end_sync(syncing),
+        }
+        Ok(())
+    }
+
+    /// All that gains anything, with as many passes as few keys at a time need.
+    fn compact(&mut self, shard: &Shard) -> Result<(), StorageError> {
+        let Some(cleaner) = shard.cleaner() else { return Ok(()) };
+        let key_bytes_max = [1, 200, 1 << 20][self.random.below(3) as usize];
+        let occasion = Occasion { key_bytes_max, ..Occasion::at(self.generator.time_ms()) };
+        for due in cleaner.due_compactions(&occasion) {
+            let compacted = cleaner.compact(due.partition, &occasion)?;
+            self.enumerator.counters.compacted += u64::from(compacted.is_some());
         }
         Ok(())
     }

@@ -7,7 +7,7 @@
 //!   * a name whose creation or sync failed is made anew before it is synced again
 
 use super::fault::io_error;
-use super::names;
+use super::{FileId, names};
 use crate::disk::{Disk, File, Mode};
 use crate::error::StorageError;
 use std::io;
@@ -46,15 +46,20 @@ impl Directory {
         &*self.disk
     }
 
-    /// Name of the file of the segment with this base offset.
-    pub(super) fn log_name(&self, base_offset: u64) -> String {
-        names::log(&self.name, base_offset)
+    /// The same, to keep.
+    pub(super) fn shared_disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.disk)
     }
 
-    /// Creates the file of the segment with this base offset, in place of whatever has its name.
-    pub(super) fn create(&mut self, base_offset: u64) -> Result<Arc<dyn File>, StorageError> {
+    /// Name of the segment's file.
+    pub(super) fn log_name(&self, id: FileId) -> String {
+        names::log(&self.name, id)
+    }
+
+    /// Creates the segment's file, in place of whatever has its name.
+    pub(super) fn create(&mut self, id: FileId) -> Result<Arc<dyn File>, StorageError> {
         self.make()?;
-        let name = self.log_name(base_offset);
+        let name = self.log_name(id);
         self.has_new_names = true;
         match self.disk.open(&name, Mode::CreateNew) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -67,14 +72,14 @@ impl Directory {
     }
 
     /// Opens the file of a segment to write on behind its logical end.
-    pub(super) fn open(&self, base_offset: u64) -> Result<Arc<dyn File>, StorageError> {
-        let name = self.log_name(base_offset);
+    pub(super) fn open(&self, id: FileId) -> Result<Arc<dyn File>, StorageError> {
+        let name = self.log_name(id);
         self.disk.open(&name, Mode::Write).map_err(io_error("open", &name))
     }
 
     /// Removes the file of a segment that was begun and never counted.
-    pub(super) fn unlink(&self, base_offset: u64) -> io::Result<()> {
-        self.disk.unlink(&self.log_name(base_offset))
+    pub(super) fn unlink(&self, id: FileId) -> io::Result<()> {
+        self.disk.unlink(&self.log_name(id))
     }
 
     /// Makes the names of created files durable. After an error they must be created anew.
@@ -86,7 +91,7 @@ impl Directory {
     }
 
     /// Unlinks what looks like a segment's file and isn't of one that `is_named` knows; the number of files.
-    pub(super) fn remove_unnamed(&self, is_named: impl Fn(u64) -> bool) -> Result<usize, StorageError> {
+    pub(super) fn remove_unnamed(&self, is_named: impl Fn(FileId) -> bool) -> Result<usize, StorageError> {
         let entries = match self.disk.list(&self.name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
             listed => listed.map_err(io_error("list", &self.name))?,
@@ -94,7 +99,7 @@ impl Directory {
         let mut removed = 0;
         for entry in entries.iter().filter(|entry| !entry.is_dir) {
             let is_kept = match names::kind(&entry.name) {
-                names::Kind::OfSegment(base_offset) => is_named(base_offset),
+                names::Kind::OfSegment(id) => is_named(id),
                 names::Kind::Temporary => false,
                 names::Kind::Foreign => true,
             };

@@ -14,7 +14,7 @@
 //!   * its files are complete before they get their names
 
 use super::index::{INDEX_ENTRIES_MAX, Index, OffsetEntry, Place, TimeEntry};
-use super::names;
+use super::{FileId, names};
 use crate::disk::{Disk, Mode};
 use std::io::{self, IoSlice};
 
@@ -39,17 +39,16 @@ const TIME_ENTRY_BYTES: usize = 8 + 4;
 /// The first batch has an entry in any case, so there may be one more than a full segment's.
 const ENTRIES_MAX: usize = INDEX_ENTRIES_MAX + 1;
 
-/// Reads the index of the segment with this base offset and length, if its files are there and whole.
-pub(super) fn load(disk: &dyn Disk, dir: &str, base_offset: u64, segment_bytes: u64) -> Option<Index> {
+/// Reads the index of the segment with these files and this length, if its files are there and whole.
+pub(super) fn load(disk: &dyn Disk, dir: &str, id: FileId, segment_bytes: u64) -> Option<Index> {
+    let base_offset = id.base_offset;
     let read = |name: &str, magic, entry_bytes| {
         let file = read_whole(disk, name, entry_bytes)?;
         let covered = check(&file, magic, entry_bytes, base_offset, segment_bytes)?;
         Some((file, covered))
     };
-    let (offset_file, covered) =
-        read(&names::offset_index(dir, base_offset), OFFSET_MAGIC, OFFSET_ENTRY_BYTES)?;
-    let (time_file, covered_by_times) =
-        read(&names::time_index(dir, base_offset), TIME_MAGIC, TIME_ENTRY_BYTES)?;
+    let (offset_file, covered) = read(&names::offset_index(dir, id), OFFSET_MAGIC, OFFSET_ENTRY_BYTES)?;
+    let (time_file, covered_by_times) = read(&names::time_index(dir, id), TIME_MAGIC, TIME_ENTRY_BYTES)?;
     let offsets = entries(&offset_file, OFFSET_ENTRY_BYTES, |entry| OffsetEntry {
         relative_offset: u32_at(entry, 0),
         position: u32_at(entry, 4),
@@ -63,7 +62,8 @@ pub(super) fn load(disk: &dyn Disk, dir: &str, base_offset: u64, segment_bytes: 
 }
 
 /// Writes both files of a sealed segment under temporary names and renames them. Nothing is synced.
-pub(super) fn save(disk: &dyn Disk, dir: &str, base_offset: u64, index: &Index) -> io::Result<()> {
+pub(super) fn save(disk: &dyn Disk, dir: &str, id: FileId, index: &Index) -> io::Result<()> {
+    let base_offset = id.base_offset;
     let offsets = index.offsets().iter().map(|entry| {
         let mut bytes = [0; OFFSET_ENTRY_BYTES];
         bytes[..4].copy_from_slice(&entry.relative_offset.to_le_bytes());
@@ -78,9 +78,9 @@ pub(super) fn save(disk: &dyn Disk, dir: &str, base_offset: u64, index: &Index) 
     });
     let covered = index.covered();
     let offset_file = encode(OFFSET_MAGIC, base_offset, covered, offsets);
-    write_whole(disk, &names::offset_index(dir, base_offset), &offset_file)?;
+    write_whole(disk, &names::offset_index(dir, id), &offset_file)?;
     let time_file = encode(TIME_MAGIC, base_offset, covered, times);
-    write_whole(disk, &names::time_index(dir, base_offset), &time_file)
+    write_whole(disk, &names::time_index(dir, id), &time_file)
 }
 
 fn encode<const N: usize>(

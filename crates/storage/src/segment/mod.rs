@@ -11,8 +11,10 @@
 //! same. Format: docs/FORMAT.md.
 //!
 //! Invariants
-//!   * within a segment the batches follow each other without a gap in offsets; a gap begins a new segment
+//!   * within a segment the batches follow each other without a gap in offsets (what compaction removes becomes a batch
+//!     without records); a gap begins a new segment
 //!   * where a segment ends is decided by the batches alone, never by how they were flushed
+//!   * a closed segment never changes: compaction makes others, which take its place all at once
 //!   * a file on which a write or sync failed is never written again
 //!   * a file is cut only of bytes that were never published (a full disk needs them back), so none is cut under a
 //!     slice of a mapping
@@ -29,6 +31,7 @@ mod index_file;
 mod names;
 mod open;
 mod reader;
+mod rewriter;
 mod shelf;
 mod survey;
 mod tail;
@@ -39,6 +42,7 @@ mod writer;
 mod tests;
 
 pub use reader::SegmentSet;
+pub(crate) use rewriter::Rewriter;
 pub(crate) use writer::segments_below;
 pub use writer::{PartitionLog, SegmentReader};
 
@@ -87,11 +91,37 @@ pub struct SegmentEnd {
     pub max_timestamp_ms: i64,
     /// Greatest timestamp of its first batch, in ms since 1970: what `segment_ms` counts from.
     pub first_timestamp_ms: i64,
+    /// Which of the files with this base offset it is: 0 as it was flushed, else the one that compaction has made.
+    pub file: u32,
+    /// Whether it covers more offsets than it has records.
+    pub sparse: bool,
+    /// If all of it was compacted: how many records of it readers are shown.
+    pub clean_records: Option<u64>,
+}
+
+/// Tells a segment's files from those of another one, also of one with the same base offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FileId {
+    pub(crate) base_offset: u64,
+    pub(crate) file: u32,
 }
 
 impl SegmentEnd {
     /// A segment that has no batch and no file yet.
     fn planned(base_offset: u64) -> SegmentEnd {
-        SegmentEnd { base_offset, len_bytes: 0, max_timestamp_ms: 0, first_timestamp_ms: 0 }
+        SegmentEnd {
+            base_offset,
+            len_bytes: 0,
+            max_timestamp_ms: 0,
+            first_timestamp_ms: 0,
+            file: 0,
+            sparse: false,
+            clean_records: None,
+        }
+    }
+
+    /// Of its files.
+    pub(crate) fn id(&self) -> FileId {
+        FileId { base_offset: self.base_offset, file: self.file }
     }
 }

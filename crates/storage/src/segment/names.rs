@@ -1,25 +1,35 @@
-//! The names of a partition's files: `<base offset, 20 digits>` and what the file is.
+//! The names of a partition's files: `<base offset, 20 digits>` and what the file is. Of what compaction has made
+//! the number of the file stands in between: `<base offset>-<number, 10 digits>`.
 //!
 //! Not a directory walk: which of the files count is told by the checkpoint, never by what lies around.
 
+use super::FileId;
+
 /// The name of a segment's file of batches, in directory `dir`.
-pub(super) fn log(dir: &str, base_offset: u64) -> String {
-    format!("{dir}/{base_offset:020}.log")
+pub(super) fn log(dir: &str, id: FileId) -> String {
+    format!("{dir}/{}.log", stem(id))
+}
+
+fn stem(FileId { base_offset, file }: FileId) -> String {
+    match file {
+        0 => format!("{base_offset:020}"),
+        file => format!("{base_offset:020}-{file:010}"),
+    }
 }
 
 /// The name of a segment's offset index.
-pub(super) fn offset_index(dir: &str, base_offset: u64) -> String {
-    format!("{dir}/{base_offset:020}.index")
+pub(super) fn offset_index(dir: &str, id: FileId) -> String {
+    format!("{dir}/{}.index", stem(id))
 }
 
 /// The name of a segment's time index.
-pub(super) fn time_index(dir: &str, base_offset: u64) -> String {
-    format!("{dir}/{base_offset:020}.timeindex")
+pub(super) fn time_index(dir: &str, id: FileId) -> String {
+    format!("{dir}/{}.timeindex", stem(id))
 }
 
 /// The name of a segment's transaction index.
-pub(super) fn transaction_index(dir: &str, base_offset: u64) -> String {
-    format!("{dir}/{base_offset:020}.txnindex")
+pub(super) fn transaction_index(dir: &str, id: FileId) -> String {
+    format!("{dir}/{}.txnindex", stem(id))
 }
 
 /// The name under which `name` is written before it is renamed.
@@ -30,8 +40,8 @@ pub(super) fn temporary(name: &str) -> String {
 /// What a file in a partition's directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Batches or an index of the segment with this base offset.
-    OfSegment(u64),
+    /// Batches or an index of this segment.
+    OfSegment(FileId),
     /// Written half, or renamed never.
     Temporary,
     /// Not one of ours.
@@ -44,21 +54,36 @@ pub(super) fn kind(name: &str) -> Kind {
         Some(rest) => (rest, true),
         None => (name, false),
     };
-    let Some((digits, "log" | "index" | "timeindex" | "txnindex")) = name.split_once('.') else {
+    let Some((stem, "log" | "index" | "timeindex" | "txnindex")) = name.split_once('.') else {
         return Kind::Foreign;
     };
-    if digits.len() != OFFSET_DIGITS || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
-        return Kind::Foreign;
+    let id = match stem.split_once('-') {
+        None => number(stem, OFFSET_DIGITS).map(|base_offset| FileId { base_offset, file: 0 }),
+        Some((base_offset, file)) => {
+            let file = number(file, FILE_DIGITS).and_then(|file| u32::try_from(file).ok());
+            let file = file.filter(|file| *file > 0);
+            number(base_offset, OFFSET_DIGITS)
+                .zip(file)
+                .map(|(base_offset, file)| FileId { base_offset, file })
+        }
+    };
+    match id {
+        Some(_) if temporary => Kind::Temporary,
+        Some(id) => Kind::OfSegment(id),
+        None => Kind::Foreign,
     }
-    match digits.parse() {
-        Ok(_) if temporary => Kind::Temporary,
-        Ok(base_offset) => Kind::OfSegment(base_offset),
-        Err(_) => Kind::Foreign, // 20 digits can say more than 64 bits hold
-    }
+}
+
+/// A number with so many digits; what they say may be more than it holds.
+fn number(text: &str, digits: usize) -> Option<u64> {
+    let is_one = text.len() == digits && text.bytes().all(|digit| digit.is_ascii_digit());
+    is_one.then(|| text.parse().ok()).flatten()
 }
 
 /// Digits of `u64::MAX`, so that names sort as offsets do.
 const OFFSET_DIGITS: usize = 20;
+/// Digits of `u32::MAX`.
+const FILE_DIGITS: usize = 10;
 
 #[cfg(test)]
 mod tests {
@@ -66,11 +91,12 @@ mod tests {
 
     #[test]
     fn every_name_that_is_written_is_recognised() {
-        for base_offset in [0, 7, u64::MAX] {
-            let indexes = [offset_index, time_index, transaction_index].map(|name| name("", base_offset));
-            for name in [log("", base_offset)].into_iter().chain(indexes) {
+        let ids = [(0, 0), (7, 0), (u64::MAX, 0), (0, 1), (7, u32::MAX)];
+        for id in ids.map(|(base_offset, file)| FileId { base_offset, file }) {
+            let indexes = [offset_index, time_index, transaction_index].map(|name| name("", id));
+            for name in [log("", id)].into_iter().chain(indexes) {
                 let name = name.trim_start_matches('/');
-                assert_eq!(kind(name), Kind::OfSegment(base_offset), "{name}");
+                assert_eq!(kind(name), Kind::OfSegment(id), "{name}");
                 assert_eq!(kind(&temporary(name)), Kind::Temporary, "{name}");
             }
         }
@@ -86,6 +112,9 @@ mod tests {
             "+0000000000000000007.log",
             "99999999999999999999.log",
             "00000000000000000007.log.tmp.tmp",
+            "00000000000000000007-0000000000.log",
+            "00000000000000000007-9999999999.log",
+            "00000000000000000007-1.log",
         ];
         for name in names {
             assert_eq!(kind(name), Kind::Foreign, "{name}");

@@ -7,6 +7,7 @@
 //!   * a wrong index costs a survey, never a wrong answer
 //!   * no batch is handed out that reaches the limit of the segment's offsets: it can't be one of this segment
 
+use super::FileId;
 use super::cursor::{Content, Cursor};
 use super::fault::damaged;
 use super::gather::Gathered;
@@ -26,6 +27,8 @@ const READ_AHEAD_BYTES_MAX: usize = 4 << 20;
 pub(super) struct OpenSegment {
     /// Name of its file.
     pub(super) name: String,
+    /// Of its files.
+    pub(super) id: FileId,
     /// Its name in offsets.
     pub(super) base_offset: u64,
     /// Its logical length.

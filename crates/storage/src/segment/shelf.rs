@@ -68,7 +68,7 @@ impl Shelf {
         limit_offset: u64,
         index: &Arc<RwLock<Index>>,
     ) -> Result<OpenSegment, StorageError> {
-        let name = names::log(&self.dir, end.base_offset);
+        let name = names::log(&self.dir, end.id());
         let file = self.disk.open(&name, Mode::Read).map_err(io_error("open", &name))?;
         let segment = self.segment(name, end, limit_offset, Content::InFile(file), Arc::clone(index));
         segment.cover()?;
@@ -94,9 +94,7 @@ impl Shelf {
 
     fn on_shelf(&self, end: &SegmentEnd) -> Option<Arc<OpenSegment>> {
         let mut open = self.open.lock();
-        let same = |segment: &Arc<OpenSegment>| {
-            segment.base_offset == end.base_offset && segment.len_bytes == end.len_bytes
-        };
+        let same = |segment: &Arc<OpenSegment>| segment.id == end.id() && segment.len_bytes == end.len_bytes;
         let at = open.iter().position(same)?;
         let segment = open.remove(at);
         open.push(Arc::clone(&segment));
@@ -109,9 +107,9 @@ impl Shelf {
         limit_offset: u64,
         guard: &MutexGuard<'_, ()>,
     ) -> Result<OpenSegment, StorageError> {
-        let name = names::log(&self.dir, end.base_offset);
+        let name = names::log(&self.dir, end.id());
         let content = self.map(&name, end)?;
-        let loaded = index_file::load(&*self.disk, &self.dir, end.base_offset, end.len_bytes);
+        let loaded = index_file::load(&*self.disk, &self.dir, end.id(), end.len_bytes);
         let is_loaded = loaded.is_some();
         let index = loaded.unwrap_or_else(|| Index::new(end.base_offset, self.index_interval_bytes));
         let index = Arc::new(RwLock::new(index));
@@ -146,6 +144,7 @@ impl Shelf {
     ) -> OpenSegment {
         OpenSegment {
             name,
+            id: end.id(),
             base_offset: end.base_offset,
             len_bytes: end.len_bytes,
             // A gap may follow the segment, and its own offsets fit 31 bits.
@@ -160,7 +159,7 @@ impl Shelf {
         if index.covered().position != end.len_bytes || !index.regions().is_empty() {
             return;
         }
-        if let Err(error) = index_file::save(&*self.disk, &self.dir, end.base_offset, index) {
+        if let Err(error) = index_file::save(&*self.disk, &self.dir, end.id(), index) {
             tracing::debug!(dir = self.dir, base_offset = end.base_offset, %error, "index not written");
         }
     }

@@ -49,12 +49,18 @@ impl Tail {
     /// A segment whose first batch comes next and has this greatest timestamp.
     pub(super) fn begin(base_offset: u64, first_timestamp_ms: i64, options: &Options) -> Tail {
         let end = SegmentEnd {
-            base_offset,
-            len_bytes: 0,
             max_timestamp_ms: first_timestamp_ms,
             first_timestamp_ms,
+            ..SegmentEnd::planned(base_offset)
         };
         Tail::resume(end, options)
+    }
+
+    /// As [`Tail::begin`], in the file of this number, for what compaction makes.
+    pub(super) fn begin_rewritten(batch: &Batch, file: u32, options: &Options) -> Tail {
+        let timestamp_ms = batch.max_timestamp_ms();
+        let begun = Tail::begin(batch.base_offset(), timestamp_ms, options);
+        Tail { end: SegmentEnd { file, ..begun.end }, ..begun }
     }
 
     /// A segment that is written on behind `end`.
@@ -125,6 +131,7 @@ impl Tail {
         self.index_batch(batch);
         self.end.len_bytes += batch.len_bytes() as u64;
         self.end.max_timestamp_ms = self.end.max_timestamp_ms.max(batch.max_timestamp_ms());
+        self.end.sparse |= batch.is_sparse();
         if buffer.len() + batch.len_bytes() > BUFFER_BYTES {
             self.write_blocks(buffer, directory)?;
         }
@@ -181,19 +188,18 @@ impl Tail {
         let file = match &self.file {
             Some(file) => file,
             None => {
-                let base_offset = self.end.base_offset;
+                let id = self.end.id();
                 let file = match self.synced_bytes {
-                    0 => directory.create(base_offset)?,
-                    _ => directory.open(base_offset)?,
+                    0 => directory.create(id)?,
+                    _ => directory.open(id)?,
                 };
-                self.opened_bytes =
-                    file.len().map_err(io_error("look at", &directory.log_name(base_offset)))?;
+                self.opened_bytes = file.len().map_err(io_error("look at", &directory.log_name(id)))?;
                 self.file.insert(file)
             }
         };
         let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
         let write = file.write_around(&slices, self.written_bytes);
-        write.map_err(io_error("write", &directory.log_name(self.end.base_offset)))?;
+        write.map_err(io_error("write", &directory.log_name(self.end.id())))?;
         self.written_bytes += parts.iter().map(|part| part.len() as u64).sum::<u64>();
         Ok(())
     }

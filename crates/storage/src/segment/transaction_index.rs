@@ -14,7 +14,7 @@
 //!   * one that holds more is left alone: the state forgets what is trimmed
 
 use super::index_file::write_whole;
-use super::names;
+use super::{FileId, names};
 use crate::disk::{Disk, Mode};
 use crate::mapped::read_whole;
 use exactlog_core::state::AbortedTransaction;
@@ -28,10 +28,10 @@ const _: () = assert!(ENTRY_BYTES == 34);
 pub(super) fn ensure(
     disk: &dyn Disk,
     dir: &str,
-    base_offset: u64,
+    id: FileId,
     entries: &[AbortedTransaction],
 ) -> io::Result<()> {
-    let name = names::transaction_index(dir, base_offset);
+    let name = names::transaction_index(dir, id);
     let content = encode(entries);
     let found = match disk.open(&name, Mode::Read) {
         Ok(file) => Some(read_whole(&*file)?),

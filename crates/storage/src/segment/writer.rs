@@ -20,9 +20,10 @@
 use super::directory::Directory;
 use super::fault::{damaged, io_error};
 use super::reader::SegmentSet;
+use super::rewriter::{Rewriter, Rewritten};
 use super::shelf::Shelf;
 use super::tail::Tail;
-use super::{Ends, Options, SegmentEnd, names, transaction_index};
+use super::{Ends, FileId, Options, SegmentEnd, names, transaction_index};
 use crate::disk::Disk;
 use crate::error::StorageError;
 use exactlog_core::batch::Batch;
@@ -30,7 +31,6 @@ use exactlog_core::state::AbortedTransaction;
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// The writing half of one partition's segments.
@@ -50,7 +50,9 @@ pub struct PartitionLog {
     /// What follows the written bytes of the tail. Memory is held between an append and the next sync only.
     buffer: Vec<u8>,
     /// Segments whose transaction index was found whole or written by this log.
-    transactions_indexed: BTreeSet<u64>,
+    transactions_indexed: BTreeSet<FileId>,
+    /// The highest number that a file of the partition was given.
+    last_file: u32,
 }
 
 /// Gives other threads what the last sync has published.
@@ -66,7 +68,7 @@ impl SegmentReader {
 
 impl PartitionLog {
     /// Opens the segments in directory `dir` as far as `ends` says they go. Whatever lies behind that, in these files
-    /// or in others, doesn't count; it is written over or stays, see [`PartitionLog::remove_unnamed`].
+    /// or in others, doesn't count; it is written over or stays, see `remove_unnamed`.
     ///
     /// Lists the directory and reads no data. No file is held open by it, nor by the log while nothing is appended.
     ///
@@ -97,6 +99,7 @@ impl PartitionLog {
             tail,
             buffer: Vec::new(),
             transactions_indexed: BTreeSet::new(),
+            last_file: ends.segments.iter().map(|segment| segment.file).max().unwrap_or(0),
         })
     }
 
@@ -166,7 +169,7 @@ impl PartitionLog {
 
     /// Forgets the segments that lie wholly below `start_offset`, where reading begins now; where the first one that is
     /// left begins, if there were any. Their files stay for the checkpoints that name them, until
-    /// [`PartitionLog::remove_unnamed`].
+    /// `remove_unnamed`.
     ///
     /// Only what was synced is looked at: to be called behind a [`PartitionLog::sync`].
     pub fn drop_below(&mut self, start_offset: u64) -> Option<u64> {
@@ -176,7 +179,7 @@ impl PartitionLog {
             return None;
         }
         for gone in self.synced.segments.drain(..below) {
-            self.transactions_indexed.remove(&gone.base_offset);
+            self.transactions_indexed.remove(&gone.id());
         }
         if self.synced.segments.last().is_none_or(|last| last.len_bytes == 0) {
             self.tail = None;
@@ -190,37 +193,61 @@ impl PartitionLog {
     /// Makes the transaction indexes of segments that are full: each once, if it isn't there as it has to be. `aborted`
     /// are all aborted transactions that aren't trimmed, in the order of their ends.
     pub(crate) fn index_transactions(&mut self, aborted: &[AbortedTransaction]) {
-        let full = self.synced.segments.windows(2).map(|pair| (pair[0].base_offset, pair[1].base_offset));
-        for (base_offset, limit_offset) in full {
-            let from = aborted.partition_point(|it| it.last_offset < base_offset);
+        let full = self.synced.segments.windows(2).map(|pair| (pair[0].id(), pair[1].base_offset));
+        for (id, limit_offset) in full {
+            let from = aborted.partition_point(|it| it.last_offset < id.base_offset);
             let to = aborted.partition_point(|it| it.last_offset < limit_offset);
-            if from == to || self.transactions_indexed.contains(&base_offset) {
+            if from == to || self.transactions_indexed.contains(&id) {
                 continue;
             }
-            match transaction_index::ensure(self.directory.disk(), &self.dir, base_offset, &aborted[from..to])
-            {
-                Ok(()) => drop(self.transactions_indexed.insert(base_offset)),
+            match transaction_index::ensure(self.directory.disk(), &self.dir, id, &aborted[from..to]) {
+                Ok(()) => drop(self.transactions_indexed.insert(id)),
                 Err(error) => {
-                    tracing::debug!(dir = self.dir, base_offset, %error, "transaction index not written");
+                    tracing::debug!(dir = self.dir, ?id, %error, "transaction index not written");
                 }
             }
         }
     }
 
+    /// What writes other files in place of closed segments: under a number that no file of the partition had before.
+    pub(crate) fn rewriter(&mut self) -> Rewriter {
+        self.last_file += 1;
+        let disk = self.directory.shared_disk();
+        // A checkpoint names files in it, else there would be nothing to rewrite.
+        Rewriter::new(Directory::new(disk, self.dir.clone(), true), self.options, self.last_file)
+    }
+
+    /// Lets rewritten segments, which are durable, take the place of the closed ones from `from` on: the files that no
+    /// longer count. None, and nothing changed, if these aren't there any more as they were, since a part of them was
+    /// trimmed.
+    pub(crate) fn replace(&mut self, from: &[SegmentEnd], rewritten: &[Rewritten]) -> Option<Vec<FileId>> {
+        let at = self.synced.segments.iter().position(|segment| Some(segment) == from.first())?;
+        let to = at + from.len();
+        // The last one is written on.
+        if to >= self.synced.segments.len() || self.synced.segments[at..to] != *from {
+            return None;
+        }
+        let new = rewritten.iter().map(Rewritten::end);
+        let old: Vec<SegmentEnd> = self.synced.segments.splice(at..to, new).collect();
+        self.publish();
+        for rewritten in rewritten {
+            self.shelf.save_index(&rewritten.end(), &rewritten.index());
+        }
+        Some(old.iter().map(SegmentEnd::id).collect())
+    }
+
     /// Unlinks the files in the directory that look like a segment's and belong to none of this log: left by a
-    /// crash, by a failed write or by segments that were removed. Foreign names stay, and so do segments whose base
-    /// offset is in `kept`. The number of files.
+    /// crash, by a failed write or by segments that were removed. Foreign names stay, and so do segments that `is_kept`
+    /// knows. The number of files.
     ///
     /// Not done by [`PartitionLog::open`]: the owner first decides which checkpoint counts, and that no other
     /// one that it keeps names such a file.
-    pub fn remove_unnamed(&mut self, kept: Range<u64>) -> Result<usize, StorageError> {
-        let synced = self.synced.segments.iter().map(|segment| segment.base_offset);
-        let current = self.rolled.iter().chain(&self.tail).map(|tail| tail.end().base_offset);
-        let mut named: Vec<u64> = synced.chain(current).collect();
-        named.sort_unstable();
+    pub(crate) fn remove_unnamed(&mut self, is_kept: impl Fn(FileId) -> bool) -> Result<usize, StorageError> {
+        let synced = self.synced.segments.iter().map(SegmentEnd::id);
+        let current = self.rolled.iter().chain(&self.tail).map(|tail| tail.end().id());
+        let named: BTreeSet<FileId> = synced.chain(current).collect();
         let _no_index_is_being_written = self.shelf.without_indexing();
-        let is_named = |base_offset| named.binary_search(&base_offset).is_ok() || kept.contains(&base_offset);
-        self.directory.remove_unnamed(is_named)
+        self.directory.remove_unnamed(|id| named.contains(&id) || is_kept(id))
     }
 
     fn append_inner(&mut self, batch: &Batch) -> Result<(), StorageError> {
@@ -251,7 +278,7 @@ impl PartitionLog {
             tail.write_out(&mut self.buffer, &mut self.directory)?;
         }
         for tail in self.rolled.iter_mut().chain(&mut self.tail) {
-            tail.sync(&names::log(&self.dir, tail.end().base_offset))?;
+            tail.sync(&names::log(&self.dir, tail.end().id()))?;
         }
         self.directory.sync_names()?;
         self.synced = self.ends_now();
@@ -301,11 +328,11 @@ impl PartitionLog {
     /// go; of one that has a good prefix goes what was written behind it. An attempt: what stays is found by a sweep.
     fn give_back(&self) {
         for tail in self.rolled.iter().chain(&self.tail) {
-            let base_offset = tail.end().base_offset;
+            let (id, base_offset) = (tail.end().id(), tail.end().base_offset);
             let is_named = |segment: &SegmentEnd| segment.base_offset == base_offset && segment.len_bytes > 0;
             let given_back = match self.synced.segments.iter().any(is_named) {
                 true => tail.cut(),
-                false if tail.has_file() => self.directory.unlink(base_offset),
+                false if tail.has_file() => self.directory.unlink(id),
                 false => Ok(()),
             };
             if let Err(error) = given_back {
@@ -380,7 +407,7 @@ fn check_files(disk: &dyn Disk, dir: &str, ends: &Ends) -> Result<(), StorageErr
     let lengths: BTreeMap<String, u64> =
         entries.into_iter().filter(|entry| !entry.is_dir).map(|entry| (entry.name, entry.len)).collect();
     for segment in ends.segments.iter().filter(|segment| segment.len_bytes > 0) {
-        let file = names::log(dir, segment.base_offset);
+        let file = names::log(dir, segment.id());
         match lengths.get(file.rsplit('/').next().unwrap_or(&file)) {
             Some(len_bytes) if *len_bytes >= segment.len_bytes => {}
             Some(len_bytes) => {

@@ -3,6 +3,7 @@
 //! They are not sensible: that is the point. A few values of every kind lie at the edges of its type.
 
 use super::*;
+use exactlog_core::batch::TimestampType;
 use exactlog_core::command::ConfigChange;
 use proptest::collection::vec;
 use proptest::option;
@@ -77,6 +78,8 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         2 => (partition(), small_u64()).prop_map(|(partition, start)| Command::Trim { partition, start }),
         3 => Just(Command::Tick),
         1 => config_change().prop_map(Command::Config),
+        2 => (topic(), prop_oneof![8 => 0..5u32, 1 => select(vec![100_001, u32::MAX])])
+            .prop_map(|(topic, partitions)| Command::CreatePartitions { topic, partitions }),
         16 => transactional().prop_map(Command::from),
         8 => timer_command().prop_map(Command::from),
     ]
@@ -241,11 +244,33 @@ fn config_change() -> impl Strategy<Value = ConfigChange> {
 }
 
 fn config() -> impl Strategy<Value = TopicConfig> {
-    (select(vec![0, 1024, 1_048_588]), select(vec![4096, 1 << 27]), select(vec![0, 1, 604_800_000])).prop_map(
-        |(max_message_bytes, segment_bytes, segment_ms)| TopicConfig {
-            max_message_bytes,
-            segment_bytes,
-            segment_ms,
+    let sizes =
+        (select(vec![0, 1024, 1_048_588]), select(vec![4096, 1 << 27]), select(vec![0, 1, 604_800_000]));
+    let policies = vec![CleanupPolicy::Delete, CleanupPolicy::Compact, CleanupPolicy::CompactAndDelete];
+    let times = vec![TimestampType::CreateTime, TimestampType::CreateTime, TimestampType::LogAppendTime];
+    let limit = || option::weighted(0.2, small_u64());
+    let lags = (small_u64(), option::weighted(0.2, small_u64()), select(vec![0, 500, 1000, 1001]));
+    let plain = prop_oneof![2 => Just(true), 1 => Just(false)];
+    (sizes, select(policies), select(times), [limit(), limit(), limit(), limit()], lags, plain).prop_map(
+        |((max_message_bytes, segment_bytes, segment_ms), policy, time, limits, lags, plain)| {
+            let config =
+                TopicConfig { max_message_bytes, segment_bytes, segment_ms, ..TopicConfig::default() };
+            if plain {
+                return config;
+            }
+            let [retention_ms, retention_bytes, timestamp_before_max_ms, timestamp_after_max_ms] = limits;
+            TopicConfig {
+                cleanup_policy: policy,
+                retention_ms,
+                retention_bytes,
+                min_compaction_lag_ms: lags.0,
+                max_compaction_lag_ms: lags.1,
+                min_cleanable_dirty_permille: lags.2,
+                timestamp_type: time,
+                timestamp_before_max_ms,
+                timestamp_after_max_ms,
+                ..config
+            }
         },
     )
 }

@@ -179,7 +179,7 @@ fn only_unnamed_files_of_ours_are_removed_and_only_when_asked() {
     let before = names(&disk);
     let mut log = open(&disk, SMALL, &early);
     assert_eq!(names(&disk), before);
-    let removed = log.remove_unnamed(0..0).unwrap();
+    let removed = log.remove_unnamed(|_| false).unwrap();
     let after = names(&disk);
     assert_eq!(removed, before.len() - after.len());
     let kept = |name: &&String| {
@@ -190,10 +190,10 @@ fn only_unnamed_files_of_ours_are_removed_and_only_when_asked() {
     assert_eq!(after, before.iter().filter(kept).cloned().collect::<Vec<_>>());
     assert_reads_as(&log.readable(), &batches[..15]);
     append_all(&mut log, &batches[15..]);
-    assert_eq!(log.remove_unnamed(0..0).unwrap(), 0);
+    assert_eq!(log.remove_unnamed(|_| false).unwrap(), 0);
     log.sync().unwrap();
     assert_reads_as(&log.readable(), &batches);
-    assert_eq!(open(&MemoryDisk::default(), SMALL, &Ends::default()).remove_unnamed(0..0).unwrap(), 0);
+    assert_eq!(open(&MemoryDisk::default(), SMALL, &Ends::default()).remove_unnamed(|_| false).unwrap(), 0);
 }
 
 #[test]

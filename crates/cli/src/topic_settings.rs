@@ -1,0 +1,202 @@
+//! The settings of a topic in the catalogue, by Kafka's names: what stands there about each, and how its value is read.
+
+use crate::args::duration;
+use crate::settings::{Known, Scope, bytes};
+use exactlog::{TimestampType, TopicConfig};
+
+const fn of_topic(
+    key: &'static str,
+    default: &'static str,
+    bounds: &'static str,
+    what: &'static str,
+    costs: &'static str,
+) -> Known {
+    Known { key, scope: Scope::Topic, default, bounds, what, costs }
+}
+
+pub(crate) const TOPIC_SETTINGS: [Known; 13] = [
+    of_topic(
+        "max.message.bytes",
+        "1048588",
+        "1024 to 16777216",
+        "Largest batch, and so the largest event, of a topic (as Kafka's).",
+        "Memory of readers: a batch is read whole.",
+    ),
+    of_topic(
+        "segment.bytes",
+        "134217728",
+        "4096 to 2147483647",
+        "Size at which a segment is closed (as Kafka's).",
+        "Space is freed by whole segments: a small one frees it sooner, and makes more files.",
+    ),
+    of_topic(
+        "segment.ms",
+        "604800000",
+        "at least 1",
+        "Span of time of its records at which a segment is closed (as Kafka's).",
+        "As segment.bytes.",
+    ),
+    of_topic(
+        "cleanup.policy",
+        "delete",
+        "delete, compact, or compact,delete",
+        "What becomes of old records: delete, by retention; compact, of each key the last value stays.",
+        "Compaction reads and writes a partition again now and then.",
+    ),
+    of_topic(
+        "retention.ms",
+        "-1",
+        "-1, or a time",
+        "Age from which records may go, if the policy deletes; -1: never (Kafka's default is 7 days).",
+        "Records are gone for whoever comes later. They go by whole closed segments, so later than this.",
+    ),
+    of_topic(
+        "retention.bytes",
+        "-1",
+        "-1, or a size",
+        "Size of a partition from which its oldest records may go, if the policy deletes; -1: never (as Kafka's).",
+        "As retention.ms.",
+    ),
+    of_topic(
+        "delete.retention.ms",
+        "86400000",
+        "a time",
+        "How long a tombstone stays after it was first compacted (as Kafka's).",
+        "Who reads a compacted topic from its start needs less time than this, or misses that a key is gone.",
+    ),
+    of_topic(
+        "min.compaction.lag.ms",
+        "0",
+        "a time",
+        "Age below which records are not compacted (as Kafka's).",
+        "Space, for as long.",
+    ),
+    of_topic(
+        "max.compaction.lag.ms",
+        "-1",
+        "-1, or a time that is no less than min.compaction.lag.ms",
+        "Age from which records are compacted even if that gains little; -1: none (as Kafka's).",
+        "More writing.",
+    ),
+    of_topic(
+        "min.cleanable.dirty.ratio",
+        "0.5",
+        "0 to 1, with at most three decimals",
+        "Share of a partition that isn't compacted yet from which it is compacted (as Kafka's).",
+        "Less means less space, and more writing.",
+    ),
+    of_topic(
+        "message.timestamp.type",
+        "CreateTime",
+        "CreateTime or LogAppendTime",
+        "Whose time records have: their sender's, or that of the append (as Kafka's).",
+        "LogAppendTime computes the checksum of each batch once more.",
+    ),
+    of_topic(
+        "message.timestamp.before.max.ms",
+        "-1",
+        "-1, or a time",
+        "Refuses batches that begin with an older record than this; -1: none.",
+        "Old records can't be brought in.",
+    ),
+    of_topic(
+        "message.timestamp.after.max.ms",
+        "-1",
+        "-1, or a time",
+        "Refuses batches with a record further in the future than this; -1: none (Kafka's default is 1 hour).",
+        "Without it one record with a wrong time keeps its segment from getting old.",
+    ),
+];
+
+/// Reads the value of one of them; false if it can't be one.
+pub(crate) fn set(config: &mut TopicConfig, key: &str, value: &str) -> bool {
+    let done = match key {
+        "max.message.bytes" => put(&mut config.max_message_bytes, small(value)),
+        "segment.bytes" => put(&mut config.segment_bytes, small(value)),
+        "segment.ms" => put(&mut config.segment_ms, ms(value)),
+        "cleanup.policy" => put(&mut config.cleanup_policy, value.parse().ok()),
+        "retention.ms" => put(&mut config.retention_ms, limit(value, ms)),
+        "retention.bytes" => put(&mut config.retention_bytes, limit(value, bytes)),
+        "delete.retention.ms" => put(&mut config.delete_retention_ms, ms(value)),
+        "min.compaction.lag.ms" => put(&mut config.min_compaction_lag_ms, ms(value)),
+        "max.compaction.lag.ms" => put(&mut config.max_compaction_lag_ms, limit(value, ms)),
+        "min.cleanable.dirty.ratio" => put(&mut config.min_cleanable_dirty_permille, permille(value)),
+        "message.timestamp.type" => put(&mut config.timestamp_type, timestamp_type(value)),
+        "message.timestamp.before.max.ms" => put(&mut config.timestamp_before_max_ms, limit(value, ms)),
+        "message.timestamp.after.max.ms" => put(&mut config.timestamp_after_max_ms, limit(value, ms)),
+        _ => None,
+    };
+    done.is_some()
+}
+
+fn put<T>(setting: &mut T, value: Option<T>) -> Option<()> {
+    *setting = value?;
+    Some(())
+}
+
+fn small(value: &str) -> Option<u32> {
+    u32::try_from(bytes(value)?).ok()
+}
+
+/// `1000`, `1s`, `7d`.
+fn ms(value: &str) -> Option<u64> {
+    let number = value.parse().ok();
+    number.or_else(|| u64::try_from(duration(value).ok()?.as_millis()).ok())
+}
+
+/// -1 stands for none.
+fn limit(value: &str, read: impl Fn(&str) -> Option<u64>) -> Option<Option<u64>> {
+    if value == "-1" { Some(None) } else { read(value).map(Some) }
+}
+
+fn timestamp_type(value: &str) -> Option<TimestampType> {
+    match value {
+        "CreateTime" => Some(TimestampType::CreateTime),
+        "LogAppendTime" => Some(TimestampType::LogAppendTime),
+        _ => None,
+    }
+}
+
+/// `0.5`, `1`, `0.001`: in thousandths.
+fn permille(value: &str) -> Option<u32> {
+    let (whole, decimals) = value.split_once('.').unwrap_or((value, ""));
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || decimals.len() > 3 || !is_number(whole) || !is_number(decimals) {
+        return None;
+    }
+    let thousandths = format!("{whole}{decimals:0<3}").parse().ok()?;
+    (thousandths <= 1000).then_some(thousandths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_is_read_to_the_thousandth() {
+        for (text, ratio) in
+            [("0.5", 500), ("1", 1000), ("0", 0), ("0.001", 1), ("1.000", 1000), ("0.25", 250)]
+        {
+            assert_eq!(permille(text), Some(ratio), "{text}");
+        }
+        for text in ["1.001", "2", "0.0001", "-0.5", ".5", "a", "", "0,5", "99999999999"] {
+            assert_eq!(permille(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn minus_one_is_no_limit_where_there_may_be_none() {
+        let mut config = TopicConfig { retention_ms: Some(1), ..TopicConfig::default() };
+        assert!(set(&mut config, "retention.ms", "-1"));
+        assert_eq!(config, TopicConfig::default());
+        assert!(set(&mut config, "retention.ms", "7d"));
+        assert_eq!(config.retention_ms, Some(604_800_000));
+        assert!(set(&mut config, "retention.bytes", "1GiB"));
+        assert_eq!(config.retention_bytes, Some(1 << 30));
+        for (key, value) in
+            [("retention.ms", "-2"), ("delete.retention.ms", "-1"), ("cleanup.policy", "none")]
+        {
+            assert!(!set(&mut config, key, value), "{key}={value}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The settings of a topic. Names, meanings and units are those of Kafka's topic configs; what "unlimited" is there
+//! (-1, or the largest number) is `None` here.
+//!
+//! Not here: their bounds, which `apply` checks.
+
+use crate::batch::TimestampType;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// Settings of a topic. Order and types of the fields are a format (docs/FORMAT.md, "Payload").
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicConfig {
+    /// Largest batch in bytes (`max.message.bytes`). Default 1,048,588; 1,024 to 16 MiB.
+    pub max_message_bytes: u32,
+    /// A segment is closed before it grows beyond this many bytes (`segment.bytes`). Default 128 MiB; 4,096 to
+    /// 2^31 - 1. Retention and compaction work on closed segments: a small one frees space sooner, and makes more
+    /// files.
+    pub segment_bytes: u32,
+    /// A segment is closed when its records span more than this many milliseconds (`segment.ms`). Default 7 days; at
+    /// least 1.
+    pub segment_ms: u64,
+    /// What becomes of old records (`cleanup.policy`). Default [`CleanupPolicy::Delete`].
+    pub cleanup_policy: CleanupPolicy,
+    /// Records older than this may go, if the policy deletes (`retention.ms`). Default `None`: they never do by age.
+    pub retention_ms: Option<u64>,
+    /// A partition with more bytes than this may lose its oldest, if the policy deletes (`retention.bytes`). Default
+    /// `None`: they never go by size.
+    pub retention_bytes: Option<u64>,
+    /// How long a tombstone, or the marker of a transaction without records, stays after it was first cleaned
+    /// (`delete.retention.ms`). Default 1 day. A consumer that reads from the start needs less time than this, or it
+    /// may miss that a key is gone.
+    pub delete_retention_ms: u64,
+    /// Records younger than this are not compacted (`min.compaction.lag.ms`). Default 0.
+    pub min_compaction_lag_ms: u64,
+    /// Records older than this are compacted also if that gains little (`max.compaction.lag.ms`). Default `None`.
+    pub max_compaction_lag_ms: Option<u64>,
+    /// Compacts when this share of a partition, in thousandths of its bytes, wasn't compacted yet
+    /// (`min.cleanable.dirty.ratio`). Default 500, a half; at most 1,000. Less means more writing for less space.
+    pub min_cleanable_dirty_permille: u32,
+    /// Whose time records have (`message.timestamp.type`). Default [`TimestampType::CreateTime`].
+    pub timestamp_type: TimestampType,
+    /// Refuses batches whose first record is older than this, if records have their sender's time
+    /// (`message.timestamp.before.max.ms`). Default `None`.
+    pub timestamp_before_max_ms: Option<u64>,
+    /// Refuses batches with a record that is further in the future than this, if records have their sender's time
+    /// (`message.timestamp.after.max.ms`). Default `None`.
+    pub timestamp_after_max_ms: Option<u64>,
+}
+
+impl TopicConfig {
+    /// Whether it says nothing but what the first version of a topic's settings could say.
+    pub(crate) fn is_plain(&self) -> bool {
+        let TopicConfig { max_message_bytes, segment_bytes, segment_ms, .. } = *self;
+        *self == TopicConfig { max_message_bytes, segment_bytes, segment_ms, ..TopicConfig::default() }
+    }
+}
+
+impl TopicConfig {
+    /// All settings by Kafka's names, each with its value as Kafka writes it: -1 is no limit.
+    pub fn rows(&self) -> [(&'static str, String); 13] {
+        let limit = |limit: Option<u64>| limit.map_or_else(|| "-1".to_string(), |limit| limit.to_string());
+        let permille = self.min_cleanable_dirty_permille;
+        [
+            ("max.message.bytes", self.max_message_bytes.to_string()),
+            ("segment.bytes", self.segment_bytes.to_string()),
+            ("segment.ms", self.segment_ms.to_string()),
+            ("cleanup.policy", self.cleanup_policy.to_string()),
+            ("retention.ms", limit(self.retention_ms)),
+            ("retention.bytes", limit(self.retention_bytes)),
+            ("delete.retention.ms", self.delete_retention_ms.to_string()),
+            ("min.compaction.lag.ms", self.min_compaction_lag_ms.to_string()),
+            ("max.compaction.lag.ms", limit(self.max_compaction_lag_ms)),
+            ("min.cleanable.dirty.ratio", format!("{}.{:03}", permille / 1000, permille % 1000)),
+            ("message.timestamp.type", format!("{:?}", self.timestamp_type)),
+            ("message.timestamp.before.max.ms", limit(self.timestamp_before_max_ms)),
+            ("message.timestamp.after.max.ms", limit(self.timestamp_after_max_ms)),
+        ]
+    }
+}
+
+impl Default for TopicConfig {
+    fn default() -> Self {
+        const DAY_MS: u64 = 24 * 3600 * 1000;
+        TopicConfig {
+            max_message_bytes: 1_048_588,
+            segment_bytes: 128 * 1024 * 1024,
+            segment_ms: 7 * DAY_MS,
+            cleanup_policy: CleanupPolicy::Delete,
+            retention_ms: None,
+            retention_bytes: None,
+            delete_retention_ms: DAY_MS,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: None,
+            min_cleanable_dirty_permille: 500,
+            timestamp_type: TimestampType::CreateTime,
+            timestamp_before_max_ms: None,
+            timestamp_after_max_ms: None,
+        }
+    }
+}
+
+/// What becomes of old records (`cleanup.policy`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CleanupPolicy {
+    /// They go when they are older, or the partition is larger, than the topic's retention says.
+    #[default]
+    Delete,
+    /// Of each key the last value stays, however old it is.
+    Compact,
+    /// Both.
+    CompactAndDelete,
+}
+
+impl CleanupPolicy {
+    /// Whether retention applies.
+    pub fn deletes(self) -> bool {
+        self != CleanupPolicy::Compact
+    }
+
+    /// Whether records with a later value of their key go.
+    pub fn compacts(self) -> bool {
+        self != CleanupPolicy::Delete
+    }
+}
+
+impl fmt::Display for CleanupPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CleanupPolicy::Delete => "delete",
+            CleanupPolicy::Compact => "compact",
+            CleanupPolicy::CompactAndDelete => "compact,delete",
+        })
+    }
+}
+
+/// As Kafka takes it: `delete`, `compact`, or both with a comma between, in any order.
+impl FromStr for CleanupPolicy {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<CleanupPolicy, ()> {
+        match text {
+            "delete" => Ok(CleanupPolicy::Delete),
+            "compact" => Ok(CleanupPolicy::Compact),
+            "compact,delete" | "delete,compact" => Ok(CleanupPolicy::CompactAndDelete),
+            _ => Err(()),
+        }
+    }
+}
