@@ -163,7 +163,8 @@ fn compacting_says_what_it_would_do_and_does_it_with_execute() {
     let left = place.run(&["consume", "t", "-f", "%k\n"]).good();
     assert!(left.lines().count() < 30, "{left}");
     for key in 0..3 {
-        let last = input.lines().filter_map(|line| line.strip_prefix(&format!("{key}:"))).last().unwrap();
+        let last =
+            input.lines().filter_map(|line| line.strip_prefix(&format!("{key}:"))).next_back().unwrap();
         let value = place.run(&["consume", "t", "-f", "%k:%v\n"]).good();
         assert!(value.lines().any(|line| line == format!("{key}:{last}")));
     }
