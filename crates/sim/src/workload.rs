@@ -634,7 +634,7 @@ mod tests {
     #[test]
     fn a_workload_commits_aborts_and_times_out_transactions_with_data_and_offsets() {
         let (mut committed, mut aborted, mut wide, mut offsets, mut timed_out, mut open) = (0, 0, 0, 0, 0, 0);
-        for seed in 0..60 {
+        for seed in 0..150 {
             let mut random = Random::new(seed);
             let plan = Plan { journal_payloads: false, ..Plan::draw(&mut random) };
             let (mut generator, mut model) = (Generator::new(random, plan), Model::default());
@@ -674,7 +674,7 @@ mod tests {
     fn a_workload_fires_cancels_carries_and_strands_timers() {
         let (mut fired, mut cancelled, mut stuck, mut carried, mut early, mut twice, mut of_commits) =
             (0, 0, 0, 0, 0, 0, 0);
-        for seed in 0..60 {
+        for seed in 0..150 {
             let mut random = Random::new(seed);
             let plan = Plan { journal_payloads: false, ..Plan::draw(&mut random) };
             let (mut generator, mut model) = (Generator::new(random, plan), Model::default());
