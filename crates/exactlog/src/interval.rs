@@ -9,9 +9,9 @@
 //!   * an idle log doesn't wake up
 
 use crate::log::Inner;
+use crate::maintenance;
 use exactlog_storage::shard::Durability;
 use parking_lot::{Condvar, Mutex};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// When the next sync is due.
@@ -85,15 +85,13 @@ pub(crate) fn run(inner: &Inner) {
         let Some(syncing) = inner.shard.lock().begin_sync() else { continue };
         // Also if it failed: then this is what tells the shard.
         let _ = syncing.run();
-        let failed = {
+        let ended = {
             let mut shard = inner.shard.lock();
             // If nothing came meanwhile the journal says that all is durable.
-            let failed = shard.end_sync(syncing).and_then(|()| shard.idle()).is_err();
-            inner.failed.fetch_or(failed, Ordering::AcqRel);
-            failed
+            shard.end_sync(syncing).and_then(|()| shard.idle())
         };
-        if failed {
-            inner.signals.ring_all();
+        if ended.is_err() {
+            maintenance::note_failure(inner);
         }
     }
 }

@@ -136,7 +136,7 @@ pub(crate) fn run(inner: &Inner) {
 }
 
 /// What fails here may have been the journal: then everybody has to know.
-fn note_failure(inner: &Inner) {
+pub(crate) fn note_failure(inner: &Inner) {
     let failed = {
         let shard = inner.shard.lock();
         let failed = shard.failure().is_some();
