@@ -53,6 +53,10 @@ const ADD_OFFSETS: u8 = 17;
 const APPEND_TRANSACTIONAL: u8 = 18;
 const COMMIT_OFFSETS_TRANSACTIONAL: u8 = 19;
 const END_TRANSACTION: u8 = 20;
+const APPEND_IDENTIFIED: u8 = 21;
+const RESERVE: u8 = 22;
+const FINISH: u8 = 23;
+const RELEASE: u8 = 24;
 const SET_TIMER: u8 = 26;
 const CANCEL_TIMER: u8 = 27;
 const FIRE_TIMER: u8 = 28;
@@ -68,7 +72,7 @@ fn is_known(kind: u8, version: u8) -> bool {
     match kind {
         CREATE_TOPIC | ALTER_TOPIC => (VERSION..=VERSION_2).contains(&version),
         COMMIT => version == VERSION || version == COMMIT_VERSION_SECTIONS,
-        OPEN..=END_TRANSACTION | SET_TIMER..=CARRY_TIMERS | CREATE_PARTITIONS => version == VERSION,
+        OPEN..=RELEASE | SET_TIMER..=CARRY_TIMERS | CREATE_PARTITIONS => version == VERSION,
         _ => false,
     }
 }
@@ -86,7 +90,8 @@ fn version_of(command: &Command) -> u8 {
 /// A commit with sections.
 const COMMIT_VERSION_SECTIONS: u8 = 2;
 
-/// Tag of the section of a commit that holds its timers.
+/// Tags of the sections of a commit, in the order in which they stand there: its marks, and its timers.
+const MARKS_SECTION: u8 = 1;
 const TIMERS_SECTION: u8 = 2;
 
 /// A command as bytes.

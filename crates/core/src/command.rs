@@ -7,10 +7,12 @@
 //!   * a command holds all that its effect depends on besides the state: also its time, which travels beside it
 //!   * what a command names need not exist: `apply` is total and answers with a refusal
 
+mod dedup;
 mod timer;
 mod topic_config;
 mod transactional;
 
+pub use dedup::{AtCap, Dedup, DedupScope, LEASE_MS_MAX, Mark};
 pub use timer::{DELAY_MAX_MS, NewTimer, TIMERS_MAX, TimerCommand, TimerEffects};
 pub use topic_config::{CleanupPolicy, TopicConfig};
 pub use transactional::{Protocol, TRANSACTIONAL_ID_BYTES_MAX, TransactionSender, Transactional};
@@ -113,6 +115,8 @@ pub enum Command {
     Config(ConfigChange),
     /// A request of a transactional producer, as Kafka's clients make them.
     Transactional(Box<Transactional>),
+    /// A request about ids of events.
+    Dedup(Box<Dedup>),
     /// Adds partitions to a topic. Nothing happens if it has so many already.
     CreatePartitions {
         /// The topic.
@@ -122,6 +126,12 @@ pub enum Command {
     },
     /// A change of the timers.
     Timer(Box<TimerCommand>),
+}
+
+impl From<Dedup> for Command {
+    fn from(request: Dedup) -> Command {
+        Command::Dedup(Box::new(request))
+    }
 }
 
 impl From<TimerCommand> for Command {
@@ -155,6 +165,7 @@ impl Command {
             Command::Tick => "Tick",
             Command::Config(_) => "Config",
             Command::Transactional(request) => request.kind_name(),
+            Command::Dedup(request) => request.kind_name(),
             Command::CreatePartitions { .. } => "CreatePartitions",
             Command::Timer(command) => command.kind_name(),
         }
@@ -175,6 +186,10 @@ impl Command {
                 _ => SmallVec::new(),
             },
             Command::Timer(command) => command.batches().collect(),
+            Command::Dedup(request) => match &**request {
+                Dedup::Append { batch, .. } => smallvec![batch],
+                _ => SmallVec::new(),
+            },
             _ => SmallVec::new(),
         }
     }
@@ -193,6 +208,8 @@ pub struct Commit {
     pub offsets: Vec<GroupOffsets>,
     /// What must hold, or nothing is applied.
     pub conditions: Vec<Condition>,
+    /// Ids that are marked as done with the effects; one that is marked already refuses all of the commit.
+    pub marks: Vec<Mark>,
     /// Timers that are set and given up.
     pub timers: TimerEffects,
 }
@@ -294,6 +311,20 @@ pub enum ConfigChange {
         timeout_max_ms: u32,
         /// `transactional.id.expiration.ms`, default 7 days.
         id_expiration_ms: u64,
+    },
+    /// The key with which ids of events are hashed. The first one stays for the life of the log.
+    DedupKey {
+        /// Random.
+        key: [u8; 16],
+    },
+    /// How long and how many ids of events are remembered. It counts for ids that are marked from here on.
+    DedupLimits {
+        /// `dedup.ttl.ms`, default 7 days.
+        ttl_ms: u64,
+        /// `dedup.entries.max`, default 1,000,000: ids that are remembered or reserved at once.
+        entries_max: u64,
+        /// What a new id meets when so many are there.
+        at_cap: AtCap,
     },
     /// How many timers may wait, and for how long. Those that wait already stay.
     TimerLimits {

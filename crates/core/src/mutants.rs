@@ -6,8 +6,8 @@
 macro_rules! mutants {
     ($($mutant:ident)*) => {
         /// One planted mistake. `M...` are mistakes in what is written or acknowledged, `C...` in what becomes of old
-        /// records, `T...` about timers; `R...` switches one rule of open and recovery off (docs/FORMAT.md, "The rules
-        /// of open and recovery").
+        /// records, `T...` about timers, `D...` with ids of events; `R...` switches one rule of open and recovery off
+        /// (docs/FORMAT.md, "The rules of open and recovery").
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[allow(missing_docs, reason = "docs/TESTING.md says what they are")]
         pub enum Mutant {
@@ -52,6 +52,10 @@ mutants! {
     C2AbortedKeysCount
     C3TombstoneDroppedEarly
     C4FilesGoWithTheTrim
+    D1LeaseForever
+    D2MarkOfRefusedCommit
+    D3MarkExpiresEarly
+    D4LapsedOwnerFinishes
 }
 
 impl Mutant {
@@ -61,7 +65,11 @@ impl Mutant {
         let above = matches!(self, M2AckBeforeSync | M4ProducerEpochIgnored | M5WindowOfOne | M8CommitInPart);
         let beside = matches!(self, M12SyncStatesWhatCameMeanwhile);
         let of_timers = matches!(self, T1FiresTwice | T2FiresBeforeDue | T3PayloadTrimmed | T4CancelledFires);
-        !above && !beside && !of_timers && !self.is_about_old_records()
+        let of_ids = matches!(
+            self,
+            D1LeaseForever | D2MarkOfRefusedCommit | D3MarkExpiresEarly | D4LapsedOwnerFinishes
+        );
+        !above && !beside && !of_timers && !of_ids && !self.is_about_old_records()
     }
 
     /// Whether it is one of retention or compaction: what finds it is a history that is mostly about old records.

@@ -1,9 +1,9 @@
 //! What `apply` answers: a reply for the sender, and placements for whoever keeps the bytes.
 
 use crate::batch::{Batch, Control};
-use crate::command::{CommitToken, TopicConfig};
+use crate::command::{CommitToken, DedupScope, TopicConfig};
 use crate::error_code::*;
-use crate::ids::{MemberId, Partition, ProducerId, TimerId, TopicId};
+use crate::ids::{DedupId, MemberId, Partition, ProducerId, TimerId, TopicId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -183,6 +183,17 @@ pub enum Reply {
     },
     /// `Config`.
     Configured,
+    /// [`Dedup::Reserve`](crate::command::Dedup::Reserve): the id is the sender's.
+    Reserved {
+        /// The lsn of the command, which proves it.
+        reservation: u64,
+        /// When the lease ends, ms since 1970.
+        until_ms: i64,
+    },
+    /// [`Dedup::Finish`](crate::command::Dedup::Finish): the id is seen, now or since before.
+    Finished,
+    /// [`Dedup::Release`](crate::command::Dedup::Release): the id is free.
+    Released,
     /// [`TimerCommand::Set`](crate::command::TimerCommand::Set): it waits.
     TimerSet {
         /// Its id.
@@ -213,6 +224,57 @@ pub enum Reply {
         /// How many of them are new.
         added: u32,
     },
+}
+
+/// What is known of an event's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Nothing: it was never seen, or its time is over.
+    Absent,
+    /// Somebody works on it.
+    Reserved {
+        /// The lsn of the command that reserved it.
+        reservation: u64,
+        /// When the lease ends, ms since 1970.
+        until_ms: i64,
+    },
+    /// It had its effects.
+    Done(Sighting),
+}
+
+/// Where an id was seen first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sighting {
+    /// A record.
+    Record {
+        /// Its partition.
+        partition: Partition,
+        /// Its offset.
+        offset: u64,
+    },
+    /// A command: the commit that marked the id, or the reservation that was finished.
+    Command {
+        /// Its position.
+        lsn: u64,
+    },
+}
+
+/// A record of a batch whose id was seen before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeenEvent {
+    /// Which of the batch's records.
+    pub index: u32,
+    /// Where its id was seen.
+    pub sighting: Sighting,
+}
+
+impl std::fmt::Display for Sighting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Sighting::Record { partition, offset } => write!(f, "partition {partition} offset {offset}"),
+            Sighting::Command { lsn } => write!(f, "lsn {lsn}"),
+        }
+    }
 }
 
 /// What a commit did. The same for every retry of its token, as far as it is kept.
@@ -384,6 +446,20 @@ pub enum Refusal {
     StaleGeneration { group: String, sent: u64, current: u64 },
     #[error("group {group:?} at {partition}: an open transaction is about to commit another offset")]
     UnstableOffset { group: String, partition: Partition },
+    #[error("{} of the events were seen before", seen.len())]
+    EventsSeen { seen: Vec<SeenEvent> },
+    #[error("id {id} of {scope} was seen before, at {sighting}")]
+    EventSeen { scope: DedupScope, id: DedupId, sighting: Sighting },
+    #[error("id {id} of {scope} is in progress until {until_ms} ms, reserved by lsn {reservation}")]
+    EventReserved { scope: DedupScope, id: DedupId, reservation: u64, until_ms: i64 },
+    #[error("id {id} of {scope} isn't reserved by lsn {reservation} any more")]
+    ReservationLapsed { scope: DedupScope, id: DedupId, reservation: u64 },
+    #[error("id {id} of {scope} is marked twice by one commit")]
+    EventTwice { scope: DedupScope, id: DedupId },
+    #[error("a mark is for record {record} of batch {batch}, which the commit doesn't have")]
+    MarkWithoutRecord { batch: u32, record: u32 },
+    #[error("{entries} ids are remembered, and {more} more would be over dedup.entries.max = {max}")]
+    DedupFull { entries: u64, more: u64, max: u64 },
     #[error("{waiting} timers wait: {sent} more are over delivery.timers.max = {max}")]
     TooManyTimers { waiting: u64, sent: u64, max: u64 },
     #[error("a timer due at {due_ms} is {delay_ms} ms ahead: delivery.delay.max.ms is {max_ms}")]
@@ -442,6 +518,13 @@ impl Refusal {
             Refusal::AbortedSequence { .. } => OUT_OF_ORDER_SEQUENCE_NUMBER,
             Refusal::StaleGeneration { .. } => ILLEGAL_GENERATION,
             Refusal::UnstableOffset { .. } => UNSTABLE_OFFSET_COMMIT,
+            // Clients take it for success, as of a sequence that was seen before.
+            Refusal::EventsSeen { .. } | Refusal::EventSeen { .. } => DUPLICATE_SEQUENCE_NUMBER,
+            // Later the id is seen, or free again.
+            Refusal::EventReserved { .. } => REQUEST_TIMED_OUT,
+            Refusal::ReservationLapsed { .. } => PRODUCER_FENCED,
+            Refusal::EventTwice { .. } | Refusal::MarkWithoutRecord { .. } => INVALID_RECORD,
+            Refusal::DedupFull { .. } => POLICY_VIOLATION,
             Refusal::FewerPartitions { .. } => INVALID_PARTITIONS,
             Refusal::Timestamp { .. } => INVALID_TIMESTAMP,
             Refusal::TrimCompacted { .. } => POLICY_VIOLATION,

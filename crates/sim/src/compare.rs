@@ -1,5 +1,6 @@
 //! Compares the model with the engine's state, in what both know.
 
+use exactlog_core::command::DedupScope;
 use exactlog_core::ids::{Partition, TimerId};
 use exactlog_core::state::{State, Timer};
 
@@ -13,7 +14,25 @@ pub fn same(model: &Model, state: &State) -> Result<(), String> {
     producers(model, state)?;
     groups(model, state)?;
     timers(model, state)?;
-    transactions(model, state)
+    transactions(model, state)?;
+    ids(model, state)
+}
+
+fn ids(model: &Model, state: &State) -> Result<(), String> {
+    let (marked, reserved) = (model.ids.marks.len() as u64, model.ids.reservations.len() as u64);
+    equal("ids seen", &marked, &state.dedup.marked())?;
+    equal("ids reserved", &reserved, &state.dedup.reserved())?;
+    equal(
+        "key and window of ids",
+        &model.ids.settings(),
+        &(state.dedup.key(), state.dedup.complete_since_ms()),
+    )?;
+    let marks = model.ids.marks.iter().map(|it| (it.scope.clone(), it.id));
+    let reservations = model.ids.reservations.iter().map(|it| (DedupScope::Named(it.scope.clone()), it.id));
+    for (scope, id) in marks.chain(reservations) {
+        equal(&format!("id {id} of {scope}"), &model.seen(&scope, id), &state.seen(&scope, id))?;
+    }
+    Ok(())
 }
 
 fn timers(model: &Model, state: &State) -> Result<(), String> {

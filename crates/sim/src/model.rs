@@ -11,9 +11,11 @@
 //!     prefix of any length can be read off one model
 
 mod commit;
+mod dedup;
 mod timer;
 mod transaction;
 
+pub use dedup::{Ids, Marked, Reserved};
 pub use timer::{Standing, TimerMade};
 pub use transaction::{Phase, TransactionMade, Transactor};
 
@@ -82,6 +84,8 @@ pub struct Model {
     pub transactions: BTreeMap<u64, TransactionMade>,
     /// Every batch ever stored, by partition, in offset order; also those of deleted topics.
     pub stored: BTreeMap<Partition, Vec<Stored>>,
+    /// What is known of ids of events.
+    pub ids: Ids,
     /// Every timer ever set; the one at index n has id n + 1.
     pub timers: Vec<TimerMade>,
     /// The hidden partition with what they were set with, once there is one.
@@ -300,12 +304,20 @@ impl Model {
                 if let ConfigChange::ProducerExpiration { idle_ms, tombstone_ms } = change {
                     self.expiration = Some((*idle_ms, *tombstone_ms));
                 }
-                if let ConfigChange::TimerLimits { count_max, delay_max_ms } = change {
-                    self.timer_limits = Some((*count_max, *delay_max_ms));
+                match change {
+                    ConfigChange::TimerLimits { count_max, delay_max_ms } => {
+                        self.timer_limits = Some((*count_max, *delay_max_ms));
+                    }
+                    ConfigChange::DedupKey { key } => self.ids.set_key(*key),
+                    ConfigChange::DedupLimits { ttl_ms, entries_max, at_cap } => {
+                        self.ids.set_limits(*ttl_ms, *entries_max, *at_cap);
+                    }
+                    _ => {}
                 }
                 Ok(Reply::Configured)
             }
             Command::CreatePartitions { topic, partitions } => self.create_partitions(*topic, *partitions),
+            Command::Dedup(request) => self.dedup(term, request),
         }
     }
 
@@ -452,7 +464,7 @@ impl Model {
     }
 
     /// Whether a producer may say something without a batch of its own.
-    fn check_timer_sender(&self, id: ProducerId, producer_epoch: i16) -> Result<(), &'static str> {
+    fn check_named_sender(&self, id: ProducerId, producer_epoch: i16) -> Result<(), &'static str> {
         self.check_producer(id, producer_epoch)?;
         self.check_transactor(&ProducerStamp { id, epoch: producer_epoch, base_sequence: 0 })
     }
@@ -519,6 +531,7 @@ impl Model {
 
     fn tick(&mut self, term: u32) -> Reply {
         let (transactions, transactional_ids) = self.expire_transactions(term);
+        self.ids.tick(self.time_ms);
         let (idle_ms, tombstone_ms) = self.expiration.unwrap_or((DAY_MS, 30 * DAY_MS));
         let now = self.time_ms;
         let open = self.open_data();

@@ -433,7 +433,11 @@ fn is_synced_in_every_mode(command: &Command) -> bool {
         }
         _ => !matches!(
             command,
-            Command::Append { .. } | Command::CommitOffsets { .. } | Command::Trim { .. } | Command::Tick
+            Command::Append { .. }
+                | Command::CommitOffsets { .. }
+                | Command::Trim { .. }
+                | Command::Tick
+                | Command::Dedup(_)
         ),
     }
 }

@@ -9,10 +9,11 @@ use bytes::Bytes;
 use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp, TimestampType};
 use exactlog_core::codec;
 use exactlog_core::command::{
-    CleanupPolicy, Command, Commit, CommitToken, Condition, ConfigChange, GroupOffsets, NewTimer,
-    OffsetCommit, Protocol, TimerCommand, TimerEffects, TopicConfig, TransactionSender, Transactional,
+    AtCap, CleanupPolicy, Command, Commit, CommitToken, Condition, ConfigChange, Dedup, GroupOffsets, Mark,
+    NewTimer, OffsetCommit, Protocol, TimerCommand, TimerEffects, TopicConfig, TransactionSender,
+    Transactional,
 };
-use exactlog_core::ids::{Partition, ProducerId, TimerId, TopicId};
+use exactlog_core::ids::{DedupId, Partition, ProducerId, TimerId, TopicId};
 use exactlog_storage::journal::{BLOCK_BYTES, FILE_HEADER_BYTES, FRAME_HEADER_BYTES};
 use exactlog_storage::shard::{Durability, Options, Submission};
 
@@ -138,6 +139,9 @@ const SENT_KEPT: usize = 24;
 const PRODUCERS: [&str; 3] = ["billing", "orders", "audit"];
 const TRANSACTIONAL_IDS: [&str; 2] = ["x", "y"];
 const GROUPS: [&str; 2] = ["readers", "writers"];
+const SCOPES: [&str; 2] = ["mail", "readers"];
+/// So few that most of them are met again.
+const IDS: u64 = 8;
 const KEYS: [Option<&[u8]>; 4] = [None, Some(b"a"), Some(b"b"), Some(b"c")];
 
 impl Generator {
@@ -192,7 +196,11 @@ impl Generator {
         self.time_ms += self.random.below(50) as i64;
         let again = matches!(
             command,
-            Command::Append { .. } | Command::Commit(_) | Command::Transactional(_) | Command::Timer(_)
+            Command::Append { .. }
+                | Command::Commit(_)
+                | Command::Transactional(_)
+                | Command::Timer(_)
+                | Command::Dedup(_)
         );
         if again {
             if self.sent.len() == SENT_KEPT {
@@ -213,6 +221,9 @@ impl Generator {
         }
         if self.random.chance(1, 6) {
             return self.timer(model, &partitions);
+        }
+        if self.random.chance(1, 6) {
+            return self.dedup(model, &partitions);
         }
         match self.random.below(100) {
             0..30 => self.append(model, &partitions),
@@ -366,13 +377,104 @@ impl Generator {
             let offset = end + self.random.below(2);
             conditions.push(Condition::EndOffset { partition, offset });
         }
+        let marks = if self.random.chance(1, 3) { self.marks(model, &batches) } else { Vec::new() };
         let mut timers = TimerEffects::default();
         if self.random.chance(1, 3) {
             timers.set =
                 (0..self.random.below(3)).map(|_| self.new_timer(self.time_ms, partitions)).collect();
             timers.cancel = (0..self.random.below(4) / 3).filter_map(|_| self.any_timer(model)).collect();
         }
-        Command::Commit(Box::new(Commit { token, cursor, batches, offsets, conditions, timers }))
+        Command::Commit(Box::new(Commit { token, cursor, batches, offsets, conditions, marks, timers }))
+    }
+
+    fn marks(&mut self, model: &Model, batches: &[(Partition, Batch)]) -> Vec<Mark> {
+        let mut marks = Vec::new();
+        for _ in 0..=self.random.below(2) {
+            let id = self.dedup_id();
+            if self.random.chance(1, 3) {
+                // Now and then of a batch that isn't there.
+                let batch = self.random.below(batches.len() as u64 + 1) as u32;
+                marks.push(Mark::Event { id, batch, record: self.random.below(2) as u32 });
+                continue;
+            }
+            let (scope, id, lsn) = self.reservation(model);
+            let reservation = self.random.chance(1, 2).then_some(lsn);
+            marks.push(Mark::Named { scope, id, reservation });
+        }
+        if self.random.chance(1, 8) {
+            marks.extend(marks.first().cloned());
+        }
+        marks
+    }
+
+    fn dedup_id(&mut self) -> DedupId {
+        DedupId([self.random.below(IDS) as u8; 16])
+    }
+
+    /// Some reservation: mostly one that is there, also if its lease is over.
+    fn reservation(&mut self, model: &Model) -> (String, DedupId, u64) {
+        let there = &model.ids.reservations;
+        if there.is_empty() || self.random.chance(1, 6) {
+            let scope = SCOPES[self.random.below(2) as usize].to_owned();
+            return (scope, self.dedup_id(), self.random.below(model.lsn + 1));
+        }
+        let it = &there[self.random.below(there.len() as u64) as usize];
+        let lsn = it.lsn - u64::from(self.random.chance(1, 8));
+        (it.scope.clone(), it.id, lsn)
+    }
+
+    /// What is asked about ids: of events that are sent, and of what is done outside.
+    fn dedup(&mut self, model: &Model, partitions: &[Partition]) -> Command {
+        match self.random.below(20) {
+            0..5 => self.append_identified(model, partitions),
+            5..9 => {
+                let scope = SCOPES[self.random.below(2) as usize].to_owned();
+                let most_ms = if self.random.chance(1, 3) { 60 } else { 3_000 };
+                let lease_ms = self.random.below(most_ms);
+                Dedup::Reserve { scope, id: self.dedup_id(), lease_ms }.into()
+            }
+            9..13 => {
+                let (scope, id, reservation) = self.reservation(model);
+                Dedup::Finish { scope, id, reservation }.into()
+            }
+            13..15 => {
+                let (scope, id, reservation) = self.reservation(model);
+                Dedup::Release { scope, id, reservation }.into()
+            }
+            15..17 => {
+                // Short of the end of what was marked just now, or behind it.
+                let quarters = self.random.below(6) as i64;
+                self.time_ms += quarters * (model.ids.ttl_ms() / 4) as i64;
+                Command::Tick
+            }
+            _ => self.dedup_setting(),
+        }
+    }
+
+    fn append_identified(&mut self, model: &Model, partitions: &[Partition]) -> Command {
+        let partition = self.pick(partitions);
+        let named: Vec<_> = model.producers.keys().copied().collect();
+        let producer = self.pick(&named);
+        let epoch = model.producers[&producer].producer_epoch - i16::from(self.random.chance(1, 16));
+        let config_version = model.topics[&partition.topic].config_version;
+        let batch = self.batch(None);
+        let first = self.random.below(IDS) as u8;
+        // Different ones; now and then one too many.
+        let count = batch.record_count() as u8 + u8::from(self.random.chance(1, 16));
+        let ids = (first..first + count).map(|number| DedupId([number; 16])).collect();
+        let sender = (producer, epoch.max(0));
+        Dedup::Append { sender, partition, config_version, ids, batch }.into()
+    }
+
+    fn dedup_setting(&mut self) -> Command {
+        Command::Config(match self.random.below(8) {
+            0 => ConfigChange::DedupKey { key: [self.random.below(200) as u8; 16] },
+            _ => ConfigChange::DedupLimits {
+                ttl_ms: [100, 400, 400, 604_800_000][self.random.below(4) as usize],
+                entries_max: [4, 8, 1_000_000, 1_000_000][self.random.below(4) as usize],
+                at_cap: if self.random.chance(1, 2) { AtCap::Refuse } else { AtCap::Shorten },
+            },
+        })
     }
 
     /// Mostly timers that come due while the run lasts, fired by a shell that is now and then wrong or late.
@@ -634,7 +736,7 @@ mod tests {
     #[test]
     fn a_workload_commits_aborts_and_times_out_transactions_with_data_and_offsets() {
         let (mut committed, mut aborted, mut wide, mut offsets, mut timed_out, mut open) = (0, 0, 0, 0, 0, 0);
-        for seed in 0..150 {
+        for seed in 0..200 {
             let mut random = Random::new(seed);
             let plan = Plan { journal_payloads: false, ..Plan::draw(&mut random) };
             let (mut generator, mut model) = (Generator::new(random, plan), Model::default());
@@ -668,6 +770,58 @@ mod tests {
             "{committed} committed, {aborted} aborted, {wide} in several partitions, {offsets} with offsets, \
              {timed_out} timed out, {open} open"
         );
+    }
+
+    #[test]
+    fn a_workload_meets_ids_again_and_lets_leases_and_windows_end() {
+        let mut met = std::collections::BTreeMap::new();
+        for seed in 0..200 {
+            let mut random = Random::new(seed);
+            let plan = Plan { journal_payloads: false, ..Plan::draw(&mut random) };
+            let (mut generator, mut model) = (Generator::new(random, plan), Model::default());
+            let files = Files { recorded: &|_| None, forged: &|_| None };
+            for _ in 0..40 {
+                for submission in generator.group(&model, 1, &files) {
+                    let before = (model.ids.marks.len(), model.ids.reservations.len());
+                    let answer = model.apply(1, submission.time_ms, &submission.command);
+                    let after = (model.ids.marks.len(), model.ids.reservations.len());
+                    let what = match (&submission.command, answer) {
+                        (Command::Tick, _) if after.0 < before.0 => "marks end",
+                        (Command::Tick, _) if after.1 < before.1 => "leases end",
+                        (Command::Commit(commit), Expected::Reply(Reply::Committed(it)))
+                            if !commit.marks.is_empty() && !it.duplicate =>
+                        {
+                            "a commit marks"
+                        }
+                        (_, Expected::Refused(kind)) => kind,
+                        (Command::Dedup(_), Expected::Reply(Reply::Appended { .. })) => "sent",
+                        (_, Expected::Reply(Reply::Reserved { .. })) => "reserved",
+                        (_, Expected::Reply(Reply::Finished)) => "finished",
+                        (_, Expected::Reply(Reply::Released)) => "released",
+                        _ => continue,
+                    };
+                    *met.entry(what).or_insert(0) += 1;
+                }
+            }
+        }
+        let wanted = [
+            "marks end",
+            "leases end",
+            "a commit marks",
+            "sent",
+            "reserved",
+            "finished",
+            "released",
+            "EventsSeen",
+            "EventSeen",
+            "EventReserved",
+            "ReservationLapsed",
+            "DedupFull",
+            "EventTwice",
+            "MarkWithoutRecord",
+        ];
+        let rare: Vec<_> = wanted.iter().filter(|what| met.get(*what).copied().unwrap_or(0) < 10).collect();
+        assert!(rare.is_empty(), "{rare:?} of {met:?}");
     }
 
     #[test]

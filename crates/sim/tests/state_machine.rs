@@ -6,9 +6,9 @@
 
 use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
 use exactlog_core::command::{
-    Command, Commit, CommitToken, GroupOffsets, OffsetCommit, TimerEffects, TopicConfig,
+    Command, Commit, CommitToken, Dedup, GroupOffsets, OffsetCommit, TimerEffects, TopicConfig,
 };
-use exactlog_core::ids::{Partition, ProducerId};
+use exactlog_core::ids::{DedupId, Partition, ProducerId};
 use exactlog_sim::check::{self, Owed};
 use exactlog_sim::disk::{SimDisk, Survival};
 use exactlog_sim::ledger::Ledger;
@@ -21,10 +21,27 @@ use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state
 enum Op {
     CreateTopic,
     InitProducer,
-    Append { partition: usize, len: usize },
-    Sequenced { partition: usize, len: usize },
-    Commit { partitions: Vec<usize>, len: usize, ack: bool },
-    Trim { partition: usize },
+    Append {
+        partition: usize,
+        len: usize,
+    },
+    Sequenced {
+        partition: usize,
+        len: usize,
+    },
+    /// With an id instead of a sequence.
+    WithId {
+        partition: usize,
+        len: usize,
+    },
+    Commit {
+        partitions: Vec<usize>,
+        len: usize,
+        ack: bool,
+    },
+    Trim {
+        partition: usize,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -62,6 +79,7 @@ fn identified() -> impl Strategy<Value = Op> {
     let commit = (prop::collection::vec(0..4usize, 0..4), 0..3000usize, any::<bool>());
     prop_oneof![
         (0..4usize, 0..5000usize).prop_map(|(partition, len)| Op::Sequenced { partition, len }),
+        (0..4usize, 0..5000usize).prop_map(|(partition, len)| Op::WithId { partition, len }),
         commit.prop_map(|(partitions, len, ack)| Op::Commit { partitions, len, ack }),
     ]
 }
@@ -210,6 +228,13 @@ impl Log {
                 let batch = batch(*len, Some(stamp));
                 Command::Append { partition, config_version: version(partition), expected_end: None, batch }
             }
+            Op::WithId { partition, len } => {
+                let partition = at(partition);
+                let sender = (ProducerId(1), model.producers[&ProducerId(1)].producer_epoch);
+                let ids = vec![DedupId(u128::from(model.lsn).to_le_bytes())];
+                let (config_version, batch) = (version(partition), batch(*len, None));
+                Dedup::Append { sender, partition, config_version, ids, batch }.into()
+            }
             Op::Commit { partitions: chosen, len, ack } => {
                 let producer = &model.producers[&ProducerId(1)];
                 let token = CommitToken {
@@ -225,8 +250,9 @@ impl Log {
                 };
                 let offsets = if *ack { vec![position(partitions[0])] } else { Vec::new() };
                 let cursor = Some(token.number.to_le_bytes().to_vec().into());
-                let (conditions, timers) = (Vec::new(), TimerEffects::default());
-                Command::Commit(Box::new(Commit { token, cursor, batches, offsets, conditions, timers }))
+                let (conditions, marks, timers) = (Vec::new(), Vec::new(), TimerEffects::default());
+                let commit = Commit { token, cursor, batches, offsets, conditions, marks, timers };
+                Command::Commit(Box::new(commit))
             }
             Op::Trim { partition } => {
                 let partition = at(partition);
@@ -307,9 +333,10 @@ fn a_lost_answer_is_given_again() {
         let op = Op::Commit { partitions: vec![0, 1, 0], len: 600, ack: true };
         log.cut_off(&op, after, None);
         log.cut_off(&Op::Sequenced { partition: 1, len: 10 }, after, Some(after));
+        log.cut_off(&Op::WithId { partition: 2, len: 10 }, after, Some(after));
     }
     let model = log.ledger.model();
     assert_eq!(model.producers[&ProducerId(1)].last_number(), 6);
     let stored: usize = model.stored.values().map(Vec::len).sum();
-    assert_eq!(stored, 6 * 3 + 6);
+    assert_eq!(stored, 6 * 3 + 6 + 6);
 }

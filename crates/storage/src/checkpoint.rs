@@ -10,7 +10,8 @@
 //! time is lost with a checkpoint that can't be read (the older one and a longer replay serve), and since bincode
 //! sees bytes only behind our own frame, version and CRC, with a limit.
 //!
-//! Version 3 is written. Version 2, which knows nothing of timers, retention and compaction, is read (`version_2.rs`).
+//! Version 3 is written. Version 2, which knows nothing of timers, ids of events, retention and compaction, is read
+//! (`version_2.rs`).
 //!
 //! Invariants
 //!   * a checkpoint counts when its name does: written whole under a temporary name, synced, renamed, directory synced
@@ -31,7 +32,7 @@ use bincode::serde::decode_from_slice;
 use bytes::Bytes;
 use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::mutants::{Mutant, on};
-use exactlog_core::state::{PartitionState, State, Timers, Topic};
+use exactlog_core::state::{DedupPiece, PartitionState, State, Timers, Topic};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::IoSlice;
@@ -129,6 +130,8 @@ enum Section {
     Bytes(Vec<PartitionImage>),
     /// The timers, if there ever were any.
     Timers(Box<Timers>),
+    /// What is known of ids of events, part by part; nothing of a log that never knew any.
+    Dedup(DedupPiece),
 }
 
 impl Image {
@@ -248,6 +251,7 @@ impl Image {
             }
             Section::Bytes(partitions) => self.partitions.extend(partitions),
             Section::Timers(timers) => self.state.timers = *timers,
+            Section::Dedup(piece) => self.state.dedup.restore(piece)?,
         }
         Ok(())
     }
@@ -380,6 +384,10 @@ fn encode_state(
     }
     if !state.timers.is_untouched() {
         encode_section(&Section::Timers(Box::new(state.timers.clone())), into)?;
+        count += 1;
+    }
+    for piece in state.dedup.pieces() {
+        encode_section(&Section::Dedup(piece), into)?;
         count += 1;
     }
     Ok(count)

@@ -10,7 +10,7 @@
 //! Invariants
 //!   * the estimate is never less than the file, but for what commands add that free space
 
-use exactlog_core::command::{Command, Transactional};
+use exactlog_core::command::{Command, Dedup, Mark, Transactional};
 use exactlog_core::state::State;
 
 /// An unflushed batch in a checkpoint, in bytes.
@@ -30,6 +30,9 @@ const WINDOW_BYTES: u64 = 192;
 
 /// What other commands may add, besides what they name, in bytes.
 const COMMAND_BYTES: u64 = 1024;
+
+/// An id that is marked or reserved, in bytes: in a section of 1,024 ids, or in one of its own.
+const MARK_BYTES: u64 = 64;
 
 /// What commands may add to a checkpoint, in bytes: an upper bound.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,6 +58,7 @@ impl Growth {
             Command::Commit(commit) => (commit.batches.len() + commit.timers.set.len()) as u64,
             // With the marker that comes behind it.
             Command::Transactional(request) if matches!(**request, Transactional::Append { .. }) => 2,
+            Command::Dedup(request) if matches!(**request, Dedup::Append { .. }) => 1,
             Command::Timer(command) => command.batches().count() as u64,
             _ => 0,
         };
@@ -67,7 +71,11 @@ impl Growth {
             Command::Commit(commit) => {
                 let offsets =
                     commit.offsets.iter().map(|it| it.group.len() as u64 + 64 * it.offsets.len() as u64);
-                COMMAND_BYTES + offsets.sum::<u64>()
+                let marks = commit.marks.iter().map(|mark| match mark {
+                    Mark::Event { .. } => MARK_BYTES,
+                    Mark::Named { scope, .. } => 2 * MARK_BYTES + scope.len() as u64,
+                });
+                COMMAND_BYTES + offsets.sum::<u64>() + marks.sum::<u64>()
             }
             Command::CommitOffsets { offsets, .. } => COMMAND_BYTES + 64 * offsets.len() as u64,
             Command::CreateTopic { partitions, .. } => {
@@ -83,6 +91,10 @@ impl Growth {
                 };
                 COMMAND_BYTES + 64 * named as u64
             }
+            Command::Dedup(request) => match &**request {
+                Dedup::Append { ids, .. } => COMMAND_BYTES + MARK_BYTES * ids.len() as u64,
+                _ => COMMAND_BYTES,
+            },
             Command::JoinGroup { topics, .. } => COMMAND_BYTES + 64 * topics.len() as u64,
             _ => COMMAND_BYTES,
         };

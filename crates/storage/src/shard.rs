@@ -29,7 +29,7 @@ use crate::projection::{Flusher, segment_options};
 use crate::reserve::{self, Reserve};
 use crate::segment::SegmentSet;
 use exactlog_core::codec;
-use exactlog_core::command::{COMMIT_BYTES_MAX, Command, TimerCommand, Transactional};
+use exactlog_core::command::{COMMIT_BYTES_MAX, Command, Dedup, TimerCommand, Transactional};
 use exactlog_core::ids::Partition;
 use exactlog_core::mutants::{Mutant, on};
 use exactlog_core::reply::{Applied, Reply};
@@ -814,6 +814,8 @@ pub fn adds_data(command: &Command) -> bool {
         Command::CreatePartitions { .. } => true,
         // An abort ends something; its markers are a few bytes.
         Command::Transactional(request) => !matches!(**request, Transactional::End { commit: false, .. }),
+        // A mark takes the place of its reservation.
+        Command::Dedup(request) => matches!(**request, Dedup::Append { .. } | Dedup::Reserve { .. }),
         Command::Timer(command) => !matches!(**command, TimerCommand::Cancel { .. }),
     }
 }
@@ -823,7 +825,8 @@ fn mints_an_identity(command: &Command) -> bool {
     match command {
         Command::Append { .. } | Command::CommitOffsets { .. } => false,
         Command::Commit(commit) => !commit.timers.is_empty(),
-        Command::Trim { .. } | Command::Tick => false,
+        // A power loss that takes a reservation has ended the work under it, too.
+        Command::Trim { .. } | Command::Tick | Command::Dedup(_) => false,
         Command::Open
         | Command::CreateTopic { .. }
         | Command::AlterTopic { .. }

@@ -6,10 +6,11 @@
 
 use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
 use exactlog_core::command::{
-    Command, Commit, CommitToken, NewTimer, OffsetCommit, Protocol, TimerCommand, TimerEffects, TopicConfig,
-    TransactionSender, Transactional,
+    AtCap, Command, Commit, CommitToken, ConfigChange, Dedup, DedupScope, NewTimer, OffsetCommit, Protocol,
+    TimerCommand, TimerEffects, TopicConfig, TransactionSender, Transactional,
 };
-use exactlog_core::ids::{Partition, ProducerId, TimerId, TopicId};
+use exactlog_core::ids::{DedupId, Partition, ProducerId, TimerId, TopicId};
+use exactlog_core::reply::{Seen, Sighting};
 use exactlog_sim::disk::SimDisk;
 use exactlog_storage::checkpoint::{file_name, state_hash};
 use exactlog_storage::error::StorageError;
@@ -187,8 +188,8 @@ fn timers_have_the_bytes_that_the_format_says() {
     run(&mut shard, TimerCommand::Cancel { timer: TimerId(3) }.into());
     let token = CommitToken { producer: ProducerId(1), producer_epoch: 0, number: 1 };
     let timers = TimerEffects { set: vec![timer(PARTITION, 9_000)], cancel: Vec::new() };
-    let (cursor, batches, offsets, conditions) = (None, Vec::new(), Vec::new(), Vec::new());
-    let commit = Commit { token, cursor, batches, offsets, conditions, timers };
+    let (cursor, batches, offsets, conditions, marks) = (None, vec![], vec![], vec![], vec![]);
+    let commit = Commit { token, cursor, batches, offsets, conditions, timers, marks };
     run(&mut shard, Command::Commit(Box::new(commit)));
     let kept = shard.checkpoint_image().unwrap().write(&disk).unwrap();
 
@@ -230,6 +231,48 @@ fn a_checkpoint_of_version_2_is_read_and_goes_on() {
     run(&mut shard, append(1));
     shard.checkpoint().unwrap();
     assert_eq!(disk.read_file(&file_name(5)).unwrap()[8], 3, "what is written is of version 3");
+}
+
+#[test]
+fn ids_of_events_have_the_bytes_that_the_format_says_and_are_read_back() {
+    let (disk, mut shard) = with_one_checkpoint();
+    let (id, scope) = (DedupId([7; 16]), || "s".to_string());
+    run(&mut shard, Command::Config(ConfigChange::DedupKey { key: [5; 16] }));
+    let (ttl_ms, entries_max, at_cap) = (1_000, 9, AtCap::Shorten);
+    run(&mut shard, Command::Config(ConfigChange::DedupLimits { ttl_ms, entries_max, at_cap }));
+    run(&mut shard, Dedup::Reserve { scope: scope(), id, lease_ms: 60 }.into());
+    run(&mut shard, Dedup::Finish { scope: scope(), id, reservation: 7 }.into());
+    run(&mut shard, Dedup::Reserve { scope: scope(), id: DedupId([8; 16]), lease_ms: 60 }.into());
+    let batch = {
+        let mut builder = BatchBuilder::new(64);
+        builder.append(900, None, Some(b"value"), &[]);
+        builder.finish(None)
+    };
+    let (sender, ids) = ((ProducerId(1), 0), vec![id]);
+    run(&mut shard, Dedup::Append { sender, partition: PARTITION, config_version: 0, ids, batch }.into());
+    let kept = shard.checkpoint_image().unwrap().write(&disk).unwrap();
+    shard.keep_checkpoint(kept).unwrap();
+
+    let bytes = |bytes: Bytes, value: u8| (0..16).fold(bytes, |bytes, _| bytes.u8(value));
+    let named = |before: Bytes, value: u8| bytes(before.u32(1).u32(0), value);
+    let head = bytes(Bytes::default().u32(4).u32(0).u8(1), 5);
+    let head = head.u64(1_000).u64(9).u32(1).i64(i64::MIN);
+    let head = head.u64(1).u32(0).text("s").u64(2); // one scope with two ids
+    let head = named(head.u64(1), 8).u64(9).i64(1_060); // one reservation
+    // Both marks end in the bucket of 5 ms behind 2,000.
+    let marks = Bytes::default().u32(4).u32(1).i64(2_000).i64(1_000).u64(2);
+    let marks = named(marks, 7).u64(7).u32(0);
+    let marks = bytes(marks.u32(0).u32(1), 7).u64(1).u32(0);
+    let written = disk.read_file(&file_name(10)).unwrap();
+    let expected = [section(head), section(marks)].concat();
+    assert!(written.windows(expected.len()).any(|window| window == expected), "{written:?}");
+
+    let hash = state_hash(&shard.state());
+    shard.close().unwrap();
+    let (shard, report) = open(&disk).unwrap();
+    assert_eq!((report.checkpoint_lsn, state_hash(&shard.state())), (10, hash));
+    let seen = shard.state().seen(&DedupScope::Topic(PARTITION.topic), id);
+    assert_eq!(seen, Seen::Done(Sighting::Record { partition: PARTITION, offset: 1 }));
 }
 
 const TIMEOUT_MS: u32 = 60_000;

@@ -7,14 +7,26 @@
 use super::*;
 use crate::batch::TimestampType;
 use crate::command::*;
-use crate::ids::{MemberId, Partition, ProducerId, TimerId, TopicId};
+use crate::ids::{DedupId, MemberId, Partition, ProducerId, TimerId, TopicId};
 
 /// Least bytes of what stands in lists.
 const POSITION_BYTES: usize = PARTITION_BYTES + 8 + 1;
 const POSITIONS_BYTES_LEAST: usize = 4 + (1 + 8) + 4;
 const CONDITION_BYTES_LEAST: usize = 1 + PARTITION_BYTES + 8;
+const DEDUP_ID_BYTES: usize = 16;
+const MARK_BYTES_LEAST: usize = 1 + DEDUP_ID_BYTES + 4 + 4;
 const TIMER_BYTES: usize = 8;
 const DUE_BYTES: usize = 8;
+
+/// The parts of a commit that version 1 doesn't have.
+#[derive(Default)]
+struct Sections {
+    marks: Vec<Mark>,
+    /// When its timers are due.
+    dues: Vec<i64>,
+    /// Timers that it gives up.
+    cancel: Vec<TimerId>,
+}
 
 /// What is left of a command's bytes.
 pub(super) struct Reader<'a> {
@@ -36,13 +48,13 @@ impl<'a> Reader<'a> {
         let batches = batch_count(self.head).ok_or_else(|| self.malformed("more batches than bytes"))?;
         self.at = FIELDS_AT;
         match self.kind {
-            APPEND | APPEND_TRANSACTIONAL if batches != 1 => {
+            APPEND | APPEND_TRANSACTIONAL | APPEND_IDENTIFIED if batches != 1 => {
                 Err(self.malformed("an append without exactly one batch"))
             }
             SET_TIMER | FIRE_TIMER if batches != 1 => {
                 Err(self.malformed("a timer without exactly one batch"))
             }
-            APPEND | APPEND_TRANSACTIONAL | COMMIT => Ok((time_ms, batches)),
+            APPEND | APPEND_TRANSACTIONAL | APPEND_IDENTIFIED | COMMIT => Ok((time_ms, batches)),
             SET_TIMER | FIRE_TIMER | CARRY_TIMERS => Ok((time_ms, batches)),
             _ if batches != 0 => Err(self.malformed("batches in a command that has none")),
             _ => Ok((time_ms, batches)),
@@ -86,12 +98,43 @@ impl<'a> Reader<'a> {
             TRIM => Command::Trim { partition: self.partition()?, start: self.u64()? },
             TICK => Command::Tick,
             CONFIG => Command::Config(self.config_change()?),
+            APPEND_IDENTIFIED..=RELEASE => Command::from(self.dedup()?),
             SET_TIMER | CANCEL_TIMER | FIRE_TIMER | CARRY_TIMERS => {
                 Command::from(self.timer_command(batches)?)
             }
             CREATE_PARTITIONS => Command::CreatePartitions { topic: self.topic()?, partitions: self.u32()? },
             _ => Command::from(self.transactional()?),
         })
+    }
+
+    fn dedup(&mut self) -> Result<Dedup, DecodeError> {
+        if self.kind == APPEND_IDENTIFIED {
+            let (sender, config_version) = (self.producer()?, self.u32()?);
+            let ids = self.list(DEDUP_ID_BYTES, Reader::dedup_id)?;
+            let (partition, batch) = self.batch()?;
+            return Ok(Dedup::Append { sender, partition, config_version, ids, batch });
+        }
+        let (scope, id, value) = (self.text()?, self.dedup_id()?, self.u64()?);
+        Ok(match self.kind {
+            RESERVE => Dedup::Reserve { scope, id, lease_ms: value },
+            FINISH => Dedup::Finish { scope, id, reservation: value },
+            _ => Dedup::Release { scope, id, reservation: value },
+        })
+    }
+
+    fn dedup_id(&mut self) -> Result<DedupId, DecodeError> {
+        self.array().map(DedupId)
+    }
+
+    fn mark(&mut self) -> Result<Mark, DecodeError> {
+        match self.u8()? {
+            0 => Ok(Mark::Event { id: self.dedup_id()?, batch: self.u32()?, record: self.u32()? }),
+            1 => {
+                let (scope, id) = (self.text()?, self.dedup_id()?);
+                Ok(Mark::Named { scope, id, reservation: self.optional()? })
+            }
+            _ => Err(self.malformed("an unknown mark")),
+        }
     }
 
     fn timer_command(&mut self, batches: usize) -> Result<TimerCommand, DecodeError> {
@@ -211,7 +254,7 @@ impl<'a> Reader<'a> {
         let cursor = self.flagged(Reader::bytes)?;
         let offsets = self.list(POSITIONS_BYTES_LEAST, Reader::positions)?;
         let conditions = self.list(CONDITION_BYTES_LEAST, Reader::condition)?;
-        let (dues, cancel) = self.sections()?;
+        let Sections { marks, dues, cancel } = self.sections()?;
         let plain = batches.checked_sub(dues.len());
         let plain = plain.ok_or_else(|| self.malformed("fewer batches than timers"))?;
         let batches = (0..plain).map(|_| self.batch()).collect::<Result<_, _>>()?;
@@ -220,15 +263,15 @@ impl<'a> Reader<'a> {
             Ok(NewTimer { target, due_ms, batch })
         });
         let timers = TimerEffects { set: set.collect::<Result<_, _>>()?, cancel };
-        Ok(Commit { token, cursor, offsets, conditions, batches, timers })
+        Ok(Commit { token, cursor, offsets, conditions, batches, timers, marks })
     }
 
-    /// The parts of a commit that version 1 doesn't have: when its timers are due, and those that it gives up. There is
-    /// one at least; their tags ascend.
-    fn sections(&mut self) -> Result<(Vec<i64>, Vec<TimerId>), DecodeError> {
-        let (mut dues, mut cancel) = (Vec::new(), Vec::new());
+    /// The parts of a commit that version 1 doesn't have: one at least; their tags
+    /// ascend.
+    fn sections(&mut self) -> Result<Sections, DecodeError> {
+        let mut found = Sections::default();
         if self.version != COMMIT_VERSION_SECTIONS {
-            return Ok((dues, cancel));
+            return Ok(found);
         }
         let (count, mut last_tag) = (self.u8()?, 0);
         if count == 0 {
@@ -241,20 +284,26 @@ impl<'a> Reader<'a> {
                 return Err(self.malformed("a section that is repeated or out of order"));
             }
             match tag {
+                MARKS_SECTION => found.marks = self.list(MARK_BYTES_LEAST, Reader::mark)?,
                 TIMERS_SECTION => {
-                    dues = self.list(DUE_BYTES, Reader::i64)?;
-                    cancel = self.list(TIMER_BYTES, Reader::timer)?;
-                    if dues.is_empty() && cancel.is_empty() {
-                        return Err(self.malformed("a section without content"));
-                    }
+                    found.dues = self.list(DUE_BYTES, Reader::i64)?;
+                    found.cancel = self.list(TIMER_BYTES, Reader::timer)?;
                 }
                 _ => return Err(self.malformed("an unknown section")),
             }
             if self.at != end {
                 return Err(self.malformed("a section of another length than it says"));
             }
+            let Sections { marks, dues, cancel } = &found;
+            let is_empty = match tag {
+                MARKS_SECTION => marks.is_empty(),
+                _ => dues.is_empty() && cancel.is_empty(),
+            };
+            if is_empty {
+                return Err(self.malformed("a section without content"));
+            }
         }
-        Ok((dues, cancel))
+        Ok(found)
     }
 
     fn condition(&mut self) -> Result<Condition, DecodeError> {
@@ -277,6 +326,12 @@ impl<'a> Reader<'a> {
             3 => Ok(ConfigChange::TransactionLimits {
                 timeout_max_ms: self.u32()?,
                 id_expiration_ms: self.u64()?,
+            }),
+            21 => Ok(ConfigChange::DedupKey { key: self.array()? }),
+            22 => Ok(ConfigChange::DedupLimits {
+                ttl_ms: self.u64()?,
+                entries_max: self.u64()?,
+                at_cap: if self.flag()? { AtCap::Shorten } else { AtCap::Refuse },
             }),
             26 => Ok(ConfigChange::TimerLimits { count_max: self.u64()?, delay_max_ms: self.u64()? }),
             _ => Err(self.malformed("an unknown setting")),

@@ -3,7 +3,7 @@
 use super::*;
 use crate::batch::TimestampType;
 use crate::command::*;
-use crate::ids::{MemberId, Partition, ProducerId, TimerId, TopicId};
+use crate::ids::{DedupId, MemberId, Partition, ProducerId, TimerId, TopicId};
 
 /// A command in the making.
 pub(super) struct Writer {
@@ -85,6 +85,7 @@ impl Writer {
                 CONFIG
             }
             Command::Transactional(request) => self.transactional(request),
+            Command::Dedup(request) => self.dedup(request),
             Command::CreatePartitions { topic, partitions } => {
                 self.topic(topic);
                 self.u32(*partitions);
@@ -118,6 +119,57 @@ impl Writer {
                 self.list(payloads, |writer, (timer, _)| writer.timer(timer));
                 self.batches(payloads.iter().map(|(_, batch)| (&Partition::TIMERS, batch)));
                 CARRY_TIMERS
+            }
+        }
+    }
+
+    fn dedup(&mut self, request: &Dedup) -> u8 {
+        match request {
+            Dedup::Append { sender, partition, config_version, ids, batch } => {
+                self.producer(sender.0, sender.1);
+                self.u32(*config_version);
+                self.list(ids, Writer::dedup_id);
+                self.batches(std::iter::once((partition, batch)));
+                APPEND_IDENTIFIED
+            }
+            Dedup::Reserve { scope, id, lease_ms } => {
+                self.in_scope(scope, id, *lease_ms);
+                RESERVE
+            }
+            Dedup::Finish { scope, id, reservation } => {
+                self.in_scope(scope, id, *reservation);
+                FINISH
+            }
+            Dedup::Release { scope, id, reservation } => {
+                self.in_scope(scope, id, *reservation);
+                RELEASE
+            }
+        }
+    }
+
+    fn in_scope(&mut self, scope: &str, id: &DedupId, value: u64) {
+        self.text(scope);
+        self.dedup_id(id);
+        self.u64(value);
+    }
+
+    fn dedup_id(&mut self, id: &DedupId) {
+        self.head.extend_from_slice(&id.0);
+    }
+
+    fn mark(&mut self, mark: &Mark) {
+        match mark {
+            Mark::Event { id, batch, record } => {
+                self.u8(0);
+                self.dedup_id(id);
+                self.u32(*batch);
+                self.u32(*record);
+            }
+            Mark::Named { scope, id, reservation } => {
+                self.u8(1);
+                self.text(scope);
+                self.dedup_id(id);
+                self.optional(*reservation);
             }
         }
     }
@@ -200,11 +252,17 @@ impl Writer {
         self.list(&commit.offsets, |writer, it| writer.positions(&it.group, it.member, &it.offsets));
         self.list(&commit.conditions, Writer::condition);
         if has_sections(commit) {
-            self.u8(1);
-            self.section(TIMERS_SECTION, |writer| {
-                writer.list(&commit.timers.set, |writer, timer| writer.i64(timer.due_ms));
-                writer.list(&commit.timers.cancel, Writer::timer);
-            });
+            let (has_marks, has_timers) = (!commit.marks.is_empty(), !commit.timers.is_empty());
+            self.u8(u8::from(has_marks) + u8::from(has_timers));
+            if has_marks {
+                self.section(MARKS_SECTION, |writer| writer.list(&commit.marks, Writer::mark));
+            }
+            if has_timers {
+                self.section(TIMERS_SECTION, |writer| {
+                    writer.list(&commit.timers.set, |writer, timer| writer.i64(timer.due_ms));
+                    writer.list(&commit.timers.cancel, Writer::timer);
+                });
+            }
         }
         let of_timers = commit.timers.set.iter().map(|timer| (&timer.target, &timer.batch));
         self.batches(commit.batches.iter().map(|(partition, batch)| (partition, batch)).chain(of_timers));
@@ -260,6 +318,16 @@ impl Writer {
                 self.u8(3);
                 self.u32(*timeout_max_ms);
                 self.u64(*id_expiration_ms);
+            }
+            ConfigChange::DedupKey { key } => {
+                self.u8(21);
+                self.head.extend_from_slice(key);
+            }
+            ConfigChange::DedupLimits { ttl_ms, entries_max, at_cap } => {
+                self.u8(22);
+                self.u64(*ttl_ms);
+                self.u64(*entries_max);
+                self.flag(*at_cap == AtCap::Shorten);
             }
             ConfigChange::TimerLimits { count_max, delay_max_ms } => {
                 self.u8(26);
@@ -372,5 +440,5 @@ impl Writer {
 
 /// Whether a commit has parts that version 1 of its layout has no place for.
 pub(super) fn has_sections(commit: &Commit) -> bool {
-    !commit.timers.is_empty()
+    !commit.timers.is_empty() || !commit.marks.is_empty()
 }

@@ -1,15 +1,15 @@
-//! The embedded transaction: all conditions first, then every part (semantics EM-1 to EM-6).
+//! The embedded transaction: all conditions first, then every part (semantics EM-1 to EM-7).
 //!
 //! ```text
 //!   token -> known: the first reply, whatever else the command says
-//!         -> next:  limits -> conditions -> ownership -> batches -> timers | nothing applied so far
-//!                   then batches, positions, timers, cursor, number | nothing can fail from here on
+//!         -> next:  limits -> conditions -> marks -> ownership -> batches -> timers | nothing applied so far
+//!                   then batches, marks, positions, timers, cursor, number        | nothing can fail from here on
 //! ```
 
 use super::producer::KeptReply;
 use super::topic::Arrival;
 use super::{Outcome, State, done};
-use crate::command::{COMMIT_BATCHES_MAX, CURSOR_BYTES_MAX, Commit, Condition};
+use crate::command::{COMMIT_BATCHES_MAX, CURSOR_BYTES_MAX, Commit, Condition, Mark};
 use crate::ids::Partition;
 use crate::mutants::{Mutant, on};
 use crate::reply::{Applied, Committed, KEPT_PARTITIONS_MAX, Placement, Refusal, Reply};
@@ -25,10 +25,14 @@ impl State {
         if on(Mutant::M8CommitInPart) && checked.is_err() {
             self.place_first(term, commit);
         }
+        if on(Mutant::D2MarkOfRefusedCommit) && checked.is_err() {
+            self.mark_refused(commit);
+        }
         checked?;
 
         let mut placements: SmallVec<[Placement; 1]> =
             arrivals(term, commit).map(|arrival| self.place_batch(&arrival)).collect();
+        self.set_marks(commit, &placements);
         let base_offsets = first_offsets(&placements);
         for offsets in &commit.offsets {
             self.store_offsets(&offsets.group, &offsets.offsets);
@@ -55,6 +59,7 @@ impl State {
         for condition in &commit.conditions {
             self.check_condition(condition)?;
         }
+        self.check_marks(commit)?;
         let mut positions = BTreeSet::new();
         for offsets in &commit.offsets {
             self.check_offsets(&offsets.group, offsets.member, &offsets.offsets, &mut positions)?;
@@ -75,6 +80,15 @@ impl State {
     fn place_first(&mut self, term: u32, commit: &Commit) {
         let first = arrivals(term, commit).next().filter(|first| self.check_batch(first, 1).is_ok());
         first.map(|first| self.place_batch(&first));
+    }
+
+    /// The mistake [`Mutant::D2MarkOfRefusedCommit`]: marks are set before the rest is checked.
+    fn mark_refused(&mut self, commit: &Commit) {
+        let named = commit.marks.iter().filter(|mark| matches!(mark, Mark::Named { .. })).cloned().collect();
+        let marks = Commit { marks: named, ..commit.clone() };
+        if self.check_marks(&marks).is_ok() {
+            self.set_marks(&marks, &[]);
+        }
     }
 
     fn check_condition(&self, condition: &Condition) -> Result<(), Refusal> {

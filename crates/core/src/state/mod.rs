@@ -15,7 +15,10 @@
 
 mod assignment;
 mod commit;
+mod dedup;
 mod group;
+mod identified;
+mod marks;
 mod pieces;
 mod producer;
 mod stable;
@@ -25,6 +28,7 @@ mod transaction;
 pub mod version_2;
 mod window;
 
+pub use dedup::{Dedup, DedupLimits, DedupPiece};
 pub use group::{CommittedOffset, Group, Member, Owner};
 pub use producer::{EpochEnd, KeptReply, Producer};
 pub use stable::{AbortedTransaction, OpenTransaction, Undecided};
@@ -70,6 +74,9 @@ pub struct State {
     pub transactional: BTreeMap<String, Arc<TransactionalProducer>>,
     /// Transactional ids by their producer ids.
     pub transactional_ids: BTreeMap<ProducerId, String>,
+    /// Ids of events. A section of its own in checkpoints, and not a part of these bytes.
+    #[serde(skip)]
+    pub dedup: Dedup,
     next_topic: u32,
     next_producer: i64,
     next_deadline_ms: i64,
@@ -131,6 +138,7 @@ impl Default for State {
             groups: BTreeMap::new(),
             transactional: BTreeMap::new(),
             transactional_ids: BTreeMap::new(),
+            dedup: Dedup::default(),
             next_topic: 1,
             next_producer: 1,
             next_deadline_ms: i64::MAX,
@@ -207,6 +215,7 @@ impl State {
             Command::Tick => self.tick(term),
             Command::Config(change) => self.configure(change),
             Command::Transactional(request) => self.transactional(term, request),
+            Command::Dedup(request) => self.dedup(term, request),
             Command::Timer(command) => self.timer_command(term, command),
             Command::CreatePartitions { topic, partitions } => self.create_partitions(*topic, *partitions),
         }
@@ -221,10 +230,10 @@ impl State {
     /// No `Tick` before this time changes anything, ms since 1970; `i64::MAX`: none at all, as things stand.
     ///
     /// It may be too early, since a producer that appends again moves its own deadline and not this one: one tick
-    /// then finds nothing, and the next deadline is exact. Those of wire transactions always are.
+    /// then finds nothing, and the next deadline is exact. Those of wire transactions and of ids always are.
     pub fn next_tick_ms(&self) -> i64 {
         let of_transactions = self.transaction_deadlines.first().map_or(i64::MAX, |(deadline, _)| *deadline);
-        self.next_deadline_ms.min(of_transactions)
+        self.next_deadline_ms.min(of_transactions).min(self.dedup.next_deadline_ms())
     }
 
     /// A partition, if it exists.
@@ -249,6 +258,7 @@ impl State {
         // First the transactions: a producer's window doesn't expire while it has one.
         let (markers, transactions, transactional_ids) = self.expire_transactions(term);
         let (producers, tombstones) = self.expire_windows();
+        self.dedup.tick(self.time_ms);
         let reply = Reply::Ticked { producers, tombstones, transactions, transactional_ids };
         Ok(Applied { markers, ..Applied::only(reply) })
     }
@@ -308,6 +318,11 @@ impl State {
                 self.settings.transaction_timeout_max_ms = *timeout_max_ms;
                 self.settings.transactional_id_expiration_ms = *id_expiration_ms;
                 self.renew_transaction_deadlines();
+            }
+            ConfigChange::DedupKey { key } => self.dedup.set_key(*key),
+            ConfigChange::DedupLimits { ttl_ms, entries_max, at_cap } => {
+                let (ttl_ms, entries_max, at_cap) = (*ttl_ms, *entries_max, *at_cap);
+                self.dedup.set_limits(DedupLimits { ttl_ms, entries_max, at_cap })?;
             }
             ConfigChange::TimerLimits { count_max, delay_max_ms } => {
                 self.limit_timers(*count_max, *delay_max_ms)?;

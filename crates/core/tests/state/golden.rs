@@ -8,7 +8,7 @@ use bytes::Bytes;
 use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp, TimestampType};
 use exactlog_core::codec;
 use exactlog_core::command::*;
-use exactlog_core::ids::{MemberId, Partition, ProducerId, TimerId, TopicId};
+use exactlog_core::ids::{DedupId, MemberId, Partition, ProducerId, TimerId, TopicId};
 
 /// The time of every command here: 0x0102030405060708 ms.
 const TIME_MS: i64 = 0x0102_0304_0506_0708;
@@ -224,6 +224,7 @@ fn commit_is_kind_7() {
             Condition::GroupOffset { group: "g".into(), partition: partition(), offset: Some(14) },
             Condition::GroupOffset { group: "g".into(), partition: partition(), offset: None },
         ],
+        marks: Vec::new(),
         timers: TimerEffects::default(),
     };
     let fields = [
@@ -405,6 +406,110 @@ fn transaction_limits_are_a_config() {
     is(14, &Command::Config(limits), &plain(&["03", "04 00 00 00", "05 00 00 00 00 00 00 00"]), &[]);
 }
 
+/// An id: sixteen different bytes.
+const ID: &str = "00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f";
+
+fn id() -> DedupId {
+    DedupId(std::array::from_fn(|index| index as u8))
+}
+
+#[test]
+fn append_identified_is_kind_21() {
+    let request = Dedup::Append {
+        sender: (ProducerId(5), 2),
+        partition: partition(),
+        config_version: 4,
+        ids: vec![id(), DedupId([0xff; 16])],
+        batch: batch(),
+    };
+    let fields = [
+        TIME,
+        "01 00 00 00",             // one batch
+        "05 00 00 00 00 00 00 00", // producer
+        "02 00 00 00",             // its epoch, in the lower 16 bits
+        "04 00 00 00",             // config version
+        "02 00 00 00",             // two ids
+        ID,
+        "ff ff ff ff ff ff ff ff ff ff ff ff ff ff ff ff",
+        PARTITION,
+    ];
+    is(21, &request.into(), &bytes(&[&fields[..], BATCH_HEADER].concat()), &bytes(&[BATCH_BODY]));
+}
+
+#[test]
+fn reserve_finish_and_release_are_kinds_22_to_24() {
+    let fields = plain(&["01 00 00 00  73", ID, "0a 00 00 00 00 00 00 00"]);
+    let (scope, id) = ("s".to_string(), id());
+    is(22, &Dedup::Reserve { scope: scope.clone(), id, lease_ms: 10 }.into(), &fields, &[]);
+    is(23, &Dedup::Finish { scope: scope.clone(), id, reservation: 10 }.into(), &fields, &[]);
+    is(24, &Dedup::Release { scope, id, reservation: 10 }.into(), &fields, &[]);
+}
+
+#[test]
+fn a_commit_with_marks_is_kind_7_of_version_2() {
+    let marks = vec![
+        Mark::Event { id: id(), batch: 1, record: 2 },
+        Mark::Named { scope: "s".into(), id: id(), reservation: None },
+        Mark::Named { scope: "s".into(), id: id(), reservation: Some(3) },
+    ];
+    let commit = Commit { marks, ..commit_of(token((ProducerId(5), 2), 6), &[]) };
+    let head = plain(&[
+        "05 00 00 00 00 00 00 00",      // token: producer
+        "02 00 00 00",                  // token: epoch, in the lower 16 bits
+        "06 00 00 00 00 00 00 00",      // token: number
+        "00  00 00 00 00  00 00 00 00", // no cursor, no positions, no conditions
+        "01",                           // one section
+        "01  5b 00 00 00",              // marks, 91 bytes
+        "03 00 00 00",                  // three of them
+        "00",
+        ID,
+        "01 00 00 00 02 00 00 00", // of an event: batch and record
+        "01",
+        "01 00 00 00  73",
+        ID,
+        "00  00 00 00 00 00 00 00 00",
+        "01",
+        "01 00 00 00  73",
+        ID,
+        "01  03 00 00 00 00 00 00 00",
+    ]);
+    is_version(7, 2, &Command::Commit(Box::new(commit)), &head, &[]);
+}
+
+#[test]
+fn sections_of_a_commit_are_there_once_known_and_not_empty() {
+    let fields =
+        ["05 00 00 00 00 00 00 00", "02 00 00 00", "06 00 00 00 00 00 00 00", "00 00 00 00 00 00 00 00 00"];
+    let what = |sections: &[&str]| {
+        let head = Bytes::from(plain(&[&fields, sections].concat()));
+        match codec::decode(7, 2, &head, &Bytes::new()) {
+            Err(codec::DecodeError::Malformed { what, .. }) => what,
+            other => panic!("{other:?}"),
+        }
+    };
+    let mark = |len: &str, kind: &str| {
+        ["01", len, "00 00 00", "01 00 00 00", kind, ID, "01 00 00 00 02 00 00 00"].concat()
+    };
+    let good = mark("1d", "00");
+    assert_eq!(what(&["00"]), "no section where some are announced");
+    assert_eq!(what(&["01", "01  04 00 00 00", "00 00 00 00"]), "a section without content");
+    assert_eq!(what(&["01", "09  00 00 00 00"]), "an unknown section");
+    assert_eq!(what(&["02", &good, &good]), "a section that is repeated or out of order");
+    assert_eq!(what(&["01", &mark("1c", "00")]), "a section of another length than it says");
+    assert_eq!(what(&["01", &mark("1d", "02")]), "an unknown mark");
+}
+
+#[test]
+fn key_and_limits_of_ids_are_configs() {
+    let key = ConfigChange::DedupKey { key: id().0 };
+    is(14, &Command::Config(key), &plain(&["15", ID]), &[]);
+    for (at_cap, flag) in [(AtCap::Refuse, "00"), (AtCap::Shorten, "01")] {
+        let limits = ConfigChange::DedupLimits { ttl_ms: 4, entries_max: 5, at_cap };
+        let fields = ["16", "04 00 00 00 00 00 00 00", "05 00 00 00 00 00 00 00", flag];
+        is(14, &Command::Config(limits), &plain(&fields), &[]);
+    }
+}
+
 /// The hidden partition of timers, as an entry names it.
 const HIDDEN: &str = "00 00 00 00  00 00 00 00";
 
@@ -471,6 +576,7 @@ fn a_commit_with_timers_is_version_2_of_kind_7() {
             set: vec![NewTimer { target: other, due_ms: 9, batch: batch() }],
             cancel: vec![TimerId(3)],
         },
+        marks: Vec::new(),
     };
     let fields = [
         TIME,

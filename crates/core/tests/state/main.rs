@@ -4,6 +4,7 @@ mod common;
 
 mod codec;
 mod commit;
+mod dedup;
 mod golden;
 mod group;
 mod model;

@@ -71,8 +71,8 @@ fn decode_and_apply(
         }
         Err(DecodeError::Malformed { at, len, .. }) => prop_assert!(at <= len && len == head.len()),
         Err(DecodeError::Unknown { .. }) => {
-            let known = (1..=20).contains(&kind) || (26..=29).contains(&kind);
-            let is_read = (version == 1 && known) || (version == 2 && kind == 7);
+            let known = (1..=24).contains(&kind) || (26..=30).contains(&kind);
+            let is_read = (version == 1 && known) || (version == 2 && matches!(kind, 2 | 3 | 7));
             prop_assert!(!is_read);
         }
         Err(other) => prop_assert!(false, "{:?}", other),
@@ -130,9 +130,24 @@ fn memory_bytes(command: &Command) -> usize {
                         Transactional::End { sender: it, .. } => sender(it),
                     }
             }
+            Command::Dedup(request) => {
+                size_of::<Dedup>()
+                    + match &**request {
+                        Dedup::Append { ids, .. } => ids.capacity() * 16,
+                        Dedup::Reserve { scope, .. }
+                        | Dedup::Finish { scope, .. }
+                        | Dedup::Release { scope, .. } => scope.capacity(),
+                    }
+            }
             Command::Commit(commit) => {
                 let groups = commit.offsets.iter().map(|it| it.group.capacity() + offsets(&it.offsets));
+                let scopes = commit.marks.iter().map(|mark| match mark {
+                    Mark::Named { scope, .. } => scope.capacity(),
+                    Mark::Event { .. } => 0,
+                });
                 size_of::<Commit>()
+                    + commit.marks.capacity() * size_of::<Mark>()
+                    + scopes.sum::<usize>()
                     + groups.sum::<usize>()
                     + commit.cursor.as_ref().map_or(0, Bytes::len)
                     + commit.offsets.capacity() * size_of::<GroupOffsets>()

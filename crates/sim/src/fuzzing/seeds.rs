@@ -16,7 +16,7 @@ use bytes::Bytes;
 use exactlog_core::batch::compression::compress;
 use exactlog_core::batch::{BatchBuilder, Compression, ProducerStamp};
 use exactlog_core::command::*;
-use exactlog_core::ids::{MemberId, ProducerId, TimerId, TopicId};
+use exactlog_core::ids::{DedupId, MemberId, ProducerId, TimerId, TopicId};
 use exactlog_storage::checkpoint::CHECKPOINT_DIR;
 use exactlog_storage::segment::PartitionLog;
 use std::sync::Arc;
@@ -131,6 +131,7 @@ fn commands() -> Vec<Named> {
     let groups = encode(&[begin(), group()].concat());
     let settings = encode(&[begin(), append(0), settings()].concat());
     let transactions = encode(&[begin(), transactions()].concat());
+    let ids = encode(&[begin(), ids()].concat());
     let timers = encode(&[begin(), timers()].concat());
     vec![
         ("appends".into(), appends),
@@ -138,6 +139,46 @@ fn commands() -> Vec<Named> {
         ("settings".into(), settings),
         ("timers".into(), timers),
         ("transactions".into(), transactions),
+        ("ids".into(), ids),
+    ]
+}
+
+/// Sent twice, reserved, finished, marked; and forgotten at a cap and when their time is over.
+fn ids() -> Vec<Command> {
+    let scope = || "s".to_owned();
+    let id = |number| DedupId([number; 16]);
+    let send = |number| Dedup::Append {
+        sender: (ProducerId(2), 0),
+        partition: PARTITIONS[0],
+        config_version: 0,
+        ids: vec![id(number)],
+        batch: batch(&Bytes::from_static(b"v"), None),
+    };
+    let token = CommitToken { producer: ProducerId(2), producer_epoch: 0, number: 1 };
+    let marks = vec![
+        Mark::Event { id: id(3), batch: 0, record: 0 },
+        Mark::Named { scope: scope(), id: id(4), reservation: Some(9) },
+        Mark::Named { scope: scope(), id: id(5), reservation: None },
+    ];
+    let batches = vec![(PARTITIONS[1], batch(&Bytes::from_static(b"v"), None))];
+    let (cursor, offsets, conditions, timers) = (None, Vec::new(), Vec::new(), TimerEffects::default());
+    let commit = Commit { token, cursor, batches, offsets, conditions, marks, timers };
+    let limits = |entries_max, at_cap| ConfigChange::DedupLimits { ttl_ms: 500, entries_max, at_cap };
+    vec![
+        Command::Config(ConfigChange::DedupKey { key: [9; 16] }),
+        send(1).into(),
+        send(1).into(),
+        send(2).into(),
+        Dedup::Reserve { scope: scope(), id: id(4), lease_ms: 100 }.into(),
+        Dedup::Reserve { scope: scope(), id: id(6), lease_ms: 1 }.into(),
+        Command::Commit(Box::new(commit)),
+        Dedup::Finish { scope: scope(), id: id(6), reservation: 10 }.into(),
+        Dedup::Release { scope: scope(), id: id(4), reservation: 9 }.into(),
+        Command::Config(limits(2, AtCap::Refuse)),
+        send(7).into(),
+        Command::Config(limits(2, AtCap::Shorten)),
+        send(7).into(),
+        Command::Tick,
     ]
 }
 
@@ -154,6 +195,7 @@ fn timers() -> Vec<Command> {
         offsets: Vec::new(),
         conditions: Vec::new(),
         timers: TimerEffects { set: vec![timer(0, 5, "d"), timer(1, 9_000, "e")], cancel: vec![TimerId(3)] },
+        marks: Vec::new(),
     };
     vec![
         set(timer(0, 5, "a")),
@@ -243,6 +285,7 @@ fn append(sequence: i32) -> Vec<Command> {
         batches: vec![(PARTITIONS[1], batch(None)), (PARTITIONS[1], batch(None))],
         offsets: vec![GroupOffsets { group: "h".into(), member: None, offsets }],
         conditions: vec![Condition::EndOffset { partition, offset: 1 + sequence.unsigned_abs() as u64 }],
+        marks: Vec::new(),
         timers: TimerEffects::default(),
     };
     vec![

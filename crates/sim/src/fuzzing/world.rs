@@ -9,9 +9,9 @@ use crate::rng::Random;
 use bytes::Bytes;
 use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
 use exactlog_core::command::{
-    Command, Commit, CommitToken, GroupOffsets, OffsetCommit, TimerEffects, TopicConfig,
+    Command, Commit, CommitToken, GroupOffsets, Mark, OffsetCommit, TimerEffects, TopicConfig,
 };
-use exactlog_core::ids::{Partition, ProducerId, TopicId};
+use exactlog_core::ids::{DedupId, Partition, ProducerId, TopicId};
 use exactlog_core::reply::Reply;
 use exactlog_core::state::State;
 use exactlog_storage::checkpoint::state_hash;
@@ -191,6 +191,7 @@ impl Making {
             batches: PARTITIONS.iter().map(|partition| (*partition, batch(&value, None))).collect(),
             offsets: vec![GroupOffsets { group: "readers".into(), member: None, offsets }],
             conditions: Vec::new(),
+            marks: vec![Mark::Named { scope: "s".into(), id: DedupId([7; 16]), reservation: None }],
             timers: TimerEffects::default(),
         };
         let reply = self.execute(Command::Commit(Box::new(commit)));

@@ -17,6 +17,7 @@ impl Model {
         for condition in &commit.conditions {
             self.check_condition(condition)?;
         }
+        self.check_marks(commit)?;
         for offsets in &commit.offsets {
             self.check_offsets(&offsets.group, offsets.member, &offsets.offsets)?;
         }
@@ -28,12 +29,15 @@ impl Model {
         }
         self.check_timer_effects(&commit.timers)?;
         let mut base_offsets: Vec<(Partition, u64)> = Vec::new();
+        let mut of_batches = Vec::new();
         for (partition, batch) in &commit.batches {
             let base_offset = self.store(term, *partition, batch, None);
+            of_batches.push(base_offset);
             if !base_offsets.iter().any(|(known, _)| known == partition) {
                 base_offsets.push((*partition, base_offset));
             }
         }
+        self.set_marks(commit, &of_batches);
         for offsets in &commit.offsets {
             self.store_offsets(&offsets.group, &offsets.offsets);
         }

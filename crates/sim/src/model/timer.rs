@@ -48,7 +48,7 @@ impl Model {
         match command {
             TimerCommand::Set { sender, timer } => {
                 if let Some((producer, epoch)) = sender {
-                    self.check_timer_sender(*producer, *epoch)?;
+                    self.check_named_sender(*producer, *epoch)?;
                 }
                 self.check_new_timers(std::slice::from_ref(timer), 0)?;
                 self.set_timer(term, timer);

@@ -226,9 +226,9 @@ impl Leader {
         self.next_commit += 1;
         let offset = OffsetCommit { partition: self.partition(), offset: 0, reset: true };
         let offsets = vec![GroupOffsets { group: "workers".into(), member: None, offsets: vec![offset] }];
+        let (cursor, conditions, marks) = (None, Vec::new(), Vec::new());
         let timers = TimerEffects::default();
-        let commit = Commit { token, cursor: None, batches, offsets, conditions: Vec::new(), timers };
-        Command::Commit(Box::new(commit))
+        Command::Commit(Box::new(Commit { token, cursor, batches, offsets, conditions, marks, timers }))
     }
 
     fn commit_offsets(&mut self) -> Command {

@@ -64,6 +64,7 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
             }
         ),
         8 => commit().prop_map(|commit| Command::Commit(Box::new(commit))),
+        8 => dedup().prop_map(Command::from),
         4 => group_offsets().prop_map(|it| Command::CommitOffsets {
             group: it.group,
             member: it.member,
@@ -175,20 +176,69 @@ fn commit() -> impl Strategy<Value = Commit> {
     let plain = prop_oneof![6 => (1..4u32).prop_map(records), 1 => any_batch()];
     let batches = vec((partition(), plain), 0..4);
     let conditions = vec(condition(), 0..2);
+    let marks = prop_oneof![3 => Just(Vec::new()), 1 => vec(mark(), 1..4)];
     let timers = prop_oneof![
         2 => Just(TimerEffects::default()),
         1 => (vec(new_timer(), 0..3), vec(timer(), 0..2)).prop_map(|(set, cancel)| TimerEffects { set, cancel }),
     ];
-    (token, cursor, batches, vec(group_offsets(), 0..2), conditions, timers).prop_map(
-        |(token, cursor, batches, offsets, conditions, timers)| Commit {
+    (token, cursor, batches, vec(group_offsets(), 0..2), conditions, marks, timers).prop_map(
+        |(token, cursor, batches, offsets, conditions, marks, timers)| Commit {
             token,
             cursor,
             batches,
             offsets,
             conditions,
+            marks,
             timers,
         },
     )
+}
+
+fn mark() -> impl Strategy<Value = Mark> {
+    prop_oneof![
+        1 => (dedup_id(), select(vec![0, 1, 2, u32::MAX]), select(vec![0, 1, 2, u32::MAX]))
+            .prop_map(|(id, batch, record)| Mark::Event { id, batch, record }),
+        2 => (name(), dedup_id(), option::weighted(0.3, small_lsn()))
+            .prop_map(|(scope, id, reservation)| Mark::Named { scope, id, reservation }),
+    ]
+}
+
+/// A request about one of a few ids.
+fn dedup() -> impl Strategy<Value = Dedup> {
+    let lease = prop_oneof![8 => 1..1000u64, 1 => Just(0), 1 => Just(u64::MAX)];
+    prop_oneof![
+        4 => ((1..5i64, epoch()), partition(), 0..2u32, identified()).prop_map(
+            |((producer, epoch), partition, config_version, (ids, batch))| {
+                let sender = (ProducerId(producer), epoch);
+                Dedup::Append { sender, partition, config_version, ids, batch }
+            }
+        ),
+        2 => (name(), dedup_id(), lease)
+            .prop_map(|(scope, id, lease_ms)| Dedup::Reserve { scope, id, lease_ms }),
+        2 => (name(), dedup_id(), small_lsn())
+            .prop_map(|(scope, id, reservation)| Dedup::Finish { scope, id, reservation }),
+        1 => (name(), dedup_id(), small_lsn())
+            .prop_map(|(scope, id, reservation)| Dedup::Release { scope, id, reservation }),
+    ]
+}
+
+/// Ids and the records that they are of; sometimes they don't belong together.
+fn identified() -> impl Strategy<Value = (Vec<DedupId>, Batch)> {
+    prop_oneof![
+        6 => vec(dedup_id(), 1..4).prop_map(|ids| {
+            let batch = records(ids.len() as u32);
+            (ids, batch)
+        }),
+        1 => (vec(dedup_id(), 0..4), any_batch()),
+    ]
+}
+
+fn dedup_id() -> impl Strategy<Value = DedupId> {
+    (0..8u8).prop_map(|number| DedupId([number; 16]))
+}
+
+fn small_lsn() -> impl Strategy<Value = u64> {
+    prop_oneof![8 => 1..60u64, 1 => select(vec![0, u64::MAX])]
 }
 
 fn condition() -> impl Strategy<Value = Condition> {
@@ -233,6 +283,13 @@ fn config_change() -> impl Strategy<Value = ConfigChange> {
     prop_oneof![
         any::<i64>().prop_map(|time_ms| ConfigChange::AcceptTime { time_ms }),
         select(vec![0, 1, 2, u32::MAX]).prop_map(|level| ConfigChange::SemanticsLevel { level }),
+        any::<[u8; 16]>().prop_map(|key| ConfigChange::DedupKey { key }),
+        (time(), prop_oneof![4 => 1..8u64, 1 => Just(0), 1 => Just(u64::MAX)], any::<bool>()).prop_map(
+            |(ttl_ms, entries_max, shorten)| {
+                let at_cap = if shorten { AtCap::Shorten } else { AtCap::Refuse };
+                ConfigChange::DedupLimits { ttl_ms, entries_max, at_cap }
+            }
+        ),
         (any::<u32>(), time()).prop_map(|(timeout_max_ms, id_expiration_ms)| {
             ConfigChange::TransactionLimits { timeout_max_ms, id_expiration_ms }
         }),

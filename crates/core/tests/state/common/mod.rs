@@ -8,9 +8,9 @@ pub(crate) mod commands;
 use bytes::Bytes;
 use exactlog_core::batch::{Batch, BatchBuilder, HEADER_BYTES, ProducerStamp};
 use exactlog_core::command::*;
-use exactlog_core::ids::{MemberId, Partition, ProducerId, TimerId, TopicId};
+use exactlog_core::ids::{DedupId, MemberId, Partition, ProducerId, TimerId, TopicId};
 use exactlog_core::reply::{Applied, Committed, Refusal, Reply};
-use exactlog_core::state::{At, State, Timers};
+use exactlog_core::state::{At, State};
 
 /// A state with the position, term and time that the journal would add.
 #[derive(Clone, Debug, Default)]
@@ -125,13 +125,19 @@ impl Log {
 
 /// The state, through the bytes of a checkpoint.
 pub(crate) fn round_trip(state: &State) -> State {
+    let mut read: State = through_bytes(state);
+    read.timers = through_bytes(&state.timers);
+    for piece in state.dedup.pieces() {
+        read.dedup.restore(through_bytes(&piece)).expect("a part follows those before it");
+    }
+    read
+}
+
+fn through_bytes<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T) -> T {
     let config = bincode::config::standard();
-    let bytes = bincode::serde::encode_to_vec((state, &state.timers), config);
-    let bytes = bytes.expect("a state has a byte form");
-    let ((mut read, timers), len): ((State, Timers), usize) =
-        bincode::serde::decode_from_slice(&bytes, config).expect("its bytes are a state");
+    let bytes = bincode::serde::encode_to_vec(value, config).expect("a state has a byte form");
+    let (read, len) = bincode::serde::decode_from_slice(&bytes, config).expect("its bytes are a state");
     assert_eq!(len, bytes.len());
-    read.timers = timers;
     read
 }
 
@@ -202,8 +208,8 @@ pub(crate) fn token(producer: (ProducerId, i16), number: u64) -> CommitToken {
 /// A commit that holds only batches.
 pub(crate) fn commit_of(token: CommitToken, batches: &[(Partition, u32)]) -> Commit {
     let batches = batches.iter().map(|(partition, count)| (*partition, records(*count))).collect();
-    let timers = TimerEffects::default();
-    Commit { token, cursor: None, batches, offsets: Vec::new(), conditions: Vec::new(), timers }
+    let (offsets, conditions, marks) = (Vec::new(), Vec::new(), Vec::new());
+    Commit { token, cursor: None, batches, offsets, conditions, marks, timers: TimerEffects::default() }
 }
 
 /// What `Tick` answers where there are no wire transactions.

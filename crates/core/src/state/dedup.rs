@@ -1,0 +1,369 @@
+//! Ids of events: each has its effects once within a window (semantics EM-7, EM-8).
+//!
+//! ```text
+//!   Absent --Reserve--> Reserved(lsn, until) --Finish, Commit--> Done(place) --Tick--> Absent
+//!   Absent --Commit, AppendIdentified--------------------------> Done(place)
+//!                       Reserved --Release, the lease ends-----> Absent
+//! ```
+//!
+//! A mark stays for the whole TTL, and to the end of its bucket, a 168th of the TTL: an hour of the default's week.
+//! Here is what is known; the commands that ask are in `identified`, and how marks are kept is in `marks`.
+//!
+//! Invariants
+//!   * an id is reserved or done, never both, and who isn't the owner by its lsn changes neither
+//!   * a lease counts as long as it ends behind the state's time, whether a `Tick` came or not
+//!   * nothing is forgotten before its time but at the cap, if that was asked for; since when all is known is state
+//!   * the key for hashes never changes
+
+use super::marks::{ChunkPiece, Marks, Place};
+use super::{DAY_MS, SETTING_MS_MAX, check_bounds};
+use crate::command::{AtCap, DedupScope};
+use crate::ids::{DedupId, Partition, TopicId};
+use crate::mutants::{Mutant, on};
+use crate::reply::{Refusal, Seen, Sighting};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the state knows of ids of events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dedup {
+    head: Head,
+    /// The scopes by name.
+    numbers: BTreeMap<String, u32>,
+    /// The reservations, by the ends of their leases.
+    leases: BTreeSet<(i64, MarkKey)>,
+    marks: Marks,
+}
+
+/// All but the marks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Head {
+    key: Option<[u8; 16]>,
+    limits: DedupLimits,
+    complete_since_ms: i64,
+    scopes: BTreeMap<u32, NamedScope>,
+    reservations: BTreeMap<MarkKey, Reservation>,
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Head {
+            key: None,
+            limits: DedupLimits::default(),
+            complete_since_ms: i64::MIN,
+            scopes: BTreeMap::new(),
+            reservations: BTreeMap::new(),
+        }
+    }
+}
+
+/// How long and how many ids are remembered, changed by `Config`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DedupLimits {
+    /// How long a mark stays at least, in ms.
+    pub ttl_ms: u64,
+    /// How many ids are marked or reserved at once.
+    pub entries_max: u64,
+    /// What a new id meets when so many are there.
+    pub at_cap: AtCap,
+}
+
+impl Default for DedupLimits {
+    fn default() -> Self {
+        DedupLimits { ttl_ms: 7 * DAY_MS, entries_max: 1_000_000, at_cap: AtCap::default() }
+    }
+}
+
+/// A scope that has a name, as long as anything is in it. Its number is given out again afterwards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct NamedScope {
+    name: String,
+    entries: u64,
+}
+
+/// An id that somebody works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Reservation {
+    /// Of the `Reserve`: who has it is the owner.
+    pub(super) lsn: u64,
+    pub(super) until_ms: i64,
+}
+
+/// An id in its scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct MarkKey {
+    pub(super) scope: ScopeKey,
+    pub(super) id: DedupId,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) enum ScopeKey {
+    Topic(TopicId),
+    Named(u32),
+}
+
+/// A part of [`Dedup`] as checkpoints have it. Order and types of the fields are a format (docs/FORMAT.md, "Payload").
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DedupPiece(Piece);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Piece {
+    Head(Box<Head>),
+    Marks(ChunkPiece),
+}
+
+/// Buckets in a TTL.
+const BUCKETS: u64 = 168;
+
+/// Chunks of marks that one `Tick` gives up at most: what is left is due at once.
+const CHUNKS_PER_TICK: usize = 64;
+
+/// No more entries than this can be asked for: there are more numbers for scopes.
+const ENTRIES_MAX: u64 = 1 << 31;
+
+impl Dedup {
+    /// The key for hashes of ids, once there is one.
+    pub fn key(&self) -> Option<[u8; 16]> {
+        self.head.key
+    }
+
+    /// How long and how many ids are remembered.
+    pub fn limits(&self) -> DedupLimits {
+        self.head.limits
+    }
+
+    /// How many ids are marked as done.
+    pub fn marked(&self) -> u64 {
+        self.marks.count()
+    }
+
+    /// How many ids are reserved.
+    pub fn reserved(&self) -> u64 {
+        self.head.reservations.len() as u64
+    }
+
+    /// Every id that was marked behind this time, ms since 1970, is known until its own time is over; `i64::MIN`: none
+    /// was ever given up early.
+    pub fn complete_since_ms(&self) -> i64 {
+        self.head.complete_since_ms
+    }
+
+    /// Its parts, for a checkpoint; none if it is as in a new log.
+    pub fn pieces(&self) -> impl Iterator<Item = DedupPiece> + '_ {
+        let is_new = self.head == Head::default() && self.marks.count() == 0;
+        let head = (!is_new).then(|| Piece::Head(Box::new(self.head.clone())));
+        head.into_iter().chain(self.marks.pieces().map(Piece::Marks)).map(DedupPiece)
+    }
+
+    /// Takes a part back in, in the order in which [`pieces`](Dedup::pieces) gave it.
+    ///
+    /// # Errors
+    /// What contradicts the parts before it.
+    pub fn restore(&mut self, piece: DedupPiece) -> Result<(), String> {
+        match piece.0 {
+            Piece::Head(head) if *self == Dedup::default() => {
+                self.numbers = head.scopes.iter().map(|(number, it)| (it.name.clone(), *number)).collect();
+                self.leases = head.reservations.iter().map(|(key, it)| (it.until_ms, *key)).collect();
+                self.head = *head;
+                Ok(())
+            }
+            Piece::Head(_) => Err("what is known of ids begins twice".into()),
+            Piece::Marks(chunk) if chunk.keys().any(|key| self.head.reservations.contains_key(key)) => {
+                Err("an id is reserved and seen".into())
+            }
+            Piece::Marks(chunk) => self.marks.restore(chunk),
+        }
+    }
+
+    pub(super) fn next_deadline_ms(&self) -> i64 {
+        let lease_ms = self.leases.first().map(|(until_ms, _)| *until_ms);
+        let marks_ms = self.marks.first_end_ms();
+        lease_ms.into_iter().chain(marks_ms).min().unwrap_or(i64::MAX)
+    }
+
+    /// What is due by now goes.
+    pub(super) fn tick(&mut self, now_ms: i64) {
+        while let Some((until_ms, key)) = self.leases.first().copied() {
+            if until_ms > now_ms || on(Mutant::D1LeaseForever) {
+                break;
+            }
+            self.release(&key);
+        }
+        for _ in 0..CHUNKS_PER_TICK {
+            if self.marks.first_end_ms().is_none_or(|end_ms| end_ms > now_ms) {
+                break;
+            }
+            self.give_up_first();
+        }
+    }
+
+    /// Sets the limits for what is marked from here on.
+    pub(super) fn set_limits(&mut self, limits: DedupLimits) -> Result<(), Refusal> {
+        check_bounds("dedup.ttl.ms", limits.ttl_ms, 1, SETTING_MS_MAX)?;
+        check_bounds("dedup.entries.max", limits.entries_max, 1, ENTRIES_MAX)?;
+        self.head.limits = limits;
+        Ok(())
+    }
+
+    /// Sets the key for hashes; a later one changes nothing.
+    pub(super) fn set_key(&mut self, key: [u8; 16]) {
+        self.head.key.get_or_insert(key);
+    }
+
+    fn give_up_first(&mut self) -> i64 {
+        let Some(given_up) = self.marks.give_up_first() else { return i64::MIN };
+        given_up.keys.iter().for_each(|key| self.left(key.scope));
+        given_up.newest_ms
+    }
+
+    /// The lease of a key that has one ends.
+    fn unreserve(&mut self, key: &MarkKey) {
+        if let Some(reservation) = self.head.reservations.remove(key) {
+            self.leases.remove(&(reservation.until_ms, *key));
+        }
+    }
+
+    /// Something left a scope; with the last of it a name goes.
+    fn left(&mut self, scope: ScopeKey) {
+        let ScopeKey::Named(number) = scope else { return };
+        let Some(scope) = self.head.scopes.get_mut(&number) else { return };
+        scope.entries = scope.entries.saturating_sub(1);
+        if scope.entries == 0 {
+            self.numbers.remove(&scope.name);
+            self.head.scopes.remove(&number);
+        }
+    }
+
+    pub(super) fn key_of(&self, scope: &DedupScope, id: DedupId) -> Option<MarkKey> {
+        let scope = match scope {
+            DedupScope::Topic(topic) => ScopeKey::Topic(*topic),
+            DedupScope::Named(name) => ScopeKey::Named(*self.numbers.get(name)?),
+        };
+        Some(MarkKey { scope, id })
+    }
+
+    /// The key of an id that is about to be marked or reserved: a name gets a number.
+    fn enter(&mut self, scope: &DedupScope, id: DedupId) -> MarkKey {
+        let name = match scope {
+            DedupScope::Topic(topic) => return MarkKey { scope: ScopeKey::Topic(*topic), id },
+            DedupScope::Named(name) => name,
+        };
+        let number = self.numbers.get(name).copied().unwrap_or_else(|| self.free_number());
+        let scope = self.head.scopes.entry(number).or_insert_with(|| {
+            self.numbers.insert(name.clone(), number);
+            NamedScope { name: name.clone(), entries: 0 }
+        });
+        scope.entries += 1;
+        MarkKey { scope: ScopeKey::Named(number), id }
+    }
+
+    /// A number that no scope has.
+    fn free_number(&self) -> u32 {
+        let scopes = &self.head.scopes;
+        let behind = scopes.last_key_value().map_or(Some(0), |(last, _)| last.checked_add(1));
+        let gap =
+            || (0..).zip(scopes.keys()).find(|(number, used)| number != *used).map(|(number, _)| number);
+        behind.or_else(gap).expect("there are fewer entries than numbers, and no scope is empty")
+    }
+
+    /// The owner of an id, if its lease still counts.
+    pub(super) fn holder(&self, key: &MarkKey, now_ms: i64) -> Option<Reservation> {
+        let found = self.head.reservations.get(key).copied();
+        found.filter(|it| it.until_ms > now_ms || on(Mutant::D1LeaseForever))
+    }
+
+    pub(super) fn seen(&self, scope: &DedupScope, id: DedupId, now_ms: i64) -> Seen {
+        let Some(key) = self.key_of(scope, id) else { return Seen::Absent };
+        if let Some(place) = self.marks.find(&key) {
+            return Seen::Done(sighting(&key, place));
+        }
+        match self.holder(&key, now_ms) {
+            Some(Reservation { lsn, until_ms }) => Seen::Reserved { reservation: lsn, until_ms },
+            None => Seen::Absent,
+        }
+    }
+
+    /// Whoever has reserved an id, also if its lease is over and no `Tick` has come.
+    pub(super) fn reservation(&self, key: &MarkKey) -> Option<Reservation> {
+        self.head.reservations.get(key).copied()
+    }
+
+    /// Reserves an id that is absent.
+    pub(super) fn reserve(&mut self, scope: &DedupScope, id: DedupId, reservation: Reservation) {
+        self.drop_lapsed(scope, id);
+        let key = self.enter(scope, id);
+        self.head.reservations.insert(key, reservation);
+        self.leases.insert((reservation.until_ms, key));
+    }
+
+    /// An id that is absent may still have a reservation, whose lease is over.
+    fn drop_lapsed(&mut self, scope: &DedupScope, id: DedupId) {
+        if let Some(key) = self.key_of(scope, id).filter(|key| self.head.reservations.contains_key(key)) {
+            self.release(&key);
+        }
+    }
+
+    /// Ends a reservation.
+    pub(super) fn release(&mut self, key: &MarkKey) {
+        self.unreserve(key);
+        self.left(key.scope);
+    }
+
+    /// Whether so many ids more can be remembered.
+    pub(super) fn check_room(&self, more: u64) -> Result<(), Refusal> {
+        let DedupLimits { entries_max, at_cap, .. } = self.head.limits;
+        let stays = match at_cap {
+            AtCap::Refuse => self.marked() + self.reserved(),
+            AtCap::Shorten => self.reserved(),
+        };
+        // The cap may have been lowered: who needs no room isn't refused for that.
+        match more == 0 || stays + more <= entries_max {
+            true => Ok(()),
+            false => Err(Refusal::DedupFull { entries: stays, more, max: entries_max }),
+        }
+    }
+
+    /// Makes the room that [`check_room`](Dedup::check_room) has found.
+    pub(super) fn make_room(&mut self, more: u64) {
+        while self.marked() > 0 && self.marked() + self.reserved() + more > self.head.limits.entries_max {
+            let newest_ms = self.give_up_first();
+            self.head.complete_since_ms = self.head.complete_since_ms.max(newest_ms);
+        }
+    }
+
+    /// When a mark of now expires: at the end of its bucket.
+    fn end_ms(&self, now_ms: i64) -> i64 {
+        let ttl_ms = self.head.limits.ttl_ms;
+        let ttl_ms = if on(Mutant::D3MarkExpiresEarly) { ttl_ms / 2 } else { ttl_ms };
+        let expiry_ms = now_ms.saturating_add(ttl_ms as i64);
+        let bucket_ms = (ttl_ms / BUCKETS).max(1) as i64;
+        match expiry_ms.rem_euclid(bucket_ms) {
+            0 => expiry_ms,
+            rest => expiry_ms.saturating_add(bucket_ms - rest),
+        }
+    }
+
+    /// Marks an id that is absent.
+    pub(super) fn mark(&mut self, scope: &DedupScope, id: DedupId, place: Place, now_ms: i64) {
+        let end_ms = self.end_ms(now_ms);
+        self.drop_lapsed(scope, id);
+        let key = self.enter(scope, id);
+        self.marks.add(key, place, now_ms, end_ms);
+    }
+
+    /// Marks an id that is reserved.
+    pub(super) fn finish(&mut self, key: MarkKey, lsn: u64, now_ms: i64) {
+        self.unreserve(&key);
+        let end_ms = self.end_ms(now_ms);
+        self.marks.add(key, Place { at: lsn, index: 0 }, now_ms, end_ms);
+    }
+}
+
+fn sighting(key: &MarkKey, place: Place) -> Sighting {
+    match key.scope {
+        ScopeKey::Topic(topic) => {
+            Sighting::Record { partition: Partition { topic, index: place.index }, offset: place.at }
+        }
+        ScopeKey::Named(_) => Sighting::Command { lsn: place.at },
+    }
+}

@@ -1,0 +1,213 @@
+//! Commands and marks that name ids of events, against what the state knows of them (semantics EM-7, EM-8, ID-11).
+//!
+//! ```text
+//!   AppendIdentified   any id seen: refused, with the places of those -> the sender leaves them out and sends the rest
+//!   Commit with marks  any id seen or in progress: nothing is applied
+//!   Reserve            absent: reserved -> Finish | Release, by the owner as long as its lease counts
+//! ```
+//!
+//! Invariants
+//!   * what was seen is known before limits are looked at, as with sequences
+//!   * all is checked before anything is changed
+
+use super::dedup::{MarkKey, Reservation};
+use super::marks::Place;
+use super::topic::{Arrival, appended, check_shape};
+use super::{Outcome, State, check_bounds, done};
+use crate::batch::{Batch, ProducerStamp};
+use crate::command::{Commit, Dedup as Request, DedupScope, LEASE_MS_MAX, Mark, is_legal_name};
+use crate::ids::{DedupId, Partition, ProducerId};
+use crate::mutants::{Mutant, on};
+use crate::reply::{Placement, Refusal, Reply, Seen, SeenEvent, Sighting};
+use std::collections::BTreeSet;
+
+impl State {
+    /// What is known of an id: absent, reserved, or seen and where.
+    pub fn seen(&self, scope: &DedupScope, id: DedupId) -> Seen {
+        self.dedup.seen(scope, id, self.time_ms)
+    }
+
+    pub(super) fn dedup(&mut self, term: u32, request: &Request) -> Outcome {
+        match request {
+            Request::Append { sender, partition, config_version, ids, batch } => {
+                let arrival = Arrival { partition: *partition, batch, index: 0, term, txn_seq: 0 };
+                self.append_identified(&arrival, *sender, *config_version, ids)
+            }
+            Request::Reserve { scope, id, lease_ms } => self.reserve(scope, *id, *lease_ms),
+            Request::Finish { scope, id, reservation } => self.finish_reservation(scope, *id, *reservation),
+            Request::Release { scope, id, reservation } => {
+                let scope = DedupScope::Named(scope.clone());
+                let key = self.check_reservation(&scope, *id, *reservation)?;
+                self.dedup.release(&key);
+                done(Reply::Released)
+            }
+        }
+    }
+
+    fn append_identified(
+        &mut self,
+        arrival: &Arrival<'_>,
+        (id, epoch): (ProducerId, i16),
+        config_version: u32,
+        ids: &[DedupId],
+    ) -> Outcome {
+        let Arrival { partition, batch, .. } = *arrival;
+        let start_offset = self.find_at_version(partition, config_version)?.start;
+        check_shape(batch)?;
+        check_identified(batch, ids)?;
+        self.check_producer_epoch(&ProducerStamp { id, epoch, base_sequence: 0 })?;
+        let scope = DedupScope::Topic(partition.topic);
+        let seen = |(index, id): (u32, &DedupId)| match self.seen(&scope, *id) {
+            Seen::Done(sighting) => Some(SeenEvent { index, sighting }),
+            _ => None,
+        };
+        let seen: Vec<SeenEvent> = (0..).zip(ids).filter_map(seen).collect();
+        if !seen.is_empty() {
+            return Err(Refusal::EventsSeen { seen });
+        }
+        self.check_room(arrival, batch.record_count() as u64)?;
+        self.dedup.check_room(ids.len() as u64)?;
+        let placement = self.place_batch(arrival);
+        self.dedup.make_room(ids.len() as u64);
+        for (at, id) in (placement.base_offset..).zip(ids) {
+            self.dedup.mark(&scope, *id, Place { at, index: partition.index }, self.time_ms);
+        }
+        Ok(appended(placement, batch, start_offset))
+    }
+
+    fn reserve(&mut self, scope: &str, id: DedupId, lease_ms: u64) -> Outcome {
+        let scope = check_scope(scope)?;
+        check_bounds("dedup.lease.ms", lease_ms, 1, LEASE_MS_MAX)?;
+        self.check_absent(&scope, id)?;
+        self.dedup.check_room(1)?;
+        self.dedup.make_room(1);
+        let (lsn, until_ms) = (self.lsn, self.time_ms.saturating_add(lease_ms as i64));
+        self.dedup.reserve(&scope, id, Reservation { lsn, until_ms });
+        done(Reply::Reserved { reservation: lsn, until_ms })
+    }
+
+    fn finish_reservation(&mut self, scope: &str, id: DedupId, reservation: u64) -> Outcome {
+        let scope = DedupScope::Named(scope.to_string());
+        if self.seen(&scope, id) == Seen::Done(Sighting::Command { lsn: reservation }) {
+            // The same owner again, who has lost the answer.
+            return done(Reply::Finished);
+        }
+        let key = self.check_reservation(&scope, id, reservation)?;
+        self.dedup.finish(key, reservation, self.time_ms);
+        done(Reply::Finished)
+    }
+
+    fn check_not_done(&self, scope: &DedupScope, id: DedupId) -> Result<(), Refusal> {
+        match self.seen(scope, id) {
+            Seen::Done(sighting) => Err(Refusal::EventSeen { scope: scope.clone(), id, sighting }),
+            Seen::Absent | Seen::Reserved { .. } => Ok(()),
+        }
+    }
+
+    fn check_absent(&self, scope: &DedupScope, id: DedupId) -> Result<(), Refusal> {
+        self.check_not_done(scope, id)?;
+        match self.seen(scope, id) {
+            Seen::Reserved { reservation, until_ms } => {
+                Err(Refusal::EventReserved { scope: scope.clone(), id, reservation, until_ms })
+            }
+            Seen::Absent | Seen::Done(_) => Ok(()),
+        }
+    }
+
+    /// The key of an id that this reservation still holds.
+    fn check_reservation(
+        &self,
+        scope: &DedupScope,
+        id: DedupId,
+        reservation: u64,
+    ) -> Result<MarkKey, Refusal> {
+        let is_held = |key: &MarkKey| {
+            if on(Mutant::D4LapsedOwnerFinishes) {
+                return self.dedup.reservation(key).is_some();
+            }
+            self.dedup.holder(key, self.time_ms).is_some_and(|holder| holder.lsn == reservation)
+        };
+        let held = self.dedup.key_of(scope, id).filter(is_held);
+        held.ok_or(Refusal::ReservationLapsed { scope: scope.clone(), id, reservation })
+    }
+
+    /// Whether all marks of a commit can be set.
+    pub(super) fn check_marks(&self, commit: &Commit) -> Result<(), Refusal> {
+        let mut in_commit = BTreeSet::new();
+        let mut more = 0;
+        for mark in &commit.marks {
+            let (scope, id, reservation) = match mark {
+                Mark::Event { id, batch, record } => {
+                    let found = commit.batches.get(*batch as usize);
+                    let found = found.filter(|(_, batch)| *record < batch.record_count());
+                    let (partition, _) =
+                        found.ok_or(Refusal::MarkWithoutRecord { batch: *batch, record: *record })?;
+                    (DedupScope::Topic(partition.topic), *id, None)
+                }
+                Mark::Named { scope, id, reservation } => (check_scope(scope)?, *id, *reservation),
+            };
+            match reservation {
+                Some(reservation) => {
+                    self.check_not_done(&scope, id)?;
+                    self.check_reservation(&scope, id, reservation)?;
+                }
+                None => {
+                    self.check_absent(&scope, id)?;
+                    more += 1;
+                }
+            }
+            if !in_commit.insert((scope.clone(), id)) {
+                return Err(Refusal::EventTwice { scope, id });
+            }
+        }
+        self.dedup.check_room(more)
+    }
+
+    /// Sets the marks of a commit, all of which were checked.
+    pub(super) fn set_marks(&mut self, commit: &Commit, placements: &[Placement]) {
+        let is_new = |mark: &&Mark| !matches!(mark, Mark::Named { reservation: Some(_), .. });
+        let more = commit.marks.iter().filter(is_new).count();
+        if more > 0 {
+            self.dedup.make_room(more as u64);
+        }
+        for mark in &commit.marks {
+            match mark {
+                Mark::Event { id, batch, record } => {
+                    let placement = &placements[*batch as usize];
+                    let Partition { topic, index } = placement.partition;
+                    let place = Place { at: placement.base_offset + u64::from(*record), index };
+                    self.dedup.mark(&DedupScope::Topic(topic), *id, place, self.time_ms);
+                }
+                Mark::Named { scope, id, reservation } => {
+                    let scope = DedupScope::Named(scope.clone());
+                    let held = reservation.and_then(|_| self.dedup.key_of(&scope, *id));
+                    match held {
+                        Some(key) => self.dedup.finish(key, self.lsn, self.time_ms),
+                        None => {
+                            let place = Place { at: self.lsn, index: 0 };
+                            self.dedup.mark(&scope, *id, place, self.time_ms);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn check_scope(name: &str) -> Result<DedupScope, Refusal> {
+    match is_legal_name(name) {
+        true => Ok(DedupScope::Named(name.to_string())),
+        false => Err(Refusal::IllegalName { name: name.to_string() }),
+    }
+}
+
+/// Each record has its own id, which takes the place of a sequence.
+fn check_identified(batch: &Batch, ids: &[DedupId]) -> Result<(), Refusal> {
+    let what = match () {
+        _ if batch.producer().is_some() => "carries a producer id beside the ids of its records",
+        _ if ids.len() != batch.record_count() as usize => "has another number of records than of ids",
+        _ if ids.iter().collect::<BTreeSet<_>>().len() != ids.len() => "has two records with one id",
+        _ => return Ok(()),
+    };
+    Err(Refusal::Batch { what })
+}
