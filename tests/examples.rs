@@ -43,6 +43,19 @@ fn hello_log_goes_on_behind_what_its_first_run_stored() {
 }
 
 #[test]
+fn a_feed_that_is_read_twice_is_stored_once_and_each_mail_is_sent_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = run("dedup-feed", directory.path(), &[]);
+    assert_has(
+        &first,
+        &["round 1  order-4  stored at offset 3\n", "round 2  order-4  was there at offset 3\n"],
+    );
+    assert_has(&first, &["4 stored, 8 were there already\n", "4 mails sent, 4 had been sent before\n"]);
+    let second = run("dedup-feed", directory.path(), &[]);
+    assert_has(&second, &["0 stored, 12 were there already\n", "0 mails sent, 0 had been sent before\n"]);
+}
+
+#[test]
 fn a_reminder_comes_once_and_one_that_is_cancelled_never() {
     let directory = tempfile::tempdir().unwrap();
     for (run_number, timers) in [(1, [1, 2]), (2, [3, 4])] {

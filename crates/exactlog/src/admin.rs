@@ -11,7 +11,7 @@ use crate::lag::Unread;
 use crate::log::Log;
 use crate::topic::Topic;
 use exactlog_core::codec;
-use exactlog_core::command::{Command, OffsetCommit, TimerCommand, Transactional};
+use exactlog_core::command::{Command, ConfigChange, Dedup, OffsetCommit, TimerCommand, Transactional};
 use exactlog_core::ids::{MemberId, Partition, ProducerId, TopicId};
 use exactlog_core::reply::Refusal;
 use exactlog_core::state::{Group, State};
@@ -412,6 +412,7 @@ fn text_of(command: &Command) -> String {
             put("records", &records);
             put("positions", &commit.offsets.iter().map(|group| group.offsets.len()).sum::<usize>());
             put("conditions", &commit.conditions.len());
+            put("marks", &commit.marks.len());
             if !commit.timers.is_empty() {
                 put("timers", &commit.timers.set.len());
                 put("cancelled-timers", &commit.timers.cancel.len());
@@ -446,6 +447,8 @@ fn text_of(command: &Command) -> String {
             put("partition", partition);
             put("start", start);
         }
+        // Who knows the key can make two ids meet.
+        Command::Config(ConfigChange::DedupKey { .. }) => put("change", &"DedupKey"),
         Command::Config(change) => put("change", &format_args!("{change:?}")),
         Command::CreatePartitions { topic, partitions } => {
             put("topic-id", topic);
@@ -495,6 +498,24 @@ fn text_of(command: &Command) -> String {
                 }
             }
         }
+        Command::Dedup(request) => match &**request {
+            Dedup::Append { sender: (producer, epoch), partition, ids, .. } => {
+                put("partition", partition);
+                put("records", &ids.len());
+                put("producer-id", producer);
+                put("producer-epoch", epoch);
+            }
+            Dedup::Reserve { scope, id, lease_ms } => {
+                put("scope", scope);
+                put("id", id);
+                put("lease-ms", lease_ms);
+            }
+            Dedup::Finish { scope, id, reservation } | Dedup::Release { scope, id, reservation } => {
+                put("scope", scope);
+                put("id", id);
+                put("reservation", reservation);
+            }
+        },
     }
     text
 }

@@ -70,8 +70,21 @@ pub enum Error {
         /// The limit in bytes.
         max: usize,
     },
+    /// An id of an event that is empty or too long.
+    #[error("an event id of {bytes} bytes: it has 1 to {max}")]
+    EventIdLength {
+        /// Its length in bytes.
+        bytes: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// An event with an id that is to be delivered later: whether the id was seen could only be told by then.
+    #[error(
+        "an event that is delivered later can't have an id: mark it in the transaction that sets the timer"
+    )]
+    EventIdDelayed,
     /// A transaction without anything in it.
-    #[error("an empty transaction: send, ack or set a cursor before commit")]
+    #[error("an empty transaction: send, ack, mark an id or set a cursor before commit")]
     EmptyTransaction,
     /// Bytes that are no record batch, or one that a client must not send.
     #[error("record batch: {0}")]
@@ -208,7 +221,9 @@ impl Error {
     pub fn is_retriable(&self) -> bool {
         match self {
             Error::Full { .. } => true,
-            Error::Refused(refusal) => matches!(refusal, Refusal::ConfigChanged { .. }),
+            Error::Refused(refusal) => {
+                matches!(refusal, Refusal::ConfigChanged { .. } | Refusal::EventReserved { .. })
+            }
             Error::Storage(error) => error.is_disk_full(),
             _ => false,
         }
@@ -243,6 +258,7 @@ impl Error {
                 error_code::UNKNOWN_TOPIC_OR_PARTITION
             }
             Error::EventTooLarge { .. } | Error::TransactionTooLarge { .. } => error_code::MESSAGE_TOO_LARGE,
+            Error::EventIdLength { .. } | Error::EventIdDelayed => error_code::INVALID_RECORD,
             Error::Fenced { .. } => error_code::PRODUCER_FENCED,
             Error::ConsumerFenced { .. } | Error::GroupActive { .. } => error_code::UNKNOWN_MEMBER_ID,
             Error::OffsetOutOfRange { .. } | Error::RecordsLost { .. } => error_code::OFFSET_OUT_OF_RANGE,

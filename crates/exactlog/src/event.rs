@@ -1,5 +1,6 @@
 //! What is sent, and what is received.
 
+use crate::dedup::EventId;
 use crate::topic::Topic;
 use bytes::Bytes;
 use exactlog_core::batch::RecordHeader;
@@ -21,6 +22,10 @@ pub struct Event {
     /// When it happened, ms since 1970; `None`: when it is sent. An event that joins others which are on their way
     /// already gets the time of the system's last tick (on Linux 1 to 10 ms ago), but none before theirs.
     pub timestamp_ms: Option<i64>,
+    /// Its id: of the events with one id that are sent to a topic only the first is stored, within the window that
+    /// [`set_dedup_limits`](crate::Log::set_dedup_limits) sets. It isn't stored with the event: whoever reads it and
+    /// wants to know the id needs a header.
+    pub id: Option<EventId>,
 }
 
 impl Event {
@@ -46,6 +51,13 @@ impl Event {
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<Bytes>) -> Event {
         self.headers.push((name.into(), Some(value.into())));
+        self
+    }
+
+    /// Sets its id: see [`Event::id`](field@Event::id).
+    #[must_use]
+    pub fn id(mut self, id: impl Into<EventId>) -> Event {
+        self.id = Some(id.into());
         self
     }
 
@@ -169,4 +181,6 @@ pub struct Receipt {
     pub partition: u32,
     /// Its offset.
     pub offset: u64,
+    /// Whether the topic has seen the event's id before: nothing was stored, and this is where the first one stands.
+    pub duplicate: bool,
 }

@@ -3,6 +3,7 @@
 use crate::cleaning::{self, Cleaned, Cleaning};
 use crate::clock::{Stamper, wall_ms};
 use crate::consumer::ConsumerBuilder;
+use crate::dedup::EventId;
 use crate::error::Error;
 use crate::interval::{self, Interval};
 use crate::maintenance::{self, Maintenance};
@@ -21,7 +22,7 @@ use crate::writer::{self, Desk};
 use bytes::Bytes;
 use exactlog_core::batch::Batch;
 use exactlog_core::command::{Command, CommitToken, ConfigChange, TopicConfig, Transactional, is_legal_name};
-use exactlog_core::ids::{Partition, TopicId};
+use exactlog_core::ids::{DedupId, Partition, TopicId};
 use exactlog_core::reply::{Applied, Refusal, Reply};
 use exactlog_core::state::{PartitionState, State, Undecided};
 use exactlog_storage::cleaning::{Compacted, DueCompaction, Occasion};
@@ -34,7 +35,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -84,6 +85,8 @@ pub(crate) struct Inner {
     /// Writing ended by a failure. Changed under the lock of the shard.
     pub(crate) failed: AtomicBool,
     pub(crate) closed: AtomicBool,
+    /// The key of the state, which never changes once it is there.
+    dedup_key: OnceLock<[u8; 16]>,
     /// It was opened to be looked at: no command is taken.
     pub(crate) watch: Option<Watch>,
     started: Instant,
@@ -377,6 +380,13 @@ pub(crate) fn random_from_system() -> impl FnMut() -> u64 {
     }
 }
 
+/// A key for hashes of event ids.
+fn new_dedup_key(random: &mut dyn FnMut() -> u64) -> [u8; 16] {
+    let mut key = [0; 16];
+    key.chunks_exact_mut(8).for_each(|half| half.copy_from_slice(&random().to_le_bytes()));
+    key
+}
+
 /// What the names of topics begin with that the log keeps for itself.
 const HIDDEN_TOPICS: &str = "__timers-";
 
@@ -409,8 +419,13 @@ impl Log {
     ) -> Result<Log, Error> {
         // The first command of every open: it proves that the journal can be written and fences earlier members.
         let time_ms = wall_ms().max(shard.state().time_ms);
-        let submission = exactlog_storage::shard::Submission { time_ms, command: Command::Open };
-        let applied = shard.execute(std::slice::from_ref(&submission))?;
+        let submission = |command| exactlog_storage::shard::Submission { time_ms, command };
+        let mut first = vec![submission(Command::Open)];
+        if shard.state().dedup.key().is_none() {
+            let key = new_dedup_key(&mut random_from_system());
+            first.push(submission(Command::Config(ConfigChange::DedupKey { key })));
+        }
+        let applied = shard.execute(&first)?;
         let Some(Reply::Opened { number }) = applied.first().map(|applied| applied.reply.clone()) else {
             unreachable!("Open answers with a number")
         };
@@ -702,8 +717,16 @@ impl Log {
             let started = || state.open_transactions().map(|(_, transaction)| transaction.started_ms);
             (started().count() as u64, started().min())
         };
+        let ids = {
+            let (state, ids) = (shard.state(), &shard.state().dedup);
+            let known_ms = state.time_ms.saturating_sub(ids.complete_since_ms());
+            (ids.marked(), ids.reserved(), ids.limits().ttl_ms.min(known_ms.max(0) as u64))
+        };
         let timers = self.timer_metrics();
         Metrics {
+            dedup_entries: ids.0,
+            dedup_reserved: ids.1,
+            dedup_window_ms: ids.2,
             open_transactions: open,
             oldest_transaction_ms: oldest_ms,
             lsn: shard.journal().last_lsn(),
@@ -762,6 +785,7 @@ impl Inner {
             accumulators: Mutex::default(),
             failed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            dedup_key: OnceLock::new(),
             watch: None,
             started: Instant::now(),
             report,
@@ -887,6 +911,23 @@ impl Inner {
             partition,
             partitions: topic.partitions(),
         })
+    }
+
+    /// The key for hashes of event ids; a log that is only looked at may have none.
+    pub(crate) fn dedup_key(&self) -> Option<[u8; 16]> {
+        match self.dedup_key.get() {
+            Some(key) => Some(*key),
+            None => {
+                let key = self.state.read().dedup.key();
+                key.map(|key| *self.dedup_key.get_or_init(|| key))
+            }
+        }
+    }
+
+    /// What stands for an id of an event.
+    pub(crate) fn dedup_id(&self, id: &EventId) -> Result<DedupId, Error> {
+        let read_only = || Error::ReadOnly { directory: self.shard.lock().disk().location() };
+        id.in_log(self.dedup_key())?.ok_or_else(read_only)
     }
 
     /// Whether waiting for more makes no sense any more.

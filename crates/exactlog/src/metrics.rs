@@ -1,6 +1,6 @@
 //! What the log counts: plain numbers, read at any time.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 /// Counters and gauges of an open log, as of one moment. Counters start at 0 with each open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +18,16 @@ pub struct Metrics {
     pub duplicates: u64,
     /// Embedded transactions that were committed.
     pub commits: u64,
+    /// Events and commands that met an id which was seen before (`dedup_hits_total`).
+    pub dedup_hits: u64,
+    /// Reservations that were released before they were finished (`dedup_released_total`).
+    pub dedup_released: u64,
+    /// Ids that are remembered as seen (`dedup_entries`).
+    pub dedup_entries: u64,
+    /// Ids that are reserved.
+    pub dedup_reserved: u64,
+    /// How long back every id is known, in ms: `dedup.ttl.ms`, or less if marks were given up at the cap.
+    pub dedup_window_ms: u64,
     /// Groups written to the journal: commands per group is what a sync is shared by.
     pub groups: u64,
     /// Time spent in writing and syncing groups and applying them, in microseconds.
@@ -73,9 +83,13 @@ pub(crate) struct Counters {
     pub(crate) refused: AtomicU64,
     pub(crate) duplicates: AtomicU64,
     pub(crate) commits: AtomicU64,
+    pub(crate) dedup_hits: AtomicU64,
+    pub(crate) dedup_released: AtomicU64,
     pub(crate) groups: AtomicU64,
     pub(crate) group_us: AtomicU64,
     pub(crate) clock_held: AtomicBool,
+    /// Since when all ids are known, as it was said last, ms since 1970; 0: it never was.
+    pub(crate) dedup_since_said: AtomicI64,
 }
 
 impl Counters {
@@ -88,6 +102,8 @@ impl Counters {
             refused: read(&self.refused),
             duplicates: read(&self.duplicates),
             commits: read(&self.commits),
+            dedup_hits: read(&self.dedup_hits),
+            dedup_released: read(&self.dedup_released),
             groups: read(&self.groups),
             group_us: read(&self.group_us),
             clock_held: self.clock_held.load(Ordering::Relaxed),

@@ -12,10 +12,13 @@
 //!   * a record is either answered or its slot says why not; nothing is dropped silently
 
 use crate::clock::{ticked_wall_ms, wall_ms};
+use crate::dedup::Reservation;
 use crate::error::Error;
 use crate::event::{Event, Receipt};
 use crate::log::Handle;
+use crate::metrics::add;
 use crate::queue::{Answer, Push, Queue, Responder, Work};
+use crate::repeats::{Gathering, Identified, Repeats};
 use crate::room::Reserved;
 use crate::slot::Slot;
 use crate::topic::Topic;
@@ -23,7 +26,7 @@ use crate::transaction::{CommitReceipt, InFlight, Transaction};
 use bytes::Bytes;
 use exactlog_core::batch::{Batch, BatchBuilder, BatchError, Compression, ProducerStamp};
 use exactlog_core::command::{Command, CommitToken};
-use exactlog_core::ids::{Partition, ProducerId, TimerId, TopicId};
+use exactlog_core::ids::{DedupId, Partition, ProducerId, TimerId, TopicId};
 use exactlog_core::partitioner::partition_for_key;
 use exactlog_core::reply::{Committed, Refusal, Reply};
 use parking_lot::Mutex;
@@ -105,6 +108,8 @@ struct OpenBatch {
     config_version: u32,
     /// When it was opened.
     first_ms: i64,
+    /// The ids of its events: all have one, or none.
+    ids: Option<Box<Gathering>>,
 }
 
 /// A batch that has its place in the order of its partition. Its checksum is left to whoever takes it.
@@ -125,6 +130,8 @@ pub(crate) struct Sealed {
     pub(crate) since: u64,
     /// Base offset of the batch, for all its tickets.
     pub(crate) responder: Responder<u64>,
+    /// The ids of its events, if they have some: it has no sequence then.
+    pub(crate) ids: Option<Box<Identified>>,
 }
 
 /// Base offset of a batch, for all its tickets.
@@ -137,6 +144,10 @@ pub struct Ticket {
     answer: Arc<BatchAnswer>,
     partition: u32,
     index: u32,
+    /// Of a batch whose events have ids.
+    repeats: Option<Arc<Repeats>>,
+    /// It joined an event of the same id that was on its way.
+    joined: bool,
     place: Option<usize>,
 }
 
@@ -156,7 +167,12 @@ impl Ticket {
 
     fn receipt(&self, answer: &Result<u64, Error>) -> Result<Receipt, Error> {
         let base_offset = *answer.as_ref().map_err(Clone::clone)?;
-        Ok(Receipt { partition: self.partition, offset: base_offset + self.index as u64 })
+        let Some(repeats) = &self.repeats else {
+            let offset = base_offset + u64::from(self.index);
+            return Ok(Receipt { partition: self.partition, offset, duplicate: false });
+        };
+        let (partition, offset, is_repeat) = repeats.place_of(self.index, self.partition, base_offset);
+        Ok(Receipt { partition, offset, duplicate: is_repeat || self.joined })
     }
 }
 
@@ -336,10 +352,14 @@ impl Producer {
 
     /// Takes in the outcome of the commit in flight, whose answer is there. Refused: its input goes back.
     pub(crate) fn conclude(&mut self) -> Result<Option<CommitReceipt>, Error> {
-        let Some(in_flight) = self.in_flight.take() else { return Ok(None) };
+        let Some(mut in_flight) = self.in_flight.take() else { return Ok(None) };
         let answer = in_flight.answer.peek().expect("the answer was awaited").clone();
         // Only a commit that went well settles the numbers: one that was refused says nothing of the one before.
         self.in_doubt = answer.is_err() && (self.in_doubt || matches!(answer, Err(Error::Unknown(_))));
+        // What has finished them may be in the log; after a refusal they are released, as they are dropped.
+        if !matches!(answer, Err(Error::Refused(_))) {
+            in_flight.reservations.iter_mut().for_each(Reservation::settle);
+        }
         // If it is a refusal they are delivered again.
         in_flight.acked.into_iter().for_each(|acked| acked.settle_by(&in_flight.answer, in_flight.token));
         let applied = answer.map_err(|error| self.explain(error))?;
@@ -382,7 +402,11 @@ impl Producer {
         reserved: Reserved<'_>,
         push: Push,
     ) -> Result<Ticket, Error> {
-        let (ticket, first) = self.accumulator.add(topic, &event, bytes, reserved);
+        let id = event.id.as_ref().map(|id| self.inner.dedup_id(id)).transpose()?;
+        let (ticket, first) = self.accumulator.add(topic, &event, id, bytes, reserved);
+        if ticket.joined {
+            add(&self.inner.counters.dedup_hits, 1);
+        }
         if first && !push(&self.inner.queue, Work::Records(self.accumulator.clone())) {
             let gathered = self.accumulator.restart(0, |_, _, _| None);
             gathered.into_iter().for_each(|responder| responder.answer(Err(Error::Closed)));
@@ -395,7 +419,9 @@ impl Producer {
 /// The commit in flight goes on without its producer: its input waits for the outcome.
 impl Drop for Producer {
     fn drop(&mut self) {
-        if let Some(InFlight { answer, acked, token, .. }) = self.in_flight.take() {
+        if let Some(InFlight { answer, acked, token, mut reservations, .. }) = self.in_flight.take() {
+            // Nobody knows yet what becomes of them: their leases end by themselves.
+            reservations.iter_mut().for_each(Reservation::settle);
             acked.into_iter().for_each(|acked| acked.settle_by(&answer, token));
         }
     }
@@ -422,7 +448,14 @@ pub(crate) fn append(builder: &mut BatchBuilder, event: &Event, timestamp_ms: i6
 
 impl Accumulator {
     /// Adds a record; whether the writer must be told.
-    fn add(&self, topic: &Topic, event: &Event, bytes: usize, reserved: Reserved<'_>) -> (Ticket, bool) {
+    fn add(
+        &self,
+        topic: &Topic,
+        event: &Event,
+        id: Option<DedupId>,
+        bytes: usize,
+        reserved: Reserved<'_>,
+    ) -> (Ticket, bool) {
         let batch_max = BATCH_BYTES_MAX.min(topic.config().max_message_bytes as usize);
         let key_index = event.key.as_ref().map(|key| partition_for_key(key, topic.partitions()));
         let mut gathered = self.gathered.lock();
@@ -430,9 +463,17 @@ impl Accumulator {
         let lanes = lanes_of(topics, topic);
         let index = key_index.unwrap_or(lanes.sticky);
         let lane = &mut lanes.by_index[index as usize];
+        if let (Some(open), Some(id)) = (&lane.open, id)
+            && let Some(ticket) = open.join(id, index)
+        {
+            return (ticket, false);
+        }
+        let is_of_other_kind = lane.open.as_ref().is_some_and(|open| open.ids.is_some() != id.is_some());
         if lane.open.as_ref().is_some_and(|open| open.builder.len_bytes() + bytes > batch_max) {
             closed.extend(lane.close(Partition { topic: topic.id(), index }));
             lanes.sticky = (lanes.sticky + 1) % topic.partitions();
+        } else if is_of_other_kind {
+            closed.extend(lane.close(Partition { topic: topic.id(), index }));
         }
         let Lane { open, last_len, .. } = lane;
         let open = open.get_or_insert_with(|| OpenBatch {
@@ -440,13 +481,16 @@ impl Accumulator {
             responder: Responder::new(Arc::default(), None),
             config_version: topic.config_version(),
             first_ms: wall_ms(),
+            ids: id.map(|_| Box::default()),
         });
         // A full reading of the clock costs as much as all the rest: who joins others is a tick off at most.
         let timestamp_ms = event.timestamp_ms.unwrap_or_else(|| ticked_wall_ms().max(open.first_ms));
         let index_in_batch = append(&mut open.builder, event, timestamp_ms);
         open.responder.add(reserved);
-        let answer = open.responder.slot().clone();
-        let ticket = Ticket { answer, partition: index, index: index_in_batch, place: None };
+        if let (Some(ids), Some(id)) = (&mut open.ids, id) {
+            ids.add(id);
+        }
+        let ticket = open.ticket(index, index_in_batch, false);
         (ticket, !std::mem::replace(queued, true))
     }
 
@@ -520,14 +564,22 @@ impl Accumulator {
     fn seal(&self, closed: ClosedBatch, since: u64) -> Sealed {
         let ClosedBatch { partition, base_sequence, batch } = closed;
         let stamp = ProducerStamp { id: self.id, epoch: self.epoch, base_sequence };
-        let OpenBatch { builder, responder, config_version, .. } = batch;
-        let batch = builder.finish_shortest(Some(stamp), self.compression());
+        let OpenBatch { builder, responder, config_version, ids, .. } = batch;
+        // Ids take the place of sequences.
+        let stamp = ids.is_none().then_some(stamp);
+        let batch = builder.finish_shortest(stamp, self.compression());
         let batch =
             batch.expect("the codec is in this build, and max.message.bytes is far below what it takes");
-        Sealed { partition, batch, config_version, since, responder }
+        let ids = ids.map(|ids| Box::new(ids.seal()));
+        Sealed { partition, batch, config_version, since, responder, ids }
     }
 
-    fn compression(&self) -> Compression {
+    /// Who sends what has ids.
+    pub(crate) fn sender(&self) -> (ProducerId, i16) {
+        (self.id, self.epoch)
+    }
+
+    pub(crate) fn compression(&self) -> Compression {
         Compression::from_id(self.compression.load(Ordering::Relaxed)).expect("it was made of a codec")
     }
 }
@@ -563,7 +615,26 @@ impl Gathered {
 
 impl ClosedBatch {
     fn sequence_behind(&self) -> i32 {
-        exactlog_core::batch::sequence_after(self.base_sequence, self.batch.builder.record_count())
+        self.batch.sequence_behind(self.base_sequence)
+    }
+}
+
+impl OpenBatch {
+    /// The sequence behind its records, if the first has this one; events with ids take none.
+    fn sequence_behind(&self, base_sequence: i32) -> i32 {
+        let records = if self.ids.is_some() { 0 } else { self.builder.record_count() };
+        exactlog_core::batch::sequence_after(base_sequence, records)
+    }
+
+    fn ticket(&self, partition: u32, index: u32, joined: bool) -> Ticket {
+        let repeats = self.ids.as_ref().map(|ids| ids.told().clone());
+        Ticket { answer: self.responder.slot().clone(), partition, index, repeats, joined, place: None }
+    }
+
+    /// The ticket of an event whose id is in the batch already.
+    fn join(&self, id: DedupId, partition: u32) -> Option<Ticket> {
+        let index = self.ids.as_ref()?.index_of(id)?;
+        Some(self.ticket(partition, index, true))
     }
 }
 
@@ -572,8 +643,7 @@ impl Lane {
     fn close(&mut self, partition: Partition) -> Option<ClosedBatch> {
         let batch = self.open.take()?;
         let base_sequence = self.next_sequence;
-        self.next_sequence =
-            exactlog_core::batch::sequence_after(base_sequence, batch.builder.record_count());
+        self.next_sequence = batch.sequence_behind(base_sequence);
         self.last_len = batch.builder.len_bytes();
         Some(ClosedBatch { partition, base_sequence, batch })
     }

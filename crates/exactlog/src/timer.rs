@@ -188,6 +188,7 @@ impl Log {
                 value: record.value,
                 headers: headers.collect(),
                 timestamp_ms: Some(record.timestamp_ms),
+                id: None,
             };
             (details, event)
         }))
@@ -238,6 +239,9 @@ fn details(inner: &Inner, state: &State, id: TimerId, timer: &Timer) -> TimerDet
 
 /// An event on its own in a batch, in which it waits.
 pub(crate) fn delayed_batch(topic: &Topic, event: &Event, due_ms: i64) -> Result<BatchBuilder, Error> {
+    if event.id.is_some() {
+        return Err(Error::EventIdDelayed);
+    }
     let bytes = event_bytes(event);
     let max = topic.config().max_message_bytes as usize;
     if bytes + HEADER_BYTES > max {

@@ -3,6 +3,7 @@
 //! Until `commit` everything lies in memory: a transaction that is dropped leaves no byte anywhere.
 
 use crate::clock::wall_ms;
+use crate::dedup::{EventId, Reservation};
 use crate::delivery::Batch;
 use crate::error::Error;
 use crate::event::Event;
@@ -15,10 +16,10 @@ use crate::topic::Topic;
 use bytes::Bytes;
 use exactlog_core::batch::{BatchBuilder, BatchError, HEADER_BYTES};
 use exactlog_core::command::{
-    COMMIT_BYTES_MAX, CURSOR_BYTES_MAX, Command, Commit, CommitToken, Condition, GroupOffsets, NewTimer,
-    TimerEffects,
+    COMMIT_BYTES_MAX, CURSOR_BYTES_MAX, Command, Commit, CommitToken, Condition, GroupOffsets, Mark,
+    NewTimer, TimerEffects,
 };
-use exactlog_core::ids::{Partition, TimerId};
+use exactlog_core::ids::{DedupId, Partition, TimerId};
 use exactlog_core::partitioner::partition_for_key;
 use exactlog_core::reply::Refusal;
 use std::collections::BTreeMap;
@@ -38,6 +39,22 @@ pub struct Transaction<'p> {
     acked: Vec<Acked>,
     delayed: Vec<Delayed>,
     cancelled: Vec<TimerId>,
+    /// Ids of events that were sent, and where their records are.
+    event_ids: Vec<SentId>,
+    /// Ids that were marked by name.
+    marks: Vec<Mark>,
+    /// Reservations that the commit finishes. Those of a transaction that ends otherwise are released.
+    reservations: Vec<Reservation>,
+}
+
+/// The id of an event of a transaction.
+#[derive(Debug)]
+struct SentId {
+    id: DedupId,
+    partition: Partition,
+    /// Which of the partition's batches.
+    batch: usize,
+    record: u32,
 }
 
 /// An event that is to be delivered later.
@@ -71,15 +88,20 @@ impl<'p> Transaction<'p> {
             conditions: Vec::new(),
             cursor: None,
             acked: Vec::new(),
+            event_ids: Vec::new(),
+            marks: Vec::new(),
+            reservations: Vec::new(),
             delayed: Vec::new(),
             cancelled: Vec::new(),
         }
     }
 
-    /// Adds an event.
+    /// Adds an event. If it has an id that its topic has seen when the transaction commits, the commit is refused
+    /// ([`Refusal::EventSeen`]) and nothing of it is applied.
     ///
     /// # Errors
-    /// [`Error::EventTooLarge`], [`Error::TransactionTooLarge`]; the transaction stays as it was.
+    /// [`Error::EventTooLarge`], [`Error::TransactionTooLarge`], [`Error::EventIdLength`]; the transaction stays as it
+    /// was.
     pub fn send(&mut self, topic: &Topic, event: Event) -> Result<(), Error> {
         let index = match &event.key {
             Some(key) => partition_for_key(key, topic.partitions()),
@@ -98,6 +120,7 @@ impl<'p> Transaction<'p> {
     }
 
     fn add(&mut self, topic: &Topic, index: u32, event: Event) -> Result<(), Error> {
+        let id = event.id.as_ref().map(|id| self.producer.inner.dedup_id(id)).transpose()?;
         let bytes = event_bytes(&event);
         let max = topic.config().max_message_bytes as usize;
         let room = max - exactlog_core::batch::HEADER_BYTES;
@@ -105,26 +128,57 @@ impl<'p> Transaction<'p> {
             return Err(Error::EventTooLarge { topic: topic.name().to_string(), bytes, max });
         }
         let total = self.total_with(bytes)?;
-        let batches = self.batches.entry(Partition { topic: topic.id(), index }).or_default();
+        let partition = Partition { topic: topic.id(), index };
+        let batches = self.batches.entry(partition).or_default();
         if batches.last().is_none_or(|batch| batch.len_bytes() + bytes > max) {
             batches.push(BatchBuilder::new(bytes.max(256)));
         }
         let batch = batches.last_mut().expect("one was just made");
         let timestamp_ms = event.timestamp_ms.unwrap_or_else(wall_ms);
-        append(batch, &event, timestamp_ms);
+        let record = append(batch, &event, timestamp_ms);
+        let batch = batches.len() - 1;
+        self.event_ids.extend(id.map(|id| SentId { id, partition, batch, record }));
         self.bytes = total;
         Ok(())
     }
 
-    /// What the transaction takes with so many bytes more.
+    /// Bytes of the transaction with so many more. Half of what a command may be: the rest is for batch headers,
+    /// positions and conditions.
     fn total_with(&self, bytes: usize) -> Result<usize, Error> {
-        // Half of what a command may be: the rest is for batch headers, positions and conditions.
         let total = self.bytes + bytes;
         let most = (COMMIT_BYTES_MAX / 2).min(self.producer.inner.command_bytes_max / 2);
         match total > most {
             true => Err(Error::TransactionTooLarge { bytes: total, max: most }),
             false => Ok(total),
         }
+    }
+
+    /// Marks an id as done, within a scope that goes by a name (a group, a job): the mark is there exactly if the
+    /// transaction is. If the id is marked or reserved when it commits, the commit is refused
+    /// ([`Refusal::EventSeen`] with the first one's position, [`Refusal::EventReserved`]) and nothing of it is applied.
+    ///
+    /// # Errors
+    /// [`Error::IllegalName`], [`Error::EventIdLength`], [`Error::TransactionTooLarge`]; the transaction stays as it
+    /// was.
+    pub fn mark(&mut self, scope: &str, id: impl Into<EventId>) -> Result<(), Error> {
+        self.producer.inner.check_name("scope", scope)?;
+        let id = self.producer.inner.dedup_id(&id.into())?;
+        self.bytes = self.total_with(MARK_BYTES + scope.len())?;
+        self.marks.push(Mark::Named { scope: scope.to_string(), id, reservation: None });
+        Ok(())
+    }
+
+    /// Finishes a reservation with the transaction. If its lease is over when that commits, the commit is refused
+    /// ([`Refusal::ReservationLapsed`]); if the transaction is aborted or refused, the reservation is released.
+    ///
+    /// # Errors
+    /// [`Error::TransactionTooLarge`]: the reservation is released.
+    pub fn finish(&mut self, reservation: Reservation) -> Result<(), Error> {
+        let (scope, id, number) = reservation.mark();
+        self.bytes = self.total_with(MARK_BYTES + scope.len())?;
+        self.marks.push(Mark::Named { scope, id, reservation: Some(number) });
+        self.reservations.push(reservation);
+        Ok(())
     }
 
     /// Adds an event that is to be delivered at a time: as [`Producer::send_at`], if the transaction commits.
@@ -243,8 +297,9 @@ impl<'p> Transaction<'p> {
     pub fn abort(self) {}
 
     fn check(&self) -> Result<(), Error> {
-        let no_timers = self.delayed.is_empty() && self.cancelled.is_empty();
-        if self.batches.is_empty() && self.acked.is_empty() && self.cursor.is_none() && no_timers {
+        let has_parts = !self.batches.is_empty() || !self.acked.is_empty() || !self.marks.is_empty();
+        let has_timers = !self.delayed.is_empty() || !self.cancelled.is_empty();
+        if !has_parts && !has_timers && self.cursor.is_none() {
             return Err(Error::EmptyTransaction);
         }
         Ok(())
@@ -259,6 +314,7 @@ impl<'p> Transaction<'p> {
     /// From here on the producer keeps what has to be decided by the answer.
     fn submit(&mut self, claim: Claim, push: Push) -> Result<Arc<Answer>, Error> {
         let batches = std::mem::take(&mut self.batches);
+        let marks = self.take_marks(&batches);
         let codec = self.producer.compression();
         let finished = batches.into_iter().flat_map(|(partition, builders)| {
             builders.into_iter().map(move |builder| Ok((partition, builder.finish_shortest(None, codec)?)))
@@ -284,21 +340,43 @@ impl<'p> Transaction<'p> {
             batches,
             offsets,
             conditions: std::mem::take(&mut self.conditions),
+            marks,
             timers,
         };
         let command = Command::Commit(Box::new(commit));
         let answer = self.producer.inner.submit(command, Some(since), Some(claim), push)?;
         let (acked, cursor) = (std::mem::take(&mut self.acked), self.cursor.take());
+        let reservations = std::mem::take(&mut self.reservations);
         self.producer.set_in_flight(InFlight {
             token,
             answer: answer.clone(),
             acked,
             cursor,
+            reservations,
             timers: timer_count,
         });
         Ok(answer)
     }
+
+    /// All marks, those of events with the places that their batches have in the command.
+    fn take_marks(&mut self, batches: &BTreeMap<Partition, Vec<BatchBuilder>>) -> Vec<Mark> {
+        let mut marks = std::mem::take(&mut self.marks);
+        let mut first = BTreeMap::new();
+        let mut next = 0;
+        for (partition, builders) in batches {
+            first.insert(*partition, next);
+            next += builders.len();
+        }
+        marks.extend(self.event_ids.drain(..).map(|sent| {
+            let batch = (first[&sent.partition] + sent.batch) as u32;
+            Mark::Event { id: sent.id, batch, record: sent.record }
+        }));
+        marks
+    }
 }
+
+/// What a mark takes besides the name of its scope, in bytes.
+const MARK_BYTES: usize = 32;
 
 async fn answer_of(answer: &Answer) {
     let mut place = None;
@@ -312,6 +390,7 @@ pub(crate) struct InFlight {
     pub(crate) answer: Arc<Answer>,
     pub(crate) acked: Vec<Acked>,
     pub(crate) cursor: Option<Bytes>,
+    pub(crate) reservations: Vec<Reservation>,
     /// How many timers it sets.
     pub(crate) timers: u64,
 }

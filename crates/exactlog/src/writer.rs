@@ -23,9 +23,9 @@ use crate::metrics::add;
 use crate::producer::{Accumulator, Sealed};
 use crate::queue::{Responder, Work};
 use exactlog_core::batch::Batch;
-use exactlog_core::command::{Command, ConfigChange, Transactional};
-use exactlog_core::ids::TopicId;
-use exactlog_core::reply::{Applied, Refusal, Reply};
+use exactlog_core::command::{Command, ConfigChange, Dedup, Mark, Transactional};
+use exactlog_core::ids::{Partition, TopicId};
+use exactlog_core::reply::{Applied, Refusal, Reply, SeenEvent};
 use exactlog_core::state;
 use exactlog_storage::error::StorageError;
 use exactlog_storage::shard::{Submission, adds_data};
@@ -66,6 +66,15 @@ struct Group {
     bytes: usize,
     /// How often the log had been opened again when the first of it was made: all of it belongs to that open.
     since: u64,
+    /// Whose batches with ids are in it, and for where: what follows one of them there waits for its answer, since it
+    /// may have to be written once more.
+    identified: Vec<(Arc<Accumulator>, Partition)>,
+}
+
+impl Group {
+    fn has_identified(&self, of: &Arc<Accumulator>, partition: Partition) -> bool {
+        self.identified.iter().any(|(accumulator, at)| *at == partition && Arc::ptr_eq(accumulator, of))
+    }
 }
 
 /// A batch that the log has refused: its producer goes on without it before it is answered.
@@ -270,7 +279,7 @@ impl Desk {
             if is_other {
                 // Gathered before and after a reopen: what comes before will be refused.
                 self.write(inner);
-            } else if self.is_over(inner, bytes)
+            } else if (self.is_over(inner, bytes) || self.group.has_identified(accumulator, sealed.partition))
                 && let Some(error) = self.write(inner)
             {
                 // They follow what was just refused, perhaps in its partition.
@@ -284,9 +293,26 @@ impl Desk {
             // By the settings that hold now, as all batches behind it: one that were answered `ConfigChanged` could
             // else be overtaken, within its group, by a later one of a newer handle.
             let version = config_version(inner, sealed.partition.topic).unwrap_or(sealed.config_version);
-            let command = append_command(&sealed, version);
-            self.push(inner, command, Recipient::Batch(accumulator.clone(), Box::new(sealed)), bytes);
+            self.push_batch(inner, accumulator.clone(), Box::new(sealed), version);
         }
+    }
+
+    fn push_batch(
+        &mut self,
+        inner: &Inner,
+        accumulator: Arc<Accumulator>,
+        sealed: Box<Sealed>,
+        config_version: u32,
+    ) {
+        let bytes = sealed.batch.len_bytes();
+        if self.group.submissions.is_empty() {
+            self.group.since = sealed.since;
+        }
+        if sealed.ids.is_some() {
+            self.group.identified.push((accumulator.clone(), sealed.partition));
+        }
+        let command = append_command(&accumulator, &sealed, config_version);
+        self.push(inner, command, Recipient::Batch(accumulator, sealed), bytes);
     }
 
     /// Writes the group and answers everybody in it; the error of what was not written, if any.
@@ -300,6 +326,7 @@ impl Desk {
                     self.seal_due = Some(Instant::now() + SEAL_AFTER);
                     inner.interval.note_written();
                     count(inner, &submissions, &applied);
+                    say_if_shortened(inner, &submissions);
                     self.ring(inner, &submissions, &applied);
                     for applied in applied {
                         let recipient = self.in_writing.pop_front().expect("each command has a recipient");
@@ -367,12 +394,10 @@ impl Desk {
                     Reply::Appended { base_offset, .. } => Ok(base_offset),
                     // The settings changed on the way: the same batch again, judged by the new ones.
                     Reply::Refused(Refusal::ConfigChanged { current, .. }) => {
-                        let bytes = sealed.batch.len_bytes();
-                        let command = append_command(&sealed, current);
-                        if self.group.submissions.is_empty() {
-                            self.group.since = sealed.since;
-                        }
-                        return self.push(inner, command, Recipient::Batch(accumulator, sealed), bytes);
+                        return self.push_batch(inner, accumulator, sealed, current);
+                    }
+                    Reply::Refused(Refusal::EventsSeen { seen }) => {
+                        return self.leave_out(inner, accumulator, sealed, &seen);
                     }
                     Reply::Refused(Refusal::ProducerFenced { .. }) => {
                         Err(Error::Fenced { name: accumulator.name.to_string() })
@@ -387,9 +412,35 @@ impl Desk {
                     }
                     _ => unreachable!("Append answers with a place or a refusal"),
                 };
-                sealed.responder.answer(reply);
+                let Sealed { responder, ids, .. } = *sealed;
+                ids.into_iter().for_each(|ids| ids.tell());
+                responder.answer(reply);
             }
         }
+    }
+
+    /// Events of the batch were seen before: what is left of it goes once more.
+    fn leave_out(
+        &mut self,
+        inner: &Inner,
+        accumulator: Arc<Accumulator>,
+        mut sealed: Box<Sealed>,
+        seen: &[SeenEvent],
+    ) {
+        let ids = sealed.ids.as_mut().expect("only events with ids are seen before");
+        let left = ids.leave_out(&sealed.batch, seen, accumulator.compression());
+        let Sealed { responder, ids, .. } = match left {
+            Err(error) => return sealed.responder.answer(Err(error)),
+            Ok(Some(batch)) => {
+                sealed.batch = batch;
+                let version = config_version(inner, sealed.partition.topic).unwrap_or(sealed.config_version);
+                return self.push_batch(inner, accumulator, sealed, version);
+            }
+            Ok(None) => *sealed,
+        };
+        ids.into_iter().for_each(|ids| ids.tell());
+        // Nobody looks at it: each event has the place of its original.
+        responder.answer(Ok(0));
     }
 
     /// The sequences behind a batch that was refused would leave a gap for ever: what its producer has gathered is
@@ -453,8 +504,12 @@ fn bytes_of(command: &Command) -> usize {
         Command::Commit(commit) => {
             let batches: usize = commit.batches.iter().map(|(_, batch)| batch.len_bytes() + 16).sum();
             let offsets: usize = commit.offsets.iter().map(|it| it.group.len() + 32 * it.offsets.len()).sum();
+            let marks = commit.marks.iter().map(|mark| match mark {
+                Mark::Event { .. } => 25,
+                Mark::Named { scope, .. } => 30 + scope.len(),
+            });
             let timers: usize = commit.timers.set.iter().map(|it| it.batch.len_bytes() + 32).sum();
-            batches + offsets + timers + commit.conditions.len() * 320
+            batches + offsets + timers + commit.conditions.len() * 320 + marks.sum::<usize>()
         }
         Command::CommitOffsets { offsets, .. } => offsets.len() * 32,
         Command::Transactional(request) => match &**request {
@@ -462,6 +517,10 @@ fn bytes_of(command: &Command) -> usize {
             Transactional::AddPartitions { partitions, .. } => partitions.len() * 8,
             Transactional::CommitOffsets { offsets, .. } => offsets.len() * 32,
             Transactional::Init { .. } | Transactional::AddOffsets { .. } | Transactional::End { .. } => 0,
+        },
+        Command::Dedup(request) => match &**request {
+            Dedup::Append { ids, batch, .. } => batch.len_bytes() + 16 * ids.len(),
+            Dedup::Reserve { .. } | Dedup::Finish { .. } | Dedup::Release { .. } => 0,
         },
         Command::Timer(command) => command.batches().map(Batch::len_bytes).sum(),
         Command::JoinGroup { topics, .. } => topics.len() * 8,
@@ -475,9 +534,15 @@ fn config_version(inner: &Inner, topic: TopicId) -> Option<u32> {
     inner.state.read().topics.get(&topic).map(|topic| topic.config_version)
 }
 
-fn append_command(sealed: &Sealed, config_version: u32) -> Command {
-    let batch = sealed.batch.clone();
-    Command::Append { partition: sealed.partition, config_version, expected_end: None, batch }
+fn append_command(accumulator: &Accumulator, sealed: &Sealed, config_version: u32) -> Command {
+    let (partition, batch) = (sealed.partition, sealed.batch.clone());
+    match &sealed.ids {
+        None => Command::Append { partition, config_version, expected_end: None, batch },
+        Some(identified) => {
+            let (sender, ids) = (accumulator.sender(), identified.ids.clone());
+            Dedup::Append { sender, partition, config_version, ids, batch }.into()
+        }
+    }
 }
 
 /// Executes a group that was gathered when the log had been opened again `since` times.
@@ -535,16 +600,23 @@ fn count(inner: &Inner, submissions: &[Submission], applied: &[Applied]) {
     let counters = &inner.counters;
     add(&counters.commands, applied.len() as u64);
     let (mut records, mut bytes, mut refused, mut duplicates, mut commits) = (0, 0, 0, 0, 0);
+    let (mut hits, mut released) = (0, 0);
     for (submission, applied) in submissions.iter().zip(applied) {
         // What waits in a timer is no record of the log yet.
         let placed = applied.placements.iter().filter(|placed| !placed.partition.topic.is_hidden());
         records += placed.map(|placed| placed.next_offset - placed.base_offset).sum::<u64>();
         firing::count(inner, submission, applied);
+        hits += match &applied.reply {
+            Reply::Refused(Refusal::EventsSeen { seen }) => seen.len() as u64,
+            Reply::Refused(Refusal::EventSeen { .. }) => 1,
+            _ => 0,
+        };
+        released += u64::from(applied.reply == Reply::Released);
         match (&applied.reply, &submission.command) {
             (Reply::Refused(_), _) => refused += 1,
             (Reply::Appended { duplicate: true, .. }, _) => duplicates += 1,
             (_, Command::Append { batch, .. }) => bytes += batch.len_bytes() as u64,
-            (Reply::Appended { .. }, Command::Transactional(_)) => {
+            (Reply::Appended { .. }, Command::Transactional(_) | Command::Dedup(_)) => {
                 bytes += bytes_of(&submission.command) as u64
             }
             (Reply::TimerFired { .. }, command) => bytes += bytes_of(command) as u64,
@@ -560,6 +632,31 @@ fn count(inner: &Inner, submissions: &[Submission], applied: &[Applied]) {
     add(&counters.refused, refused);
     add(&counters.duplicates, duplicates);
     add(&counters.commits, commits);
+    add(&counters.dedup_hits, hits);
+    add(&counters.dedup_released, released);
+}
+
+/// An event when marks of ids were given up at the cap; while that goes on, one for each minute that the window loses.
+fn say_if_shortened(inner: &Inner, submissions: &[Submission]) {
+    const AGAIN_MS: i64 = 60_000;
+    let has_ids = |submission: &Submission| match &submission.command {
+        Command::Dedup(_) => true,
+        Command::Commit(commit) => !commit.marks.is_empty(),
+        _ => false,
+    };
+    if !submissions.iter().any(has_ids) {
+        return;
+    }
+    let (since_ms, limits) = {
+        let ids = &inner.state.read().dedup;
+        (ids.complete_since_ms(), ids.limits())
+    };
+    let said_ms = inner.counters.dedup_since_said.load(Ordering::Relaxed);
+    if since_ms > said_ms.saturating_add(AGAIN_MS) {
+        inner.counters.dedup_since_said.store(since_ms, Ordering::Relaxed);
+        let max = limits.entries_max;
+        tracing::warn!(since_ms, max, "ids of events were given up early, at dedup.entries.max");
+    }
 }
 
 /// What producers have gathered behind something that was refused would leave a gap in their sequences, and in their

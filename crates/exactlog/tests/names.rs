@@ -6,14 +6,16 @@
 
 use exactlog::disk::{Disk, Entry, File, Mode, RealDisk};
 use exactlog::{
-    Batch, BatchError, Builder, Bytes, Cancellation, Cleaned, CleanupPolicy, CommitReceipt, CommitToken,
-    Compacted, Compression, CompressionFault, Consumer, ConsumerBuilder, Cut, DueCompaction, Durability,
-    Error, Event, JsonError, Log, MemberId, Metrics, Outcome, Partition, Producer, ProducerId, ReadView,
-    Receipt, Record, RecordFault, RecordHeader, RecordStream, Records, RecoveryReport, Refusal, Start,
-    StorageError, Stream, Ticket, TimerDetails, TimerFailure, TimerId, TimerLimits, TimerMetrics,
+    AtCap, Batch, BatchError, Builder, Bytes, Cancellation, Cleaned, CleanupPolicy, CommitReceipt,
+    CommitToken, Compacted, Compression, CompressionFault, Consumer, ConsumerBuilder, Cut, DedupId,
+    DedupLimits, DedupScope, DueCompaction, Durability, Error, Event, EventId, JsonError, Log, MemberId,
+    Metrics, Outcome, Partition, Producer, ProducerId, ReadView, Receipt, Record, RecordFault, RecordHeader,
+    RecordStream, Records, RecoveryReport, Refusal, Reservation, Reserve, Scope, Seen, SeenEvent, Sighting,
+    Start, StorageError, Stream, Ticket, TimerDetails, TimerFailure, TimerId, TimerLimits, TimerMetrics,
     TimestampType, Topic, TopicConfig, TopicId, TopicOptions, Transaction, Undecodable, UnreadableBatch,
 };
 use std::sync::Arc;
+use std::time::Duration;
 
 type Done<T> = Result<T, Error>;
 
@@ -31,6 +33,12 @@ fn functions() {
     let _: fn(&Log, &Topic) -> Done<Vec<Compacted>> = Log::compact;
     let _: fn(&Log, &Topic) -> Done<Vec<DueCompaction>> = Log::compactable;
     let _: fn(&Log) -> Metrics = Log::metrics;
+    let _: fn(&Log, &'static str, &'static str) -> Done<Seen> = Log::seen;
+    let _: fn(&'static str) -> Scope = Scope::from;
+    let _: fn(&Log, &str, String, Duration) -> Done<Reserve> = Log::blocking_reserve;
+    let _: fn(Reservation) -> Done<()> = Reservation::blocking_finish;
+    let _: fn(&Log) -> DedupLimits = Log::dedup_limits;
+    let _: fn(&Log, Duration, u64, AtCap) -> Done<()> = Log::set_dedup_limits;
     let _: fn(&Log) -> &RecoveryReport = Log::recovery;
     let _: fn(&Log, TimerId) -> Done<Cancellation> = Log::cancel;
     let _: fn(&Log, usize) -> Vec<TimerDetails> = Log::timers;
@@ -101,8 +109,8 @@ fn structures(
 }
 
 fn more_structures(event: Event, undecodable: Undecodable, partition: Partition, entry: Entry) {
-    let Event { key, value, headers, timestamp_ms: _ } = event;
-    let _: (Option<Bytes>, Option<Bytes>) = (key, value);
+    let Event { key, value, headers, timestamp_ms: _, id } = event;
+    let _: (Option<Bytes>, Option<Bytes>, Option<EventId>) = (key, value, id);
     let _: Option<(String, Option<Bytes>)> = headers.into_iter().next();
     let Undecodable { topic: _, partition: _, offset: _, part: _, raw, reason: _ } = undecodable;
     let _: Bytes = raw;
@@ -125,6 +133,12 @@ fn errors(error: Error) {
         Error::Refused(Refusal::CommitFenced { token: CommitToken { .. }, .. }) => {}
         Error::Refused(Refusal::TimerEnded { timer: TimerId(_), was: Cancellation::Fired }) => {}
         Error::Refused(Refusal::UnknownMember { member: MemberId(_), .. }) => {}
+        Error::Refused(Refusal::EventSeen { scope: DedupScope::Topic(_), id: DedupId(_), sighting }) => {
+            let (Sighting::Record { .. } | Sighting::Command { .. }) = sighting;
+        }
+        Error::Refused(Refusal::EventsSeen { seen }) => {
+            let _: Option<SeenEvent> = seen.first().copied();
+        }
         Error::Batch(BatchError::CodecMissing { compression: Compression::Zstd }) => {}
         Error::Batch(BatchError::Compression { fault: CompressionFault::Truncated, .. }) => {}
         Error::Batch(BatchError::Record { fault: RecordFault::Truncated, .. }) => {}

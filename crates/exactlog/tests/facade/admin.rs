@@ -124,11 +124,12 @@ fn the_commands_of_the_journal_are_told_in_their_order() {
     log.seek_group("g", &[to(&topic, 1, 1)]).unwrap();
     let commands: Vec<_> = log.commands(1).unwrap().collect::<Result<_, _>>().unwrap();
     let kinds: Vec<_> = commands.iter().map(|command| command.kind).collect();
-    assert_eq!(kinds, ["Open", "CreateTopic", "InitProducer", "Commit", "Commit", "CommitOffsets"]);
+    assert_eq!(kinds, ["Open", "Config", "CreateTopic", "InitProducer", "Commit", "Commit", "CommitOffsets"]);
     let lsns: Vec<_> = commands.iter().map(|command| command.lsn).collect();
-    assert_eq!(lsns, [1, 2, 3, 4, 5, 6]);
-    assert_eq!(commands[1].text, "topic=t partitions=2");
-    assert_eq!(commands[5].text, "group=g position=1-1@1(reset)");
-    assert_eq!(log.commands(5).unwrap().count(), 2);
-    assert_eq!(log.commands(7).unwrap().count(), 0);
+    assert_eq!(lsns, [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(commands[1].text, "change=DedupKey", "the key itself isn't told");
+    assert_eq!(commands[2].text, "topic=t partitions=2");
+    assert_eq!(commands[6].text, "group=g position=1-1@1(reset)");
+    assert_eq!(log.commands(6).unwrap().count(), 2);
+    assert_eq!(log.commands(8).unwrap().count(), 0);
 }

@@ -10,6 +10,7 @@ mod compaction;
 mod compressed;
 mod compressing;
 mod concurrency;
+mod dedup;
 mod full_disk;
 mod groups;
 mod in_flight;
