@@ -208,6 +208,10 @@ pub(crate) struct Produce {
     /// Name of the producer, which keeps the position in the input. Default: produce-TOPIC
     #[arg(long, value_name = "NAME", requires = "txn")]
     pub(crate) txn_id: Option<String>,
+    /// The id of a record: %k (its key), %v (its value) or a field of its value, which is JSON. Of the records with one
+    /// id only the first is stored
+    #[arg(long, value_name = "FIELD", conflicts_with_all = ["txn", "partition"])]
+    pub(crate) event_id: Option<String>,
     /// Deliver the records so long after they are read: 30s, 2h, 7d
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with_all = ["partition", "deliver_at"])]
     pub(crate) deliver_after: Option<Duration>,

@@ -19,6 +19,7 @@ mod config;
 mod consume;
 mod doctor;
 mod envelope;
+mod event_id;
 mod failure;
 mod group;
 mod hardware;

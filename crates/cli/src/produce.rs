@@ -1,8 +1,9 @@
 //! `produce`: records from standard input into a topic.
 //!
 //! ```text
-//!   a thread reads and splits the input -> bounded channel -> plain:  many tickets in flight
-//!                                                             --txn:  N records and the cursor, in one transaction
+//!   a thread reads and splits the input -> bounded channel -> plain:       many tickets in flight
+//!                                                             --event-id:  the same; of each id the first counts
+//!                                                             --txn:       N records and the cursor, at once
 //! ```
 //!
 //! The cursor of `--txn` is how many records of the input were taken, and a hash over them. Started again, the records
@@ -10,9 +11,11 @@
 //!
 //! Invariants
 //!   * what was reported as stored is acknowledged; a record that can't be read ends it, and those before it are stored
-//!   * with `--txn` each record of the input is in the topic once, however often it is killed and started again
+//!   * with `--txn` each record of the input is in the topic once, however often it is killed and started again, and so
+//!     is each id with `--event-id`, whichever input it is in
 
 use crate::args::{Global, Produce};
+use crate::event_id::Source;
 use crate::failure::Failure;
 use crate::input::{Item, Layout};
 use crate::interrupt;
@@ -21,7 +24,7 @@ use crate::open;
 use crate::report::{Column, Report, column};
 use crate::template::unescape;
 use crate::topic::close;
-use exactlog::{Bytes, Event, Log, Producer, Ticket, TimerId, Topic};
+use exactlog::{Bytes, Event, Log, Producer, Refusal, Ticket, TimerId, Topic};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -188,6 +191,7 @@ impl Delivery {
 struct Dressing {
     key: Option<Bytes>,
     headers: Vec<(String, Option<Bytes>)>,
+    event_id: Option<Source>,
 }
 
 impl Dressing {
@@ -201,14 +205,17 @@ impl Dressing {
         Ok(Dressing {
             key: arguments.key.clone().map(Bytes::from),
             headers: arguments.headers.iter().map(header).collect::<Result<_, _>>()?,
+            event_id: arguments.event_id.as_deref().map(Source::parse).transpose().map_err(Failure::usage)?,
         })
     }
 
-    fn put_on(&self, event: &mut Event) {
+    fn put_on(&self, event: &mut Event) -> Result<(), String> {
         if let Some(key) = &self.key {
             event.key = Some(key.clone());
         }
         event.headers.extend(self.headers.iter().cloned());
+        event.id = self.event_id.as_ref().map(|source| source.id_of(event)).transpose()?;
+        Ok(())
     }
 }
 
@@ -273,16 +280,17 @@ impl Records {
                 return Ok(Ok(item));
             }
             match self.items.recv_timeout(LOOK_AROUND) {
-                Ok(Ok(Ok(mut item))) => {
+                Ok(Ok(read)) => {
+                    let dressed = read.and_then(|mut item| {
+                        self.dressing.put_on(&mut item.event)?;
+                        Ok(item)
+                    });
+                    let item = dressed.map_err(|error| {
+                        let what = format!("record {} of the input: {error}", self.number + 1);
+                        Failure::new("INPUT", what)
+                    })?;
                     self.number += 1;
-                    self.dressing.put_on(&mut item.event);
                     return Ok(Ok(item));
-                }
-                Ok(Ok(Err(error))) => {
-                    return Err(Failure::new(
-                        "INPUT",
-                        format!("record {} of the input: {error}", self.number + 1),
-                    ));
                 }
                 Ok(Err(error)) => return Err(Failure::new("INPUT", format!("read standard input: {error}"))),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -364,8 +372,10 @@ impl Work<'_> {
     fn settle(&mut self, tickets: &mut VecDeque<Ticket>, most: usize) -> Result<(), Failure> {
         while tickets.len() > most {
             let Some(ticket) = tickets.pop_front() else { break };
-            ticket.wait()?;
-            self.tally.add(1);
+            match ticket.wait()?.duplicate {
+                false => self.tally.add(1),
+                true => self.tally.skipped += 1,
+            }
         }
         Ok(())
     }
@@ -375,8 +385,11 @@ impl Work<'_> {
         let topic = self.topic;
         let mut transaction = self.producer.begin();
         transaction.send_to(topic, partition, item.event)?;
-        transaction.blocking_commit()?;
-        self.tally.add(1);
+        match transaction.blocking_commit() {
+            Ok(_) => self.tally.add(1),
+            Err(exactlog::Error::Refused(Refusal::EventSeen { .. })) => self.tally.skipped += 1,
+            Err(error) => return Err(error.into()),
+        }
         Ok(())
     }
 

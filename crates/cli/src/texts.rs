@@ -35,6 +35,9 @@ exactlog produce orders -H source:shop < lines.txt
 # exactly once: kill it, start it again with the same file, and each line is there once
 exactlog produce orders --txn 1000 < lines.txt
 
+# each id once, whichever feeds it comes from
+exactlog produce orders --event-id id < feed.jsonl
+
 # deliver later: the event comes into the topic while somebody has the log open
 echo 'pay, please' | exactlog produce reminders -k order-1 --deliver-after 2h
 exactlog timer list

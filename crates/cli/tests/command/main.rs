@@ -5,6 +5,7 @@
 mod common;
 mod consume;
 mod contract;
+mod event_ids;
 mod groups;
 mod inspect;
 mod interrupted;

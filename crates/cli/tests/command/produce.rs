@@ -157,6 +157,10 @@ fn input_flags_that_make_no_sense_are_refused_before_anything_is_read() {
         &["--txn", "0"],
         &["--txn", "many"],
         &["--txn-id", "without-txn"],
+        &["--event-id", ""],
+        &["--event-id", "%p"],
+        &["--event-id", "%k", "--txn", "5"],
+        &["--event-id", "%k", "-p", "0"],
     ] {
         let all: Vec<&str> = ["produce", "t"].iter().chain(arguments).copied().collect();
         let refused = place.run_with(&all, "x\n");
