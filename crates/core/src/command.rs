@@ -333,6 +333,11 @@ pub enum ConfigChange {
         /// `delivery.delay.max.ms`, default [`DELAY_MAX_MS`].
         delay_max_ms: u64,
     },
+    /// How long committed offsets are kept that nobody uses.
+    OffsetRetention {
+        /// `offsets.retention.ms`, default 7 days.
+        retention_ms: u64,
+    },
 }
 
 /// The semantics level at which every journal begins, also one that a newer release writes: the same commands

@@ -180,6 +180,8 @@ pub enum Reply {
         transactions: u64,
         /// Transactional ids that nobody used and that are gone.
         transactional_ids: u64,
+        /// Committed offsets that nobody used and that are gone.
+        offsets: u64,
     },
     /// `Config`.
     Configured,

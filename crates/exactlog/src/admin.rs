@@ -19,6 +19,7 @@ use exactlog_storage::error::StorageError;
 use exactlog_storage::journal::Cursor;
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::time::Duration;
 
 /// The whole log, in numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -210,6 +211,22 @@ impl Log {
             state.groups.iter().map(|(name, group)| group_details(&state, name, group)).collect()
         };
         found.into_iter().map(|found| self.with_lag(found)).collect()
+    }
+
+    /// How long committed offsets are kept that nobody uses (`offsets.retention.ms`).
+    pub fn offsets_retention(&self) -> Duration {
+        Duration::from_millis(self.inner.state.read().offset_expiry.retention_ms())
+    }
+
+    /// Sets how long committed offsets are kept that nobody uses: those of a group without members, and those of topics
+    /// that no member of the group reads. Each commit, each change of members and each open of the log begins it anew,
+    /// so the time in which the log was closed doesn't count. Default: 7 days.
+    ///
+    /// # Errors
+    /// [`Refusal::SettingOutOfBounds`]: 1 ms to about 100 years.
+    pub fn set_offsets_retention(&self, retention: Duration) -> Result<(), Error> {
+        let retention_ms = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
+        self.inner.command(Command::Config(ConfigChange::OffsetRetention { retention_ms })).map(|_| ())
     }
 
     /// The group of this name.

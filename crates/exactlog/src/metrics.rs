@@ -28,6 +28,8 @@ pub struct Metrics {
     pub dedup_reserved: u64,
     /// How long back every id is known, in ms: `dedup.ttl.ms`, or less if marks were given up at the cap.
     pub dedup_window_ms: u64,
+    /// Committed offsets that nobody used and that were forgotten (`offsets_expired_total`).
+    pub offsets_expired: u64,
     /// Groups written to the journal: commands per group is what a sync is shared by.
     pub groups: u64,
     /// Time spent in writing and syncing groups and applying them, in microseconds.
@@ -85,6 +87,7 @@ pub(crate) struct Counters {
     pub(crate) commits: AtomicU64,
     pub(crate) dedup_hits: AtomicU64,
     pub(crate) dedup_released: AtomicU64,
+    pub(crate) offsets_expired: AtomicU64,
     pub(crate) groups: AtomicU64,
     pub(crate) group_us: AtomicU64,
     pub(crate) clock_held: AtomicBool,
@@ -104,6 +107,7 @@ impl Counters {
             commits: read(&self.commits),
             dedup_hits: read(&self.dedup_hits),
             dedup_released: read(&self.dedup_released),
+            offsets_expired: read(&self.offsets_expired),
             groups: read(&self.groups),
             group_us: read(&self.group_us),
             clock_held: self.clock_held.load(Ordering::Relaxed),

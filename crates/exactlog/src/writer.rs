@@ -612,6 +612,10 @@ fn count(inner: &Inner, submissions: &[Submission], applied: &[Applied]) {
             _ => 0,
         };
         released += u64::from(applied.reply == Reply::Released);
+        if let Reply::Ticked { offsets: offsets @ 1.., .. } = applied.reply {
+            add(&counters.offsets_expired, offsets);
+            tracing::info!(offsets, "committed offsets that nobody used were forgotten");
+        }
         match (&applied.reply, &submission.command) {
             (Reply::Refused(_), _) => refused += 1,
             (Reply::Appended { duplicate: true, .. }, _) => duplicates += 1,

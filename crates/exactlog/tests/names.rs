@@ -43,6 +43,8 @@ fn functions() {
     let _: fn(&Log, TimerId) -> Done<Cancellation> = Log::cancel;
     let _: fn(&Log, usize) -> Vec<TimerDetails> = Log::timers;
     let _: fn(&Log, TimerLimits) -> Done<()> = Log::set_timer_limits;
+    let _: fn(&Log) -> Duration = Log::offsets_retention;
+    let _: fn(&Log, Duration) -> Done<()> = Log::set_offsets_retention;
     let _: fn(&Metrics) -> TimerMetrics = |metrics| metrics.timers;
     let _: fn(&TimerDetails) -> Option<TimerFailure> = |timer| timer.stuck;
     let _: fn(&Topic) -> TopicId = Topic::id;

@@ -12,6 +12,7 @@
 
 mod commit;
 mod dedup;
+mod offset_expiry;
 mod timer;
 mod transaction;
 
@@ -92,6 +93,10 @@ pub struct Model {
     pub hidden: Option<PartitionModel>,
     timer_limits: Option<(u64, u64)>,
     time_ms: i64,
+    /// When each command was applied; the one at index n has lsn n.
+    times: Vec<i64>,
+    opened_ms: i64,
+    offset_retention: Option<u64>,
     topics_made: u32,
     producers_made: i64,
     expiration: Option<(u64, u64)>,
@@ -203,6 +208,8 @@ pub struct Group {
     pub member: Option<(MemberId, Vec<TopicId>)>,
     /// Its committed offsets, each with the lsn of the command that said it.
     pub offsets: BTreeMap<Partition, (u64, u64)>,
+    /// When its member came or went last.
+    pub changed_ms: i64,
 }
 
 const REMEMBERED_BATCHES: usize = 5;
@@ -216,6 +223,7 @@ impl Model {
     pub fn apply(&mut self, term: u32, time_ms: i64, command: &Command) -> Expected {
         self.lsn += 1;
         self.time_ms = self.time_ms.max(time_ms);
+        self.times.resize(self.lsn as usize + 1, self.time_ms);
         match self.outcome(term, command) {
             Ok(reply) => Expected::Reply(reply),
             Err(kind) => Expected::Refused(kind),
@@ -274,11 +282,13 @@ impl Model {
             }
             Command::JoinGroup { group, topics } => self.join(group, topics),
             Command::LeaveGroup { group, member, .. } => {
+                let time_ms = self.time_ms;
                 let group = self.groups.get_mut(group).ok_or("UnknownMember")?;
                 if group.member.as_ref().map(|(id, _)| id) != Some(member) {
                     return Err("UnknownMember");
                 }
                 group.member = None;
+                group.changed_ms = time_ms;
                 group.generation += 1;
                 Ok(Reply::Group { generation: group.generation })
             }
@@ -307,6 +317,9 @@ impl Model {
                 match change {
                     ConfigChange::TimerLimits { count_max, delay_max_ms } => {
                         self.timer_limits = Some((*count_max, *delay_max_ms));
+                    }
+                    ConfigChange::OffsetRetention { retention_ms } => {
+                        self.offset_retention = Some(*retention_ms);
                     }
                     ConfigChange::DedupKey { key } => self.ids.set_key(*key),
                     ConfigChange::DedupLimits { ttl_ms, entries_max, at_cap } => {
@@ -342,6 +355,7 @@ impl Model {
 
     fn open(&mut self) -> Reply {
         self.open_number += 1;
+        self.opened_ms = self.time_ms;
         for group in self.groups.values_mut() {
             if group.member.take().is_some() {
                 group.generation += 1;
@@ -525,6 +539,7 @@ impl Model {
         let group = self.groups.entry(name.to_owned()).or_default();
         assert!(group.member.is_none(), "the model knows groups of one member only");
         group.member = Some((member, topics.to_vec()));
+        group.changed_ms = self.time_ms;
         group.generation += 1;
         Ok(Reply::Joined { member, generation: group.generation })
     }
@@ -554,7 +569,8 @@ impl Model {
                 !gone
             });
         }
-        Reply::Ticked { producers, tombstones, transactions, transactional_ids }
+        let offsets = self.expire_offsets();
+        Reply::Ticked { producers, tombstones, transactions, transactional_ids, offsets }
     }
 
     fn find(&self, partition: Partition) -> Result<&PartitionModel, &'static str> {

@@ -302,6 +302,10 @@ impl Generator {
             let topic = TopicId(1 + self.random.below(3) as u32);
             return Command::CreatePartitions { topic, partitions: 1 + self.random.below(4) as u32 };
         }
+        if self.random.chance(1, 2) {
+            let retention_ms = [50, 200, 604_800_000][self.random.below(3) as usize];
+            return Command::Config(ConfigChange::OffsetRetention { retention_ms });
+        }
         let idle_ms = 1 + self.random.below(100);
         Command::Config(ConfigChange::ProducerExpiration {
             idle_ms,

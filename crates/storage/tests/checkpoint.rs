@@ -11,6 +11,7 @@ use exactlog_core::command::{
 };
 use exactlog_core::ids::{DedupId, Partition, ProducerId, TimerId, TopicId};
 use exactlog_core::reply::{Seen, Sighting};
+use exactlog_core::state::OffsetExpiry;
 use exactlog_sim::disk::SimDisk;
 use exactlog_storage::checkpoint::{file_name, state_hash};
 use exactlog_storage::error::StorageError;
@@ -141,8 +142,13 @@ fn topics_and_producers(version: u8, head: Bytes) -> Bytes {
     producer.u64(1).text("p").i64(1).u64(0)
 }
 
+/// Offsets are kept for 7 days; the log was opened at 1,000 ms; no members came or went, and nothing will be due.
+fn offset_expiry() -> Vec<u8> {
+    section(Bytes::default().u32(5).u64(7 * 86_400_000).i64(1_000).u64(0).i64(i64::MAX))
+}
+
 /// All sections of [`with_one_checkpoint`], as a version has them.
-fn sections(version: u8, term: u32) -> [Vec<u8>; 3] {
+fn sections(version: u8, term: u32) -> Vec<Vec<u8>> {
     let body_len = batch(0).body().len() as u32;
     let (head_at, head_len) = (4 * 4096 + 48, 12 + 13 + 69);
     let frame_end = head_at + u64::from(head_len + body_len);
@@ -156,8 +162,10 @@ fn sections(version: u8, term: u32) -> [Vec<u8>; 3] {
     let located = Bytes::default().u32(2).u64(1).u32(1).u32(0).u64(0).u64(0);
     let located = located.u64(1).u64(0).u64(1).u64(4).i64(900).u32(term).u32(0);
     let located = located.u64(1).u64(head_at).u32(head_len - 61).u32(head_len).u32(body_len);
-    let located = if version == 2 { located } else { located.u8(0) };
-    [section(state), section(window), section(located)]
+    match version {
+        2 => vec![section(state), section(window), section(located)],
+        _ => vec![section(state), section(window), offset_expiry(), section(located.u8(0))],
+    }
 }
 
 #[test]
@@ -220,13 +228,15 @@ fn timers_have_the_bytes_that_the_format_says() {
 #[test]
 fn a_checkpoint_of_version_2_is_read_and_goes_on() {
     let (disk, shard) = with_one_checkpoint();
-    let (live, term) = (state_hash(&shard.state()), shard.term());
+    let (mut live, term) = (shard.state().clone(), shard.term());
+    // When it was opened isn't in it: that counts from the next open.
+    live.offset_expiry = OffsetExpiry::default();
     drop(shard);
     disk.remove(&file_name(4)).unwrap();
     disk.put(&file_name(4), &file(2, &sections(2, term), 4, 0)).unwrap();
     let (mut shard, report) = open(&disk).unwrap();
     assert_eq!((report.checkpoint_lsn, report.ignored), (4, Vec::<String>::new()));
-    assert_eq!(state_hash(&shard.state()), live);
+    assert_eq!(state_hash(&shard.state()), state_hash(&live));
     assert_eq!(shard.reader().read(PARTITION, 0, 4096).unwrap(), [batch(0).placed(0, term)]);
     run(&mut shard, append(1));
     shard.checkpoint().unwrap();
@@ -360,7 +370,7 @@ fn transactions_and_markers_that_are_not_flushed_have_the_bytes_that_the_format_
     let marker = bytes.u64(2).u64(3).u64(7).i64(1_000).u32(term);
     let marker = marker.u32(1).i64(2).i16(0).u32(term).u8(0).i64(1_000).u8(0);
     let bytes = journal(marker, 3, 8, 92);
-    let expected = file(3, &[section(state), section(window), section(bytes)], 9, 0);
+    let expected = file(3, &[section(state), section(window), offset_expiry(), section(bytes)], 9, 0);
     assert_eq!(disk.read_file(&file_name(9)).unwrap(), expected);
 }
 

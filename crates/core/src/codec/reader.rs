@@ -334,6 +334,7 @@ impl<'a> Reader<'a> {
                 at_cap: if self.flag()? { AtCap::Shorten } else { AtCap::Refuse },
             }),
             26 => Ok(ConfigChange::TimerLimits { count_max: self.u64()?, delay_max_ms: self.u64()? }),
+            27 => Ok(ConfigChange::OffsetRetention { retention_ms: self.u64()? }),
             _ => Err(self.malformed("an unknown setting")),
         }
     }

@@ -334,6 +334,10 @@ impl Writer {
                 self.u64(*count_max);
                 self.u64(*delay_max_ms);
             }
+            ConfigChange::OffsetRetention { retention_ms } => {
+                self.u8(27);
+                self.u64(*retention_ms);
+            }
         }
     }
 

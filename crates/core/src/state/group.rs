@@ -106,6 +106,7 @@ impl State {
         let joined = Member { open_number: self.open_number, topics };
         let group = self.groups.entry(name.to_string()).or_default();
         Arc::make_mut(group).members.insert(member, joined);
+        self.note_members(name);
         let generation = self.rebalance(name, Change::Members);
         done(Reply::Joined { member, generation })
     }
@@ -115,6 +116,7 @@ impl State {
         let group = self.group_mut(name);
         group.members.remove(&member);
         group.owners.retain(|_, owner| owner.member != member);
+        self.note_members(name);
         let generation = self.rebalance(name, Change::Members);
         done(Reply::Group { generation })
     }
@@ -232,6 +234,7 @@ impl State {
             let group = self.groups.entry(name.to_string()).or_default();
             Arc::make_mut(group).offsets.insert(commit.partition, stored);
         }
+        self.note_offsets();
     }
 
     /// What a position becomes when it is committed by this command.
@@ -313,6 +316,7 @@ impl State {
         if *group == Group::default() {
             self.groups.remove(name);
         }
+        self.note_group(name);
     }
 
     pub(super) fn forget_topic_in_groups(&mut self, topic: TopicId) {
@@ -338,6 +342,7 @@ impl State {
             if subscribed {
                 self.rebalance(&name, Change::Members);
             }
+            self.note_group(&name);
         }
     }
 

@@ -19,6 +19,7 @@ mod dedup;
 mod group;
 mod identified;
 mod marks;
+mod offset_expiry;
 mod pieces;
 mod producer;
 mod stable;
@@ -30,6 +31,7 @@ mod window;
 
 pub use dedup::{Dedup, DedupLimits, DedupPiece};
 pub use group::{CommittedOffset, Group, Member, Owner};
+pub use offset_expiry::OffsetExpiry;
 pub use producer::{EpochEnd, KeptReply, Producer};
 pub use stable::{AbortedTransaction, OpenTransaction, Undecided};
 pub use timer::{Timer, TimerLimits, Timers};
@@ -84,6 +86,9 @@ pub struct State {
     /// Batches that wait for their time. A section of its own in a checkpoint.
     #[serde(skip)]
     pub timers: Timers,
+    /// When offsets are forgotten that nobody uses. A section of its own in a checkpoint.
+    #[serde(skip)]
+    pub offset_expiry: OffsetExpiry,
 }
 
 /// Settings of the whole log, changed by `Config`.
@@ -144,6 +149,7 @@ impl Default for State {
             next_deadline_ms: i64::MAX,
             transaction_deadlines: BTreeSet::new(),
             timers: Timers::default(),
+            offset_expiry: OffsetExpiry::default(),
         }
     }
 }
@@ -230,10 +236,12 @@ impl State {
     /// No `Tick` before this time changes anything, ms since 1970; `i64::MAX`: none at all, as things stand.
     ///
     /// It may be too early, since a producer that appends again moves its own deadline and not this one: one tick
-    /// then finds nothing, and the next deadline is exact. Those of wire transactions and of ids always are.
+    /// then finds nothing, and the next deadline is exact; so may a group that commits. Those of wire transactions and
+    /// of ids always are exact.
     pub fn next_tick_ms(&self) -> i64 {
         let of_transactions = self.transaction_deadlines.first().map_or(i64::MAX, |(deadline, _)| *deadline);
-        self.next_deadline_ms.min(of_transactions).min(self.dedup.next_deadline_ms())
+        let of_offsets = self.offset_expiry.next_deadline_ms();
+        self.next_deadline_ms.min(of_transactions).min(self.dedup.next_deadline_ms()).min(of_offsets)
     }
 
     /// A partition, if it exists.
@@ -251,6 +259,7 @@ impl State {
     fn open(&mut self) -> Outcome {
         self.open_number += 1;
         self.fence_earlier_members();
+        self.count_offsets_from_now();
         done(Reply::Opened { number: self.open_number })
     }
 
@@ -259,7 +268,8 @@ impl State {
         let (markers, transactions, transactional_ids) = self.expire_transactions(term);
         let (producers, tombstones) = self.expire_windows();
         self.dedup.tick(self.time_ms);
-        let reply = Reply::Ticked { producers, tombstones, transactions, transactional_ids };
+        let offsets = self.expire_offsets();
+        let reply = Reply::Ticked { producers, tombstones, transactions, transactional_ids, offsets };
         Ok(Applied { markers, ..Applied::only(reply) })
     }
 
@@ -327,6 +337,7 @@ impl State {
             ConfigChange::TimerLimits { count_max, delay_max_ms } => {
                 self.limit_timers(*count_max, *delay_max_ms)?;
             }
+            ConfigChange::OffsetRetention { retention_ms } => self.limit_offset_retention(*retention_ms)?,
         }
         done(Reply::Configured)
     }

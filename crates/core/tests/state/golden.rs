@@ -606,3 +606,9 @@ fn timer_limits_are_a_config() {
     let fields = ["1a", "04 00 00 00 00 00 00 00", "05 00 00 00 00 00 00 00"];
     is(14, &Command::Config(limits), &plain(&fields), &[]);
 }
+
+#[test]
+fn the_retention_of_offsets_is_a_config() {
+    let retention = ConfigChange::OffsetRetention { retention_ms: 6 };
+    is(14, &Command::Config(retention), &plain(&["1b", "06 00 00 00 00 00 00 00"]), &[]);
+}

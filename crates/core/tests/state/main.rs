@@ -8,6 +8,7 @@ mod dedup;
 mod golden;
 mod group;
 mod model;
+mod offset_expiry;
 mod order;
 mod producer;
 mod timer;

@@ -259,3 +259,27 @@ proptest! {
         prop_assert_eq!(processed, (0..sent).collect::<Vec<_>>());
     }
 }
+
+#[test]
+fn gr_6_offsets_that_nobody_uses_are_forgotten_by_themselves() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    let topic = topic(&log, "t", 1);
+    send_all(&log, &topic, (0..3).map(|n| n.to_string()));
+    let mut gone = log.consumer("gone").subscribe([&topic]).unwrap();
+    gone.blocking_next().unwrap().unwrap().blocking_ack().unwrap();
+    let mut stays = log.consumer("stays").subscribe([&topic]).unwrap();
+    stays.blocking_next().unwrap().unwrap().blocking_ack().unwrap();
+    drop(gone);
+    assert_eq!(log.offsets_retention(), Duration::from_secs(7 * 24 * 3600));
+    let refused = log.set_offsets_retention(Duration::ZERO).unwrap_err();
+    assert!(refused.to_string().contains("offsets.retention.ms"), "{refused}");
+    log.set_offsets_retention(Duration::from_millis(20)).unwrap();
+    until("expiry", || log.group("gone").is_none());
+    assert_eq!(log.committed("gone", &topic, 0), None);
+    assert_eq!(log.committed("stays", &topic, 0), Some(3), "a member reads it");
+    assert_eq!(log.metrics().offsets_expired, 1);
+    let (_, log) = after_kill(&disk);
+    assert_eq!(log.offsets_retention(), Duration::from_millis(20));
+    until("expiry", || log.group("stays").is_none());
+}

@@ -208,6 +208,7 @@ fn timers() -> Vec<Command> {
         TimerCommand::Cancel { timer: TimerId(3) }.into(),
         Command::Config(ConfigChange::TimerLimits { count_max: 3, delay_max_ms: 10 }),
         set(timer(0, 9_000, "f")),
+        Command::Config(ConfigChange::OffsetRetention { retention_ms: 5 }),
         Command::DeleteTopic { topic: TopicId(1) },
         TimerCommand::Fire { timer: TimerId(4), batch: payload("d") }.into(),
     ]

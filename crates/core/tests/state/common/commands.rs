@@ -295,6 +295,7 @@ fn config_change() -> impl Strategy<Value = ConfigChange> {
         }),
         (select(vec![0, 3, 1_000_000, u64::MAX]), time())
             .prop_map(|(count_max, delay_max_ms)| { ConfigChange::TimerLimits { count_max, delay_max_ms } }),
+        time().prop_map(|retention_ms| ConfigChange::OffsetRetention { retention_ms }),
         (time(), time())
             .prop_map(|(idle_ms, tombstone_ms)| ConfigChange::ProducerExpiration { idle_ms, tombstone_ms }),
     ]

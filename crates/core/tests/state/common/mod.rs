@@ -127,6 +127,7 @@ impl Log {
 pub(crate) fn round_trip(state: &State) -> State {
     let mut read: State = through_bytes(state);
     read.timers = through_bytes(&state.timers);
+    read.offset_expiry = through_bytes(&state.offset_expiry);
     for piece in state.dedup.pieces() {
         read.dedup.restore(through_bytes(&piece)).expect("a part follows those before it");
     }
@@ -214,7 +215,7 @@ pub(crate) fn commit_of(token: CommitToken, batches: &[(Partition, u32)]) -> Com
 
 /// What `Tick` answers where there are no wire transactions.
 pub(crate) fn ticked(producers: u64, tombstones: u64) -> Reply {
-    Reply::Ticked { producers, tombstones, transactions: 0, transactional_ids: 0 }
+    Reply::Ticked { producers, tombstones, transactions: 0, transactional_ids: 0, offsets: 0 }
 }
 
 /// A batch without a producer.
