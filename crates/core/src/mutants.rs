@@ -56,6 +56,7 @@ mutants! {
     D2MarkOfRefusedCommit
     D3MarkExpiresEarly
     D4LapsedOwnerFinishes
+    G1ForgetsUnderMembers
 }
 
 impl Mutant {
@@ -69,7 +70,8 @@ impl Mutant {
             self,
             D1LeaseForever | D2MarkOfRefusedCommit | D3MarkExpiresEarly | D4LapsedOwnerFinishes
         );
-        !above && !beside && !of_timers && !of_ids && !self.is_about_old_records()
+        let of_groups = matches!(self, G1ForgetsUnderMembers);
+        !above && !beside && !of_timers && !of_ids && !of_groups && !self.is_about_old_records()
     }
 
     /// Whether it is one of retention or compaction: what finds it is a history that is mostly about old records.
