@@ -173,6 +173,23 @@ pub(crate) enum TopicVerb {
         #[arg(long)]
         execute: bool,
     },
+    /// Copy a topic by key into a new one with another number of partitions: each record once, killed or not
+    Repartition {
+        #[arg(value_name = "TOPIC")]
+        name: String,
+        /// The new topic, which it makes
+        #[arg(long, value_name = "TOPIC")]
+        into: String,
+        /// How many partitions that is to have
+        #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        partitions: u32,
+        /// Most records of one transaction
+        #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        txn: u32,
+        /// Do it, instead of saying what would be done
+        #[arg(long)]
+        execute: bool,
+    },
     /// Compact a topic now: of each key the last record stays
     Compact {
         #[arg(value_name = "TOPIC")]

@@ -62,6 +62,7 @@ exactlog group seek billing --to @-1h --execute
 exactlog topic trim orders --to @-7d --execute
 exactlog topic alter orders -c retention.ms=30d -c retention.bytes=10GiB
 exactlog topic add-partitions orders -p 12
+exactlog topic repartition orders --into orders-2 -p 12     # says what it would do; --execute
 
 # is everything well
 exactlog doctor

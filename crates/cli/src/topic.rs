@@ -1,9 +1,10 @@
-//! `topic`: create, alter, add-partitions, list, describe, delete, trim, compact.
+//! `topic`: create, alter, add-partitions, list, describe, delete, trim, compact; repartition has a file of its own.
 
 use crate::args::{Global, TopicVerb};
 use crate::failure::{Failure, code_of};
 use crate::offsets::Offsets;
 use crate::open;
+use crate::repartition::Repartition;
 use crate::report::{Column, Report, column, wide};
 use crate::settings::{self, Setting};
 use crate::suggest;
@@ -49,6 +50,10 @@ pub(crate) fn run(global: &Global, verb: TopicVerb) -> Result<Report, Failure> {
         TopicVerb::Describe { names } => describe(global, &names),
         TopicVerb::Delete { names, execute } => delete(global, &names, execute),
         TopicVerb::Trim { name, to, partition, execute } => trim(global, &name, &to, partition, execute),
+        TopicVerb::Repartition { name, into, partitions, txn, execute } => {
+            let (from, into) = (name.as_str(), into.as_str());
+            Repartition { from, into, partitions, records_max: txn }.run(global, execute)
+        }
         TopicVerb::Compact { name, execute } => compact(global, &name, execute),
     }
 }

@@ -62,6 +62,7 @@ const CANCEL_TIMER: u8 = 27;
 const FIRE_TIMER: u8 = 28;
 const CARRY_TIMERS: u8 = 29;
 const CREATE_PARTITIONS: u8 = 30;
+const DELETE_OFFSETS: u8 = 31;
 
 /// The first version of every kind.
 const VERSION: u8 = 1;
@@ -72,7 +73,7 @@ fn is_known(kind: u8, version: u8) -> bool {
     match kind {
         CREATE_TOPIC | ALTER_TOPIC => (VERSION..=VERSION_2).contains(&version),
         COMMIT => version == VERSION || version == COMMIT_VERSION_SECTIONS,
-        OPEN..=RELEASE | SET_TIMER..=CARRY_TIMERS | CREATE_PARTITIONS => version == VERSION,
+        OPEN..=RELEASE | SET_TIMER..=CARRY_TIMERS | CREATE_PARTITIONS | DELETE_OFFSETS => version == VERSION,
         _ => false,
     }
 }

@@ -126,6 +126,13 @@ pub enum Command {
     },
     /// A change of the timers.
     Timer(Box<TimerCommand>),
+    /// Forgets positions of a group that has no members.
+    DeleteOffsets {
+        /// The group.
+        group: String,
+        /// In which partitions; none: all, and the group itself.
+        partitions: Option<Vec<Partition>>,
+    },
 }
 
 impl From<Dedup> for Command {
@@ -168,6 +175,7 @@ impl Command {
             Command::Dedup(request) => request.kind_name(),
             Command::CreatePartitions { .. } => "CreatePartitions",
             Command::Timer(command) => command.kind_name(),
+            Command::DeleteOffsets { .. } => "DeleteOffsets",
         }
     }
 }

@@ -56,7 +56,8 @@ mutants! {
     D2MarkOfRefusedCommit
     D3MarkExpiresEarly
     D4LapsedOwnerFinishes
-    G1OffsetsOfMembersExpire
+    G1ForgetsUnderMembers
+    G2OffsetsOfMembersExpire
 }
 
 impl Mutant {
@@ -70,7 +71,7 @@ impl Mutant {
             self,
             D1LeaseForever | D2MarkOfRefusedCommit | D3MarkExpiresEarly | D4LapsedOwnerFinishes
         );
-        let of_groups = matches!(self, G1OffsetsOfMembersExpire);
+        let of_groups = matches!(self, G1ForgetsUnderMembers | G2OffsetsOfMembersExpire);
         !above && !beside && !of_timers && !of_ids && !of_groups && !self.is_about_old_records()
     }
 

@@ -226,6 +226,11 @@ pub enum Reply {
         /// How many of them are new.
         added: u32,
     },
+    /// `DeleteOffsets`.
+    OffsetsDeleted {
+        /// How many positions there were.
+        positions: u64,
+    },
 }
 
 /// What is known of an event's id.
@@ -483,6 +488,8 @@ pub enum Refusal {
     Timestamp { timestamp_ms: i64, least: i64, greatest: i64 },
     #[error("topic {topic} is compacted: its records go when their keys have later values, not by trimming")]
     TrimCompacted { topic: TopicId },
+    #[error("group {group:?} doesn't exist")]
+    UnknownGroup { group: String },
 }
 
 impl Refusal {
@@ -530,6 +537,7 @@ impl Refusal {
             Refusal::FewerPartitions { .. } => INVALID_PARTITIONS,
             Refusal::Timestamp { .. } => INVALID_TIMESTAMP,
             Refusal::TrimCompacted { .. } => POLICY_VIOLATION,
+            Refusal::UnknownGroup { .. } => GROUP_ID_NOT_FOUND,
             Refusal::TransactionalIdLength { .. }
             | Refusal::EndOffset { .. }
             | Refusal::OffsetsExhausted { .. }

@@ -10,10 +10,11 @@ use crate::error::Error;
 use crate::lag::Unread;
 use crate::log::Log;
 use crate::topic::Topic;
+use bytes::Bytes;
 use exactlog_core::codec;
 use exactlog_core::command::{Command, ConfigChange, Dedup, OffsetCommit, TimerCommand, Transactional};
 use exactlog_core::ids::{MemberId, Partition, ProducerId, TopicId};
-use exactlog_core::reply::Refusal;
+use exactlog_core::reply::{Refusal, Reply};
 use exactlog_core::state::{Group, State};
 use exactlog_storage::error::StorageError;
 use exactlog_storage::journal::Cursor;
@@ -121,6 +122,8 @@ pub struct ProducerDetails {
     pub producer_epoch: i16,
     /// Number of its last commit; 0: none.
     pub last_number: u64,
+    /// Its cursor, if a commit set one: see [`Transaction::set_cursor`](crate::Transaction::set_cursor).
+    pub cursor: Option<Bytes>,
 }
 
 /// Where a group is to stand in a partition.
@@ -257,6 +260,7 @@ impl Log {
                 producer: *id,
                 producer_epoch: producer.producer_epoch,
                 last_number: producer.last_number,
+                cursor: producer.cursor.clone().map(Bytes::from),
             })
         };
         state.producer_names.iter().filter_map(details).collect()
@@ -299,6 +303,40 @@ impl Log {
             // Somebody joined meanwhile.
             Err(Error::Refused(Refusal::GroupNotEmpty { .. })) => self.check_inactive(group),
             done => done.map(|_| ()),
+        }
+    }
+
+    /// Forgets the positions of a group that has no members, in these partitions: its consumers begin there as those of
+    /// a new group do. How many positions there were; a partition without one is passed over.
+    ///
+    /// # Errors
+    /// [`Error::GroupActive`] names the members; a refusal a group that doesn't exist, and a position that an open wire
+    /// transaction is about to commit.
+    pub fn delete_offsets(&self, group: &str, partitions: &[(Topic, u32)]) -> Result<u64, Error> {
+        let of = |(topic, index): &(Topic, u32)| Partition { topic: topic.id(), index: *index };
+        self.forget(group, Some(partitions.iter().map(of).collect()))
+    }
+
+    /// Forgets a group that has no members, with all its positions; how many those were.
+    ///
+    /// # Errors
+    /// As [`delete_offsets`](Log::delete_offsets).
+    pub fn delete_group(&self, group: &str) -> Result<u64, Error> {
+        self.forget(group, None)
+    }
+
+    fn forget(&self, group: &str, partitions: Option<Vec<Partition>>) -> Result<u64, Error> {
+        self.check_inactive(group)?;
+        match self.inner.command(Command::DeleteOffsets { group: group.to_string(), partitions }) {
+            Ok(applied) => match applied.reply {
+                Reply::OffsetsDeleted { positions } => Ok(positions),
+                _ => unreachable!("DeleteOffsets answers with a number or a refusal"),
+            },
+            Err(error) => {
+                // Somebody joined meanwhile.
+                self.check_inactive(group)?;
+                Err(error)
+            }
         }
     }
 
@@ -470,6 +508,10 @@ fn text_of(command: &Command) -> String {
         Command::CreatePartitions { topic, partitions } => {
             put("topic-id", topic);
             put("partitions", partitions);
+        }
+        Command::DeleteOffsets { group, partitions } => {
+            put("group", group);
+            partitions.iter().flatten().for_each(|partition| put("partition", partition));
         }
         Command::Timer(command) => match &**command {
             TimerCommand::Set { timer, .. } => {

@@ -2,6 +2,7 @@
 //!
 //! Until `commit` everything lies in memory: a transaction that is dropped leaves no byte anywhere.
 
+use crate::admin::SeekTo;
 use crate::clock::wall_ms;
 use crate::dedup::{EventId, Reservation};
 use crate::delivery::Batch;
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use exactlog_core::batch::{BatchBuilder, BatchError, HEADER_BYTES};
 use exactlog_core::command::{
     COMMIT_BYTES_MAX, CURSOR_BYTES_MAX, Command, Commit, CommitToken, Condition, GroupOffsets, Mark,
-    NewTimer, TimerEffects,
+    NewTimer, OffsetCommit, TimerEffects,
 };
 use exactlog_core::ids::{DedupId, Partition, TimerId};
 use exactlog_core::partitioner::partition_for_key;
@@ -37,6 +38,8 @@ pub struct Transaction<'p> {
     conditions: Vec<Condition>,
     cursor: Option<Bytes>,
     acked: Vec<Acked>,
+    /// Where groups without members are moved to.
+    seeks: BTreeMap<String, BTreeMap<Partition, u64>>,
     delayed: Vec<Delayed>,
     cancelled: Vec<TimerId>,
     /// Ids of events that were sent, and where their records are.
@@ -88,6 +91,7 @@ impl<'p> Transaction<'p> {
             conditions: Vec::new(),
             cursor: None,
             acked: Vec::new(),
+            seeks: BTreeMap::new(),
             event_ids: Vec::new(),
             marks: Vec::new(),
             reservations: Vec::new(),
@@ -224,6 +228,33 @@ impl<'p> Transaction<'p> {
         self.acked.push(batch.into_acked());
     }
 
+    /// Moves a group that has no members, ahead or back, if the transaction commits; a group that doesn't exist is made.
+    /// As [`Log::seek_group`](crate::Log::seek_group): no position may lie behind the end that its partition has before
+    /// the transaction, and if the group has members by then the commit is refused
+    /// ([`Refusal::GroupNotEmpty`]). Of one partition the last call counts.
+    ///
+    /// So a program that reads by itself, and not as a group, keeps its positions with what it makes of the records.
+    ///
+    /// # Errors
+    /// [`Error::IllegalName`], [`Error::NoSuchPartition`], [`Error::TransactionTooLarge`]; the transaction stays as it
+    /// was.
+    pub fn seek_group(&mut self, group: &str, positions: &[SeekTo]) -> Result<(), Error> {
+        let inner = &self.producer.inner;
+        inner.check_name("group", group)?;
+        for to in positions {
+            inner.bounds(&to.topic, to.partition)?;
+        }
+        let at = |to: &SeekTo| Partition { topic: to.topic.id(), index: to.partition };
+        let known = self.seeks.get(group);
+        let is_new = |to: &&SeekTo| known.is_none_or(|known| !known.contains_key(&at(to)));
+        let name_bytes = if known.is_none() { group.len() } else { 0 };
+        let added = positions.iter().filter(is_new).count() * POSITION_BYTES + name_bytes;
+        self.bytes = self.total_with(added)?;
+        let seeks = self.seeks.entry(group.to_string()).or_default();
+        seeks.extend(positions.iter().map(|to| (at(to), to.offset)));
+        Ok(())
+    }
+
     /// Sets the producer's cursor: the position in an outside source (a file, a socket) up to which this transaction
     /// has taken everything. [`Producer::cursor`] gives it back after a restart.
     ///
@@ -297,7 +328,8 @@ impl<'p> Transaction<'p> {
     pub fn abort(self) {}
 
     fn check(&self) -> Result<(), Error> {
-        let has_parts = !self.batches.is_empty() || !self.acked.is_empty() || !self.marks.is_empty();
+        let has_positions = !self.acked.is_empty() || self.seeks.values().any(|seeks| !seeks.is_empty());
+        let has_parts = !self.batches.is_empty() || has_positions || !self.marks.is_empty();
         let has_timers = !self.delayed.is_empty() || !self.cancelled.is_empty();
         if !has_parts && !has_timers && self.cursor.is_none() {
             return Err(Error::EmptyTransaction);
@@ -330,6 +362,10 @@ impl<'p> Transaction<'p> {
         for acked in &self.acked {
             acked.add_to(&mut offsets);
         }
+        offsets.extend(std::mem::take(&mut self.seeks).into_iter().map(|(group, seeks)| {
+            let to = |(partition, offset)| OffsetCommit { partition, offset, reset: true };
+            GroupOffsets { group, member: None, offsets: seeks.into_iter().map(to).collect() }
+        }));
         // First this, then the number: if the log is opened again in between, the commit is refused, not mistaken for
         // one that was in flight then.
         let since = self.producer.reopens();
@@ -374,6 +410,9 @@ impl<'p> Transaction<'p> {
         marks
     }
 }
+
+/// What a position takes, in bytes.
+const POSITION_BYTES: usize = 17;
 
 /// What a mark takes besides the name of its scope, in bytes.
 const MARK_BYTES: usize = 32;

@@ -331,6 +331,7 @@ impl Model {
             }
             Command::CreatePartitions { topic, partitions } => self.create_partitions(*topic, *partitions),
             Command::Dedup(request) => self.dedup(term, request),
+            Command::DeleteOffsets { group, partitions } => self.delete_offsets(group, partitions.as_deref()),
         }
     }
 

@@ -633,6 +633,11 @@ impl Generator {
 
     fn membership(&mut self, model: &Model) -> Command {
         let group = GROUPS[self.random.below(2) as usize].to_owned();
+        if self.random.chance(1, 5) {
+            let all = model.partitions();
+            let some = (0..self.random.below(3)).map(|_| self.pick(&all)).collect();
+            return Command::DeleteOffsets { group, partitions: self.random.chance(2, 3).then_some(some) };
+        }
         match model.groups.get(&group).and_then(|group| group.member.as_ref()) {
             Some((member, _)) => Command::LeaveGroup { group, member: *member, fenced: false },
             None => Command::JoinGroup { group, topics: model.topics.keys().copied().collect() },

@@ -812,6 +812,7 @@ pub fn adds_data(command: &Command) -> bool {
         Command::Open | Command::DeleteTopic { .. } | Command::Trim { .. } | Command::Tick => false,
         Command::LeaveGroup { .. } | Command::ReleasePartitions { .. } | Command::Config(_) => false,
         Command::CreatePartitions { .. } => true,
+        Command::DeleteOffsets { .. } => false,
         // An abort ends something; its markers are a few bytes.
         Command::Transactional(request) => !matches!(**request, Transactional::End { commit: false, .. }),
         // A mark takes the place of its reservation.
@@ -833,7 +834,7 @@ fn mints_an_identity(command: &Command) -> bool {
         | Command::DeleteTopic { .. } => true,
         Command::InitProducer { .. } | Command::JoinGroup { .. } | Command::LeaveGroup { .. } => true,
         Command::ReleasePartitions { .. } | Command::Config(_) => true,
-        Command::CreatePartitions { .. } => true,
+        Command::CreatePartitions { .. } | Command::DeleteOffsets { .. } => true,
         Command::Transactional(request) => {
             matches!(**request, Transactional::Init { .. } | Transactional::End { .. })
         }

@@ -103,6 +103,14 @@ impl<'a> Reader<'a> {
                 Command::from(self.timer_command(batches)?)
             }
             CREATE_PARTITIONS => Command::CreatePartitions { topic: self.topic()?, partitions: self.u32()? },
+            DELETE_OFFSETS => {
+                let (group, some) = (self.text()?, self.flag()?);
+                let partitions = match some {
+                    true => Some(self.list(PARTITION_BYTES, Reader::partition)?),
+                    false => None,
+                };
+                Command::DeleteOffsets { group, partitions }
+            }
             _ => Command::from(self.transactional()?),
         })
     }

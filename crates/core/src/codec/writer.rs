@@ -92,6 +92,14 @@ impl Writer {
                 CREATE_PARTITIONS
             }
             Command::Timer(command) => self.timer_command(command),
+            Command::DeleteOffsets { group, partitions } => {
+                self.text(group);
+                self.flag(partitions.is_some());
+                if let Some(partitions) = partitions {
+                    self.list(partitions, Writer::partition);
+                }
+                DELETE_OFFSETS
+            }
         }
     }
 

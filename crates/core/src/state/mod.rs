@@ -16,6 +16,7 @@
 mod assignment;
 mod commit;
 mod dedup;
+mod forgetting;
 mod group;
 mod identified;
 mod marks;
@@ -224,6 +225,7 @@ impl State {
             Command::Dedup(request) => self.dedup(term, request),
             Command::Timer(command) => self.timer_command(term, command),
             Command::CreatePartitions { topic, partitions } => self.create_partitions(*topic, *partitions),
+            Command::DeleteOffsets { group, partitions } => self.delete_offsets(group, partitions.as_deref()),
         }
     }
 

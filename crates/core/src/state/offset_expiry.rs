@@ -152,5 +152,5 @@ impl State {
 /// Whether nobody is there who would go on at this offset.
 fn is_unused(group: &Group, partition: Partition) -> bool {
     let is_read = group.members.values().any(|member| member.topics.contains(&partition.topic));
-    (!is_read || on(Mutant::G1OffsetsOfMembersExpire)) && !group.pending.contains_key(&partition)
+    (!is_read || on(Mutant::G2OffsetsOfMembersExpire)) && !group.pending.contains_key(&partition)
 }

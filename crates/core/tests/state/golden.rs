@@ -147,6 +147,15 @@ fn create_partitions_is_kind_30() {
 }
 
 #[test]
+fn delete_offsets_is_kind_31() {
+    let partition = Partition { topic: TopicId(7), index: 2 };
+    let command = Command::DeleteOffsets { group: "g".into(), partitions: Some(vec![partition]) };
+    is(31, &command, &plain(&["01 00 00 00  67", "01", "01 00 00 00", "07 00 00 00  02 00 00 00"]), &[]);
+    let command = Command::DeleteOffsets { group: "g".into(), partitions: None };
+    is(31, &command, &plain(&["01 00 00 00  67", "00"]), &[]);
+}
+
+#[test]
 fn create_topic_is_kind_2() {
     let config = plain_config(0x0001_0002, 0x0003_0004, 0x05);
     let command = Command::CreateTopic { name: "t.1".into(), partitions: 16, config };

@@ -463,3 +463,54 @@ fn gr_10_joining_a_topic_that_does_not_exist_makes_no_group() {
     assert!(matches!(log.refused(&join("..", &[])), Refusal::IllegalName { .. }));
     assert!(log.state.groups.is_empty());
 }
+
+fn delete(partitions: Option<&[Partition]>) -> Command {
+    Command::DeleteOffsets { group: GROUP.into(), partitions: partitions.map(<[_]>::to_vec) }
+}
+
+#[test]
+fn gr_9_a_group_without_members_forgets_the_positions_that_are_named_or_all_of_them_and_itself() {
+    let mut log = Log::default();
+    let topic = log.topic("t", 3);
+    let all = [0, 1].map(|index| offset(part(topic, index), 0));
+    log.reply(&commit_offsets(GROUP, None, &all));
+    let named = [part(topic, 0), part(topic, 2), part(topic, 0)];
+    assert_eq!(log.reply(&delete(Some(&named))), Reply::OffsetsDeleted { positions: 1 });
+    let left: Vec<_> = log.state.groups[GROUP].offsets.keys().copied().collect();
+    assert_eq!(left, [part(topic, 1)], "and a partition without a position, or of no topic, is passed over");
+    assert_eq!(log.reply(&delete(Some(&[part(TopicId(9), 0)]))), Reply::OffsetsDeleted { positions: 0 });
+    assert_eq!(log.reply(&delete(None)), Reply::OffsetsDeleted { positions: 1 });
+    assert!(log.state.groups.is_empty());
+    let refusal = log.refused(&delete(None));
+    assert_eq!(refusal, Refusal::UnknownGroup { group: GROUP.into() });
+    assert_eq!(refusal.kafka_code(), 69);
+}
+
+#[test]
+fn gr_4_no_position_is_taken_from_under_a_member_or_an_open_transaction() {
+    let mut log = Log::default();
+    let topic = log.topic("t", 2);
+    let partition = part(topic, 0);
+    log.append(partition, records(3));
+    let member = log.join(GROUP, &[topic]);
+    log.reply(&commit_offsets(GROUP, Some(member), &[offset(partition, 2)]));
+    for partitions in [None, Some(&[partition][..])] {
+        let refusal = log.refused(&delete(partitions));
+        assert_eq!(refusal, Refusal::GroupNotEmpty { group: GROUP.into(), members: 1 });
+    }
+    log.reply(&Command::LeaveGroup { group: GROUP.into(), member, fenced: false });
+    let producer = log.init("x");
+    let sender = sender("x", producer, Protocol::V2);
+    let offsets = vec![offset(partition, 3)];
+    let pending =
+        Transactional::CommitOffsets { sender: sender.clone(), group: GROUP.into(), member: None, offsets };
+    log.reply(&pending.into());
+    for partitions in [None, Some(&[partition][..])] {
+        let refusal = log.refused(&delete(partitions));
+        assert_eq!(refusal, Refusal::UnstableOffset { group: GROUP.into(), partition });
+    }
+    assert_eq!(log.reply(&delete(Some(&[part(topic, 1)]))), Reply::OffsetsDeleted { positions: 0 });
+    log.reply(&Transactional::End { sender, commit: true }.into());
+    assert_eq!(log.state.committed_offset(GROUP, partition).map(|it| it.offset), Some(3));
+    assert_eq!(log.reply(&delete(None)), Reply::OffsetsDeleted { positions: 1 });
+}

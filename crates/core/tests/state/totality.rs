@@ -71,7 +71,7 @@ fn decode_and_apply(
         }
         Err(DecodeError::Malformed { at, len, .. }) => prop_assert!(at <= len && len == head.len()),
         Err(DecodeError::Unknown { .. }) => {
-            let known = (1..=24).contains(&kind) || (26..=30).contains(&kind);
+            let known = (1..=24).contains(&kind) || (26..=31).contains(&kind);
             let is_read = (version == 1 && known) || (version == 2 && matches!(kind, 2 | 3 | 7));
             prop_assert!(!is_read);
         }
@@ -113,6 +113,9 @@ fn memory_bytes(command: &Command) -> usize {
             Command::LeaveGroup { group, .. } => group.capacity(),
             Command::ReleasePartitions { group, partitions, .. } => {
                 group.capacity() + partitions.capacity() * 8
+            }
+            Command::DeleteOffsets { group, partitions } => {
+                group.capacity() + partitions.as_ref().map_or(0, |partitions| partitions.capacity() * 8)
             }
             Command::Transactional(request) => {
                 let sender = |sender: &TransactionSender| sender.transactional_id.capacity();

@@ -2,7 +2,7 @@
 
 use crate::common::gate::GatedDisk;
 use crate::common::*;
-use exactlog::{Consumer, Error, Event, Log, Topic};
+use exactlog::{Consumer, Error, Event, Log, Refusal, SeekTo, Topic};
 use exactlog_sim::disk::{Call, EIO, Effect, Fault, SimDisk};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -282,4 +282,92 @@ fn gr_6_offsets_that_nobody_uses_are_forgotten_by_themselves() {
     let (_, log) = after_kill(&disk);
     assert_eq!(log.offsets_retention(), Duration::from_millis(20));
     until("expiry", || log.group("stays").is_none());
+}
+
+fn at(topic: &Topic, partition: u32, offset: u64) -> SeekTo {
+    SeekTo { topic: topic.clone(), partition, offset }
+}
+
+#[test]
+fn em_1_groups_are_moved_with_a_transaction_or_not_at_all() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    let (input, output) = (topic(&log, "in", 2), topic(&log, "out", 1));
+    let mut producer = log.producer("p").unwrap();
+    let mut transaction = producer.begin();
+    (0..18).for_each(|n| transaction.send_to(&input, n % 2, Event::unkeyed("in")).unwrap());
+    transaction.blocking_commit().unwrap();
+    let mut transaction = producer.begin();
+    transaction.send(&output, Event::new("k", "v")).unwrap();
+    transaction.seek_group("g", &[at(&input, 0, 1), at(&input, 1, 1)]).unwrap();
+    transaction.seek_group("g", &[at(&input, 0, 2)]).unwrap();
+    transaction.seek_group("h", &[at(&input, 1, 0)]).unwrap();
+    transaction.blocking_commit().unwrap();
+    let found = |log: &Log| {
+        let committed = |group, partition| log.committed(group, &input, partition);
+        [committed("g", 0), committed("g", 1), committed("h", 0), committed("h", 1)]
+    };
+    assert_eq!(found(&log), [Some(2), Some(1), None, Some(0)]);
+    // Back as well; and nothing of it where one position is behind its end, or the group has a member.
+    let mut transaction = producer.begin();
+    transaction.seek_group("g", &[at(&input, 0, 0)]).unwrap();
+    transaction.blocking_commit().unwrap();
+    let mut transaction = producer.begin();
+    transaction.send(&output, Event::new("k", "never")).unwrap();
+    transaction.seek_group("g", &[at(&input, 1, 0)]).unwrap();
+    transaction.seek_group("h", &[at(&input, 1, 10)]).unwrap();
+    let error = transaction.blocking_commit().unwrap_err();
+    assert!(matches!(error, Error::Refused(Refusal::OffsetOutOfRange { .. })), "{error}");
+    let member = log.consumer("h").subscribe([&input]).unwrap();
+    let mut transaction = producer.begin();
+    transaction.send(&output, Event::new("k", "never")).unwrap();
+    transaction.seek_group("h", &[at(&input, 1, 0)]).unwrap();
+    let error = transaction.blocking_commit().unwrap_err();
+    assert!(matches!(error, Error::Refused(Refusal::GroupNotEmpty { .. })), "{error}");
+    drop(member);
+    assert_eq!(found(&log), [Some(0), Some(1), None, Some(0)]);
+    assert_eq!(values(&log, &output), ["v"]);
+    // What it can't mean is said at once, and the transaction goes on.
+    let mut transaction = producer.begin();
+    assert!(matches!(transaction.seek_group("a/b", &[]), Err(Error::IllegalName { .. })));
+    let error = transaction.seek_group("g", &[at(&input, 2, 0)]);
+    assert!(matches!(error, Err(Error::NoSuchPartition { .. })));
+    transaction.seek_group("g", &[]).unwrap();
+    assert!(matches!(transaction.blocking_commit(), Err(Error::EmptyTransaction)));
+    // A program's own positions and its cursor, after a kill.
+    let mut transaction = producer.begin();
+    transaction.seek_group("g", &[at(&input, 1, 4)]).unwrap();
+    transaction.set_cursor("here").unwrap();
+    transaction.blocking_commit().unwrap();
+    let log = open(&disk.process_kill());
+    assert_eq!(found(&log), [Some(0), Some(4), None, Some(0)]);
+    let cursor = log.producers().into_iter().find(|producer| producer.name == "p").unwrap().cursor;
+    assert_eq!(cursor.as_deref(), Some(&b"here"[..]));
+}
+
+#[test]
+fn gr_9_a_group_that_nobody_is_in_is_forgotten_in_part_or_as_a_whole() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    let topic = topic(&log, "t", 2);
+    log.seek_group("g", &[at(&topic, 0, 0), at(&topic, 1, 0)]).unwrap();
+    let member = log.consumer("g").subscribe([&topic]).unwrap();
+    for refused in [log.delete_group("g"), log.delete_offsets("g", &[(topic.clone(), 0)])] {
+        assert!(
+            matches!(refused, Err(Error::GroupActive { group, members }) if group == "g" && members.len() == 1)
+        );
+    }
+    drop(member);
+    let mut deleted = log.delete_offsets("g", &[(topic.clone(), 0), (topic.clone(), 7)]);
+    // Leaving takes its turn.
+    while matches!(deleted, Err(Error::GroupActive { .. })) {
+        deleted = log.delete_offsets("g", &[(topic.clone(), 0), (topic.clone(), 7)]);
+    }
+    assert_eq!(deleted.unwrap(), 1);
+    assert_eq!((log.committed("g", &topic, 0), log.committed("g", &topic, 1)), (None, Some(0)));
+    let log = open(&disk.process_kill());
+    assert_eq!(log.delete_group("g").unwrap(), 1);
+    assert!(log.group("g").is_none());
+    let again = log.delete_group("g");
+    assert!(matches!(again, Err(Error::Refused(Refusal::UnknownGroup { .. }))));
 }

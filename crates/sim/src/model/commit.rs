@@ -4,6 +4,7 @@ use exactlog_core::command::{Commit, CommitToken, Condition, OffsetCommit};
 use exactlog_core::ids::{MemberId, Partition};
 use exactlog_core::reply::{Committed, Reply};
 
+use super::transaction::Transactor;
 use super::{CommitMade, Model, Outcome};
 
 const KEPT_REPLIES: usize = 5;
@@ -151,5 +152,26 @@ impl Model {
             let group = self.groups.entry(name.to_owned()).or_default();
             group.offsets.insert(offset.partition, (offset.offset, lsn));
         }
+    }
+
+    pub(super) fn delete_offsets(&mut self, name: &str, partitions: Option<&[Partition]>) -> Outcome {
+        let group = self.groups.get(name).ok_or("UnknownGroup")?;
+        if group.member.is_some() {
+            return Err("GroupNotEmpty");
+        }
+        let is_named = |partition: &Partition| partitions.is_none_or(|these| these.contains(partition));
+        let open = self.transactors.values().filter_map(Transactor::open);
+        let mut pending = open.flat_map(|open| &self.transactions[&open].offsets);
+        if pending.any(|it| it.group == name && is_named(&it.partition)) {
+            return Err("UnstableOffset");
+        }
+        let group = self.groups.get_mut(name).expect("it was found above");
+        let before = group.offsets.len();
+        group.offsets.retain(|partition, _| !is_named(partition));
+        let positions = (before - group.offsets.len()) as u64;
+        if partitions.is_none() {
+            self.groups.remove(name);
+        }
+        Ok(Reply::OffsetsDeleted { positions })
     }
 }

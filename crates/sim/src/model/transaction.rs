@@ -66,7 +66,8 @@ pub struct TransactionMade {
 /// An offset that waits for the end of its transaction.
 #[derive(Clone, Debug)]
 pub struct PendingOffset {
-    pub(super) group: String,
+    /// The group.
+    pub group: String,
     /// The partition.
     pub partition: Partition,
     offset: u64,

@@ -83,6 +83,8 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
             .prop_map(|(topic, partitions)| Command::CreatePartitions { topic, partitions }),
         16 => transactional().prop_map(Command::from),
         8 => timer_command().prop_map(Command::from),
+        2 => (name(), option::weighted(0.7, vec(partition(), 0..4)))
+            .prop_map(|(group, partitions)| Command::DeleteOffsets { group, partitions }),
     ]
 }
 
