@@ -448,10 +448,7 @@ impl Log {
     /// # Errors
     /// A topic of this name with other options: each difference is named. Illegal names and sizes.
     pub fn create_topic(&self, name: &str, options: TopicOptions) -> Result<Topic, Error> {
-        self.inner.check_name("topic", name)?;
-        if name.starts_with(HIDDEN_TOPICS) {
-            return Err(Error::ReservedName { what: "topic", name: name.to_string() });
-        }
+        self.check_topic_name(name)?;
         let TopicOptions { partitions, config } = options;
         let applied =
             self.inner.command(Command::CreateTopic { name: name.to_string(), partitions, config })?;
@@ -460,6 +457,14 @@ impl Log {
                 self.inner.topic(topic).ok_or(Error::NoSuchTopic { name: name.into() })
             }
             _ => unreachable!("CreateTopic answers with a topic or a refusal"),
+        }
+    }
+
+    pub(crate) fn check_topic_name(&self, name: &str) -> Result<(), Error> {
+        self.inner.check_name("topic", name)?;
+        match name.starts_with(HIDDEN_TOPICS) {
+            true => Err(Error::ReservedName { what: "topic", name: name.to_string() }),
+            false => Ok(()),
         }
     }
 
@@ -723,7 +728,10 @@ impl Log {
             (ids.marked(), ids.reserved(), ids.limits().ttl_ms.min(known_ms.max(0) as u64))
         };
         let timers = self.timer_metrics();
+        let tables = (shard.state().tables.len() as u64, shard.state().tables.keys());
         Metrics {
+            tables: tables.0,
+            table_keys: tables.1,
             dedup_entries: ids.0,
             dedup_reserved: ids.1,
             dedup_window_ms: ids.2,

@@ -32,7 +32,7 @@ use bincode::serde::decode_from_slice;
 use bytes::Bytes;
 use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::mutants::{Mutant, on};
-use exactlog_core::state::{DedupPiece, PartitionState, State, Timers, Topic};
+use exactlog_core::state::{DedupPiece, PartitionState, State, TablePiece, Timers, Topic};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::IoSlice;
@@ -132,6 +132,8 @@ enum Section {
     Timers(Box<Timers>),
     /// What is known of ids of events, part by part; nothing of a log that never knew any.
     Dedup(DedupPiece),
+    /// The keys of tables, part by part; nothing of a log that never had a table.
+    Tables(TablePiece),
 }
 
 impl Image {
@@ -252,6 +254,7 @@ impl Image {
             Section::Bytes(partitions) => self.partitions.extend(partitions),
             Section::Timers(timers) => self.state.timers = *timers,
             Section::Dedup(piece) => self.state.dedup.restore(piece)?,
+            Section::Tables(piece) => self.state.tables.restore(piece)?,
         }
         Ok(())
     }
@@ -388,6 +391,10 @@ fn encode_state(
     }
     for piece in state.dedup.pieces() {
         encode_section(&Section::Dedup(piece), into)?;
+        count += 1;
+    }
+    for piece in state.tables.pieces() {
+        encode_section(&Section::Tables(piece), into)?;
         count += 1;
     }
     Ok(count)

@@ -189,7 +189,8 @@ fn timers_have_the_bytes_that_the_format_says() {
     let token = CommitToken { producer: ProducerId(1), producer_epoch: 0, number: 1 };
     let timers = TimerEffects { set: vec![timer(PARTITION, 9_000)], cancel: Vec::new() };
     let (cursor, batches, offsets, conditions, marks) = (None, vec![], vec![], vec![], vec![]);
-    let commit = Commit { token, cursor, batches, offsets, conditions, timers, marks };
+    let commit =
+        Commit { token, cursor, batches, offsets, conditions, timers, marks, table_writes: Vec::new() };
     run(&mut shard, Command::Commit(Box::new(commit)));
     let kept = shard.checkpoint_image().unwrap().write(&disk).unwrap();
 

@@ -22,6 +22,7 @@ mod marks;
 mod pieces;
 mod producer;
 mod stable;
+mod table;
 mod timer;
 mod topic;
 mod transaction;
@@ -32,6 +33,7 @@ pub use dedup::{Dedup, DedupLimits, DedupPiece};
 pub use group::{CommittedOffset, Group, Member, Owner};
 pub use producer::{EpochEnd, KeptReply, Producer};
 pub use stable::{AbortedTransaction, OpenTransaction, Undecided};
+pub use table::{Table, TableLimits, TablePiece, TablePlace, Tables};
 pub use timer::{Timer, TimerLimits, Timers};
 pub use topic::{LeaderEpochStart, PartitionState, Topic};
 pub use transaction::{Transaction, TransactionPhase, TransactionalProducer};
@@ -84,6 +86,9 @@ pub struct State {
     /// Batches that wait for their time. A section of its own in a checkpoint.
     #[serde(skip)]
     pub timers: Timers,
+    /// Where the keys of tables are. A section of its own in a checkpoint.
+    #[serde(skip)]
+    pub tables: Tables,
 }
 
 /// Settings of the whole log, changed by `Config`.
@@ -144,6 +149,7 @@ impl Default for State {
             next_deadline_ms: i64::MAX,
             transaction_deadlines: BTreeSet::new(),
             timers: Timers::default(),
+            tables: Tables::default(),
         }
     }
 }
@@ -196,7 +202,9 @@ impl State {
     fn dispatch(&mut self, term: u32, command: &Command) -> Outcome {
         match command {
             Command::Open => self.open(),
-            Command::CreateTopic { name, partitions, config } => self.create_topic(name, *partitions, config),
+            Command::CreateTopic { name, partitions, config } => {
+                self.create_topic(name, *partitions, config, false)
+            }
             Command::AlterTopic { topic, config } => self.alter_topic(*topic, config),
             Command::DeleteTopic { topic } => self.delete_topic(*topic),
             Command::InitProducer { name } => self.init_producer(name.as_deref()),
@@ -218,6 +226,7 @@ impl State {
             Command::Dedup(request) => self.dedup(term, request),
             Command::Timer(command) => self.timer_command(term, command),
             Command::CreatePartitions { topic, partitions } => self.create_partitions(*topic, *partitions),
+            Command::CreateTable { name, partitions, config } => self.create_table(name, *partitions, config),
         }
     }
 
@@ -326,6 +335,10 @@ impl State {
             }
             ConfigChange::TimerLimits { count_max, delay_max_ms } => {
                 self.limit_timers(*count_max, *delay_max_ms)?;
+            }
+            ConfigChange::TableLimits { keys_max, key_bytes_max } => {
+                let (keys_max, key_bytes_max) = (*keys_max, *key_bytes_max);
+                self.tables.set_limits(TableLimits { keys_max, key_bytes_max })?;
             }
         }
         done(Reply::Configured)

@@ -226,6 +226,7 @@ fn commit_is_kind_7() {
         ],
         marks: Vec::new(),
         timers: TimerEffects::default(),
+        table_writes: Vec::new(),
     };
     let fields = [
         TIME,
@@ -577,6 +578,7 @@ fn a_commit_with_timers_is_version_2_of_kind_7() {
             cancel: vec![TimerId(3)],
         },
         marks: Vec::new(),
+        table_writes: Vec::new(),
     };
     let fields = [
         TIME,
