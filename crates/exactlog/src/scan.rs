@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   next -> [ready] -> Some(entry)
-//!            empty  -> one page: up to 256 keys of the index, their records read in the order of their places -> [ready]
+//!            empty  -> one page: up to 256 keys of the index, their records in the order of their places -> [ready]
 //! ```
 //!
 //! Invariants
@@ -21,8 +21,8 @@ use std::iter::FusedIterator;
 use std::ops::{Bound, Range, RangeFrom, RangeFull, RangeTo};
 use std::sync::Arc;
 
-/// Which keys of a table: all of them (`..`), from one on (`a..`), below one (`..b`), both (`a..b`), or those that begin
-/// alike.
+/// Which keys of a table: all of them (`..`), from one on (`a..`), below one (`..b`), both (`a..b`), or those that
+/// begin alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRange {
     from: Bound<Bytes>,

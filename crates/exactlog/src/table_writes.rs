@@ -89,8 +89,8 @@ impl Transaction<'_> {
     /// Gives a key of a table a value, if the transaction commits. Of several writes of a key the last one counts.
     ///
     /// # Errors
-    /// [`Error::EventTooLarge`], [`Error::TransactionTooLarge`]; the transaction stays as it was. Keys that are too long,
-    /// or too many, refuse the commit: [`Refusal::TableKeyLength`](crate::Refusal::TableKeyLength),
+    /// [`Error::EventTooLarge`], [`Error::TransactionTooLarge`]; the transaction stays as it was. Keys that are too
+    /// long, or too many, refuse the commit: [`Refusal::TableKeyLength`](crate::Refusal::TableKeyLength),
     /// [`Refusal::TablesFull`](crate::Refusal::TablesFull).
     pub fn put(
         &mut self,
@@ -144,8 +144,8 @@ impl Transaction<'_> {
         Ok(found.and_then(|entry| entry.record.value))
     }
 
-    /// Commits only if the key's last write is this one then ([`Entry::version`](crate::Entry::version)); `None`: the key
-    /// isn't there.
+    /// Commits only if the key's last write is this one then ([`Entry::version`](field@crate::Entry::version)); `None`:
+    /// the key isn't there.
     pub fn expect_version(&mut self, table: &Table, key: impl Into<Bytes>, version: Option<u64>) {
         let (table, key) = (table.topic().id(), key.into());
         self.conditions.push(Condition::KeyVersion { table, key, version });

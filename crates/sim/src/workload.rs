@@ -429,6 +429,14 @@ impl Generator {
             let most = if self.plan.cleans { 1 } else { 3 };
             return Command::CreateTable { name, partitions: 1 + self.random.below(most) as u32, config };
         }
+        let tables: Vec<TopicId> = model.tables.keys().copied().collect();
+        if !tables.is_empty() && self.random.chance(1, 12) {
+            let topic = self.pick(&tables);
+            return match self.random.below(3) {
+                0 => Command::DeleteTopic { topic },
+                _ => Command::CreatePartitions { topic, partitions: 2 + self.random.below(4) as u32 },
+            };
+        }
         if self.random.chance(1, 8) {
             return Command::Config(ConfigChange::TableLimits {
                 keys_max: [3, 6, 1_000_000, 1_000_000][self.random.below(4) as usize],
