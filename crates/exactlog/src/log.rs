@@ -492,7 +492,8 @@ impl Log {
     /// send is judged by the settings that hold.
     ///
     /// # Errors
-    /// A setting that is out of its bounds, and a topic that was deleted.
+    /// A setting that is out of its bounds, and a topic that was deleted. Another `cleanup.policy` for a table
+    /// ([`Refusal::TablePolicy`]).
     pub fn alter_topic(&self, topic: &Topic, config: TopicConfig) -> Result<Topic, Error> {
         self.inner.command(Command::AlterTopic { topic: topic.id(), config })?;
         self.inner.topic(topic.id()).ok_or_else(|| Error::NoSuchTopic { name: topic.name().into() })
@@ -505,7 +506,8 @@ impl Log {
     /// each partition only.
     ///
     /// # Errors
-    /// Fewer than it has: none can be taken away. More than 100,000.
+    /// Fewer than it has: none can be taken away. More than 100,000. Any for a table, whose keys would move
+    /// ([`Refusal::TablePartitions`]).
     pub fn add_partitions(&self, topic: &Topic, partitions: u32) -> Result<u32, Error> {
         match self.inner.command(Command::CreatePartitions { topic: topic.id(), partitions })?.reply {
             Reply::Partitions { partitions, .. } => Ok(partitions),
@@ -513,7 +515,7 @@ impl Log {
         }
     }
 
-    /// Deletes a topic with its records and the groups' positions in it.
+    /// Deletes a topic with its records and the groups' positions in it, and if it is a table with its keys.
     ///
     /// # Errors
     /// When it is gone already.

@@ -286,7 +286,9 @@ fn tables_have_the_bytes_that_the_format_says_and_are_read_back() {
     run(&mut shard, Command::CreateTable { name: "keys".into(), partitions: 1, config });
     let mut builder = BatchBuilder::new(64);
     let keys = [&b"b"[..], b"a", b"b"];
-    keys.iter().for_each(|key| drop(builder.append(900, Some(key), Some(b"value"), &[])));
+    for key in keys {
+        builder.append(900, Some(key), Some(b"value"), &[]);
+    }
     let write = |key: &&'static [u8]| TableWrite { key: bytes::Bytes::from_static(key), deletes: false };
     let partition = Partition { topic: table, index: 0 };
     let writes =

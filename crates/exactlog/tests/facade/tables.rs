@@ -293,7 +293,8 @@ fn a_transaction_sees_its_own_writes_and_nobody_else_does_before_it_commits() {
 
 #[test]
 fn a_scan_is_in_the_order_of_keys_by_range_and_prefix_over_pages() {
-    let log = open(&SimDisk::new());
+    let files = builder(SimDisk::new()).journal_file_bytes(8 * MIB).journal_ring_bytes(32 * MIB);
+    let log = files.open("simulated").unwrap();
     let users = table(&log, "users", 3);
     let mut producer = log.producer("p").unwrap();
     producer.set_compression(Compression::Zstd).unwrap();
@@ -337,12 +338,12 @@ fn tx_25_a_view_shows_tables_as_they_were_also_over_compaction_until_it_expires(
         let values: Vec<String> = (0..5).map(|key| format!("{number}:{key}:{filling}")).collect();
         let keys = ["0", "1", "2", "3", "4"];
         let of: Vec<(&str, &str)> = keys.into_iter().zip(values.iter().map(String::as_str)).collect();
-        put(&log, &stock, &of)
+        put(&log, &stock, &of);
     };
-    (0..10).for_each(|number| drop(round(number)));
+    (0..10).for_each(round);
     let view = log.read_view();
     let before: Vec<_> = view.scan(&stock, ..).map(Result::unwrap).collect();
-    (10..30).for_each(|number| drop(round(number)));
+    (10..30).for_each(round);
     let mut producer = log.producer("p").unwrap();
     let mut transaction = producer.begin();
     transaction.delete(&stock, "0").unwrap();
