@@ -11,6 +11,7 @@ mod inspect;
 mod interrupted;
 mod looking;
 mod produce;
+mod tables;
 mod timers;
 mod topics;
 mod usage;
