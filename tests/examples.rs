@@ -56,6 +56,25 @@ fn a_feed_that_is_read_twice_is_stored_once_and_each_mail_is_sent_once() {
 }
 
 #[test]
+fn words_are_counted_once_wherever_the_process_is_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data").display().to_string();
+    // While the poem is fed, at its end, and while words are counted.
+    let mut killed = 0;
+    for commits in ["0", "7", "100", "113", "1", "9", "0", "3"] {
+        let done = output("counts-table", directory.path(), &[&data, commits]);
+        let text = String::from_utf8(done.stdout).unwrap();
+        assert!(!done.status.success() && text == "killed\n", "{commits}: {text}");
+        killed += 1;
+    }
+    assert_eq!(killed, 8);
+    for _ in 0..2 {
+        let text = run("counts-table", directory.path(), &[&data]);
+        assert_has(&text, &["  60  and\n", "1360 words counted, 58 of 58 counts are right\n"]);
+    }
+}
+
+#[test]
 fn a_reminder_comes_once_and_one_that_is_cancelled_never() {
     let directory = tempfile::tempdir().unwrap();
     for (run_number, timers) in [(1, [1, 2]), (2, [3, 4])] {

@@ -75,6 +75,11 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: TimerVerb,
     },
+    /// Show what the keys of tables have
+    Table {
+        #[command(subcommand)]
+        verb: TableVerb,
+    },
     /// Look at the files of a log, also of a copy
     Log {
         #[command(subcommand)]
@@ -327,6 +332,36 @@ pub(crate) enum TimerVerb {
         /// Longest time that one waits: 7d, say
         #[arg(long, value_name = "TIME", value_parser = duration)]
         delay: Option<Duration>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TableVerb {
+    /// List the tables
+    List,
+    /// What keys have. Exit 1 if one of them isn't there
+    Get {
+        #[arg(value_name = "TABLE")]
+        table: String,
+        #[arg(required = true, value_name = "KEY")]
+        keys: Vec<String>,
+    },
+    /// The entries in the order of their keys, as of one moment
+    Scan {
+        #[arg(value_name = "TABLE")]
+        table: String,
+        /// Only keys that begin like this
+        #[arg(long, value_name = "TEXT", conflicts_with_all = ["from", "to"])]
+        prefix: Option<String>,
+        /// The first key
+        #[arg(long, value_name = "KEY")]
+        from: Option<String>,
+        /// The key before which it ends
+        #[arg(long, value_name = "KEY")]
+        to: Option<String>,
+        /// Most entries
+        #[arg(short = 'n', long = "limit", value_name = "N", default_value_t = 1_000)]
+        limit: usize,
     },
 }
 

@@ -45,6 +45,12 @@ const CODES: &[Code] = &[
         "group list shows the groups; seek --new makes one.",
     ),
     code("NO_SUCH_TOPIC", Some(3), "There is no topic of this name.", "topic list shows the topics."),
+    code(
+        "NO_SUCH_TABLE",
+        Some(3),
+        "There is no table of this name; a plain topic of the name isn't one.",
+        "table list shows the tables.",
+    ),
     code("NO_SUCH_PARTITION", Some(3), "The topic has fewer partitions.", "topic describe shows how many."),
     code(
         "ILLEGAL_NAME",

@@ -69,6 +69,7 @@ pub(crate) fn code_of(error: &Error) -> &'static str {
         Error::GroupActive { .. } => "GROUP_ACTIVE",
         Error::IllegalName { .. } => "ILLEGAL_NAME",
         Error::NoSuchTopic { .. } => "NO_SUCH_TOPIC",
+        Error::NoSuchTable { .. } => "NO_SUCH_TABLE",
         Error::NoSuchPartition { .. } => "NO_SUCH_PARTITION",
         Error::EventTooLarge { .. } | Error::TransactionTooLarge { .. } => "TOO_LARGE",
         Error::OffsetOutOfRange { .. } => "OFFSET_OUT_OF_RANGE",

@@ -34,6 +34,7 @@ mod repartition;
 mod report;
 mod settings;
 mod suggest;
+mod table;
 mod template;
 mod texts;
 mod timer;
@@ -116,6 +117,7 @@ fn run(arguments: Arguments) -> Result<Report, Failure> {
         Verb::Consume(consume) => consume::run(&global, &consume),
         Verb::Group { verb } => group::run(&global, verb),
         Verb::Timer { verb } => timer::run(&global, verb),
+        Verb::Table { verb } => table::run(&global, verb),
         Verb::Log { verb: LogVerb::Stat } => inspect::stat(&global),
         Verb::Log { verb: LogVerb::Dump { from, limit } } => inspect::dump(&global, from, limit),
         Verb::Log { verb: LogVerb::Verify } => inspect::verify(&global),

@@ -43,6 +43,10 @@ echo 'pay, please' | exactlog produce reminders -k order-1 --deliver-after 2h
 exactlog timer list
 exactlog timer cancel 1 --execute
 
+# what keys of a table have
+exactlog table get counts chair table
+exactlog table scan counts --prefix chair
+
 # read: everything, the last 10 of each partition, the last hour, and then follow
 exactlog consume orders
 exactlog consume orders -o -10 -f '%p %o %k %v\\n'

@@ -63,6 +63,7 @@ const FIRE_TIMER: u8 = 28;
 const CARRY_TIMERS: u8 = 29;
 const CREATE_PARTITIONS: u8 = 30;
 const DELETE_OFFSETS: u8 = 31;
+const CREATE_TABLE: u8 = 32;
 
 /// The first version of every kind.
 const VERSION: u8 = 1;
@@ -71,7 +72,7 @@ const VERSION_2: u8 = 2;
 
 fn is_known(kind: u8, version: u8) -> bool {
     match kind {
-        CREATE_TOPIC | ALTER_TOPIC => (VERSION..=VERSION_2).contains(&version),
+        CREATE_TOPIC | ALTER_TOPIC | CREATE_TABLE => (VERSION..=VERSION_2).contains(&version),
         COMMIT => version == VERSION || version == COMMIT_VERSION_SECTIONS,
         OPEN..=RELEASE | SET_TIMER..=CARRY_TIMERS | CREATE_PARTITIONS | DELETE_OFFSETS => version == VERSION,
         _ => false,
@@ -80,7 +81,11 @@ fn is_known(kind: u8, version: u8) -> bool {
 
 fn version_of(command: &Command) -> u8 {
     match command {
-        Command::CreateTopic { config, .. } | Command::AlterTopic { config, .. } if !config.is_plain() => {
+        Command::CreateTopic { config, .. }
+        | Command::AlterTopic { config, .. }
+        | Command::CreateTable { config, .. }
+            if !config.is_plain() =>
+        {
             VERSION_2
         }
         Command::Commit(commit) if writer::has_sections(commit) => COMMIT_VERSION_SECTIONS,
@@ -91,9 +96,11 @@ fn version_of(command: &Command) -> u8 {
 /// A commit with sections.
 const COMMIT_VERSION_SECTIONS: u8 = 2;
 
-/// Tags of the sections of a commit, in the order in which they stand there: its marks, and its timers.
+/// Tags of the sections of a commit, in the order in which they stand there: its marks, its timers, and its writes to
+/// tables.
 const MARKS_SECTION: u8 = 1;
 const TIMERS_SECTION: u8 = 2;
+const TABLES_SECTION: u8 = 3;
 
 /// A command as bytes.
 #[derive(Clone, Debug)]

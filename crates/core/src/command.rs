@@ -8,11 +8,13 @@
 //!   * what a command names need not exist: `apply` is total and answers with a refusal
 
 mod dedup;
+mod table;
 mod timer;
 mod topic_config;
 mod transactional;
 
 pub use dedup::{AtCap, Dedup, DedupScope, LEASE_MS_MAX, Mark};
+pub use table::{TABLE_KEY_BYTES_MAX, TABLE_KEYS_MAX, TableWrite, TableWrites};
 pub use timer::{DELAY_MAX_MS, NewTimer, TIMERS_MAX, TimerCommand, TimerEffects};
 pub use topic_config::{CleanupPolicy, TopicConfig};
 pub use transactional::{Protocol, TRANSACTIONAL_ID_BYTES_MAX, TransactionSender, Transactional};
@@ -133,6 +135,15 @@ pub enum Command {
         /// In which partitions; none: all, and the group itself.
         partitions: Option<Vec<Partition>>,
     },
+    /// Creates a table: a compacted topic that only the table writes of commits write to. As `CreateTopic`.
+    CreateTable {
+        /// Its name, as that of a topic.
+        name: String,
+        /// Number of partitions, at least 1. It stays, since the keys would move.
+        partitions: u32,
+        /// Settings; the policy is [`CleanupPolicy::Compact`].
+        config: TopicConfig,
+    },
 }
 
 impl From<Dedup> for Command {
@@ -176,6 +187,7 @@ impl Command {
             Command::CreatePartitions { .. } => "CreatePartitions",
             Command::Timer(command) => command.kind_name(),
             Command::DeleteOffsets { .. } => "DeleteOffsets",
+            Command::CreateTable { .. } => "CreateTable",
         }
     }
 }
@@ -187,7 +199,8 @@ impl Command {
             Command::Append { batch, .. } => smallvec![batch],
             Command::Commit(commit) => {
                 let of_timers = commit.timers.set.iter().map(|timer| &timer.batch);
-                commit.batches.iter().map(|(_, batch)| batch).chain(of_timers).collect()
+                let of_tables = commit.table_writes.iter().map(|writes| &writes.batch);
+                commit.batches.iter().map(|(_, batch)| batch).chain(of_timers).chain(of_tables).collect()
             }
             Command::Transactional(request) => match &**request {
                 Transactional::Append { batch, .. } => smallvec![batch],
@@ -220,6 +233,8 @@ pub struct Commit {
     pub marks: Vec<Mark>,
     /// Timers that are set and given up.
     pub timers: TimerEffects,
+    /// Writes to tables, in order: of several writes of a key the last one counts.
+    pub table_writes: Vec<TableWrites>,
 }
 
 /// Positions that one member of one group commits.
@@ -280,11 +295,20 @@ pub enum Condition {
         /// The position.
         offset: Option<u64>,
     },
+    /// The key's last write in a table is this one; `None`: the key isn't there.
+    KeyVersion {
+        /// The table.
+        table: TopicId,
+        /// The key.
+        key: Bytes,
+        /// The lsn of the commit that wrote it last.
+        version: Option<u64>,
+    },
 }
 
 /// Longest cursor in bytes.
 pub const CURSOR_BYTES_MAX: usize = 256;
-/// Most batches in one commit, those of its timers included.
+/// Most batches in one commit, those of its timers and tables included.
 pub const COMMIT_BATCHES_MAX: usize = 10_000;
 /// Largest commit in bytes: it has to fit into one journal file.
 pub const COMMIT_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -345,6 +369,13 @@ pub enum ConfigChange {
     OffsetRetention {
         /// `offsets.retention.ms`, default 7 days.
         retention_ms: u64,
+    },
+    /// How many keys tables may have, and how long these may be. Those that are there already stay.
+    TableLimits {
+        /// `table.keys.max`, default [`TABLE_KEYS_MAX`]: keys of all tables together.
+        keys_max: u64,
+        /// `table.key.max.bytes`, default [`TABLE_KEY_BYTES_MAX`].
+        key_bytes_max: u64,
     },
 }
 

@@ -6,7 +6,7 @@
 macro_rules! mutants {
     ($($mutant:ident)*) => {
         /// One planted mistake. `M...` are mistakes in what is written or acknowledged, `C...` in what becomes of old
-        /// records, `T...` about timers, `D...` with ids of events; `R...` switches one rule of open and recovery off
+        /// records, `T...` about timers, `D...` with ids of events, `K...` about tables; `R...` switches one rule of open and recovery off
         /// (docs/FORMAT.md, "The rules of open and recovery").
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[allow(missing_docs, reason = "docs/TESTING.md says what they are")]
@@ -58,6 +58,10 @@ mutants! {
     D4LapsedOwnerFinishes
     G1ForgetsUnderMembers
     G2OffsetsOfMembersExpire
+    K1WriteOfRefusedCommit
+    K2VersionIgnored
+    K3DeletedKeyStays
+    K4KeysMissInCheckpoint
 }
 
 impl Mutant {
@@ -72,7 +76,11 @@ impl Mutant {
             D1LeaseForever | D2MarkOfRefusedCommit | D3MarkExpiresEarly | D4LapsedOwnerFinishes
         );
         let of_groups = matches!(self, G1ForgetsUnderMembers | G2OffsetsOfMembersExpire);
-        !above && !beside && !of_timers && !of_ids && !of_groups && !self.is_about_old_records()
+        let of_tables = matches!(
+            self,
+            K1WriteOfRefusedCommit | K2VersionIgnored | K3DeletedKeyStays | K4KeysMissInCheckpoint
+        );
+        !of_tables && !of_groups && !above && !beside && !of_timers && !of_ids && !self.is_about_old_records()
     }
 
     /// Whether it is one of retention or compaction: what finds it is a history that is mostly about old records.

@@ -1,7 +1,7 @@
 //! What `apply` answers: a reply for the sender, and placements for whoever keeps the bytes.
 
 use crate::batch::{Batch, Control};
-use crate::command::{CommitToken, DedupScope, TopicConfig};
+use crate::command::{CleanupPolicy, CommitToken, DedupScope, TopicConfig};
 use crate::error_code::*;
 use crate::ids::{DedupId, MemberId, Partition, ProducerId, TimerId, TopicId};
 use bytes::Bytes;
@@ -490,6 +490,40 @@ pub enum Refusal {
     TrimCompacted { topic: TopicId },
     #[error("group {group:?} doesn't exist")]
     UnknownGroup { group: String },
+    #[error("topic {topic} is a table: only the table writes of a transaction write to it")]
+    TableAsTopic { topic: TopicId },
+    #[error("topic {topic} is no table")]
+    NoTable { topic: TopicId },
+    #[error(
+        "a table's cleanup.policy is compact, and can't be {policy}: of each key the last value has to stay"
+    )]
+    TablePolicy { policy: CleanupPolicy },
+    #[error("table {table} has {current} partitions, and can't get {sent}: its keys would move")]
+    TablePartitions { table: TopicId, sent: u32, current: u32 },
+    #[error("a key of {bytes} bytes is over table.key.max.bytes = {max}")]
+    TableKeyLength { bytes: u64, max: u64 },
+    #[error("key {} belongs to partition {right} of table {table}, not to {sent}", show_key(.key))]
+    TableKeyPartition { table: TopicId, key: Bytes, sent: u32, right: u32 },
+    #[error("tables have {keys} keys, and {more} more would be over table.keys.max = {max}")]
+    TablesFull { keys: u64, more: u64, max: u64 },
+    #[error(
+        "key {} of table {table} has {}, not {}",
+        show_key(.key), show_version(*.actual), show_version(*.expected)
+    )]
+    KeyVersion { table: TopicId, key: Bytes, expected: Option<u64>, actual: Option<u64> },
+}
+
+/// A key in a message: as text where it is, and not all of a long one.
+fn show_key(key: &[u8]) -> String {
+    const SHOWN_BYTES: usize = 64;
+    match key.get(..SHOWN_BYTES) {
+        Some(begin) => format!("\"{}...\" of {} bytes", begin.escape_ascii(), key.len()),
+        None => format!("\"{}\"", key.escape_ascii()),
+    }
+}
+
+fn show_version(version: Option<u64>) -> String {
+    version.map_or_else(|| "no value".to_string(), |version| format!("version {version}"))
 }
 
 impl Refusal {
@@ -538,6 +572,10 @@ impl Refusal {
             Refusal::Timestamp { .. } => INVALID_TIMESTAMP,
             Refusal::TrimCompacted { .. } => POLICY_VIOLATION,
             Refusal::UnknownGroup { .. } => GROUP_ID_NOT_FOUND,
+            Refusal::TableAsTopic { .. } | Refusal::TablesFull { .. } => POLICY_VIOLATION,
+            Refusal::TablePolicy { .. } => INVALID_CONFIG,
+            Refusal::TablePartitions { .. } => INVALID_PARTITIONS,
+            Refusal::TableKeyLength { .. } => INVALID_RECORD,
             Refusal::TransactionalIdLength { .. }
             | Refusal::EndOffset { .. }
             | Refusal::OffsetsExhausted { .. }
@@ -555,7 +593,10 @@ impl Refusal {
             | Refusal::TimerEnded { .. }
             | Refusal::TimerNotDue { .. }
             | Refusal::TimerStuck { .. }
-            | Refusal::TimerPayload { .. } => INVALID_REQUEST,
+            | Refusal::TimerPayload { .. }
+            | Refusal::NoTable { .. }
+            | Refusal::TableKeyPartition { .. }
+            | Refusal::KeyVersion { .. } => INVALID_REQUEST,
         }
     }
 }

@@ -445,7 +445,7 @@ fn text_of(command: &Command) -> String {
     };
     match command {
         Command::Open | Command::Tick => {}
-        Command::CreateTopic { name, partitions, .. } => {
+        Command::CreateTopic { name, partitions, .. } | Command::CreateTable { name, partitions, .. } => {
             put("topic", name);
             put("partitions", partitions);
         }
@@ -471,6 +471,11 @@ fn text_of(command: &Command) -> String {
             if !commit.timers.is_empty() {
                 put("timers", &commit.timers.set.len());
                 put("cancelled-timers", &commit.timers.cancel.len());
+            }
+            if !commit.table_writes.is_empty() {
+                let writes = || commit.table_writes.iter().flat_map(|it| &it.writes);
+                put("puts", &writes().filter(|write| !write.deletes).count());
+                put("deletes", &writes().filter(|write| write.deletes).count());
             }
             put("cursor-bytes", &commit.cursor.as_ref().map_or(0, |cursor| cursor.len()));
         }

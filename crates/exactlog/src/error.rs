@@ -42,6 +42,18 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// `table` never creates; and a table may be gone.
+    #[error("table {name:?} doesn't exist; create_table makes it")]
+    NoSuchTable {
+        /// The name.
+        name: String,
+    },
+    /// A value that can't be written in the form that was asked for.
+    #[error("the value can't be written as JSON: {reason}")]
+    Unencodable {
+        /// What the encoder says.
+        reason: String,
+    },
     /// A partition that the topic doesn't have.
     #[error("topic {topic:?} has no partition {partition}: it has {partitions}")]
     NoSuchPartition {
@@ -84,7 +96,7 @@ pub enum Error {
     )]
     EventIdDelayed,
     /// A transaction without anything in it.
-    #[error("an empty transaction: send, ack, mark an id or set a cursor before commit")]
+    #[error("an empty transaction: send, put, ack, mark an id or set a cursor before commit")]
     EmptyTransaction,
     /// Bytes that are no record batch, or one that a client must not send.
     #[error("record batch: {0}")]
@@ -254,7 +266,7 @@ impl Error {
             Error::Batch(error) => error.kafka_code(),
             Error::UnreadableBatch(batch) => batch.reason.kafka_code(),
             Error::IllegalName { .. } | Error::ReservedName { .. } => error_code::INVALID_TOPIC_EXCEPTION,
-            Error::NoSuchTopic { .. } | Error::NoSuchPartition { .. } => {
+            Error::NoSuchTopic { .. } | Error::NoSuchTable { .. } | Error::NoSuchPartition { .. } => {
                 error_code::UNKNOWN_TOPIC_OR_PARTITION
             }
             Error::EventTooLarge { .. } | Error::TransactionTooLarge { .. } => error_code::MESSAGE_TOO_LARGE,

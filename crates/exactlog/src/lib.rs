@@ -27,7 +27,7 @@
 //!
 //! Where to go on: [`Log`] opens, creates and closes · [`Producer`] sends, each event with a [`Ticket`] ·
 //! [`Transaction`] is all or nothing · [`Consumer`] reads and shares partitions with its group · [`ReadView`] shows
-//! everything as of one moment.
+//! everything as of one moment · [`Table`] has the last value of each key.
 //!
 //! Every call that waits exists for tasks (`send`, `next`, `commit`) and for threads (`blocking_...`), as in tokio.
 //! The blocking half needs no runtime.
@@ -79,8 +79,11 @@ mod read_only;
 mod reading;
 mod repeats;
 mod room;
+mod scan;
 mod signal;
 mod slot;
+mod table;
+mod table_writes;
 mod timer;
 mod topic;
 mod transaction;
@@ -105,7 +108,7 @@ pub use exactlog_core::batch::{BatchError, Compression, CompressionFault, Record
 pub use exactlog_core::command::{AtCap, CleanupPolicy, CommitToken, DedupScope, TopicConfig};
 pub use exactlog_core::ids::{DedupId, MemberId, Partition, ProducerId, TimerId, TopicId};
 pub use exactlog_core::reply::{Cancellation, Refusal, Seen, SeenEvent, Sighting, TimerFailure};
-pub use exactlog_core::state::{DedupLimits, TimerLimits};
+pub use exactlog_core::state::{DedupLimits, TableLimits, TimerLimits};
 pub use exactlog_storage::cleaning::{Compacted, DueCompaction};
 pub use exactlog_storage::error::StorageError;
 pub use exactlog_storage::journal::Cut;
@@ -114,7 +117,9 @@ pub use futures_core::Stream;
 pub use log::{Builder, Log, Outcome};
 pub use metrics::{Metrics, TimerMetrics};
 pub use producer::{Producer, Ticket};
+pub use scan::{KeyRange, Scan};
 pub use serde_json::Error as JsonError;
+pub use table::{Entry, Table, TableOptions};
 pub use timer::TimerDetails;
 pub use topic::{Topic, TopicOptions};
 pub use transaction::{CommitReceipt, Transaction};

@@ -448,10 +448,7 @@ impl Log {
     /// # Errors
     /// A topic of this name with other options: each difference is named. Illegal names and sizes.
     pub fn create_topic(&self, name: &str, options: TopicOptions) -> Result<Topic, Error> {
-        self.inner.check_name("topic", name)?;
-        if name.starts_with(HIDDEN_TOPICS) {
-            return Err(Error::ReservedName { what: "topic", name: name.to_string() });
-        }
+        self.check_topic_name(name)?;
         let TopicOptions { partitions, config } = options;
         let applied =
             self.inner.command(Command::CreateTopic { name: name.to_string(), partitions, config })?;
@@ -460,6 +457,14 @@ impl Log {
                 self.inner.topic(topic).ok_or(Error::NoSuchTopic { name: name.into() })
             }
             _ => unreachable!("CreateTopic answers with a topic or a refusal"),
+        }
+    }
+
+    pub(crate) fn check_topic_name(&self, name: &str) -> Result<(), Error> {
+        self.inner.check_name("topic", name)?;
+        match name.starts_with(HIDDEN_TOPICS) {
+            true => Err(Error::ReservedName { what: "topic", name: name.to_string() }),
+            false => Ok(()),
         }
     }
 
@@ -487,7 +492,8 @@ impl Log {
     /// send is judged by the settings that hold.
     ///
     /// # Errors
-    /// A setting that is out of its bounds, and a topic that was deleted.
+    /// A setting that is out of its bounds, and a topic that was deleted. Another `cleanup.policy` for a table
+    /// ([`Refusal::TablePolicy`]).
     pub fn alter_topic(&self, topic: &Topic, config: TopicConfig) -> Result<Topic, Error> {
         self.inner.command(Command::AlterTopic { topic: topic.id(), config })?;
         self.inner.topic(topic.id()).ok_or_else(|| Error::NoSuchTopic { name: topic.name().into() })
@@ -500,7 +506,8 @@ impl Log {
     /// each partition only.
     ///
     /// # Errors
-    /// Fewer than it has: none can be taken away. More than 100,000.
+    /// Fewer than it has: none can be taken away. More than 100,000. Any for a table, whose keys would move
+    /// ([`Refusal::TablePartitions`]).
     pub fn add_partitions(&self, topic: &Topic, partitions: u32) -> Result<u32, Error> {
         match self.inner.command(Command::CreatePartitions { topic: topic.id(), partitions })?.reply {
             Reply::Partitions { partitions, .. } => Ok(partitions),
@@ -508,7 +515,7 @@ impl Log {
         }
     }
 
-    /// Deletes a topic with its records and the groups' positions in it.
+    /// Deletes a topic with its records and the groups' positions in it, and if it is a table with its keys.
     ///
     /// # Errors
     /// When it is gone already.
@@ -723,7 +730,10 @@ impl Log {
             (ids.marked(), ids.reserved(), ids.limits().ttl_ms.min(known_ms.max(0) as u64))
         };
         let timers = self.timer_metrics();
+        let tables = (shard.state().tables.len() as u64, shard.state().tables.keys());
         Metrics {
+            tables: tables.0,
+            table_keys: tables.1,
             dedup_entries: ids.0,
             dedup_reserved: ids.1,
             dedup_window_ms: ids.2,

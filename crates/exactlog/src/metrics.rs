@@ -56,6 +56,10 @@ pub struct Metrics {
     pub clock_held: bool,
     /// Events that wait for their time.
     pub timers: TimerMetrics,
+    /// Tables.
+    pub tables: u64,
+    /// Keys of all tables together.
+    pub table_keys: u64,
 }
 
 /// Counters and gauges of timers. Counters start at 0 with each open.

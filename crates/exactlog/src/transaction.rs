@@ -12,6 +12,7 @@ use crate::producer::{Producer, append, event_bytes};
 use crate::queue::{Answer, Push, Queue};
 use crate::reading::Acked;
 use crate::room::Claim;
+use crate::table_writes::TableEffects;
 use crate::timer::{delayed_batch, due_at};
 use crate::topic::Topic;
 use bytes::Bytes;
@@ -34,8 +35,8 @@ pub struct Transaction<'p> {
     producer: &'p mut Producer,
     batches: BTreeMap<Partition, Vec<BatchBuilder>>,
     sticky: u32,
-    bytes: usize,
-    conditions: Vec<Condition>,
+    pub(crate) bytes: usize,
+    pub(crate) conditions: Vec<Condition>,
     cursor: Option<Bytes>,
     acked: Vec<Acked>,
     /// Where groups without members are moved to.
@@ -48,6 +49,7 @@ pub struct Transaction<'p> {
     marks: Vec<Mark>,
     /// Reservations that the commit finishes. Those of a transaction that ends otherwise are released.
     reservations: Vec<Reservation>,
+    pub(crate) tables: TableEffects,
 }
 
 /// The id of an event of a transaction.
@@ -97,6 +99,7 @@ impl<'p> Transaction<'p> {
             reservations: Vec::new(),
             delayed: Vec::new(),
             cancelled: Vec::new(),
+            tables: TableEffects::default(),
         }
     }
 
@@ -148,7 +151,7 @@ impl<'p> Transaction<'p> {
 
     /// Bytes of the transaction with so many more. Half of what a command may be: the rest is for batch headers,
     /// positions and conditions.
-    fn total_with(&self, bytes: usize) -> Result<usize, Error> {
+    pub(crate) fn total_with(&self, bytes: usize) -> Result<usize, Error> {
         let total = self.bytes + bytes;
         let most = (COMMIT_BYTES_MAX / 2).min(self.producer.inner.command_bytes_max / 2);
         match total > most {
@@ -330,6 +333,7 @@ impl<'p> Transaction<'p> {
     fn check(&self) -> Result<(), Error> {
         let has_positions = !self.acked.is_empty() || self.seeks.values().any(|seeks| !seeks.is_empty());
         let has_parts = !self.batches.is_empty() || has_positions || !self.marks.is_empty();
+        let has_parts = has_parts || !self.tables.is_empty();
         let has_timers = !self.delayed.is_empty() || !self.cancelled.is_empty();
         if !has_parts && !has_timers && self.cursor.is_none() {
             return Err(Error::EmptyTransaction);
@@ -358,6 +362,9 @@ impl<'p> Transaction<'p> {
         let set = set.collect::<Result<Vec<_>, BatchError>>()?;
         let timers = TimerEffects { set, cancel: std::mem::take(&mut self.cancelled) };
         let timer_count = timers.set.len() as u64;
+        let table_writes = self.tables.take_writes(codec)?;
+        let mut conditions = std::mem::take(&mut self.conditions);
+        conditions.extend(self.tables.take_conditions());
         let mut offsets: Vec<GroupOffsets> = Vec::new();
         for acked in &self.acked {
             acked.add_to(&mut offsets);
@@ -375,9 +382,10 @@ impl<'p> Transaction<'p> {
             cursor: self.cursor.clone(),
             batches,
             offsets,
-            conditions: std::mem::take(&mut self.conditions),
+            conditions,
             marks,
             timers,
+            table_writes,
         };
         let command = Command::Commit(Box::new(commit));
         let answer = self.producer.inner.submit(command, Some(since), Some(claim), push)?;

@@ -1,4 +1,5 @@
-//! A view of everything as of one position of the log (semantics TX-25), and the records in it.
+//! A view of everything as of one position of the log (semantics TX-25), and the records in it. What it shows of tables
+//! is in `scan.rs`.
 //!
 //! ```text
 //!   Records:  next -> [ready] -> Some(record)
@@ -14,11 +15,12 @@
 use crate::error::Error;
 use crate::event::Record;
 use crate::log::Handle;
+use crate::table::Table;
 use crate::topic::Topic;
 use crate::unpacking::unpack;
 use exactlog_core::batch::Batch;
 use exactlog_core::ids::{Partition, TopicId};
-use exactlog_core::state::PartitionState;
+use exactlog_core::state::{self, PartitionState, Tables};
 use exactlog_storage::error::StorageError;
 use std::collections::BTreeMap;
 use std::iter::FusedIterator;
@@ -43,9 +45,9 @@ use std::time::{Duration, Instant};
 /// # }
 /// ```
 ///
-/// It pins no records: what is trimmed meanwhile answers [`Error::RecordsLost`]. After
+/// Cheap to clone. It pins no records: what is trimmed meanwhile answers [`Error::RecordsLost`]. After
 /// `read.view.max.ms` (60 s, see [`Builder::read_view_max`](crate::Builder::read_view_max)) it ends.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ReadView {
     inner: Handle,
     csn: u64,
@@ -56,6 +58,7 @@ pub struct ReadView {
 #[derive(Debug)]
 struct Shown {
     topics: BTreeMap<TopicId, Arc<exactlog_core::state::Topic>>,
+    tables: Tables,
     opened: Instant,
 }
 
@@ -91,7 +94,8 @@ impl ReadView {
         // Registered before the state is released: what is compacted meanwhile has seen it, or is older.
         let mut views = inner.views.lock();
         let state = inner.state.read();
-        let shown = Arc::new(Shown { topics: state.topics.clone(), opened: Instant::now() });
+        let (topics, tables) = (state.topics.clone(), state.tables.clone());
+        let shown = Arc::new(Shown { topics, tables, opened: Instant::now() });
         views.shown.push(Arc::downgrade(&shown));
         ReadView { inner: inner.clone(), csn: state.lsn, shown }
     }
@@ -159,11 +163,7 @@ impl ReadView {
         offset: u64,
         max_bytes: usize,
     ) -> Result<Vec<Record>, Error> {
-        self.inner.check_open()?;
-        let life = self.inner.read_view_max;
-        if self.shown.opened.elapsed() >= life {
-            return Err(Error::ViewExpired { max_ms: u64::try_from(life.as_millis()).unwrap_or(u64::MAX) });
-        }
+        self.check_life()?;
         let end = self.end(topic, partition)?;
         let (start, _) = self.inner.bounds(topic, partition)?;
         let name = || topic.name().to_string();
@@ -182,6 +182,25 @@ impl ReadView {
             offset = upper;
         }
         Ok(records)
+    }
+
+    /// Whether it can still be read.
+    pub(crate) fn check_life(&self) -> Result<(), Error> {
+        self.inner.check_open()?;
+        let life = self.inner.read_view_max;
+        match self.shown.opened.elapsed() >= life {
+            true => Err(Error::ViewExpired { max_ms: u64::try_from(life.as_millis()).unwrap_or(u64::MAX) }),
+            false => Ok(()),
+        }
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.inner
+    }
+
+    /// The places of a table's keys as of its position.
+    pub(crate) fn index_of(&self, table: &Table) -> Result<&Arc<state::Table>, Error> {
+        self.shown.tables.get(table.topic().id()).ok_or_else(|| table.is_gone())
     }
 
     /// Batches from `offset` on, none at the view's end.

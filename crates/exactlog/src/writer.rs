@@ -23,7 +23,7 @@ use crate::metrics::add;
 use crate::producer::{Accumulator, Sealed};
 use crate::queue::{Responder, Work};
 use exactlog_core::batch::Batch;
-use exactlog_core::command::{Command, ConfigChange, Dedup, Mark, Transactional};
+use exactlog_core::command::{Command, Condition, ConfigChange, Dedup, Mark, Transactional};
 use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::reply::{Applied, Refusal, Reply, SeenEvent};
 use exactlog_core::state;
@@ -509,7 +509,16 @@ fn bytes_of(command: &Command) -> usize {
                 Mark::Named { scope, .. } => 30 + scope.len(),
             });
             let timers: usize = commit.timers.set.iter().map(|it| it.batch.len_bytes() + 32).sum();
-            batches + offsets + timers + commit.conditions.len() * 320 + marks.sum::<usize>()
+            let writes = commit.table_writes.iter().map(|it| {
+                let keys: usize = it.writes.iter().map(|write| write.key.len() + 5).sum();
+                it.batch.len_bytes() + 32 + keys
+            });
+            let conditions = commit.conditions.iter().map(|condition| match condition {
+                Condition::KeyVersion { key, .. } => 32 + key.len(),
+                _ => 320,
+            });
+            let conditions = conditions.sum::<usize>();
+            batches + offsets + timers + conditions + marks.sum::<usize>() + writes.sum::<usize>()
         }
         Command::CommitOffsets { offsets, .. } => offsets.len() * 32,
         Command::Transactional(request) => match &**request {

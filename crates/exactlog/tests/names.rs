@@ -4,15 +4,16 @@
 //! without `..`, so that a type that is added to one of them has to be named here as well. That types of the crate
 //! itself can be named is seen to by the lint `unnameable_types`.
 
-use exactlog::disk::{Disk, Entry, File, Mode, RealDisk};
+use exactlog::disk::{Disk, Entry as DirectoryEntry, File, Mode, RealDisk};
 use exactlog::{
     AtCap, Batch, BatchError, Builder, Bytes, Cancellation, Cleaned, CleanupPolicy, CommitReceipt,
     CommitToken, Compacted, Compression, CompressionFault, Consumer, ConsumerBuilder, Cut, DedupId,
-    DedupLimits, DedupScope, DueCompaction, Durability, Error, Event, EventId, JsonError, Log, MemberId,
-    Metrics, Outcome, Partition, Producer, ProducerId, ReadView, Receipt, Record, RecordFault, RecordHeader,
-    RecordStream, Records, RecoveryReport, Refusal, Reservation, Reserve, Scope, Seen, SeenEvent, Sighting,
-    Start, StorageError, Stream, Ticket, TimerDetails, TimerFailure, TimerId, TimerLimits, TimerMetrics,
-    TimestampType, Topic, TopicConfig, TopicId, TopicOptions, Transaction, Undecodable, UnreadableBatch,
+    DedupLimits, DedupScope, DueCompaction, Durability, Entry, Error, Event, EventId, JsonError, KeyRange,
+    Log, MemberId, Metrics, Outcome, Partition, Producer, ProducerId, ReadView, Receipt, Record, RecordFault,
+    RecordHeader, RecordStream, Records, RecoveryReport, Refusal, Reservation, Reserve, Scan, Scope, Seen,
+    SeenEvent, Sighting, Start, StorageError, Stream, Table, TableLimits, TableOptions, Ticket, TimerDetails,
+    TimerFailure, TimerId, TimerLimits, TimerMetrics, TimestampType, Topic, TopicConfig, TopicId,
+    TopicOptions, Transaction, Undecodable, UnreadableBatch,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +46,12 @@ fn functions() {
     let _: fn(&Log, TimerLimits) -> Done<()> = Log::set_timer_limits;
     let _: fn(&Log) -> Duration = Log::offsets_retention;
     let _: fn(&Log, Duration) -> Done<()> = Log::set_offsets_retention;
+    let _: fn(&Log, &str, TableOptions) -> Done<Table> = Log::create_table;
+    let _: fn(&Log, TableLimits) -> Done<()> = Log::set_table_limits;
+    let _: fn(&Table, &'static str) -> Done<Option<Entry>> = Table::get;
+    let _: fn(&Table, KeyRange) -> Scan = Table::scan;
+    let _: fn(&Table) -> &Topic = Table::topic;
+    let _: for<'v> fn(&'v ReadView, &Table, KeyRange) -> Scan = ReadView::scan;
     let _: fn(&Metrics) -> TimerMetrics = |metrics| metrics.timers;
     let _: fn(&TimerDetails) -> Option<TimerFailure> = |timer| timer.stuck;
     let _: fn(&Topic) -> TopicId = Topic::id;
@@ -69,6 +76,10 @@ fn is_stream(stream: RecordStream) -> impl Stream<Item = Done<Record>> {
 
 fn is_iterator(records: Records<'_>) -> impl Iterator<Item = Done<Record>> {
     records
+}
+
+fn is_scan(scan: Scan) -> impl Iterator<Item = Done<Entry>> {
+    scan
 }
 
 fn structures(
@@ -110,14 +121,14 @@ fn structures(
     let _: (CleanupPolicy, TimestampType) = (cleanup_policy, timestamp_type);
 }
 
-fn more_structures(event: Event, undecodable: Undecodable, partition: Partition, entry: Entry) {
+fn more_structures(event: Event, undecodable: Undecodable, partition: Partition, entry: DirectoryEntry) {
     let Event { key, value, headers, timestamp_ms: _, id } = event;
     let _: (Option<Bytes>, Option<Bytes>, Option<EventId>) = (key, value, id);
     let _: Option<(String, Option<Bytes>)> = headers.into_iter().next();
     let Undecodable { topic: _, partition: _, offset: _, part: _, raw, reason: _ } = undecodable;
     let _: Bytes = raw;
     let Partition { topic: TopicId(_), index: _ } = partition;
-    let Entry { name: _, len: _, links: _, is_dir: _ } = entry;
+    let DirectoryEntry { name: _, len: _, links: _, is_dir: _ } = entry;
 }
 
 fn unreadable(batch: UnreadableBatch) -> (Bytes, BatchError) {
@@ -156,6 +167,6 @@ fn disk(real: RealDisk) -> std::io::Result<Arc<dyn File>> {
 
 #[test]
 fn every_type_of_a_public_signature_or_field_has_a_name_in_exactlog() {
-    let _ = (functions, is_stream, is_iterator, structures, more_structures, errors, disk);
+    let _ = (functions, is_stream, is_iterator, is_scan, structures, more_structures, errors, disk);
     functions();
 }

@@ -78,6 +78,7 @@ pub fn recovered(
     }
     same_state(&shard.state(), ledger.state(lsn))?;
     records(shard, ledger, lsn)?;
+    tables(shard, ledger, lsn)?;
     term(shard, report, ledger, owed, lsn)?;
     tail_was_reported(report, ledger, owed, image, lsn)?;
     Ok(lsn)
@@ -136,6 +137,37 @@ pub fn records(shard: &Shard, ledger: &Ledger, lsn: u64) -> Result<(), String> {
                 return Err(format!("{at}: a batch of lsn {} is missing", missing.lsn));
             }
             committed(&reader, ledger, at, partition, compacted, lsn)?;
+        }
+    }
+    Ok(())
+}
+
+/// Each key of a table can be read where the index says: its record is there, and is the one that was stored.
+pub fn tables(shard: &Shard, ledger: &Ledger, lsn: u64) -> Result<(), String> {
+    let (reader, state) = (shard.reader(), ledger.state(lsn));
+    let record_at = |batch: &Batch, offset| {
+        let mut records = batch.records().map_while(Result::ok);
+        records.find(|record| record.offset == offset)
+    };
+    for (id, table) in state.tables.iter() {
+        for (key, place) in table.iter() {
+            let Some((at, _)) = state.table_place(id, key) else {
+                return Err(format!("a key of table {id} has no partition"));
+            };
+            let stored = ledger.contents.get(&at).into_iter().flatten();
+            let stored =
+                stored.filter(|stored| stored.lsn <= lsn).find_map(|it| record_at(&it.batch, place.offset));
+            let read = reader.read(at, place.offset, 1);
+            let read = read.map_err(|error| format!("{at} can't be read at {}: {error}", place.offset))?;
+            let read = read.iter().find_map(|batch| record_at(batch, place.offset));
+            let is_right =
+                read.as_ref().is_some_and(|read| read.key.as_deref() == Some(key) && read.value.is_some());
+            if !is_right || read != stored {
+                return Err(format!(
+                    "table {id}, key {key:?} at {at} {}: {read:?}, stored was {stored:?}",
+                    place.offset
+                ));
+            }
         }
     }
     Ok(())

@@ -15,7 +15,26 @@ pub fn same(model: &Model, state: &State) -> Result<(), String> {
     groups(model, state)?;
     timers(model, state)?;
     transactions(model, state)?;
-    ids(model, state)
+    ids(model, state)?;
+    tables(model, state)
+}
+
+fn tables(model: &Model, state: &State) -> Result<(), String> {
+    let found = state.tables.iter().map(|(id, _)| id).collect();
+    equal("tables", &model.tables.keys().copied().collect::<Vec<_>>(), &found)?;
+    for (id, keys) in &model.tables {
+        let rows: Vec<_> =
+            keys.iter().map(|(key, it)| (key.clone(), Some(it.at), it.offset, it.lsn)).collect();
+        let table = state.tables.get(*id).expect("it was found above");
+        let found = table.iter().map(|(key, place)| {
+            let at = state.table_place(*id, key).map(|(at, _)| at);
+            (key.to_vec(), at, place.offset, place.version)
+        });
+        equal(&format!("keys of table {id}"), &rows, &found.collect())?;
+        equal("number of keys", &(keys.len() as u64), &table.len())?;
+    }
+    let keys = model.tables.values().map(|keys| keys.len() as u64).sum();
+    equal("keys of all tables", &keys, &state.tables.keys())
 }
 
 fn ids(model: &Model, state: &State) -> Result<(), String> {

@@ -166,7 +166,7 @@ impl Ledger {
         let compacts = |config: &TopicConfig| config.cleanup_policy.compacts();
         self.entries.iter().zip(&self.states[1..]).any(|(entry, state)| match &entry.submission.command {
             Command::AlterTopic { topic: altered, config } => *altered == topic && compacts(config),
-            Command::CreateTopic { name, config, .. } => {
+            Command::CreateTopic { name, config, .. } | Command::CreateTable { name, config, .. } => {
                 compacts(config) && state.topic_names.get(name) == Some(&topic)
             }
             _ => false,

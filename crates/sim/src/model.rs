@@ -13,10 +13,12 @@
 mod commit;
 mod dedup;
 mod offset_expiry;
+mod table;
 mod timer;
 mod transaction;
 
 pub use dedup::{Ids, Marked, Reserved};
+pub use table::{Keys, Written};
 pub use timer::{Standing, TimerMade};
 pub use transaction::{Phase, TransactionMade, Transactor};
 
@@ -92,6 +94,9 @@ pub struct Model {
     /// The hidden partition with what they were set with, once there is one.
     pub hidden: Option<PartitionModel>,
     timer_limits: Option<(u64, u64)>,
+    /// The keys of each table.
+    pub tables: BTreeMap<TopicId, Keys>,
+    table_limits: Option<(u64, u64)>,
     time_ms: i64,
     /// When each command was applied; the one at index n has lsn n.
     times: Vec<i64>,
@@ -255,9 +260,20 @@ impl Model {
     fn outcome(&mut self, term: u32, command: &Command) -> Outcome {
         match command {
             Command::Open => Ok(self.open()),
-            Command::CreateTopic { name, partitions, config } => self.create_topic(name, *partitions, config),
+            Command::CreateTopic { name, partitions, config } => {
+                let known = self.topics.iter().find(|(_, topic)| topic.name == *name);
+                if known.is_some_and(|(id, _)| self.tables.contains_key(id)) {
+                    return Err("TopicExists");
+                }
+                self.create_topic(name, *partitions, config)
+            }
+            Command::CreateTable { name, partitions, config } => self.create_table(name, *partitions, config),
             Command::AlterTopic { topic, config } => {
                 let found = self.topics.get_mut(topic).ok_or("UnknownTopic")?;
+                let is_table = self.tables.contains_key(topic);
+                if is_table && config.cleanup_policy != CleanupPolicy::Compact {
+                    return Err("TablePolicy");
+                }
                 let changed = found.config != *config;
                 if changed {
                     found.config = config.clone();
@@ -325,6 +341,9 @@ impl Model {
                     ConfigChange::DedupLimits { ttl_ms, entries_max, at_cap } => {
                         self.ids.set_limits(*ttl_ms, *entries_max, *at_cap);
                     }
+                    ConfigChange::TableLimits { keys_max, key_bytes_max } => {
+                        self.table_limits = Some((*keys_max, *key_bytes_max));
+                    }
                     _ => {}
                 }
                 Ok(Reply::Configured)
@@ -343,6 +362,9 @@ impl Model {
         let current = topic.partitions.len() as u32;
         if partitions < current {
             return Err("FewerPartitions");
+        }
+        if partitions > current && self.tables.contains_key(&id) {
+            return Err("TablePartitions");
         }
         topic.partitions.resize(partitions as usize, PartitionModel::default());
         if partitions > current {
@@ -383,6 +405,7 @@ impl Model {
 
     fn delete_topic(&mut self, topic: TopicId) -> Outcome {
         self.topics.remove(&topic).ok_or("UnknownTopic")?;
+        self.tables.remove(&topic);
         for transaction in self.transactions.values_mut() {
             transaction.partitions.retain(|partition| partition.topic != topic);
             transaction.offsets.retain(|it| it.partition.topic != topic);
@@ -484,8 +507,16 @@ impl Model {
         self.check_transactor(&ProducerStamp { id, epoch: producer_epoch, base_sequence: 0 })
     }
 
+    /// Of a batch that isn't one of a table.
     fn check_batch(&self, at: Partition, batch: &Batch) -> Result<(), &'static str> {
         self.find(at)?;
+        match self.tables.contains_key(&at.topic) {
+            true => Err("TableAsTopic"),
+            false => self.check_fits(at, batch),
+        }
+    }
+
+    fn check_fits(&self, at: Partition, batch: &Batch) -> Result<(), &'static str> {
         if batch.len_bytes() > self.topics[&at.topic].config.max_message_bytes as usize {
             return Err("BatchTooLarge");
         }

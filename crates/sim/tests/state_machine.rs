@@ -251,7 +251,16 @@ impl Log {
                 let offsets = if *ack { vec![position(partitions[0])] } else { Vec::new() };
                 let cursor = Some(token.number.to_le_bytes().to_vec().into());
                 let (conditions, marks, timers) = (Vec::new(), Vec::new(), TimerEffects::default());
-                let commit = Commit { token, cursor, batches, offsets, conditions, marks, timers };
+                let commit = Commit {
+                    token,
+                    cursor,
+                    batches,
+                    offsets,
+                    conditions,
+                    marks,
+                    timers,
+                    table_writes: Vec::new(),
+                };
                 Command::Commit(Box::new(commit))
             }
             Op::Trim { partition } => {

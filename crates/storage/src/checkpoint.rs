@@ -32,7 +32,7 @@ use bincode::serde::decode_from_slice;
 use bytes::Bytes;
 use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::mutants::{Mutant, on};
-use exactlog_core::state::{DedupPiece, OffsetExpiry, PartitionState, State, Timers, Topic};
+use exactlog_core::state::{DedupPiece, OffsetExpiry, PartitionState, State, TablePiece, Timers, Topic};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::IoSlice;
@@ -132,6 +132,8 @@ enum Section {
     Timers(Box<Timers>),
     /// What is known of ids of events, part by part; nothing of a log that never knew any.
     Dedup(DedupPiece),
+    /// The keys of tables, part by part; nothing of a log that never had a table.
+    Tables(TablePiece),
     /// When committed offsets are forgotten; nothing of a log that never was opened.
     OffsetExpiry(Box<OffsetExpiry>),
 }
@@ -254,6 +256,7 @@ impl Image {
             Section::Bytes(partitions) => self.partitions.extend(partitions),
             Section::Timers(timers) => self.state.timers = *timers,
             Section::Dedup(piece) => self.state.dedup.restore(piece)?,
+            Section::Tables(piece) => self.state.tables.restore(piece)?,
             Section::OffsetExpiry(expiry) => self.state.offset_expiry = *expiry,
         }
         Ok(())
@@ -391,6 +394,10 @@ fn encode_state(
     }
     for piece in state.dedup.pieces() {
         encode_section(&Section::Dedup(piece), into)?;
+        count += 1;
+    }
+    for piece in state.tables.pieces() {
+        encode_section(&Section::Tables(piece), into)?;
         count += 1;
     }
     if !state.offset_expiry.is_untouched() {

@@ -34,6 +34,9 @@ const COMMAND_BYTES: u64 = 1024;
 /// An id that is marked or reserved, in bytes: in a section of 1,024 ids, or in one of its own.
 const MARK_BYTES: u64 = 64;
 
+/// A key of a table besides its own bytes: in a section of 1,024 keys, or in one of its own.
+const KEY_BYTES: u64 = 80;
+
 /// What commands may add to a checkpoint, in bytes: an upper bound.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Growth {
@@ -55,7 +58,9 @@ impl Growth {
     fn add(&mut self, command: &Command) {
         let batches = match command {
             Command::Append { .. } => 1,
-            Command::Commit(commit) => (commit.batches.len() + commit.timers.set.len()) as u64,
+            Command::Commit(commit) => {
+                (commit.batches.len() + commit.timers.set.len() + commit.table_writes.len()) as u64
+            }
             // With the marker that comes behind it.
             Command::Transactional(request) if matches!(**request, Transactional::Append { .. }) => 2,
             Command::Dedup(request) if matches!(**request, Dedup::Append { .. }) => 1,
@@ -75,10 +80,12 @@ impl Growth {
                     Mark::Event { .. } => MARK_BYTES,
                     Mark::Named { scope, .. } => 2 * MARK_BYTES + scope.len() as u64,
                 });
-                COMMAND_BYTES + offsets.sum::<u64>() + marks.sum::<u64>()
+                let writes = commit.table_writes.iter().flat_map(|it| &it.writes);
+                let keys = writes.map(|write| KEY_BYTES + write.key.len() as u64);
+                COMMAND_BYTES + offsets.sum::<u64>() + marks.sum::<u64>() + keys.sum::<u64>()
             }
             Command::CommitOffsets { offsets, .. } => COMMAND_BYTES + 64 * offsets.len() as u64,
-            Command::CreateTopic { partitions, .. } => {
+            Command::CreateTopic { partitions, .. } | Command::CreateTable { partitions, .. } => {
                 let partitions = u64::from(*partitions) * PARTITION_BYTES;
                 self.parts += partitions;
                 COMMAND_BYTES + partitions

@@ -807,7 +807,7 @@ fn apply_one(state: &mut State, at: At, command: &Command) -> Result<Applied, St
 pub fn adds_data(command: &Command) -> bool {
     match command {
         Command::Append { .. } | Command::Commit(_) | Command::CommitOffsets { .. } => true,
-        Command::CreateTopic { .. } | Command::AlterTopic { .. } => true,
+        Command::CreateTopic { .. } | Command::CreateTable { .. } | Command::AlterTopic { .. } => true,
         Command::InitProducer { .. } | Command::JoinGroup { .. } => true,
         Command::Open | Command::DeleteTopic { .. } | Command::Trim { .. } | Command::Tick => false,
         Command::LeaveGroup { .. } | Command::ReleasePartitions { .. } | Command::Config(_) => false,
@@ -830,6 +830,7 @@ fn mints_an_identity(command: &Command) -> bool {
         Command::Trim { .. } | Command::Tick | Command::Dedup(_) => false,
         Command::Open
         | Command::CreateTopic { .. }
+        | Command::CreateTable { .. }
         | Command::AlterTopic { .. }
         | Command::DeleteTopic { .. } => true,
         Command::InitProducer { .. } | Command::JoinGroup { .. } | Command::LeaveGroup { .. } => true,

@@ -6,8 +6,9 @@
 
 use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
 use exactlog_core::command::{
-    AtCap, Command, Commit, CommitToken, ConfigChange, Dedup, DedupScope, NewTimer, OffsetCommit, Protocol,
-    TimerCommand, TimerEffects, TopicConfig, TransactionSender, Transactional,
+    AtCap, CleanupPolicy, Command, Commit, CommitToken, ConfigChange, Dedup, DedupScope, NewTimer,
+    OffsetCommit, Protocol, TableWrite, TableWrites, TimerCommand, TimerEffects, TopicConfig,
+    TransactionSender, Transactional,
 };
 use exactlog_core::ids::{DedupId, Partition, ProducerId, TimerId, TopicId};
 use exactlog_core::reply::{Seen, Sighting};
@@ -144,7 +145,7 @@ fn topics_and_producers(version: u8, head: Bytes) -> Bytes {
 
 /// Offsets are kept for 7 days; the log was opened at 1,000 ms; no members came or went, and nothing will be due.
 fn offset_expiry() -> Vec<u8> {
-    section(Bytes::default().u32(5).u64(7 * 86_400_000).i64(1_000).u64(0).i64(i64::MAX))
+    section(Bytes::default().u32(6).u64(7 * 86_400_000).i64(1_000).u64(0).i64(i64::MAX))
 }
 
 /// All sections of [`with_one_checkpoint`], as a version has them.
@@ -197,7 +198,8 @@ fn timers_have_the_bytes_that_the_format_says() {
     let token = CommitToken { producer: ProducerId(1), producer_epoch: 0, number: 1 };
     let timers = TimerEffects { set: vec![timer(PARTITION, 9_000)], cancel: Vec::new() };
     let (cursor, batches, offsets, conditions, marks) = (None, vec![], vec![], vec![], vec![]);
-    let commit = Commit { token, cursor, batches, offsets, conditions, timers, marks };
+    let commit =
+        Commit { token, cursor, batches, offsets, conditions, timers, marks, table_writes: Vec::new() };
     run(&mut shard, Command::Commit(Box::new(commit)));
     let kept = shard.checkpoint_image().unwrap().write(&disk).unwrap();
 
@@ -283,6 +285,66 @@ fn ids_of_events_have_the_bytes_that_the_format_says_and_are_read_back() {
     assert_eq!((report.checkpoint_lsn, state_hash(&shard.state())), (10, hash));
     let seen = shard.state().seen(&DedupScope::Topic(PARTITION.topic), id);
     assert_eq!(seen, Seen::Done(Sighting::Record { partition: PARTITION, offset: 1 }));
+}
+
+#[test]
+fn tables_have_the_bytes_that_the_format_says_and_are_read_back() {
+    let (disk, mut shard) = with_one_checkpoint();
+    run(&mut shard, Command::Config(ConfigChange::TableLimits { keys_max: 9, key_bytes_max: 8 }));
+    let table = TopicId(2);
+    let config = TopicConfig { cleanup_policy: CleanupPolicy::Compact, ..TopicConfig::default() };
+    run(&mut shard, Command::CreateTable { name: "keys".into(), partitions: 1, config });
+    let mut builder = BatchBuilder::new(64);
+    let keys = [&b"b"[..], b"a", b"b"];
+    for key in keys {
+        builder.append(900, Some(key), Some(b"value"), &[]);
+    }
+    let write = |key: &&'static [u8]| TableWrite { key: bytes::Bytes::from_static(key), deletes: false };
+    let partition = Partition { topic: table, index: 0 };
+    let writes =
+        TableWrites { partition, writes: keys.iter().map(write).collect(), batch: builder.finish(None) };
+    let token = CommitToken { producer: ProducerId(1), producer_epoch: 0, number: 1 };
+    let timers = TimerEffects::default();
+    let (cursor, batches, offsets, conditions, marks) = (None, vec![], vec![], vec![], vec![]);
+    let table_writes = vec![writes];
+    let commit = Commit { token, cursor, batches, offsets, conditions, timers, marks, table_writes };
+    run(&mut shard, Command::Commit(Box::new(commit)));
+    let lsn = shard.state().lsn;
+    let kept = shard.checkpoint_image().unwrap().write(&disk).unwrap();
+    shard.keep_checkpoint(kept).unwrap();
+
+    let head = Bytes::default().u32(5).u32(0).u64(9).u64(8).u64(1).u32(2); // limits, and one table
+    let keys = Bytes::default().u32(5).u32(1).u32(2).u64(2); // two keys of it
+    let keys = keys.u64(1).u8(b'a').u64(1).u64(lsn);
+    let keys = keys.u64(1).u8(b'b').u64(2).u64(lsn); // the second write counts
+    let written = disk.read_file(&file_name(lsn)).unwrap();
+    let expected = [section(head), section(keys)].concat();
+    assert!(written.windows(expected.len()).any(|window| window == expected), "{written:?}");
+
+    let hash = state_hash(&shard.state());
+    shard.close().unwrap();
+    let (shard, report) = open(&disk).unwrap();
+    assert_eq!((report.checkpoint_lsn, state_hash(&shard.state())), (lsn, hash));
+    let (at, place) = shard.state().table_place(table, b"b").unwrap();
+    assert_eq!((at, place.offset, place.version), (partition, 2, lsn));
+}
+
+/// Keys of a table that the checkpoint doesn't have, behind a checksum that holds.
+#[test]
+fn keys_of_no_table_are_damage_with_file_and_place() {
+    let (disk, shard) = with_one_checkpoint();
+    let mut all = sections(3, shard.term()).to_vec();
+    let keys = Bytes::default().u32(5).u32(1).u32(7).u64(0);
+    let at = 48 + all[..all.len() - 1].iter().map(Vec::len).sum::<usize>();
+    all.insert(all.len() - 1, section(keys));
+    drop(shard);
+    let name = file_name(4);
+    disk.put(&name, &file(3, &all, 4, 0)).unwrap();
+    let error = exactlog_storage::checkpoint::find(&disk).unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, StorageError::Damaged { .. }), "{text}");
+    assert!(text.contains(&name) && text.contains("keys of no table 7"), "{text}");
+    assert!(text.contains(&at.to_string()), "{text} at {at}");
 }
 
 const TIMEOUT_MS: u32 = 60_000;

@@ -4,7 +4,7 @@ use crate::common::{Place, lines};
 use serde_json::Value;
 
 /// Every verb that answers with a report.
-const VERBS: [&[&str]; 21] = [
+const VERBS: [&[&str]; 24] = [
     &["topic", "list"],
     &["topic", "describe", "t"],
     &["topic", "create", "t2"],
@@ -19,6 +19,9 @@ const VERBS: [&[&str]; 21] = [
     &["timer", "list"],
     &["timer", "cancel", "1"],
     &["timer", "limits"],
+    &["table", "list"],
+    &["table", "get", "tally", "chair"],
+    &["table", "scan", "tally"],
     &["log", "stat"],
     &["log", "dump"],
     &["log", "verify"],
@@ -33,6 +36,7 @@ fn filled() -> Place {
     place.run_with(&["produce", "t"], lines(0..3)).good();
     place.run(&["consume", "t", "-g", "g"]).good();
     place.run_with(&["produce", "t", "--deliver-after", "7d"], "later").good();
+    crate::tables::put(&place, &[("chair", "12"), ("table", "3")]);
     place
 }
 

@@ -12,6 +12,7 @@ mod interrupted;
 mod looking;
 mod produce;
 mod repartition;
+mod tables;
 mod timers;
 mod topics;
 mod usage;

@@ -17,6 +17,8 @@ const DEDUP_ID_BYTES: usize = 16;
 const MARK_BYTES_LEAST: usize = 1 + DEDUP_ID_BYTES + 4 + 4;
 const TIMER_BYTES: usize = 8;
 const DUE_BYTES: usize = 8;
+const TABLE_WRITE_BYTES_LEAST: usize = 1 + 4;
+const TABLE_WRITES_BYTES_LEAST: usize = 4;
 
 /// The parts of a commit that version 1 doesn't have.
 #[derive(Default)]
@@ -26,6 +28,8 @@ struct Sections {
     dues: Vec<i64>,
     /// Timers that it gives up.
     cancel: Vec<TimerId>,
+    /// Of each of its batches for tables the writes.
+    tables: Vec<Vec<TableWrite>>,
 }
 
 /// What is left of a command's bytes.
@@ -111,6 +115,11 @@ impl<'a> Reader<'a> {
                 };
                 Command::DeleteOffsets { group, partitions }
             }
+            CREATE_TABLE => Command::CreateTable {
+                name: self.text()?,
+                partitions: self.u32()?,
+                config: self.topic_config()?,
+            },
             _ => Command::from(self.transactional()?),
         })
     }
@@ -262,16 +271,27 @@ impl<'a> Reader<'a> {
         let cursor = self.flagged(Reader::bytes)?;
         let offsets = self.list(POSITIONS_BYTES_LEAST, Reader::positions)?;
         let conditions = self.list(CONDITION_BYTES_LEAST, Reader::condition)?;
-        let Sections { marks, dues, cancel } = self.sections()?;
-        let plain = batches.checked_sub(dues.len());
-        let plain = plain.ok_or_else(|| self.malformed("fewer batches than timers"))?;
+        let Sections { marks, dues, cancel, tables } = self.sections()?;
+        // Both are bounded by the bytes of the head.
+        let plain = batches.checked_sub(dues.len() + tables.len());
+        let plain = plain.ok_or_else(|| self.malformed("fewer batches than timers and writes to tables"))?;
         let batches = (0..plain).map(|_| self.batch()).collect::<Result<_, _>>()?;
         let set = dues.into_iter().map(|due_ms| {
             let (target, batch) = self.batch()?;
             Ok(NewTimer { target, due_ms, batch })
         });
         let timers = TimerEffects { set: set.collect::<Result<_, _>>()?, cancel };
-        Ok(Commit { token, cursor, offsets, conditions, batches, timers, marks })
+        let table_writes = tables.into_iter().map(|writes| {
+            let (partition, batch) = self.batch()?;
+            Ok(TableWrites { partition, writes, batch })
+        });
+        let table_writes = table_writes.collect::<Result<_, _>>()?;
+        Ok(Commit { token, cursor, offsets, conditions, batches, timers, marks, table_writes })
+    }
+
+    fn table_write(&mut self) -> Result<TableWrite, DecodeError> {
+        let deletes = self.flag()?;
+        Ok(TableWrite { key: self.bytes()?, deletes })
     }
 
     /// The parts of a commit that version 1 doesn't have: one at least; their tags
@@ -297,14 +317,20 @@ impl<'a> Reader<'a> {
                     found.dues = self.list(DUE_BYTES, Reader::i64)?;
                     found.cancel = self.list(TIMER_BYTES, Reader::timer)?;
                 }
+                TABLES_SECTION => {
+                    found.tables = self.list(TABLE_WRITES_BYTES_LEAST, |reader| {
+                        reader.list(TABLE_WRITE_BYTES_LEAST, Reader::table_write)
+                    })?;
+                }
                 _ => return Err(self.malformed("an unknown section")),
             }
             if self.at != end {
                 return Err(self.malformed("a section of another length than it says"));
             }
-            let Sections { marks, dues, cancel } = &found;
+            let Sections { marks, dues, cancel, tables } = &found;
             let is_empty = match tag {
                 MARKS_SECTION => marks.is_empty(),
+                TABLES_SECTION => tables.is_empty(),
                 _ => dues.is_empty() && cancel.is_empty(),
             };
             if is_empty {
@@ -321,6 +347,11 @@ impl<'a> Reader<'a> {
                 group: self.text()?,
                 partition: self.partition()?,
                 offset: self.optional()?,
+            }),
+            2 => Ok(Condition::KeyVersion {
+                table: self.topic()?,
+                key: self.bytes()?,
+                version: self.optional()?,
             }),
             _ => Err(self.malformed("an unknown condition")),
         }
@@ -343,6 +374,7 @@ impl<'a> Reader<'a> {
             }),
             26 => Ok(ConfigChange::TimerLimits { count_max: self.u64()?, delay_max_ms: self.u64()? }),
             27 => Ok(ConfigChange::OffsetRetention { retention_ms: self.u64()? }),
+            32 => Ok(ConfigChange::TableLimits { keys_max: self.u64()?, key_bytes_max: self.u64()? }),
             _ => Err(self.malformed("an unknown setting")),
         }
     }

@@ -100,6 +100,12 @@ impl Writer {
                 }
                 DELETE_OFFSETS
             }
+            Command::CreateTable { name, partitions, config } => {
+                self.text(name);
+                self.u32(*partitions);
+                self.topic_config(config);
+                CREATE_TABLE
+            }
         }
     }
 
@@ -261,7 +267,8 @@ impl Writer {
         self.list(&commit.conditions, Writer::condition);
         if has_sections(commit) {
             let (has_marks, has_timers) = (!commit.marks.is_empty(), !commit.timers.is_empty());
-            self.u8(u8::from(has_marks) + u8::from(has_timers));
+            let has_tables = !commit.table_writes.is_empty();
+            self.u8(u8::from(has_marks) + u8::from(has_timers) + u8::from(has_tables));
             if has_marks {
                 self.section(MARKS_SECTION, |writer| writer.list(&commit.marks, Writer::mark));
             }
@@ -271,9 +278,23 @@ impl Writer {
                     writer.list(&commit.timers.cancel, Writer::timer);
                 });
             }
+            if has_tables {
+                self.section(TABLES_SECTION, |writer| {
+                    writer.list(&commit.table_writes, |writer, it| {
+                        writer.list(&it.writes, Writer::table_write)
+                    });
+                });
+            }
         }
         let of_timers = commit.timers.set.iter().map(|timer| (&timer.target, &timer.batch));
-        self.batches(commit.batches.iter().map(|(partition, batch)| (partition, batch)).chain(of_timers));
+        let of_tables = commit.table_writes.iter().map(|writes| (&writes.partition, &writes.batch));
+        let plain = commit.batches.iter().map(|(partition, batch)| (partition, batch));
+        self.batches(plain.chain(of_timers).chain(of_tables));
+    }
+
+    fn table_write(&mut self, write: &TableWrite) {
+        self.flag(write.deletes);
+        self.bytes(&write.key);
     }
 
     /// A part of a commit that not every one has: tag, length, content.
@@ -303,6 +324,12 @@ impl Writer {
                 self.text(group);
                 self.partition(partition);
                 self.optional(*offset);
+            }
+            Condition::KeyVersion { table, key, version } => {
+                self.u8(2);
+                self.topic(table);
+                self.bytes(key);
+                self.optional(*version);
             }
         }
     }
@@ -345,6 +372,11 @@ impl Writer {
             ConfigChange::OffsetRetention { retention_ms } => {
                 self.u8(27);
                 self.u64(*retention_ms);
+            }
+            ConfigChange::TableLimits { keys_max, key_bytes_max } => {
+                self.u8(32);
+                self.u64(*keys_max);
+                self.u64(*key_bytes_max);
             }
         }
     }
@@ -452,5 +484,5 @@ impl Writer {
 
 /// Whether a commit has parts that version 1 of its layout has no place for.
 pub(super) fn has_sections(commit: &Commit) -> bool {
-    !commit.timers.is_empty() || !commit.marks.is_empty()
+    !commit.timers.is_empty() || !commit.marks.is_empty() || !commit.table_writes.is_empty()
 }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   token -> known: the first reply, whatever else the command says
-//!         -> next:  limits -> conditions -> marks -> ownership -> batches -> timers | nothing applied so far
-//!                   then batches, marks, positions, timers, cursor, number        | nothing can fail from here on
+//!         -> next:  limits -> conditions -> marks -> ownership -> batches -> timers -> tables | nothing applied so far
+//!                   then batches, marks, positions, timers, tables, cursor, number          | nothing can fail now
 //! ```
 
 use super::producer::KeptReply;
@@ -28,6 +28,9 @@ impl State {
         if on(Mutant::D2MarkOfRefusedCommit) && checked.is_err() {
             self.mark_refused(commit);
         }
+        if on(Mutant::K1WriteOfRefusedCommit) && checked.is_err() {
+            self.write_refused(commit);
+        }
         checked?;
 
         let mut placements: SmallVec<[Placement; 1]> =
@@ -40,6 +43,8 @@ impl State {
         let behind = commit.batches.len() as u32;
         let (payloads, first_timer, timers_start) = self.apply_timer_effects(term, &commit.timers, behind);
         placements.extend(payloads);
+        let behind = behind + commit.timers.set.len() as u32;
+        placements.extend(self.apply_table_writes(term, &commit.table_writes, behind));
         let lsn = self.lsn;
         let reply = Committed { lsn, base_offsets: base_offsets.clone(), first_timer, duplicate: false };
         self.remember_commit(KeptReply { token: commit.token, lsn, base_offsets }, commit.cursor.as_deref());
@@ -52,7 +57,7 @@ impl State {
         {
             return Err(Refusal::CursorTooLarge { bytes, max: CURSOR_BYTES_MAX });
         }
-        let batches = commit.batches.len() + commit.timers.set.len();
+        let batches = commit.batches.len() + commit.timers.set.len() + commit.table_writes.len();
         if batches > COMMIT_BATCHES_MAX {
             return Err(Refusal::TooManyBatches { batches, max: COMMIT_BATCHES_MAX });
         }
@@ -73,7 +78,8 @@ impl State {
             }
             self.check_batch(&arrival, records)?;
         }
-        self.check_timer_effects(term, &commit.timers)
+        self.check_timer_effects(term, &commit.timers)?;
+        self.check_table_writes(term, &commit.table_writes)
     }
 
     /// The mistake [`Mutant::M8CommitInPart`]: a refused commit leaves its first batch behind.
@@ -107,6 +113,7 @@ impl State {
                     return Err(Refusal::GroupOffset { group, partition, expected, actual });
                 }
             }
+            Condition::KeyVersion { table, key, version } => self.check_version(*table, key, *version)?,
         }
         Ok(())
     }

@@ -24,6 +24,7 @@ mod offset_expiry;
 mod pieces;
 mod producer;
 mod stable;
+mod table;
 mod timer;
 mod topic;
 mod transaction;
@@ -35,6 +36,7 @@ pub use group::{CommittedOffset, Group, Member, Owner};
 pub use offset_expiry::OffsetExpiry;
 pub use producer::{EpochEnd, KeptReply, Producer};
 pub use stable::{AbortedTransaction, OpenTransaction, Undecided};
+pub use table::{Table, TableLimits, TablePiece, TablePlace, Tables};
 pub use timer::{Timer, TimerLimits, Timers};
 pub use topic::{LeaderEpochStart, PartitionState, Topic};
 pub use transaction::{Transaction, TransactionPhase, TransactionalProducer};
@@ -90,6 +92,9 @@ pub struct State {
     /// When offsets are forgotten that nobody uses. A section of its own in a checkpoint.
     #[serde(skip)]
     pub offset_expiry: OffsetExpiry,
+    /// Where the keys of tables are. A section of its own in a checkpoint.
+    #[serde(skip)]
+    pub tables: Tables,
 }
 
 /// Settings of the whole log, changed by `Config`.
@@ -151,6 +156,7 @@ impl Default for State {
             transaction_deadlines: BTreeSet::new(),
             timers: Timers::default(),
             offset_expiry: OffsetExpiry::default(),
+            tables: Tables::default(),
         }
     }
 }
@@ -203,7 +209,9 @@ impl State {
     fn dispatch(&mut self, term: u32, command: &Command) -> Outcome {
         match command {
             Command::Open => self.open(),
-            Command::CreateTopic { name, partitions, config } => self.create_topic(name, *partitions, config),
+            Command::CreateTopic { name, partitions, config } => {
+                self.create_topic(name, *partitions, config, false)
+            }
             Command::AlterTopic { topic, config } => self.alter_topic(*topic, config),
             Command::DeleteTopic { topic } => self.delete_topic(*topic),
             Command::InitProducer { name } => self.init_producer(name.as_deref()),
@@ -226,6 +234,7 @@ impl State {
             Command::Timer(command) => self.timer_command(term, command),
             Command::CreatePartitions { topic, partitions } => self.create_partitions(*topic, *partitions),
             Command::DeleteOffsets { group, partitions } => self.delete_offsets(group, partitions.as_deref()),
+            Command::CreateTable { name, partitions, config } => self.create_table(name, *partitions, config),
         }
     }
 
@@ -340,6 +349,10 @@ impl State {
                 self.limit_timers(*count_max, *delay_max_ms)?;
             }
             ConfigChange::OffsetRetention { retention_ms } => self.limit_offset_retention(*retention_ms)?,
+            ConfigChange::TableLimits { keys_max, key_bytes_max } => {
+                let (keys_max, key_bytes_max) = (*keys_max, *key_bytes_max);
+                self.tables.set_limits(TableLimits { keys_max, key_bytes_max })?;
+            }
         }
         done(Reply::Configured)
     }

@@ -6,6 +6,7 @@
 //!   * an append that is refused leaves the partition as it was
 
 use super::stable::{AbortedTransaction, OpenTransaction};
+use super::table::check_table_config;
 use super::window::{ProducerWindow, RememberedBatch, Tombstone, Verdict};
 use super::{Outcome, SETTING_MS_MAX, State, check_bounds, done};
 use crate::batch::{Batch, ProducerStamp, TimestampType};
@@ -123,7 +124,13 @@ impl PartitionState {
 }
 
 impl State {
-    pub(super) fn create_topic(&mut self, name: &str, partitions: u32, config: &TopicConfig) -> Outcome {
+    pub(super) fn create_topic(
+        &mut self,
+        name: &str,
+        partitions: u32,
+        config: &TopicConfig,
+        as_table: bool,
+    ) -> Outcome {
         if !is_legal_name(name) {
             return Err(Refusal::IllegalName { name: name.to_string() });
         }
@@ -133,7 +140,11 @@ impl State {
         check_config(config)?;
         if let Some((topic, existing)) = self.topic_named(name) {
             let have = (existing.partitions.len() as u32, &existing.config);
-            let differences = topic_differences(have, (partitions, config));
+            let differences = match (self.tables.get(topic).is_some(), as_table) {
+                (true, false) => "it is a table, not a plain topic".to_string(),
+                (false, true) => "it is a plain topic, not a table".to_string(),
+                _ => topic_differences(have, (partitions, config)),
+            };
             return if differences.is_empty() {
                 done(Reply::Topic { topic, existed: true })
             } else {
@@ -147,6 +158,9 @@ impl State {
         let created = Topic { name: name.to_string(), config: config.clone(), config_version: 0, partitions };
         self.topics.insert(topic, Arc::new(created));
         self.topic_names.insert(name.to_string(), topic);
+        if as_table {
+            self.tables.create(topic);
+        }
         done(Reply::Topic { topic, existed: false })
     }
 
@@ -154,6 +168,9 @@ impl State {
         check_config(config)?;
         let found = self.topics.get_mut(&topic).filter(|_| !topic.is_hidden());
         let found = found.ok_or(Refusal::UnknownTopic { topic })?;
+        if self.tables.get(topic).is_some() {
+            check_table_config(config)?;
+        }
         let changed = found.config != *config;
         if changed {
             let found = Arc::make_mut(found);
@@ -177,6 +194,9 @@ impl State {
         if sent < current {
             return Err(Refusal::FewerPartitions { topic, sent, current });
         }
+        if sent > current && self.tables.get(topic).is_some() {
+            return Err(Refusal::TablePartitions { table: topic, sent, current });
+        }
         if sent > current {
             Arc::make_mut(found).partitions.resize_with(sent as usize, Arc::default);
             self.share_new_partitions(topic);
@@ -190,6 +210,7 @@ impl State {
         self.topic_names.remove(&removed.name);
         self.forget_topic_in_groups(topic);
         self.forget_topic_in_transactions(topic);
+        self.tables.forget(topic);
         done(Reply::TopicDeleted)
     }
 
@@ -238,8 +259,17 @@ impl State {
         self.check_room(arrival, records)
     }
 
-    /// Whether the topic, the partition and the format have room for a batch of the right shape.
+    /// As [`check_place`](State::check_place), for what isn't a write to a table.
     pub(super) fn check_room(&self, arrival: &Arrival<'_>, records: u64) -> Result<(), Refusal> {
+        let topic = arrival.partition.topic;
+        match self.tables.get(topic) {
+            Some(_) => Err(Refusal::TableAsTopic { topic }),
+            None => self.check_place(arrival, records),
+        }
+    }
+
+    /// Whether the topic, the partition and the format have room for a batch of the right shape.
+    pub(super) fn check_place(&self, arrival: &Arrival<'_>, records: u64) -> Result<(), Refusal> {
         let Arrival { partition, batch, term, .. } = *arrival;
         let state = self.find(partition)?;
         let config = &self.topics[&partition.topic].config;

@@ -102,7 +102,9 @@ fn batch_headers_are_found_without_knowing_the_kind() {
 #[test]
 fn a_command_of_a_newer_release_is_unknown_and_not_malformed() {
     let head = Bytes::from(codec::encode(1, &Command::Tick).head);
-    for (kind, version) in [(0, 1), (25, 1), (255, 1), (13, 0), (13, 2), (7, 3), (2, 3), (21, 2), (30, 2)] {
+    for (kind, version) in
+        [(0, 1), (25, 1), (255, 1), (13, 0), (13, 2), (7, 3), (2, 3), (21, 2), (30, 2), (32, 3)]
+    {
         let error = codec::decode(kind, version, &head, &Bytes::new());
         assert_eq!(error, Err(DecodeError::Unknown { kind, version }));
     }
@@ -162,8 +164,29 @@ fn values_that_are_none_are_refused_with_their_place() {
     let mut condition = commit_of(token((ProducerId(1), 0), 1), &[]);
     condition.conditions = vec![Condition::EndOffset { partition: part(TopicId(1), 0), offset: 0 }];
     let mut condition = codec::encode(1, &Command::Commit(Box::new(condition)));
-    condition.head[12 + 20 + 1 + 4 + 4] = 2;
+    condition.head[12 + 20 + 1 + 4 + 4] = 3;
     assert_eq!(what(&condition), "an unknown condition");
+
+    let write = TableWrite { key: Bytes::new(), deletes: false };
+    let writes = TableWrites { partition: part(TopicId(1), 0), writes: vec![write], batch: records(1) };
+    let tables = Commit { table_writes: vec![writes], ..commit_of(token((ProducerId(1), 0), 1), &[]) };
+    let encoded = codec::encode(1, &Command::Commit(Box::new(tables)));
+    let section_at = 12 + 20 + 1 + 4 + 4 + 1;
+    let mut more = encoded.clone();
+    more.head[section_at + 1] = 12;
+    assert_eq!(what(&more), "a section of another length than it says");
+    let mut fewer = encoded.clone();
+    fewer.head.drain(section_at + 13..section_at + 18);
+    (fewer.head[section_at + 1], fewer.head[section_at + 5], fewer.head[section_at + 9]) = (8, 1, 0);
+    assert!(decode(&fewer).is_ok(), "that there are no writes is for apply to say");
+    let mut empty = encoded.clone();
+    empty.head.drain(section_at + 9..section_at + 18);
+    (empty.head[section_at + 1], empty.head[section_at + 5]) = (4, 0);
+    assert_eq!(what(&empty), "a section without content");
+    let mut many = encoded;
+    many.head.splice(section_at + 9..section_at + 18, [0; 8]);
+    (many.head[section_at + 1], many.head[section_at + 5]) = (12, 2);
+    assert_eq!(what(&many), "fewer batches than timers and writes to tables");
 
     let mut short = codec::encode(1, &append(part(TopicId(1), 0), records(1)));
     short.bodies[0].truncate(3);

@@ -235,6 +235,7 @@ fn commit_is_kind_7() {
         ],
         marks: Vec::new(),
         timers: TimerEffects::default(),
+        table_writes: Vec::new(),
     };
     let fields = [
         TIME,
@@ -586,6 +587,7 @@ fn a_commit_with_timers_is_version_2_of_kind_7() {
             cancel: vec![TimerId(3)],
         },
         marks: Vec::new(),
+        table_writes: Vec::new(),
     };
     let fields = [
         TIME,
@@ -620,4 +622,81 @@ fn timer_limits_are_a_config() {
 fn the_retention_of_offsets_is_a_config() {
     let retention = ConfigChange::OffsetRetention { retention_ms: 6 };
     is(14, &Command::Config(retention), &plain(&["1b", "06 00 00 00 00 00 00 00"]), &[]);
+}
+
+#[test]
+fn a_commit_with_table_writes_is_version_2_of_kind_7() {
+    let other = part(TopicId(8), 1);
+    let writes = vec![
+        TableWrite { key: Bytes::from_static(b"k"), deletes: false },
+        TableWrite { key: Bytes::new(), deletes: true },
+    ];
+    let has = |version| Condition::KeyVersion { table: TopicId(8), key: Bytes::from_static(b"k"), version };
+    let commit = Commit {
+        conditions: vec![has(Some(9)), has(None)],
+        batches: vec![(partition(), batch())],
+        table_writes: vec![
+            TableWrites { partition: other, writes, batch: batch() },
+            TableWrites { partition: other, writes: Vec::new(), batch: batch() },
+        ],
+        ..commit_of(token((ProducerId(5), 2), 6), &[])
+    };
+    const TABLE: &str = "08 00 00 00  01 00 00 00";
+    let fields = [
+        TIME,
+        "03 00 00 00",                     // three batches
+        "05 00 00 00 00 00 00 00",         // token: producer
+        "02 00 00 00",                     // token: epoch
+        "06 00 00 00 00 00 00 00",         // token: number
+        "00",                              // no cursor
+        "00 00 00 00",                     // no groups
+        "02 00 00 00",                     // two conditions
+        "02  08 00 00 00  01 00 00 00 6b", // on a key's version: table, key
+        "01 09 00 00 00 00 00 00 00",      // that it is this one
+        "02  08 00 00 00  01 00 00 00 6b", // another
+        "00 00 00 00 00 00 00 00 00",      // that the key isn't there
+        "01",                              // one section
+        "03  17 00 00 00",                 // of writes to tables: 23 bytes
+        "02 00 00 00",                     // two batches
+        "02 00 00 00",                     // of the first, two records
+        "00  01 00 00 00 6b",              // one gives a key a value
+        "01  00 00 00 00",                 // one deletes the empty key
+        "00 00 00 00",                     // of the second, none: that is refused when it is applied
+        PARTITION,
+    ];
+    // The batches for tables come behind all others.
+    let head = [&fields[..], BATCH_HEADER, &[TABLE], BATCH_HEADER, &[TABLE], BATCH_HEADER].concat();
+    let bodies = bytes(&[BATCH_BODY, BATCH_BODY, BATCH_BODY]);
+    is_version(7, 2, &Command::Commit(Box::new(commit)), &bytes(&head), &bodies);
+}
+
+#[test]
+fn create_table_is_kind_32_and_table_limits_are_a_config() {
+    let config =
+        TopicConfig { max_message_bytes: 1, segment_bytes: 2, segment_ms: 3, ..TopicConfig::default() };
+    let name = || "t".to_string();
+    let plain_settings = "01 00 00 00  02 00 00 00  03 00 00 00 00 00 00 00";
+    let create = Command::CreateTable { name: name(), partitions: 4, config: config.clone() };
+    is(32, &create, &plain(&["01 00 00 00 74", "04 00 00 00", plain_settings]), &[]);
+    let config = TopicConfig { cleanup_policy: CleanupPolicy::Compact, delete_retention_ms: 5, ..config };
+    let create = Command::CreateTable { name: name(), partitions: 4, config };
+    let fields = [
+        "01 00 00 00 74",
+        "04 00 00 00",
+        plain_settings,
+        "01",                         // compact
+        "00 00 00 00 00 00 00 00 00", // no retention.ms
+        "00 00 00 00 00 00 00 00 00", // no retention.bytes
+        "05 00 00 00 00 00 00 00",    // delete.retention.ms
+        "00 00 00 00 00 00 00 00",    // min.compaction.lag.ms
+        "00 00 00 00 00 00 00 00 00", // no max.compaction.lag.ms
+        "f4 01 00 00",                // min.cleanable.dirty.ratio, thousandths
+        "00",                         // CreateTime
+        "00 00 00 00 00 00 00 00 00", // no bound before
+        "00 00 00 00 00 00 00 00 00", // none after
+    ];
+    is_version(32, 2, &create, &plain(&fields), &[]);
+    let limits = ConfigChange::TableLimits { keys_max: 4, key_bytes_max: 5 };
+    let fields = ["20", "04 00 00 00 00 00 00 00", "05 00 00 00 00 00 00 00"];
+    is(14, &Command::Config(limits), &plain(&fields), &[]);
 }

@@ -19,6 +19,7 @@ mod modes;
 mod read_only;
 mod retention;
 mod settings;
+mod tables;
 mod timers;
 mod turns;
 mod views;

@@ -77,7 +77,9 @@ fn decode(kind: u8, version: u8, head: &Bytes, bodies: &Bytes) -> Option<(i64, C
 fn makes_many_partitions(command: &Command, state: &State) -> bool {
     let there: usize = state.topics.values().map(|topic| topic.partitions.len()).sum();
     match command {
-        Command::CreateTopic { partitions, .. } => there + *partitions as usize > PARTITIONS_MAX,
+        Command::CreateTopic { partitions, .. } | Command::CreateTable { partitions, .. } => {
+            there + *partitions as usize > PARTITIONS_MAX
+        }
         _ => false,
     }
 }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use exactlog_core::batch::compression::compress;
 use exactlog_core::batch::{BatchBuilder, Compression, ProducerStamp};
 use exactlog_core::command::*;
-use exactlog_core::ids::{DedupId, MemberId, ProducerId, TimerId, TopicId};
+use exactlog_core::ids::{DedupId, MemberId, Partition, ProducerId, TimerId, TopicId};
 use exactlog_storage::checkpoint::CHECKPOINT_DIR;
 use exactlog_storage::segment::PartitionLog;
 use std::sync::Arc;
@@ -133,6 +133,7 @@ fn commands() -> Vec<Named> {
     let transactions = encode(&[begin(), transactions()].concat());
     let ids = encode(&[begin(), ids()].concat());
     let timers = encode(&[begin(), timers()].concat());
+    let tables = encode(&[begin(), tables()].concat());
     vec![
         ("appends".into(), appends),
         ("groups".into(), groups),
@@ -140,6 +141,7 @@ fn commands() -> Vec<Named> {
         ("timers".into(), timers),
         ("transactions".into(), transactions),
         ("ids".into(), ids),
+        ("tables".into(), tables),
     ]
 }
 
@@ -162,7 +164,8 @@ fn ids() -> Vec<Command> {
     ];
     let batches = vec![(PARTITIONS[1], batch(&Bytes::from_static(b"v"), None))];
     let (cursor, offsets, conditions, timers) = (None, Vec::new(), Vec::new(), TimerEffects::default());
-    let commit = Commit { token, cursor, batches, offsets, conditions, marks, timers };
+    let commit =
+        Commit { token, cursor, batches, offsets, conditions, marks, timers, table_writes: Vec::new() };
     let limits = |entries_max, at_cap| ConfigChange::DedupLimits { ttl_ms: 500, entries_max, at_cap };
     vec![
         Command::Config(ConfigChange::DedupKey { key: [9; 16] }),
@@ -196,6 +199,7 @@ fn timers() -> Vec<Command> {
         conditions: Vec::new(),
         timers: TimerEffects { set: vec![timer(0, 5, "d"), timer(1, 9_000, "e")], cancel: vec![TimerId(3)] },
         marks: Vec::new(),
+        table_writes: Vec::new(),
     };
     vec![
         set(timer(0, 5, "a")),
@@ -211,6 +215,61 @@ fn timers() -> Vec<Command> {
         Command::Config(ConfigChange::OffsetRetention { retention_ms: 5 }),
         Command::DeleteTopic { topic: TopicId(1) },
         TimerCommand::Fire { timer: TimerId(4), batch: payload("d") }.into(),
+    ]
+}
+
+/// Keys that are put, put again under a condition and deleted; what is refused of a table; and its end.
+fn tables() -> Vec<Command> {
+    let table = TopicId(2);
+    let config = TopicConfig { cleanup_policy: CleanupPolicy::Compact, ..TopicConfig::default() };
+    let create = |name: &str, config: &TopicConfig| Command::CreateTable {
+        name: name.into(),
+        partitions: 1,
+        config: config.clone(),
+    };
+    let writes = |keys: &[(&'static str, bool)]| {
+        let mut builder = BatchBuilder::new(0);
+        for (key, deletes) in keys {
+            builder.append(1_000, Some(key.as_bytes()), (!deletes).then_some(b"v"), &[]);
+        }
+        let write = |(key, deletes): &(&'static str, bool)| TableWrite {
+            key: Bytes::from_static(key.as_bytes()),
+            deletes: *deletes,
+        };
+        let writes = keys.iter().map(write).collect();
+        TableWrites { partition: Partition { topic: table, index: 0 }, writes, batch: builder.finish(None) }
+    };
+    let commit = |number, conditions, table_writes| {
+        let token = CommitToken { producer: ProducerId(2), producer_epoch: 0, number };
+        let (offsets, marks, timers) = (Vec::new(), Vec::new(), TimerEffects::default());
+        let (cursor, batches) = (None, vec![(PARTITIONS[0], batch(&Bytes::from_static(b"v"), None))]);
+        let commit = Commit { token, cursor, batches, offsets, conditions, marks, timers, table_writes };
+        Command::Commit(Box::new(commit))
+    };
+    let has = |key: &'static str, version| Condition::KeyVersion {
+        table,
+        key: Bytes::from_static(key.as_bytes()),
+        version,
+    };
+    let append = Command::Append {
+        partition: Partition { topic: table, index: 0 },
+        config_version: 0,
+        expected_end: None,
+        batch: batch(&Bytes::from_static(b"v"), None),
+    };
+    vec![
+        create("k", &config),
+        create("k", &config),
+        create("t", &config),
+        create("l", &TopicConfig::default()),
+        commit(1, vec![has("a", None)], vec![writes(&[("a", false), ("b", false), ("a", false)])]),
+        commit(2, vec![has("a", Some(9))], vec![writes(&[("b", true)]), writes(&[("c", false)])]),
+        commit(3, vec![has("b", Some(9))], vec![writes(&[("a", true)])]),
+        Command::Config(ConfigChange::TableLimits { keys_max: 2, key_bytes_max: 1 }),
+        commit(3, Vec::new(), vec![writes(&[("d", false)])]),
+        append,
+        Command::CreatePartitions { topic: table, partitions: 3 },
+        Command::DeleteTopic { topic: table },
     ]
 }
 
@@ -288,6 +347,7 @@ fn append(sequence: i32) -> Vec<Command> {
         conditions: vec![Condition::EndOffset { partition, offset: 1 + sequence.unsigned_abs() as u64 }],
         marks: Vec::new(),
         timers: TimerEffects::default(),
+        table_writes: Vec::new(),
     };
     vec![
         Command::Append { partition, config_version: 0, expected_end: None, batch: batch(Some(stamp)) },

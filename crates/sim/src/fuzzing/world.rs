@@ -193,6 +193,7 @@ impl Making {
             conditions: Vec::new(),
             marks: vec![Mark::Named { scope: "s".into(), id: DedupId([7; 16]), reservation: None }],
             timers: TimerEffects::default(),
+            table_writes: Vec::new(),
         };
         let reply = self.execute(Command::Commit(Box::new(commit)));
         let Reply::Committed(committed) = reply else { panic!("a commit is answered") };

@@ -29,6 +29,7 @@ impl Model {
             self.check_batch(*partition, batch)?;
         }
         self.check_timer_effects(&commit.timers)?;
+        self.check_table_writes(&commit.table_writes)?;
         let mut base_offsets: Vec<(Partition, u64)> = Vec::new();
         let mut of_batches = Vec::new();
         for (partition, batch) in &commit.batches {
@@ -43,6 +44,7 @@ impl Model {
             self.store_offsets(&offsets.group, &offsets.offsets);
         }
         let first_timer = self.apply_timer_effects(term, &commit.timers);
+        self.apply_table_writes(term, &commit.table_writes);
         let lsn = self.lsn;
         let producer = self.producers.get_mut(&commit.token.producer).expect("its token was looked up");
         let token = commit.token;
@@ -98,6 +100,7 @@ impl Model {
                 let found = self.groups.get(group).and_then(|group| group.offsets.get(partition));
                 if found.map(|(offset, _)| offset) == offset.as_ref() { Ok(()) } else { Err("GroupOffset") }
             }
+            Condition::KeyVersion { table, key, version } => self.check_version(*table, key, *version),
         }
     }
 

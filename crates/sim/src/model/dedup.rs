@@ -148,7 +148,7 @@ impl Model {
                 for (offset, id) in (base_offset..).zip(ids) {
                     self.mark(scope.clone(), *id, Sighting::Record { partition: *partition, offset });
                 }
-                let timestamp_ms = batch.max_timestamp_ms();
+                let timestamp_ms = self.shown_ms(*partition, batch);
                 Ok(Reply::Appended { base_offset, timestamp_ms, start_offset, duplicate: false })
             }
             Dedup::Reserve { scope, id, lease_ms } => {

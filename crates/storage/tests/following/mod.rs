@@ -228,7 +228,16 @@ impl Leader {
         let offsets = vec![GroupOffsets { group: "workers".into(), member: None, offsets: vec![offset] }];
         let (cursor, conditions, marks) = (None, Vec::new(), Vec::new());
         let timers = TimerEffects::default();
-        Command::Commit(Box::new(Commit { token, cursor, batches, offsets, conditions, marks, timers }))
+        Command::Commit(Box::new(Commit {
+            token,
+            cursor,
+            batches,
+            offsets,
+            conditions,
+            marks,
+            timers,
+            table_writes: Vec::new(),
+        }))
     }
 
     fn commit_offsets(&mut self) -> Command {

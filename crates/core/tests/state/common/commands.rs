@@ -25,7 +25,7 @@ impl Log {
     }
 }
 
-/// The world in which [`command`] has a chance: topics 1 to 3, producers 1 to 4, a group with two members, two
+/// The world in which [`command`] has a chance: topics 1 to 3, a table, producers 1 to 4, a group with two members, two
 /// transactional ids.
 pub(crate) fn small_world() -> Log {
     let mut log = Log::default();
@@ -40,8 +40,12 @@ pub(crate) fn small_world() -> Log {
     log.join("g", &[TopicId(1)]);
     log.init("x");
     log.init("y");
+    assert_eq!(log.table("table", 1), TABLE);
     log
 }
+
+/// The table of the small world.
+pub(crate) const TABLE: TopicId = TopicId(4);
 
 pub(crate) fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
     let term = prop_oneof![8 => 0..4u32, 1 => select(vec![i32::MAX as u32, u32::MAX])];
@@ -85,6 +89,13 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         8 => timer_command().prop_map(Command::from),
         2 => (name(), option::weighted(0.7, vec(partition(), 0..4)))
             .prop_map(|(group, partitions)| Command::DeleteOffsets { group, partitions }),
+        2 => (name(), select(vec![0, 1, 3]), config(), any::<bool>()).prop_map(
+            |(name, partitions, config, compacted)| {
+                let policy = if compacted { CleanupPolicy::Compact } else { config.cleanup_policy };
+                let config = TopicConfig { cleanup_policy: policy, ..config };
+                Command::CreateTable { name, partitions, config }
+            }
+        ),
     ]
 }
 
@@ -183,8 +194,9 @@ fn commit() -> impl Strategy<Value = Commit> {
         2 => Just(TimerEffects::default()),
         1 => (vec(new_timer(), 0..3), vec(timer(), 0..2)).prop_map(|(set, cancel)| TimerEffects { set, cancel }),
     ];
-    (token, cursor, batches, vec(group_offsets(), 0..2), conditions, marks, timers).prop_map(
-        |(token, cursor, batches, offsets, conditions, marks, timers)| Commit {
+    let tables = prop_oneof![2 => Just(Vec::new()), 1 => vec(table_writes(), 1..3)];
+    (token, cursor, batches, vec(group_offsets(), 0..2), conditions, marks, timers, tables).prop_map(
+        |(token, cursor, batches, offsets, conditions, marks, timers, table_writes)| Commit {
             token,
             cursor,
             batches,
@@ -192,8 +204,27 @@ fn commit() -> impl Strategy<Value = Commit> {
             conditions,
             marks,
             timers,
+            table_writes,
         },
     )
+}
+
+/// Mostly to the table of the small world, which has one partition; sometimes with other records than writes.
+fn table_writes() -> impl Strategy<Value = TableWrites> {
+    let write = (table_key(), any::<bool>()).prop_map(|(key, deletes)| TableWrite { key, deletes });
+    let place = prop_oneof![6 => Just(part(TABLE, 0)), 1 => partition()];
+    let batch = option::weighted(0.1, any_batch());
+    (place, vec(write, 0..4), batch).prop_map(|(partition, writes, batch)| {
+        let batch = batch.unwrap_or_else(|| records(writes.len().max(1) as u32));
+        TableWrites { partition, writes, batch }
+    })
+}
+
+fn table_key() -> impl Strategy<Value = Bytes> {
+    prop_oneof![
+        8 => select(vec!["", "a", "b", "c"]).prop_map(|key| Bytes::from_static(key.as_bytes())),
+        1 => select(vec![1_024, 1_025, 65_537]).prop_map(|len| Bytes::from(vec![b'k'; len])),
+    ]
 }
 
 fn mark() -> impl Strategy<Value = Mark> {
@@ -248,6 +279,8 @@ fn condition() -> impl Strategy<Value = Condition> {
         (partition(), small_u64()).prop_map(|(partition, offset)| Condition::EndOffset { partition, offset }),
         (name(), partition(), option::of(small_u64()))
             .prop_map(|(group, partition, offset)| Condition::GroupOffset { group, partition, offset }),
+        (prop_oneof![4 => Just(TABLE), 1 => topic()], table_key(), option::of(small_lsn()))
+            .prop_map(|(table, key, version)| Condition::KeyVersion { table, key, version }),
     ]
 }
 
@@ -298,6 +331,8 @@ fn config_change() -> impl Strategy<Value = ConfigChange> {
         (select(vec![0, 3, 1_000_000, u64::MAX]), time())
             .prop_map(|(count_max, delay_max_ms)| { ConfigChange::TimerLimits { count_max, delay_max_ms } }),
         time().prop_map(|retention_ms| ConfigChange::OffsetRetention { retention_ms }),
+        (select(vec![0, 2, 1_000_000, u64::MAX]), select(vec![0, 1, 1_024, u64::MAX]))
+            .prop_map(|(keys_max, key_bytes_max)| ConfigChange::TableLimits { keys_max, key_bytes_max }),
         (time(), time())
             .prop_map(|(idle_ms, tombstone_ms)| ConfigChange::ProducerExpiration { idle_ms, tombstone_ms }),
     ]
@@ -340,7 +375,7 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 fn topic() -> impl Strategy<Value = TopicId> {
-    prop_oneof![8 => 1..4u32, 1 => Just(0), 1 => Just(u32::MAX)].prop_map(TopicId)
+    prop_oneof![8 => 1..4u32, 1 => Just(4), 1 => Just(0), 1 => Just(u32::MAX)].prop_map(TopicId)
 }
 
 fn partition() -> impl Strategy<Value = Partition> {

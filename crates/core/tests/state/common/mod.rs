@@ -58,6 +58,14 @@ impl Log {
         }
     }
 
+    pub(crate) fn table(&mut self, name: &str, partitions: u32) -> TopicId {
+        let config = TopicConfig { cleanup_policy: CleanupPolicy::Compact, ..TopicConfig::default() };
+        match self.reply(&Command::CreateTable { name: name.to_string(), partitions, config }) {
+            Reply::Topic { topic, .. } => topic,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// A topic with one partition.
     pub(crate) fn partition(&mut self, name: &str) -> Partition {
         part(self.topic(name, 1), 0)
@@ -130,6 +138,9 @@ pub(crate) fn round_trip(state: &State) -> State {
     read.offset_expiry = through_bytes(&state.offset_expiry);
     for piece in state.dedup.pieces() {
         read.dedup.restore(through_bytes(&piece)).expect("a part follows those before it");
+    }
+    for piece in state.tables.pieces() {
+        read.tables.restore(through_bytes(&piece)).expect("a part follows those before it");
     }
     read
 }
@@ -210,7 +221,16 @@ pub(crate) fn token(producer: (ProducerId, i16), number: u64) -> CommitToken {
 pub(crate) fn commit_of(token: CommitToken, batches: &[(Partition, u32)]) -> Commit {
     let batches = batches.iter().map(|(partition, count)| (*partition, records(*count))).collect();
     let (offsets, conditions, marks) = (Vec::new(), Vec::new(), Vec::new());
-    Commit { token, cursor: None, batches, offsets, conditions, marks, timers: TimerEffects::default() }
+    Commit {
+        token,
+        cursor: None,
+        batches,
+        offsets,
+        conditions,
+        marks,
+        timers: TimerEffects::default(),
+        table_writes: Vec::new(),
+    }
 }
 
 /// What `Tick` answers where there are no wire transactions.

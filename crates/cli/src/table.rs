@@ -1,0 +1,113 @@
+//! `table`: what keys have. Tables are written by programs, in transactions.
+
+use crate::args::{Global, TableVerb};
+use crate::failure::Failure;
+use crate::open;
+use crate::report::{Column, Report, column, wide};
+use crate::suggest;
+use exactlog::{Entry, Error, KeyRange, Log, Refusal, Table};
+use serde_json::{Value, json};
+
+const LIST: &[Column] = &[column("table"), column("keys"), column("partitions"), wide("topic_id")];
+const ENTRIES: &[Column] = &[
+    column("key"),
+    column("value"),
+    column("version"),
+    wide("partition"),
+    wide("offset"),
+    wide("timestamp_ms"),
+];
+
+pub(crate) fn run(global: &Global, verb: TableVerb) -> Result<Report, Failure> {
+    match verb {
+        TableVerb::List => open::looking(global, list),
+        TableVerb::Get { table, keys } => open::looking(global, |log| get(log, &table, &keys)),
+        TableVerb::Scan { table, prefix, from, to, limit } => {
+            open::looking(global, |log| scan(log, &table, keys_of(&prefix, &from, &to), limit))
+        }
+    }
+}
+
+fn list(log: &Log) -> Result<Report, Failure> {
+    let row = |table: &Table| {
+        let topic = table.topic();
+        Ok(vec![json!(table.name()), json!(table.len()?), json!(topic.partitions()), json!(topic.id().0)])
+    };
+    let rows = log.tables().iter().map(row).collect::<Result<Vec<_>, Failure>>()?;
+    let keys = log.metrics().table_keys;
+    Ok(Report::table("tables", LIST, rows).field("keys", keys))
+}
+
+/// Exit 1 if one of the keys isn't there.
+fn get(log: &Log, name: &str, keys: &[String]) -> Result<Report, Failure> {
+    let table = find(log, name)?;
+    let (mut rows, mut missing) = (Vec::new(), 0);
+    for key in keys {
+        rows.push(match table.get(key)? {
+            Some(entry) => row(&entry),
+            None => {
+                missing += 1;
+                let nothing = ENTRIES.iter().skip(1).map(|_| Value::Null);
+                std::iter::once(json!(key)).chain(nothing).collect()
+            }
+        });
+    }
+    let report = Report::table("entries", ENTRIES, rows).field("missing", missing);
+    Ok(report.exit(if missing == 0 { 0 } else { 1 }))
+}
+
+fn scan(log: &Log, name: &str, keys: KeyRange, limit: usize) -> Result<Report, Failure> {
+    let table = find(log, name)?;
+    let scan = table.scan(keys);
+    let csn = scan.csn();
+    let rows = scan.take(limit).map(|entry| Ok(row(&entry?))).collect::<Result<Vec<_>, Failure>>()?;
+    Ok(Report::table("entries", ENTRIES, rows).field("csn", csn))
+}
+
+/// All keys, or those that begin alike, or from one on and below another.
+fn keys_of(prefix: &Option<String>, from: &Option<String>, to: &Option<String>) -> KeyRange {
+    match (prefix.clone(), from.clone(), to.clone()) {
+        (Some(prefix), _, _) => KeyRange::prefix(prefix),
+        (None, Some(from), Some(to)) => (from..to).into(),
+        (None, Some(from), None) => (from..).into(),
+        (None, None, Some(to)) => (..to).into(),
+        (None, None, None) => (..).into(),
+    }
+}
+
+fn row(entry: &Entry) -> Vec<Value> {
+    let record = &entry.record;
+    vec![
+        json!(text(entry.key())),
+        json!(text(entry.value())),
+        json!(entry.version),
+        json!(record.partition),
+        json!(record.offset),
+        json!(record.timestamp_ms),
+    ]
+}
+
+/// Bytes that are no text are shown as such, with what isn't escaped.
+fn text(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.escape_ascii().to_string(),
+    }
+}
+
+/// The table, or what it might be called.
+fn find(log: &Log, name: &str) -> Result<Table, Failure> {
+    log.table(name).map_err(|error| match error {
+        Error::NoSuchTable { .. } => {
+            let tables = log.tables();
+            let names = tables.iter().map(Table::name);
+            let hint = suggest::sentence(name, names, "exactlog table list shows the tables");
+            Failure::new("NO_SUCH_TABLE", format!("there is no table {name:?}")).hint(hint)
+        }
+        Error::Refused(Refusal::NoTable { .. }) => {
+            Failure::new("NO_SUCH_TABLE", format!("{name:?} is a plain topic, and no table"))
+                .hint("exactlog consume reads it")
+        }
+        error => error.into(),
+    })
+}
