@@ -6,8 +6,8 @@
 macro_rules! mutants {
     ($($mutant:ident)*) => {
         /// One planted mistake. `M...` are mistakes in what is written or acknowledged, `C...` in what becomes of old
-        /// records, `T...` about timers, `D...` with ids of events, `K...` about tables; `R...` switches one rule of open and recovery off
-        /// (docs/FORMAT.md, "The rules of open and recovery").
+        /// records, `T...` about timers, `D...` with ids of events, `K...` about tables; `R...` switches one rule of
+        /// open and recovery off (docs/FORMAT.md, "The rules of open and recovery").
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[allow(missing_docs, reason = "docs/TESTING.md says what they are")]
         pub enum Mutant {
