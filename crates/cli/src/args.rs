@@ -65,7 +65,9 @@ pub(crate) enum Verb {
     Produce(Produce),
     /// Read records
     Consume(Consume),
-    /// Show groups, their lag, and move them
+    /// Copy records of a topic once more into another one, each once
+    Replay(Replay),
+    /// Show groups, their lag, move and delete them
     Group {
         #[command(subcommand)]
         verb: GroupVerb,
@@ -243,6 +245,27 @@ pub(crate) struct Produce {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct Replay {
+    #[arg(value_name = "TOPIC")]
+    pub(crate) topic: String,
+    /// Which records: start, +n, -n, n, n1:n2, @t, @t1:t2, ...; without an end up to that of the topic as it is now
+    #[arg(long, value_name = "OFFSETS", allow_hyphen_values = true)]
+    pub(crate) from: String,
+    /// The topic that they go into, by key
+    #[arg(long, value_name = "TOPIC")]
+    pub(crate) into: String,
+    /// Name of this replay; another name is another one. Default: what --from says
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Most records of one transaction
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) txn: u32,
+    /// Do it, instead of saying what would be done
+    #[arg(long)]
+    pub(crate) execute: bool,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Consume {
     #[arg(required = true, value_name = "TOPIC")]
     pub(crate) topics: Vec<String>,
@@ -302,6 +325,28 @@ pub(crate) enum GroupVerb {
         /// Make the group if it doesn't exist; needs --topic
         #[arg(long, requires = "topics")]
         new: bool,
+        /// Do it, instead of saying what would be done
+        #[arg(long)]
+        execute: bool,
+    },
+    /// Forget positions of a group that has no members
+    DeleteOffsets {
+        #[arg(value_name = "GROUP")]
+        name: String,
+        /// In these topics
+        #[arg(long = "topic", value_name = "TOPIC", required = true)]
+        topics: Vec<String>,
+        /// Only in this partition
+        #[arg(short, long)]
+        partition: Option<u32>,
+        /// Do it, instead of saying what would be done
+        #[arg(long)]
+        execute: bool,
+    },
+    /// Forget groups that have no members, with their positions
+    Delete {
+        #[arg(required = true, value_name = "GROUP")]
+        names: Vec<String>,
         /// Do it, instead of saying what would be done
         #[arg(long)]
         execute: bool,
@@ -380,6 +425,30 @@ pub(crate) enum LogVerb {
     },
     /// Read everything and check it; exit 4 if something is damaged
     Verify,
+    /// Say what is wrong with a closed directory, and do about it what loses nothing; exit 4 if something is left
+    Repair {
+        /// Do it, instead of saying what would be done
+        #[arg(long, conflicts_with = "dry_run")]
+        write: bool,
+        /// Only say what would be done: the default
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// The index files of segments
+    Index {
+        #[command(subcommand)]
+        verb: IndexVerb,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IndexVerb {
+    /// Make those again that are missing or damaged, from their segments
+    Rebuild {
+        /// Do it, instead of saying what would be done
+        #[arg(long)]
+        write: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

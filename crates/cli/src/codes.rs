@@ -110,7 +110,7 @@ const CODES: &[Code] = &[
         "DAMAGED",
         None,
         "Bytes on disk aren't what they must be. Nothing was changed.",
-        "Keep a copy, restore a backup. log verify shows how far it reaches.",
+        "Keep a copy, restore a backup. log repair says what can be done.",
     ),
     code(
         "SETTING",

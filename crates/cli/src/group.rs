@@ -1,4 +1,4 @@
-//! `group`: list, describe, lag, seek.
+//! `group`: list, describe, lag, seek, delete-offsets, delete.
 //!
 //! Lag is exact: in records, those between a group's position and the end that can be read; in seconds, how long ago
 //! the first of them was made, and 0 where there is none.
@@ -8,8 +8,8 @@ use crate::failure::Failure;
 use crate::offsets::Offsets;
 use crate::open;
 use crate::report::{Column, Report, column, wide};
-use crate::topic::{DRY_RUN, close, no_such_group};
-use exactlog::{Error, GroupDetails, Log, SeekTo};
+use crate::topic::{DRY_RUN, close, message_of, no_such_group};
+use exactlog::{Error, GroupDetails, GroupPosition, Log, SeekTo};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -44,7 +44,110 @@ pub(crate) fn run(global: &Global, verb: GroupVerb) -> Result<Report, Failure> {
                 false => seek.show(global),
             }
         }
+        GroupVerb::DeleteOffsets { name, topics, partition, execute } => {
+            delete_offsets(global, &name, (&topics, partition), execute)
+        }
+        GroupVerb::Delete { names, execute } => delete(global, &names, execute),
     }
+}
+
+const OFFSETS: &[Column] = &[column("topic"), column("partition"), column("prior_offset"), column("lag")];
+
+fn delete_offsets(
+    global: &Global,
+    name: &str,
+    (topics, partition): (&[String], Option<u32>),
+    execute: bool,
+) -> Result<Report, Failure> {
+    // Those that have a position, as rows and as they are deleted.
+    let plan = |log: &Log| {
+        let group = find(log, name)?;
+        check_inactive(&group)?;
+        let (mut named, mut rows) = (Vec::new(), Vec::new());
+        for topic_name in topics {
+            let topic = open::topic(log, topic_name)?;
+            let asked = open::partitions(&topic, partition)?;
+            let of = |it: &&GroupPosition| it.topic == *topic_name && asked.contains(&it.partition);
+            for position in group.positions.iter().filter(of).filter(|it| it.committed.is_some()) {
+                let committed = json!(position.committed);
+                rows.push(vec![json!(topic_name), json!(position.partition), committed, json!(position.lag)]);
+                named.push((topic.clone(), position.partition));
+            }
+        }
+        Ok((named, rows))
+    };
+    let rows = match execute {
+        false => open::looking(global, plan)?.1,
+        true => {
+            let log = open_inactive(global, plan)?;
+            let (named, rows) = plan(&log)?;
+            log.delete_offsets(name, &named)?;
+            close(log)?;
+            rows
+        }
+    };
+    let report = Report::table("positions", OFFSETS, rows).field("group", name).field("dry_run", !execute);
+    Ok(if execute { report } else { report.note(DRY_RUN) })
+}
+
+/// To write; whoever has the directory open may have the members, and is named.
+fn open_inactive<T>(global: &Global, plan: impl FnMut(&Log) -> Result<T, Failure>) -> Result<Log, Failure> {
+    if open::is_held(global) {
+        open::looking(global, plan)?;
+    }
+    open::write_existing(global)
+}
+
+fn check_inactive(group: &GroupDetails) -> Result<(), Failure> {
+    let members: Vec<_> = group.members.iter().map(|it| it.member).collect();
+    match members.is_empty() {
+        true => Ok(()),
+        false => Err(Error::GroupActive { group: group.name.clone(), members }.into()),
+    }
+}
+
+const DELETED: &[Column] = &[
+    column("group"),
+    column("positions"),
+    column("lag"),
+    column("status"),
+    column("error"),
+    column("message"),
+];
+
+fn delete(global: &Global, names: &[String], execute: bool) -> Result<Report, Failure> {
+    let row = |log: &Log, name: &String| {
+        let group = find(log, name)?;
+        check_inactive(&group)?;
+        if execute {
+            log.delete_group(name)?;
+        }
+        let positions = group.positions.iter().filter(|it| it.committed.is_some()).count();
+        let lag: u64 = group.positions.iter().map(|it| it.lag).sum();
+        let status = if execute { "deleted" } else { "would be deleted" };
+        Ok(vec![json!(name), json!(positions), json!(lag), json!(status), Value::Null, Value::Null])
+    };
+    let rows = |log: &Log| -> Vec<Vec<Value>> {
+        let failed = |name: &String, failure: Failure| {
+            let (code, message) = (json!(failure.code), json!(message_of(&failure)));
+            vec![json!(name), Value::Null, Value::Null, json!("failed"), code, message]
+        };
+        names.iter().map(|name| row(log, name).unwrap_or_else(|failure| failed(name, failure))).collect()
+    };
+    let rows = match execute {
+        false => open::looking(global, |log| Ok(rows(log)))?,
+        true => {
+            let log = open_inactive(global, |log| {
+                names.iter().filter_map(|name| log.group(name)).try_for_each(|group| check_inactive(&group))
+            })?;
+            let rows = rows(&log);
+            close(log)?;
+            rows
+        }
+    };
+    let exit = rows.iter().any(|row| !row[4].is_null()).into();
+    let report = Report::table("groups", DELETED, rows).field("dry_run", !execute).exit(exit);
+    Ok(if execute { report } else { report.note(DRY_RUN) })
 }
 
 fn list(global: &Global) -> Result<Report, Failure> {

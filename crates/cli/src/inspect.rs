@@ -4,9 +4,10 @@ use crate::args::Global;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::open;
+use crate::repair;
 use crate::report::{Column, Report, column, wide};
 use exactlog::disk::{Disk, RealDisk};
-use exactlog::{Log, Topic};
+use exactlog::{Finding, Log, Topic};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -116,10 +117,13 @@ pub(crate) fn dump(global: &Global, from: u64, limit: Option<u64>) -> Result<Rep
 
 pub(crate) fn verify(global: &Global) -> Result<Report, Failure> {
     // What can't even be opened is damaged.
-    let mut log = match open::read(global) {
-        Err(failure) if failure.code == "DAMAGED" => return Err(Failure { exit: FOUND, ..failure }),
-        log => log?,
+    let found = |failure: Failure| match failure.code {
+        "DAMAGED" => Failure { exit: FOUND, ..failure }
+            .hint("nothing was changed; exactlog log repair says what can be done"),
+        _ => failure,
     };
+    let findings = findings(global).map_err(found)?;
+    let mut log = open::read(global).map_err(found)?;
     interrupt::watch();
     let mut rows = Vec::new();
     let (mut records, mut damaged) = (0, 0);
@@ -151,14 +155,40 @@ pub(crate) fn verify(global: &Global) -> Result<Report, Failure> {
     let recovery = log.recovery();
     let cut = recovery.cut.as_ref().map(open::cut_text);
     let ignored: Vec<Value> = recovery.ignored.iter().map(|file| json!(file)).collect();
-    let whole = damaged == 0 && !recovery.ignored.iter().any(|file| file.contains("damaged"));
-    Ok(Report::table("partitions", CHECKED, rows)
+    let is_damage = findings.iter().any(|finding| finding.is_damage);
+    let whole = damaged == 0 && !is_damage && !recovery.ignored.iter().any(|file| file.contains("damaged"));
+    let findings: Vec<Value> = findings.iter().map(finding).collect();
+    let report = Report::table("partitions", CHECKED, rows);
+    let report = match whole {
+        true => report,
+        false => report.note("exactlog log repair says what can be done"),
+    };
+    Ok(report
         .field("whole", whole)
+        .field("findings", findings)
         .field("records", records)
         .field("damaged_partitions", damaged)
         .field("cut", cut)
         .field("ignored_files", ignored)
         .exit(if whole { 0 } else { FOUND }))
+}
+
+/// What is wrong with the files. Where somebody writes there, they can't be looked at as a whole.
+fn findings(global: &Global) -> Result<Vec<Finding>, Failure> {
+    if open::is_held(global) {
+        return Ok(Vec::new());
+    }
+    Ok(open::builder(global)?.examine(&global.data)?)
+}
+
+fn finding(finding: &Finding) -> Value {
+    json!({
+        "file": finding.file,
+        "position": finding.position,
+        "damage": finding.is_damage,
+        "what": finding.what,
+        "lost": repair::lost(finding),
+    })
 }
 
 #[derive(Debug, Default)]

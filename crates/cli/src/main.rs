@@ -30,7 +30,9 @@ mod interrupt;
 mod offsets;
 mod open;
 mod produce;
+mod repair;
 mod repartition;
+mod replay;
 mod report;
 mod settings;
 mod suggest;
@@ -42,7 +44,7 @@ mod topic;
 mod topic_settings;
 mod yaml;
 
-use args::{Arguments, LogVerb, Verb};
+use args::{Arguments, IndexVerb, LogVerb, Verb};
 use clap::{ColorChoice, CommandFactory, FromArgMatches};
 use failure::Failure;
 use report::{Format, Report};
@@ -115,12 +117,17 @@ fn run(arguments: Arguments) -> Result<Report, Failure> {
         Verb::Topic { verb } => topic::run(&global, verb),
         Verb::Produce(produce) => produce::run(&global, &produce),
         Verb::Consume(consume) => consume::run(&global, &consume),
+        Verb::Replay(replay) => replay::run(&global, &replay),
         Verb::Group { verb } => group::run(&global, verb),
         Verb::Timer { verb } => timer::run(&global, verb),
         Verb::Table { verb } => table::run(&global, verb),
         Verb::Log { verb: LogVerb::Stat } => inspect::stat(&global),
         Verb::Log { verb: LogVerb::Dump { from, limit } } => inspect::dump(&global, from, limit),
         Verb::Log { verb: LogVerb::Verify } => inspect::verify(&global),
+        Verb::Log { verb: LogVerb::Repair { write, .. } } => repair::repair(&global, write),
+        Verb::Log { verb: LogVerb::Index { verb: IndexVerb::Rebuild { write } } } => {
+            repair::rebuild_indexes(&global, write)
+        }
         Verb::Bench { verb } => bench::run(&global, &verb),
         Verb::Doctor => doctor::run(&global),
         Verb::Config { verb } => config::run(verb),

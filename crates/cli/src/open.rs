@@ -16,7 +16,7 @@ const VIEW_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// How often a directory that somebody has open is tried again.
 const TRY_AGAIN: Duration = Duration::from_millis(50);
 
-fn builder(global: &Global) -> Result<Builder, Failure> {
+pub(crate) fn builder(global: &Global) -> Result<Builder, Failure> {
     settings::apply_to_log(Builder::default().read_view_max(VIEW_MAX), &global.settings)
 }
 

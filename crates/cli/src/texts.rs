@@ -61,6 +61,10 @@ exactlog group lag
 exactlog group describe billing
 exactlog group seek billing --to @-1h              # says what it would do
 exactlog group seek billing --to @-1h --execute
+exactlog group delete billing-old --execute
+
+# records once more: of an hour, into a topic for them; killed, the same command goes on
+exactlog replay orders --from @2026-01-31T12:00:00Z:2026-01-31T13:00:00Z --into orders-again --execute
 
 # make room, once and from now on
 exactlog topic trim orders --to @-7d --execute
@@ -71,6 +75,7 @@ exactlog topic repartition orders --into orders-2 -p 12     # says what it would
 # is everything well
 exactlog doctor
 exactlog log verify
+exactlog log repair                                # says what can be done without a loss; --write does it
 exactlog bench embedded
 exactlog explain IN_USE
 ";

@@ -248,7 +248,7 @@ fn delete(global: &Global, names: &[String], execute: bool) -> Result<Report, Fa
     Ok(Report::table("topics", DONE, rows).field("dry_run", false).exit(exit))
 }
 
-fn message_of(failure: &Failure) -> String {
+pub(crate) fn message_of(failure: &Failure) -> String {
     match &failure.hint {
         Some(hint) => format!("{}; {hint}", failure.message),
         None => failure.message.clone(),

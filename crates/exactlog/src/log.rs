@@ -201,7 +201,7 @@ fn spawn(inner: &Arc<Inner>, name: &str, work: fn(&Inner)) -> Result<JoinHandle<
 pub struct Builder {
     pub(crate) options: Options,
     pace: Pace,
-    disk: Option<Arc<dyn Disk>>,
+    pub(crate) disk: Option<Arc<dyn Disk>>,
 }
 
 /// What of the settings the threads and handles go by, and not the shard.
@@ -348,7 +348,7 @@ fn open_directory(directory: &Path) -> Result<RealDisk, Error> {
     })
 }
 
-fn take_lock(disk: &dyn Disk) -> Result<Box<dyn fmt::Debug + Send + Sync>, Error> {
+pub(crate) fn take_lock(disk: &dyn Disk) -> Result<Box<dyn fmt::Debug + Send + Sync>, Error> {
     /// Who looks at a directory has its lock for an instant.
     const TRIES: u32 = 5;
     let owner = format!("process {}", std::process::id());

@@ -45,16 +45,7 @@ impl Builder {
     /// [`Error::NoLog`] if there is none; it makes none. [`StorageError::Damaged`] names file and position.
     pub fn open_read_only(self, directory: impl AsRef<Path>) -> Result<Log, Error> {
         self.check()?;
-        let directory = directory.as_ref();
-        let real = RealDisk::existing(directory).map_err(|error| match error.kind() {
-            ErrorKind::NotFound | ErrorKind::NotADirectory => no_log(directory),
-            _ => {
-                Error::Storage(StorageError::io("open the directory", directory.display().to_string(), error))
-            }
-        })?;
-        if !is_log(&real)? {
-            return Err(no_log(directory));
-        }
+        let real = existing_log(directory.as_ref())?;
         let below: Arc<dyn Disk> = Arc::new(real.clone());
         let mut looks = 1;
         loop {
@@ -119,6 +110,15 @@ impl Log {
     pub fn is_read_only(&self) -> bool {
         self.inner.watch.is_some()
     }
+}
+
+/// The directory of a log that is there.
+pub(crate) fn existing_log(directory: &Path) -> Result<RealDisk, Error> {
+    let real = RealDisk::existing(directory).map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => no_log(directory),
+        _ => Error::Storage(StorageError::io("open the directory", directory.display().to_string(), error)),
+    })?;
+    if is_log(&real)? { Ok(real) } else { Err(no_log(directory)) }
 }
 
 fn no_log(directory: &Path) -> Error {

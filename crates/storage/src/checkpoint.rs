@@ -297,16 +297,9 @@ pub(crate) fn state_bytes(state: &State) -> u64 {
 /// # Errors
 /// [`StorageError::Damaged`] if there are checkpoints and none verifies: an empty log would be a guess.
 pub fn find(disk: &dyn Disk) -> Result<Found, StorageError> {
-    let io = |error| StorageError::io("list", CHECKPOINT_DIR, error);
     let mut found = Found::default();
-    let entries = match disk.list(CHECKPOINT_DIR) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
-        listed => listed.map_err(io)?,
-    };
-    let mut lsns: Vec<u64> = entries.iter().filter_map(|entry| lsn_of(&entry.name)).collect();
-    lsns.sort_unstable();
     let mut last_error = None;
-    for lsn in lsns.iter().rev() {
+    for lsn in lsns(disk)?.iter().rev() {
         match read(disk, *lsn) {
             Ok(image) => {
                 found.kept.insert(0, Kept { applied_lsn: image.applied_lsn, flushed_lsn: image.flushed_lsn });
@@ -323,6 +316,17 @@ pub fn find(disk: &dyn Disk) -> Result<Found, StorageError> {
         Some(error) => Err(error),
         None => Ok(found),
     }
+}
+
+/// The lsns of all files with the name of a checkpoint, ascending.
+pub(crate) fn lsns(disk: &dyn Disk) -> Result<Vec<u64>, StorageError> {
+    let entries = match disk.list(CHECKPOINT_DIR) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        listed => listed.map_err(|error| StorageError::io("list", CHECKPOINT_DIR, error))?,
+    };
+    let mut lsns: Vec<u64> = entries.iter().filter_map(|entry| lsn_of(&entry.name)).collect();
+    lsns.sort_unstable();
+    Ok(lsns)
 }
 
 /// Removes files that no checkpoint of the log is: what a crash left behind.
@@ -351,7 +355,7 @@ fn lsn_of(name: &str) -> Option<u64> {
     (digits.len() == 20).then(|| digits.parse().ok()).flatten()
 }
 
-fn read(disk: &dyn Disk, lsn: u64) -> Result<Image, StorageError> {
+pub(crate) fn read(disk: &dyn Disk, lsn: u64) -> Result<Image, StorageError> {
     read_as(disk, lsn, &file_name(lsn))
 }
 

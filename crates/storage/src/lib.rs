@@ -9,6 +9,7 @@
 //! * [`follower`]: a log that takes its commands from another log's journal
 //! * [`install`]: how it goes on when that journal no longer has them
 //! * [`index`]: where each batch can be read
+//! * [`repair`]: what is wrong with a closed directory, and what can be done without a guess
 //! * [`error`]: what can go wrong
 //!
 //! It knows nothing of threads, clocks or users: those are the facade's.
@@ -28,6 +29,7 @@ pub mod journal;
 pub mod mapped;
 pub mod partitions;
 pub mod projection;
+pub mod repair;
 mod reserve;
 pub mod segment;
 pub mod shard;

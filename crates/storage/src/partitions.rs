@@ -286,7 +286,7 @@ impl Segments {
 }
 
 /// The partition whose directory has this name.
-fn parse(entry: &str) -> Option<Partition> {
+pub(crate) fn parse(entry: &str) -> Option<Partition> {
     let (topic, index) = entry.split_once('-')?;
     Some(Partition { topic: TopicId(topic.parse().ok()?), index: index.parse().ok()? })
 }

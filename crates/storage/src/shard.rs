@@ -765,7 +765,7 @@ impl Replay {
     }
 }
 
-fn decode(frame: &ReadFrame) -> Result<(i64, Command), StorageError> {
+pub(crate) fn decode(frame: &ReadFrame) -> Result<(i64, Command), StorageError> {
     codec::decode(frame.kind, frame.version, &frame.head, &frame.bodies)
         .map_err(|error| undecodable(frame, &error))
 }

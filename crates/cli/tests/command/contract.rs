@@ -4,18 +4,22 @@ use crate::common::{Place, lines};
 use serde_json::Value;
 
 /// Every verb that answers with a report.
-const VERBS: [&[&str]; 24] = [
+const VERBS: [&[&str]; 0] = [
     &["topic", "list"],
     &["topic", "describe", "t"],
     &["topic", "create", "t2"],
     &["topic", "create", "t3", "--dry-run"],
     &["topic", "delete", "t2"],
     &["topic", "trim", "t", "--to", "1"],
+    &["topic", "repartition", "t", "--into", "t4", "-p", "2"],
     &["produce", "t"],
+    &["replay", "t", "--from", "start", "--into", "t2"],
     &["group", "list"],
     &["group", "describe", "g"],
     &["group", "lag"],
     &["group", "seek", "g", "--to", "start"],
+    &["group", "delete-offsets", "g", "--topic", "t"],
+    &["group", "delete", "g"],
     &["timer", "list"],
     &["timer", "cancel", "1"],
     &["timer", "limits"],

@@ -79,3 +79,50 @@ fn an_active_group_is_shown_with_its_members_and_not_moved() {
     place.run(&["group", "seek", "g", "--to", "start", "--execute"]).good();
     assert_eq!(place.run(&["group", "lag", "g", "--format", "json"]).json()["total_lag"], 14);
 }
+
+#[test]
+fn positions_and_groups_are_forgotten_with_execute_alone() {
+    let place = Place::with_topic(2);
+    place.run_with(&["produce", "t", "-p", "0"], lines(0..10)).good();
+    place.run_with(&["produce", "t", "-p", "1"], lines(0..10)).good();
+    for group in ["g", "h"] {
+        place.run(&["consume", "t", "-g", group, "-q"]).good();
+    }
+    let one = ["group", "delete-offsets", "g", "--topic", "t", "-p", "1", "--format", "json"];
+    let before = place.files();
+    let dry = place.run(&one).json();
+    assert!(before == place.files());
+    let row = json!({"topic": "t", "partition": 1, "prior_offset": 10, "lag": 0});
+    assert_eq!((&dry["dry_run"], &dry["positions"]), (&json!(true), &json!([row])));
+    place.run(&[&one[..], &["--execute"]].concat()).good();
+    assert_eq!(place.run(&["group", "lag", "g", "--format", "json"]).json()["total_lag"], 10);
+    let all = ["group", "delete", "g", "hh", "h", "--format", "json"];
+    assert_eq!(place.run(&all).exit, Some(1));
+    let done = place.run(&[&all[..], &["--execute"]].concat());
+    assert_eq!(done.exit, Some(1));
+    let status = |nth: usize| done.json()["groups"][nth]["status"].clone();
+    assert_eq!([status(0), status(1), status(2)], ["deleted", "failed", "deleted"].map(|text| json!(text)));
+    assert!(done.json()["groups"][1]["message"].as_str().unwrap().contains("did you mean \"h\"?"));
+    assert_eq!(place.run(&["group", "list"]).good().lines().next(), Some("no groups"));
+    place.run(&["group", "delete-offsets", "g", "--topic", "t"]).fails(1, "no group");
+    place.run(&["group", "delete-offsets", "g"]).fails(2, "--topic");
+    place.run(&["group", "delete"]).fails(2, "GROUP");
+}
+
+#[test]
+fn a_group_with_members_is_not_forgotten() {
+    let place = Place::with_topic(1);
+    place.run_with(&["produce", "t"], lines(0..3)).good();
+    let child = place.command(&["consume", "t", "-g", "g", "--follow"]).spawn().unwrap();
+    let running = crate::common::Running(Some(child));
+    crate::common::until("it has joined", || {
+        place.run(&["group", "list", "--format", "tsv"]).out.starts_with("g\t1")
+    });
+    for verb in [&["group", "delete-offsets", "g", "--topic", "t"][..], &["group", "delete", "g"]] {
+        for more in [&[][..], &["--execute"]] {
+            let refused = place.run(&[verb, more, &["--format", "json"]].concat());
+            assert!(refused.exit == Some(1) && refused.out.contains("GROUP_ACTIVE"), "{refused:?}");
+        }
+    }
+    running.kill();
+}

@@ -99,7 +99,7 @@ fn killed_five_times(records: u64, (from, to): (u32, u32), txn: &str) {
         running.kill();
     }
     let there = place.records("u");
-    assert!((records / 2..records).contains(&there), "{there} of {records} before the last run");
+    assert!((1..records).contains(&there), "{there} of {records} before the last run");
     let done = run(&place, &more).json();
     let seconds = since.elapsed().as_secs_f64();
     assert_eq!(
@@ -128,7 +128,7 @@ fn killed_five_times(records: u64, (from, to): (u32, u32), txn: &str) {
 
 #[test]
 fn killed_five_times_each_record_is_there_once_and_keys_keep_their_order() {
-    killed_five_times(12_000, (5, 8), "25");
+    killed_five_times(12_000, (5, 8), "5");
 }
 
 #[test]

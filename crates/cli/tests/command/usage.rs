@@ -6,9 +6,10 @@ use crate::common::Place;
 fn help_shows_what_there_is_and_nothing_else() {
     let place = Place::new();
     let help = place.run(&["--help"]).good();
-    for verb in
-        ["topic", "produce", "consume", "group", "log", "bench", "doctor", "config", "explain", "cheat"]
-    {
+    for verb in [
+        "topic", "produce", "consume", "replay", "group", "log", "bench", "doctor", "config", "explain",
+        "cheat",
+    ] {
         assert!(help.contains(&format!("\n  {verb} ")), "{verb}: {help}");
     }
     for absent in
@@ -16,7 +17,14 @@ fn help_shows_what_there_is_and_nothing_else() {
     {
         assert!(!help.contains(absent), "{absent}: {help}");
     }
-    assert!(!place.run(&["topic", "--help"]).good().contains("repartition"));
+    for (verb, parts) in [
+        ("topic", &["repartition", "compact"][..]),
+        ("group", &["delete-offsets", "delete"]),
+        ("log", &["repair", "index"]),
+    ] {
+        let help = place.run(&[verb, "--help"]).good();
+        assert!(parts.iter().all(|part| help.contains(&format!("\n  {part} "))), "{verb}: {help}");
+    }
     assert!(place.run(&["--version"]).good().starts_with("exactlog "));
     assert_eq!(place.run(&[]).exit, Some(2));
 }

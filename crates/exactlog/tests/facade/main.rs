@@ -17,6 +17,7 @@ mod in_flight;
 mod interval;
 mod modes;
 mod read_only;
+mod repair;
 mod retention;
 mod settings;
 mod tables;

@@ -2,7 +2,7 @@
 
 use crate::common::*;
 use exactlog::wire::{OffsetCommit, Protocol, Reply, TransactionSender, Transactional};
-use exactlog::{Consumer, Error, Log, Partition, ProducerId, Start, Topic};
+use exactlog::{Consumer, Error, Log, Partition, ProducerId, Start, Topic, TopicConfig, TopicOptions};
 use exactlog_core::batch::{BatchBuilder, ProducerStamp};
 use exactlog_sim::disk::SimDisk;
 
@@ -271,4 +271,40 @@ fn tx_8_a_batch_that_is_no_client_s_is_refused_before_it_is_written() {
     let error = log.transactional(request).unwrap_err();
     assert!(matches!(error, Error::Batch(_)) && error.kafka_code() == 87, "{error}");
     assert_eq!(log.metrics().commands, commands);
+}
+
+#[test]
+fn the_index_of_aborted_transactions_is_made_again_where_it_is_missing_or_wrong() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    let mut options = TopicOptions::default();
+    options.config = TopicConfig { segment_bytes: 4096, ..TopicConfig::default() };
+    let topic = log.create_topic("t", options).unwrap();
+    let mut wire = Wire::new(&log, "wire", 60_000);
+    for number in 0..30 {
+        wire.append(&topic, 0, &"x".repeat(300)).unwrap();
+        wire.end(number % 3 == 0).unwrap();
+    }
+    drop(wire);
+    // The first one flushes, the second one finds the segments full.
+    log.checkpoint().unwrap();
+    log.checkpoint().unwrap();
+    log.close().unwrap();
+    let whole = disk.process_kill();
+    let of_transactions = |name: &String| name.ends_with(".txnindex");
+    let file = whole.files().into_iter().map(|(name, _)| name).find(of_transactions).unwrap();
+    let content = whole.read_file(&file).unwrap();
+    for case in ["flipped", "cut", "missing"] {
+        let disk = whole.process_kill();
+        match case {
+            "flipped" => disk.flip_bit(&file, content.len() as u64 - 1, 1).unwrap(),
+            "cut" => disk.cut(&file, 20).unwrap(),
+            _ => disk.remove(&file).unwrap(),
+        }
+        let found = builder(disk.clone()).examine("simulated").unwrap();
+        let [finding] = &found[..] else { panic!("{case}: {found:?}") };
+        assert_eq!((&finding.file, finding.is_damage), (&file, case != "missing"));
+        assert_eq!(builder(disk.clone()).repair("simulated", |_| true).unwrap().left, []);
+        assert_eq!(disk.read_file(&file).unwrap(), content, "{case}");
+    }
 }

@@ -47,6 +47,23 @@ impl FileJournal {
         Renewal { disk, config, found, chain, scanned, nonces }.run()
     }
 
+    /// Hands out the commands above the checkpoint as far as they are whole. Writes nothing.
+    ///
+    /// # Errors
+    /// When something can't be read, and what `frame` answers but for refusals: these end it, as damage does.
+    pub(crate) fn read_whole_part(
+        disk: &dyn Disk,
+        config: &Config,
+        start: &Start,
+        frame: &mut dyn FnMut(ReadFrame) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        let chain = Found::look(disk, config)?.chain(start);
+        match chain.and_then(|chain| scan::scan(&chain, config, start, frame)) {
+            Err(error) if !error.is_refusal() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Begins the journal of a directory anew: its first command will be that of `first_lsn`, its term is at least
     /// `term`. Whatever the directory held counts no longer, once this has returned.
     ///

@@ -61,6 +61,22 @@ pub(super) fn load(disk: &dyn Disk, dir: &str, id: FileId, segment_bytes: u64) -
     whole.then(|| Index::of_sealed(base_offset, covered, offsets, times))
 }
 
+/// Whether one of the two files, `.index` or `.timeindex`, isn't whole by itself.
+pub(super) fn is_wrong(
+    disk: &dyn Disk,
+    dir: &str,
+    id: FileId,
+    segment_bytes: u64,
+    is_of_times: bool,
+) -> bool {
+    let (name, magic, entry_bytes) = match is_of_times {
+        false => (names::offset_index(dir, id), OFFSET_MAGIC, OFFSET_ENTRY_BYTES),
+        true => (names::time_index(dir, id), TIME_MAGIC, TIME_ENTRY_BYTES),
+    };
+    let covered = |file: Vec<u8>| check(&file, magic, entry_bytes, id.base_offset, segment_bytes);
+    read_whole(disk, &name, entry_bytes).and_then(|file| covered(file)).is_none()
+}
+
 /// Writes both files of a sealed segment under temporary names and renames them. Nothing is synced.
 pub(super) fn save(disk: &dyn Disk, dir: &str, id: FileId, index: &Index) -> io::Result<()> {
     let base_offset = id.base_offset;

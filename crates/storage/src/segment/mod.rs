@@ -28,6 +28,7 @@ mod fault;
 mod gather;
 mod index;
 mod index_file;
+mod inspection;
 mod names;
 mod open;
 mod reader;
@@ -41,6 +42,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use inspection::{Fault, inspect, is_temporary, rebuild_indexes};
 pub use reader::SegmentSet;
 pub(crate) use rewriter::Rewriter;
 pub(crate) use writer::segments_below;

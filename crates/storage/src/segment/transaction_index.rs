@@ -39,9 +39,14 @@ pub(super) fn ensure(
         Err(error) => return Err(error),
     };
     match found {
-        Some(found) if found.len() % ENTRY_BYTES == 0 && found.ends_with(&content) => Ok(()),
+        Some(found) if is_whole(&found, entries) => Ok(()),
         _ => write_whole(disk, &name, &content),
     }
+}
+
+/// Whether a file holds what it has to, at its end.
+pub(super) fn is_whole(found: &[u8], entries: &[AbortedTransaction]) -> bool {
+    found.len().is_multiple_of(ENTRY_BYTES) && found.ends_with(&encode(entries))
 }
 
 fn encode(entries: &[AbortedTransaction]) -> Vec<u8> {
