@@ -75,6 +75,11 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: TimerVerb,
     },
+    /// Show what is remembered of ids of events
+    Dedup {
+        #[command(subcommand)]
+        verb: DedupVerb,
+    },
     /// Look at the files of a log, also of a copy
     Log {
         #[command(subcommand)]
@@ -310,6 +315,24 @@ pub(crate) enum TimerVerb {
         /// Longest time that one waits: 7d, say
         #[arg(long, value_name = "TIME", value_parser = duration)]
         delay: Option<Duration>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DedupVerb {
+    /// How many ids are remembered, where, and how far back
+    Stats,
+    /// Where one id was seen. Exit 1 if it wasn't
+    Show {
+        /// Within what it is an id: a name, or a topic with --topic
+        #[arg(value_name = "SCOPE")]
+        scope: String,
+        /// The id
+        #[arg(value_name = "ID")]
+        id: String,
+        /// SCOPE is a topic: the ids are those of its events
+        #[arg(long)]
+        topic: bool,
     },
 }
 

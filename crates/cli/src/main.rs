@@ -17,6 +17,7 @@ mod bench;
 mod codes;
 mod config;
 mod consume;
+mod dedup;
 mod doctor;
 mod envelope;
 mod event_id;
@@ -114,6 +115,7 @@ fn run(arguments: Arguments) -> Result<Report, Failure> {
         Verb::Consume(consume) => consume::run(&global, &consume),
         Verb::Group { verb } => group::run(&global, verb),
         Verb::Timer { verb } => timer::run(&global, verb),
+        Verb::Dedup { verb } => dedup::run(&global, &verb),
         Verb::Log { verb: LogVerb::Stat } => inspect::stat(&global),
         Verb::Log { verb: LogVerb::Dump { from, limit } } => inspect::dump(&global, from, limit),
         Verb::Log { verb: LogVerb::Verify } => inspect::verify(&global),

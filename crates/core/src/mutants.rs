@@ -56,6 +56,11 @@ mutants! {
     D2MarkOfRefusedCommit
     D3MarkExpiresEarly
     D4LapsedOwnerFinishes
+    D5RunNotSynced
+    D6RunsOfAnOlderManifest
+    D7RunRemovedEarly
+    D8RunWithoutAMark
+    D9FailedLookUpIsAbsent
 }
 
 impl Mutant {
@@ -67,7 +72,15 @@ impl Mutant {
         let of_timers = matches!(self, T1FiresTwice | T2FiresBeforeDue | T3PayloadTrimmed | T4CancelledFires);
         let of_ids = matches!(
             self,
-            D1LeaseForever | D2MarkOfRefusedCommit | D3MarkExpiresEarly | D4LapsedOwnerFinishes
+            D1LeaseForever
+                | D2MarkOfRefusedCommit
+                | D3MarkExpiresEarly
+                | D4LapsedOwnerFinishes
+                | D5RunNotSynced
+                | D6RunsOfAnOlderManifest
+                | D7RunRemovedEarly
+                | D8RunWithoutAMark
+                | D9FailedLookUpIsAbsent
         );
         !above && !beside && !of_timers && !of_ids && !self.is_about_old_records()
     }

@@ -224,6 +224,11 @@ pub enum Reply {
         /// How many of them are new.
         added: u32,
     },
+    /// [`Dedup::RunReady`](crate::command::Dedup::RunReady): the run is where its marks are looked for.
+    RunTaken {
+        /// How many marks it has.
+        entries: u64,
+    },
 }
 
 /// What is known of an event's id.
@@ -481,6 +486,8 @@ pub enum Refusal {
     Timestamp { timestamp_ms: i64, least: i64, greatest: i64 },
     #[error("topic {topic} is compacted: its records go when their keys have later values, not by trimming")]
     TrimCompacted { topic: TopicId },
+    #[error("run {run} of marks isn't taken: {what}")]
+    RunUnfit { run: u64, what: &'static str },
 }
 
 impl Refusal {
@@ -545,7 +552,8 @@ impl Refusal {
             | Refusal::TimerEnded { .. }
             | Refusal::TimerNotDue { .. }
             | Refusal::TimerStuck { .. }
-            | Refusal::TimerPayload { .. } => INVALID_REQUEST,
+            | Refusal::TimerPayload { .. }
+            | Refusal::RunUnfit { .. } => INVALID_REQUEST,
         }
     }
 }

@@ -112,7 +112,7 @@ pub use exactlog_storage::journal::Cut;
 pub use exactlog_storage::shard::{Durability, RecoveryReport};
 pub use futures_core::Stream;
 pub use log::{Builder, Log, Outcome};
-pub use metrics::{Metrics, TimerMetrics};
+pub use metrics::{DedupMetrics, Metrics, TimerMetrics};
 pub use producer::{Producer, Ticket};
 pub use serde_json::Error as JsonError;
 pub use timer::TimerDetails;

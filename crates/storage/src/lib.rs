@@ -29,6 +29,7 @@ pub mod mapped;
 pub mod partitions;
 pub mod projection;
 mod reserve;
+pub mod runs;
 pub mod segment;
 pub mod shard;
 

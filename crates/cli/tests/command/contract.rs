@@ -4,7 +4,7 @@ use crate::common::{Place, lines};
 use serde_json::Value;
 
 /// Every verb that answers with a report.
-const VERBS: [&[&str]; 21] = [
+const VERBS: [&[&str]; 22] = [
     &["topic", "list"],
     &["topic", "describe", "t"],
     &["topic", "create", "t2"],
@@ -19,6 +19,7 @@ const VERBS: [&[&str]; 21] = [
     &["timer", "list"],
     &["timer", "cancel", "1"],
     &["timer", "limits"],
+    &["dedup", "stats"],
     &["log", "stat"],
     &["log", "dump"],
     &["log", "verify"],

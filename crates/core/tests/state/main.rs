@@ -10,6 +10,7 @@ mod group;
 mod model;
 mod order;
 mod producer;
+mod runs;
 mod timer;
 mod timer_model;
 mod topics;

@@ -18,6 +18,7 @@ mod interval;
 mod modes;
 mod read_only;
 mod retention;
+mod runs;
 mod settings;
 mod timers;
 mod turns;
