@@ -1,6 +1,7 @@
 //! Processes that this program starts of itself: to be killed, or to be weighed.
 
 use crate::burst::{self, PARTITIONS};
+use crate::ids;
 use crate::memory;
 use crate::setup::{self, Result, Ring};
 use exactlog::{Durability, TopicOptions};
@@ -37,6 +38,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
             memory::flood(Path::new(directory), Duration::from_secs(seconds.parse()?), bytes.parse()?)
         }
         ["partitions", directory] => memory::partitions(Path::new(directory)),
+        ["ids", directory, count] => ids::fill(Path::new(directory), count.parse()?),
+        ["ids-go", directory, count] => ids::go(Path::new(directory), count.parse()?),
         ["written", directory, durability, bytes] => {
             written(Path::new(directory), durability, bytes.parse()?)
         }

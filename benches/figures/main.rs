@@ -14,6 +14,7 @@ mod burst;
 mod callers;
 mod child;
 mod engine;
+mod ids;
 mod limits;
 mod memory;
 mod opening;
@@ -33,7 +34,7 @@ use std::path::PathBuf;
 /// A section's name, and what runs it.
 type Section = (&'static str, fn(&Measures, &Limits, &mut Report) -> Result<()>);
 
-const SECTIONS: [Section; 9] = [
+const SECTIONS: [Section; 10] = [
     ("burst", burst::run),
     ("burst-os", burst::run_os),
     ("sustained", sustained::run),
@@ -43,6 +44,7 @@ const SECTIONS: [Section; 9] = [
     ("scan", scan::run),
     ("open", opening::run),
     ("memory", memory::run),
+    ("ids", ids::run),
 ];
 
 fn main() -> Result<()> {

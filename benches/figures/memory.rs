@@ -84,15 +84,15 @@ fn one_record() -> Bytes {
     [batch.header().as_slice(), batch.body()].concat().into()
 }
 
-fn text_of(path: &Path) -> Result<&str> {
+pub(crate) fn text_of(path: &Path) -> Result<&str> {
     Ok(path.to_str().ok_or("the directory's name isn't UTF-8")?)
 }
 
 /// The numbers that a child has printed, `name value` in each line.
-struct Said(BTreeMap<String, u64>);
+pub(crate) struct Said(BTreeMap<String, u64>);
 
 impl Said {
-    fn of(arguments: &[&str]) -> Result<Said> {
+    pub(crate) fn of(arguments: &[&str]) -> Result<Said> {
         let text = child::text(arguments)?;
         let line = |line: &str| -> Result<(String, u64)> {
             let (name, number) = line.split_once(' ').ok_or("a line without a number")?;
@@ -101,13 +101,13 @@ impl Said {
         Ok(Said(text.lines().map(line).collect::<Result<_>>()?))
     }
 
-    fn number(&self, name: &str) -> Result<u64> {
+    pub(crate) fn number(&self, name: &str) -> Result<u64> {
         Ok(*self.0.get(name).ok_or_else(|| format!("the child didn't say {name}"))?)
     }
 }
 
 /// `RssAnon` of this process, in bytes.
-fn anon_bytes() -> Result<u64> {
+pub(crate) fn anon_bytes() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
     let kib =

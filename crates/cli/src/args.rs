@@ -82,6 +82,11 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: TableVerb,
     },
+    /// Show what is remembered of ids of events
+    Dedup {
+        #[command(subcommand)]
+        verb: DedupVerb,
+    },
     /// Look at the files of a log, also of a copy
     Log {
         #[command(subcommand)]
@@ -407,6 +412,24 @@ pub(crate) enum TableVerb {
         /// Most entries
         #[arg(short = 'n', long = "limit", value_name = "N", default_value_t = 1_000)]
         limit: usize,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DedupVerb {
+    /// How many ids are remembered, where, and how far back
+    Stats,
+    /// Where one id was seen. Exit 1 if it wasn't
+    Show {
+        /// Within what it is an id: a name, or a topic with --topic
+        #[arg(value_name = "SCOPE")]
+        scope: String,
+        /// The id
+        #[arg(value_name = "ID")]
+        id: String,
+        /// SCOPE is a topic: the ids are those of its events
+        #[arg(long)]
+        topic: bool,
     },
 }
 

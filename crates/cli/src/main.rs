@@ -18,6 +18,7 @@ mod codes;
 mod config;
 mod consume;
 mod copying;
+mod dedup;
 mod doctor;
 mod envelope;
 mod event_id;
@@ -121,6 +122,7 @@ fn run(arguments: Arguments) -> Result<Report, Failure> {
         Verb::Group { verb } => group::run(&global, verb),
         Verb::Timer { verb } => timer::run(&global, verb),
         Verb::Table { verb } => table::run(&global, verb),
+        Verb::Dedup { verb } => dedup::run(&global, &verb),
         Verb::Log { verb: LogVerb::Stat } => inspect::stat(&global),
         Verb::Log { verb: LogVerb::Dump { from, limit } } => inspect::dump(&global, from, limit),
         Verb::Log { verb: LogVerb::Verify } => inspect::verify(&global),

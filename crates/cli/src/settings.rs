@@ -48,7 +48,7 @@ pub(crate) fn catalogue() -> impl Iterator<Item = &'static Known> {
     LOG_SETTINGS.iter().chain(&TOPIC_SETTINGS)
 }
 
-const LOG_SETTINGS: [Known; 7] = [
+const LOG_SETTINGS: [Known; 8] = [
     Known {
         key: "durability",
         scope: Scope::Log,
@@ -97,6 +97,14 @@ const LOG_SETTINGS: [Known; 7] = [
         bounds: "any",
         what: "Most bytes that wait to be written before senders wait.",
         costs: "Memory, and the time that the newest event in it waits.",
+    },
+    Known {
+        key: "dedup.memory.entries",
+        scope: Scope::Log,
+        default: "200000",
+        bounds: "any",
+        what: "Ids of events kept in memory: when there are more, they go into sorted files that are looked up.",
+        costs: "About 90 bytes of memory each, and 36 in each checkpoint; on disk each takes 3.2 bytes of memory.",
     },
     Known {
         key: "log.retention.check.interval.ms",
@@ -173,6 +181,7 @@ pub(crate) fn apply_to_log(mut builder: Builder, settings: &[Setting]) -> Result
                 let interval = ms.or_else(|| duration(&setting.value).ok()).filter(|it| !it.is_zero());
                 builder.cleanup_interval(interval.ok_or_else(|| refused(setting, known))?)
             }
+            "dedup.memory.entries" => builder.dedup_memory_entries(bytes()?),
             _ => builder.queue_bytes(usize::try_from(bytes()?).map_err(|_| refused(setting, known))?),
         };
     }

@@ -37,6 +37,8 @@ exactlog produce orders --txn 1000 < lines.txt
 
 # each id once, whichever feeds it comes from
 exactlog produce orders --event-id id < feed.jsonl
+exactlog dedup show orders event-17 --topic
+exactlog dedup stats
 
 # deliver later: the event comes into the topic while somebody has the log open
 echo 'pay, please' | exactlog produce reminders -k order-1 --deliver-after 2h

@@ -57,6 +57,7 @@ const APPEND_IDENTIFIED: u8 = 21;
 const RESERVE: u8 = 22;
 const FINISH: u8 = 23;
 const RELEASE: u8 = 24;
+const RUN_READY: u8 = 25;
 const SET_TIMER: u8 = 26;
 const CANCEL_TIMER: u8 = 27;
 const FIRE_TIMER: u8 = 28;
@@ -74,7 +75,9 @@ fn is_known(kind: u8, version: u8) -> bool {
     match kind {
         CREATE_TOPIC | ALTER_TOPIC | CREATE_TABLE => (VERSION..=VERSION_2).contains(&version),
         COMMIT => version == VERSION || version == COMMIT_VERSION_SECTIONS,
-        OPEN..=RELEASE | SET_TIMER..=CARRY_TIMERS | CREATE_PARTITIONS | DELETE_OFFSETS => version == VERSION,
+        OPEN..=RUN_READY | SET_TIMER..=CARRY_TIMERS | CREATE_PARTITIONS | DELETE_OFFSETS => {
+            version == VERSION
+        }
         _ => false,
     }
 }

@@ -13,7 +13,7 @@ mod timer;
 mod topic_config;
 mod transactional;
 
-pub use dedup::{AtCap, Dedup, DedupScope, LEASE_MS_MAX, Mark};
+pub use dedup::{AtCap, Dedup, DedupScope, LEASE_MS_MAX, Mark, RunReady};
 pub use table::{TABLE_KEY_BYTES_MAX, TABLE_KEYS_MAX, TableWrite, TableWrites};
 pub use timer::{DELAY_MAX_MS, NewTimer, TIMERS_MAX, TimerCommand, TimerEffects};
 pub use topic_config::{CleanupPolicy, TopicConfig};
@@ -353,7 +353,7 @@ pub enum ConfigChange {
     DedupLimits {
         /// `dedup.ttl.ms`, default 7 days.
         ttl_ms: u64,
-        /// `dedup.entries.max`, default 1,000,000: ids that are remembered or reserved at once.
+        /// `dedup.entries.max`, default 100,000,000: ids that are remembered or reserved at once.
         entries_max: u64,
         /// What a new id meets when so many are there.
         at_cap: AtCap,

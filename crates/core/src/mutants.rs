@@ -56,6 +56,11 @@ mutants! {
     D2MarkOfRefusedCommit
     D3MarkExpiresEarly
     D4LapsedOwnerFinishes
+    D5RunNotSynced
+    D6RunsOfAnOlderManifest
+    D7RunRemovedEarly
+    D8RunWithoutAMark
+    D9FailedLookUpIsAbsent
     G1ForgetsUnderMembers
     G2OffsetsOfMembersExpire
     K1WriteOfRefusedCommit
@@ -73,7 +78,15 @@ impl Mutant {
         let of_timers = matches!(self, T1FiresTwice | T2FiresBeforeDue | T3PayloadTrimmed | T4CancelledFires);
         let of_ids = matches!(
             self,
-            D1LeaseForever | D2MarkOfRefusedCommit | D3MarkExpiresEarly | D4LapsedOwnerFinishes
+            D1LeaseForever
+                | D2MarkOfRefusedCommit
+                | D3MarkExpiresEarly
+                | D4LapsedOwnerFinishes
+                | D5RunNotSynced
+                | D6RunsOfAnOlderManifest
+                | D7RunRemovedEarly
+                | D8RunWithoutAMark
+                | D9FailedLookUpIsAbsent
         );
         let of_groups = matches!(self, G1ForgetsUnderMembers | G2OffsetsOfMembersExpire);
         let of_tables = matches!(

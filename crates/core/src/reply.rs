@@ -231,6 +231,11 @@ pub enum Reply {
         /// How many positions there were.
         positions: u64,
     },
+    /// [`Dedup::RunReady`](crate::command::Dedup::RunReady): the run is where its marks are looked for.
+    RunTaken {
+        /// How many marks it has.
+        entries: u64,
+    },
 }
 
 /// What is known of an event's id.
@@ -511,6 +516,8 @@ pub enum Refusal {
         show_key(.key), show_version(*.actual), show_version(*.expected)
     )]
     KeyVersion { table: TopicId, key: Bytes, expected: Option<u64>, actual: Option<u64> },
+    #[error("run {run} of marks isn't taken: {what}")]
+    RunUnfit { run: u64, what: &'static str },
 }
 
 /// A key in a message: as text where it is, and not all of a long one.
@@ -596,7 +603,8 @@ impl Refusal {
             | Refusal::TimerPayload { .. }
             | Refusal::NoTable { .. }
             | Refusal::TableKeyPartition { .. }
-            | Refusal::KeyVersion { .. } => INVALID_REQUEST,
+            | Refusal::KeyVersion { .. }
+            | Refusal::RunUnfit { .. } => INVALID_REQUEST,
         }
     }
 }

@@ -579,6 +579,12 @@ fn text_of(command: &Command) -> String {
                 put("id", id);
                 put("reservation", reservation);
             }
+            Dedup::RunReady(ready) => {
+                put("run", &ready.run);
+                put("ids", &ready.entries);
+                put("bucket-end-ms", &ready.end_ms);
+                ready.replaces.iter().for_each(|run| put("replaces", run));
+            }
         },
     }
     text

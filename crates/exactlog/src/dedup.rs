@@ -20,9 +20,10 @@ use bytes::Bytes;
 use exactlog_core::command::{AtCap, Command, ConfigChange, Dedup, DedupScope};
 use exactlog_core::ids::DedupId;
 use exactlog_core::reply::{Refusal, Reply, Seen, Sighting};
-use exactlog_core::state::DedupLimits;
+use exactlog_core::state::{Answers, DedupLimits};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The id of an event, as whoever made the event gave it: text or bytes, 1 to 1,024 of them.
@@ -224,14 +225,14 @@ impl Reservation {
         self.is_open = false;
     }
 
-    fn submit_finish(&mut self, push: Push) -> Result<std::sync::Arc<Answer>, Error> {
+    fn submit_finish(&mut self, push: Push) -> Result<Arc<Answer>, Error> {
         // Whatever the answer is, what was done must not be free to be done again before the lease ends.
         self.settle();
         let (scope, id, reservation) = self.mark();
         self.inner.submit(Dedup::Finish { scope, id, reservation }.into(), None, None, push)
     }
 
-    fn submit_release(&mut self, push: Push) -> Result<std::sync::Arc<Answer>, Error> {
+    fn submit_release(&mut self, push: Push) -> Result<Arc<Answer>, Error> {
         self.settle();
         let (scope, id, reservation) = self.mark();
         self.inner.submit(Dedup::Release { scope, id, reservation }.into(), None, None, push)
@@ -252,14 +253,34 @@ impl Log {
     /// it, or mark it in a transaction.
     ///
     /// # Errors
-    /// [`Error::EventIdLength`], [`Error::Closed`].
+    /// [`Error::EventIdLength`], [`Error::Closed`]; what is wrong with the file that had to be read for it.
     pub fn seen(&self, scope: impl Into<Scope>, id: impl Into<EventId>) -> Result<Seen, Error> {
         self.inner.check_open()?;
         let Some(id) = id.into().in_log(self.inner.dedup_key())? else {
             // A log without a key has never hashed an id.
             return Ok(Seen::Absent);
         };
-        Ok(self.inner.state.read().seen(&scope.into().0, id))
+        let scope = scope.into().0;
+        loop {
+            let (manifest, key) = {
+                let state = self.inner.state.read();
+                match state.question(&scope, id) {
+                    Some(key) => (state.dedup.runs().clone(), key),
+                    None => return Ok(state.seen(&scope, id, &Answers::none())),
+                }
+            };
+            let runs = self.inner.runs.read().clone();
+            let is_over = || !Arc::ptr_eq(&manifest, self.inner.state.read().dedup.runs());
+            match runs.look_up(&manifest, &[key]) {
+                Ok(answers) => {
+                    let found = answers.iter().find_map(|(key, place)| Some(key.sighting(place?)));
+                    return Ok(found.map_or(Seen::Absent, Seen::Done));
+                }
+                // A run may have gone while it was looked into: what has its place knows.
+                Err(_) if is_over() => {}
+                Err(error) => return Err(Error::Storage(error)),
+            }
+        }
     }
 
     /// Takes an id for as long as the lease lasts, before something is done that the log can't undo: of several copies
@@ -321,8 +342,8 @@ impl Log {
     }
 
     /// Sets how long ids are remembered (`dedup.ttl.ms`, default 7 days), how many at once (`dedup.entries.max`,
-    /// default 1,000,000), and what a new one meets at that cap. It counts for ids from now on; a lower cap takes none
-    /// away.
+    /// default 100,000,000), and what a new one meets at that cap. It counts for ids from now on; a lower cap takes
+    /// none away.
     ///
     /// # Errors
     /// [`Refusal::SettingOutOfBounds`] names the setting.

@@ -117,7 +117,7 @@ pub use exactlog_storage::repair::{Finding, Lost, Remedy};
 pub use exactlog_storage::shard::{Durability, RecoveryReport};
 pub use futures_core::Stream;
 pub use log::{Builder, Log, Outcome};
-pub use metrics::{Metrics, TimerMetrics};
+pub use metrics::{DedupMetrics, Metrics, TimerMetrics};
 pub use producer::{Producer, Ticket};
 pub use repair::Repaired;
 pub use scan::{KeyRange, Scan};

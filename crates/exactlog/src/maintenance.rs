@@ -1,9 +1,11 @@
-//! The second thread: prepares journal files, writes segments behind the journal, makes checkpoints.
+//! The second thread: prepares journal files, moves ids of events to disk, writes segments behind the journal, makes
+//! checkpoints.
 //!
 //! It is lazy: nothing is written twice before the journal has grown by a good part, so a burst costs one write.
 //!
 //! ```text
-//!   kicked -> a spare journal file, zeroed -> much since the last checkpoint? flush -> picture -> write it -> recycle
+//!   kicked -> a spare journal file, zeroed -> many ids in memory? into runs
+//!          -> much since the last checkpoint? flush -> picture -> write it -> recycle
 //! ```
 
 use crate::log::Inner;
@@ -163,7 +165,26 @@ fn round(inner: &Inner, forced: bool) -> Result<(), StorageError> {
             tracing::warn!(%error, "no journal file could be prepared");
         }
     }
+    roll(inner);
     if due || forced { behind::rounds(&mut &inner.shard) } else { Ok(()) }
+}
+
+/// Moves ids of events from memory into runs, and merges runs. What can't be written stays in memory, and is tried
+/// again when there are more: nobody has to wait for that, or hear of it.
+fn roll(inner: &Inner) {
+    /// So many in a round: then there may be something that others wait for.
+    const RUNS_MAX: usize = 16;
+    for _ in 0..RUNS_MAX {
+        match behind::roll(&mut &inner.shard) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::warn!(%error, "ids of events stay in memory: no run could be written");
+                return note_failure(inner);
+            }
+        }
+    }
+    inner.maintenance.kick();
 }
 
 /// The checkpoint at close: then the next open has nothing to replay.

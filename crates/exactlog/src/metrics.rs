@@ -1,5 +1,6 @@
 //! What the log counts: plain numbers, read at any time.
 
+use exactlog_storage::runs::RunStats;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 /// Counters and gauges of an open log, as of one moment. Counters start at 0 with each open.
@@ -60,6 +61,45 @@ pub struct Metrics {
     pub tables: u64,
     /// Keys of all tables together.
     pub table_keys: u64,
+    /// Where ids that were seen are kept.
+    pub dedup: DedupMetrics,
+}
+
+/// Counters and gauges of ids of events that were seen. Counters start at 0 with each open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DedupMetrics {
+    /// Ids in memory (`exactlog_dedup_memory_entries`); the others are in runs.
+    pub in_memory: u64,
+    /// Sorted files that have the others (`exactlog_dedup_runs`).
+    pub runs: u64,
+    /// What these take on disk, in bytes (`exactlog_dedup_run_bytes`).
+    pub run_bytes: u64,
+    /// What their filters and indexes take in memory, in bytes.
+    pub run_memory_bytes: u64,
+    /// Ids that were looked for in runs (`exactlog_dedup_lookups_total`).
+    pub look_ups: u64,
+    /// Blocks that were read for that.
+    pub reads: u64,
+    /// Of these, blocks that a filter has named for nothing (`exactlog_dedup_false_positives_total`).
+    pub false_positives: u64,
+    /// Every id that was seen behind this time is known until its own time is over, ms since 1970
+    /// (`exactlog_dedup_complete_since`); none: no id was ever given up early.
+    pub complete_since_ms: Option<i64>,
+}
+
+impl DedupMetrics {
+    pub(crate) fn of(runs: &RunStats) -> DedupMetrics {
+        DedupMetrics {
+            runs: runs.runs,
+            run_bytes: runs.file_bytes,
+            run_memory_bytes: runs.memory_bytes,
+            look_ups: runs.look_ups,
+            reads: runs.reads,
+            false_positives: runs.needless_reads,
+            ..DedupMetrics::default()
+        }
+    }
 }
 
 /// Counters and gauges of timers. Counters start at 0 with each open.

@@ -529,7 +529,7 @@ fn bytes_of(command: &Command) -> usize {
         },
         Command::Dedup(request) => match &**request {
             Dedup::Append { ids, batch, .. } => batch.len_bytes() + 16 * ids.len(),
-            Dedup::Reserve { .. } | Dedup::Finish { .. } | Dedup::Release { .. } => 0,
+            Dedup::Reserve { .. } | Dedup::Finish { .. } | Dedup::Release { .. } | Dedup::RunReady(_) => 0,
         },
         Command::Timer(command) => command.batches().map(Batch::len_bytes).sum(),
         Command::JoinGroup { topics, .. } => topics.len() * 8,
@@ -579,7 +579,7 @@ fn execute(inner: &Inner, since: u64, submissions: &[Submission]) -> Result<Vec<
     let applied = shard.execute(submissions);
     add(&inner.counters.group_us, began.elapsed().as_micros() as u64);
     add(&inner.counters.groups, 1);
-    if shard.wants_checkpoint() || shard.wants_spare() {
+    if shard.wants_checkpoint() || shard.wants_spare() || shard.wants_run() {
         inner.maintenance.kick();
     }
     applied.map_err(|error| match shard.failure() {

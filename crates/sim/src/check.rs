@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use exactlog_core::batch::{Batch, Record};
 use exactlog_core::ids::Partition;
-use exactlog_core::state::{AbortedTransaction, PartitionState, State};
+use exactlog_core::state::{AbortedTransaction, Answers, MarkKey, PartitionState, Place, State};
 use exactlog_storage::error::StorageError;
 use exactlog_storage::index::Reader;
 use exactlog_storage::journal;
@@ -79,6 +79,7 @@ pub fn recovered(
     same_state(&shard.state(), ledger.state(lsn))?;
     records(shard, ledger, lsn)?;
     tables(shard, ledger, lsn)?;
+    ids(shard, ledger, lsn)?;
     term(shard, report, ledger, owed, lsn)?;
     tail_was_reported(report, ledger, owed, image, lsn)?;
     Ok(lsn)
@@ -171,6 +172,23 @@ pub fn tables(shard: &Shard, ledger: &Ledger, lsn: u64) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Every id that the runs of the state have is found in their files, where it was seen.
+pub fn ids(shard: &Shard, ledger: &Ledger, lsn: u64) -> Result<(), String> {
+    let state = ledger.state(lsn);
+    let expected: Vec<(MarkKey, Place)> = ledger.runs.marks(state).collect();
+    if expected.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<MarkKey> = expected.iter().map(|(key, _)| *key).collect();
+    let manifest = shard.state().dedup.runs().clone();
+    let found = shard.runs().look_up(&manifest, &keys).map_err(|error| format!("ids: {error}"))?;
+    let wanted = Answers::new(expected.into_iter().map(|(key, place)| (key, Some(place))).collect());
+    if found == wanted {
+        return Ok(());
+    }
+    Err(format!("ids at lsn {lsn}: the runs have {found:?}, not {wanted:?}"))
 }
 
 /// A batch of a topic that was compacted has fewer records than what was stored, and nothing else: the same ones at the

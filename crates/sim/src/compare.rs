@@ -5,9 +5,10 @@ use exactlog_core::ids::{Partition, TimerId};
 use exactlog_core::state::{State, Timer};
 
 use crate::model::{Model, Standing};
+use crate::runs::RunContents;
 
 /// Says where they differ.
-pub fn same(model: &Model, state: &State) -> Result<(), String> {
+pub fn same(model: &Model, state: &State, runs: &RunContents) -> Result<(), String> {
     equal("last lsn", &model.lsn, &state.lsn)?;
     equal("open number", &model.open_number, &state.open_number)?;
     topics(model, state)?;
@@ -15,7 +16,7 @@ pub fn same(model: &Model, state: &State) -> Result<(), String> {
     groups(model, state)?;
     timers(model, state)?;
     transactions(model, state)?;
-    ids(model, state)?;
+    ids(model, state, runs)?;
     tables(model, state)
 }
 
@@ -37,7 +38,7 @@ fn tables(model: &Model, state: &State) -> Result<(), String> {
     equal("keys of all tables", &keys, &state.tables.keys())
 }
 
-fn ids(model: &Model, state: &State) -> Result<(), String> {
+fn ids(model: &Model, state: &State, runs: &RunContents) -> Result<(), String> {
     let (marked, reserved) = (model.ids.marks.len() as u64, model.ids.reservations.len() as u64);
     equal("ids seen", &marked, &state.dedup.marked())?;
     equal("ids reserved", &reserved, &state.dedup.reserved())?;
@@ -49,7 +50,7 @@ fn ids(model: &Model, state: &State) -> Result<(), String> {
     let marks = model.ids.marks.iter().map(|it| (it.scope.clone(), it.id));
     let reservations = model.ids.reservations.iter().map(|it| (DedupScope::Named(it.scope.clone()), it.id));
     for (scope, id) in marks.chain(reservations) {
-        equal(&format!("id {id} of {scope}"), &model.seen(&scope, id), &state.seen(&scope, id))?;
+        equal(&format!("id {id} of {scope}"), &model.seen(&scope, id), &runs.seen(state, &scope, id))?;
     }
     Ok(())
 }

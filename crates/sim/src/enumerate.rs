@@ -325,11 +325,17 @@ fn is_group_write(point: &Point) -> bool {
     }
 }
 
-/// Flips a bit of the newest checkpoint if there is an older one, which then has to do. Whether it did.
+/// Flips a bit of the newest checkpoint if there is an older one, which then has to do. Whether it did. One whose name
+/// may never have become durable has no newer one that relies on it.
 fn damage_newest_checkpoint(disk: &SimDisk, random: &mut Random) -> bool {
     let files = disk.files();
     let mut checkpoints = files.iter().rev().filter(|(name, _)| name.ends_with(".checkpoint"));
-    let (Some((newest, len)), Some(_)) = (checkpoints.next(), checkpoints.next()) else { return false };
+    let (Some((newest, len)), Some((older, _))) = (checkpoints.next(), checkpoints.next()) else {
+        return false;
+    };
+    if disk.power_loss(&mut Survival::AllLost).read_file(older).is_err() {
+        return false;
+    }
     disk.flip_bit(newest, random.below(*len), 1 << random.below(8)).is_ok()
 }
 

@@ -20,6 +20,7 @@ use exactlog_storage::shard::Submission;
 
 use crate::compare;
 use crate::model::{Expected, Model, Stored};
+use crate::runs::RunContents;
 
 /// One command in its place.
 #[derive(Clone, Debug)]
@@ -65,6 +66,8 @@ pub struct Ledger {
     /// What somebody has seen, also of commands that were lost since.
     pub shown: Vec<Shown>,
     model: Option<Model>,
+    /// What the runs of all states have.
+    pub runs: RunContents,
 }
 
 /// What a command must be answered with: by the model, and by the same state machine on other inputs.
@@ -85,6 +88,7 @@ impl Ledger {
             contents: BTreeMap::new(),
             shown: Vec::new(),
             model: Some(Model::default()),
+            runs: RunContents::default(),
         }
     }
 
@@ -114,7 +118,8 @@ impl Ledger {
             let encoded = codec::encode(time_ms, command);
             let mut state = State::clone(self.state(self.last_lsn()));
             let lsn = self.last_lsn() + 1;
-            let applied = state.apply(At { lsn, term, time_ms }, command);
+            let answers = self.runs.before(&state, command);
+            let applied = state.apply_with(At { lsn, term, time_ms }, command, &answers);
             let expected = self.model.as_mut().map(|model| model.apply(term, time_ms, command));
             self.store(lsn, submission, &applied);
             self.states.push(Arc::new(state));
@@ -210,6 +215,7 @@ impl Ledger {
             contents: self.contents.iter().map(|(at, stored)| (*at, prefix(stored))).collect(),
             shown: self.shown.clone(),
             model: None,
+            runs: self.runs.clone(),
         }
     }
 
@@ -241,7 +247,7 @@ impl Ledger {
     pub fn compare_with_model(&self) -> Result<(), String> {
         let lsn = self.last_lsn();
         match &self.model {
-            Some(model) => compare::same(model, self.state(lsn)),
+            Some(model) => compare::same(model, self.state(lsn), &self.runs),
             None => Ok(()),
         }
     }

@@ -5,7 +5,7 @@
 //! * [`model`], [`compare`]: what the log must answer and hold, without its logic
 //! * [`workload`], [`forge`]: what runs do
 //! * [`run`]: a run of opens, groups and crashes; [`enumerate`]: every crash of it; [`check`], [`ledger`]: oracle P;
-//!   [`report`]: what was met and what was broken
+//!   [`runs`]: ids of events that memory doesn't hold; [`report`]: what was met and what was broken
 //! * [`damage`]: damage to every byte of a small directory
 //! * [`fuzzing`]: what fuzzers feed; [`campaign`]: how far the suites go
 //!
@@ -26,4 +26,5 @@ pub mod model;
 pub mod report;
 pub mod rng;
 pub mod run;
+pub mod runs;
 pub mod workload;

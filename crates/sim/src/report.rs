@@ -64,6 +64,10 @@ pub struct Counters {
     pub compacted: u64,
     /// Trims that retention has asked for in runs.
     pub retained: u64,
+    /// Runs of event ids that were written.
+    pub rolled: u64,
+    /// Of them runs made of smaller ones.
+    pub merged: u64,
 }
 
 impl Counters {
@@ -82,6 +86,8 @@ impl Counters {
         self.unacknowledged += other.unacknowledged;
         self.compacted += other.compacted;
         self.retained += other.retained;
+        self.rolled += other.rolled;
+        self.merged += other.merged;
     }
 }
 

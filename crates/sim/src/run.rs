@@ -14,6 +14,7 @@ use exactlog_core::reply::Applied;
 use exactlog_storage::checkpoint::Kept;
 use exactlog_storage::error::StorageError;
 use exactlog_storage::journal::{FILE_HEADER_BYTES, Syncing};
+use exactlog_storage::runs::{RUNS_DIR, RunPlan};
 use exactlog_storage::shard::{Durability, Options, Shard, Submission};
 
 use crate::check::{self, Owed};
@@ -73,6 +74,8 @@ struct Run {
     made: Option<Kept>,
     /// A sync that ran and isn't taken in yet.
     syncing: Option<Syncing>,
+    /// A run of event ids that is written, but that the shard wasn't told of.
+    rolled: Option<RunPlan>,
     /// The lsn of the last checkpoint that the shard of this life was told of.
     kept_lsn: u64,
     enumerator: Enumerator,
@@ -107,6 +110,7 @@ impl Run {
             marks: vec![Mark::default()],
             made: None,
             syncing: None,
+            rolled: None,
             kept_lsn: u64::MAX,
             fault,
             fault_met: false,
@@ -153,6 +157,7 @@ impl Run {
         let owed = self.last_mark().owed();
         self.marks = vec![Mark { opening: true, ..self.last_mark() }];
         (self.made, self.syncing, self.kept_lsn) = (None, None, u64::MAX);
+        self.rolled = None;
         self.disk.record_points(true);
         let Some(mut shard) = self.open(&owed)? else { return Ok(()) };
         let end = self.work(&mut shard, torn)?;
@@ -329,6 +334,7 @@ impl Run {
         let disturbed = self.disk.is_stopped() || self.fault_pending;
         if self.random.chance(1, 4) && !disturbed {
             check::records(shard, &self.ledger, lsn)?;
+            check::ids(shard, &self.ledger, lsn)?;
         }
         Ok(())
     }
@@ -337,6 +343,10 @@ impl Run {
     fn failed(&mut self, shard: &mut Shard, before: u64, error: &StorageError) -> Result<End, Broken> {
         self.trace.push(format!("failed: {error}"));
         let stopped = self.disk.is_stopped();
+        // A look-up that fails ends writing between two commands of its group: what was applied before it stays.
+        let applied = shard.state().lsn;
+        let is_look_up = matches!(error, StorageError::Io { file, .. } if file.starts_with(RUNS_DIR));
+        let before = if is_look_up && applied > before { applied } else { before };
         check::same_state(&shard.state(), self.ledger.state(before))
             .map_err(|what| format!("after {error}: {what}"))?;
         let again = shard.execute(&[Submission { time_ms: 0, command: Command::Tick }]);
@@ -366,8 +376,13 @@ impl Run {
             self.trace.push("written back".to_owned());
             self.disk.write_back(&mut Survival::random(self.random.number()));
         }
-        if self.random.chance(self.plan.maintenance, 12) {
-            return self.maintain(shard);
+        if self.random.chance(self.plan.maintenance, 12)
+            && let Some(end) = self.maintain(shard)?
+        {
+            return Ok(Some(end));
+        }
+        if self.plan.memory_entries < 1_000 && self.random.chance(1, 2) {
+            return self.roll(shard);
         }
         Ok(None)
     }

@@ -56,6 +56,8 @@ pub struct Plan {
     /// Whether it is mostly about old records: few partitions, small segments, many checkpoints, and nothing that
     /// fails.
     pub cleans: bool,
+    /// How many ids of events are kept in memory.
+    pub memory_entries: u64,
 }
 
 impl Plan {
@@ -87,7 +89,14 @@ impl Plan {
             faults: if random.chance(1, 3) { 1 + random.below(3) } else { 0 },
             torn_tails,
             cleans,
+            memory_entries: 200_000,
         };
+        // Mostly about ids of events: so few stay in memory that nearly all of them are on disk.
+        if !cleans && !torn_tails && !large_bodies && random.chance(1, 3) {
+            let (groups, lives) = (8 + random.below(14), 1 + random.below(3));
+            let memory_entries = [0, 2, 5][random.below(3) as usize];
+            return Plan { groups, lives, commands: 4, memory_entries, ..plan };
+        }
         match cleans {
             true => {
                 let (groups, lives) = (10 + random.below(14), 1 + random.below(2));
@@ -113,6 +122,7 @@ impl Plan {
             journal_file_bytes: self.journal_file_bytes,
             journal_ring_bytes: self.journal_files * self.journal_file_bytes,
             tail_cache_bytes: self.tail_cache_bytes,
+            dedup_memory_entries: self.memory_entries,
             ..Options::default()
         }
     }
@@ -183,6 +193,11 @@ impl Generator {
         due.into_iter().map(trim).collect()
     }
 
+    /// A run of event ids that was written.
+    pub fn run_ready(&mut self, command: Command) -> Submission {
+        self.submission(command)
+    }
+
     /// The log's time.
     #[must_use]
     pub fn time_ms(&self) -> i64 {
@@ -234,7 +249,9 @@ impl Generator {
         if self.random.chance(1, 6) {
             return self.timer(model, &partitions);
         }
-        if self.random.chance(1, 6) {
+        // Where ids go to disk there are many.
+        let one_in = if self.plan.memory_entries < 1_000 { 2 } else { 6 };
+        if self.random.chance(1, one_in) {
             return self.dedup(model, &partitions);
         }
         match self.random.below(100) {
@@ -499,7 +516,7 @@ impl Generator {
         Command::Config(match self.random.below(8) {
             0 => ConfigChange::DedupKey { key: [self.random.below(200) as u8; 16] },
             _ => ConfigChange::DedupLimits {
-                ttl_ms: [100, 400, 400, 604_800_000][self.random.below(4) as usize],
+                ttl_ms: [100, 400, 100_000, 604_800_000][self.random.below(4) as usize],
                 entries_max: [4, 8, 1_000_000, 1_000_000][self.random.below(4) as usize],
                 at_cap: if self.random.chance(1, 2) { AtCap::Refuse } else { AtCap::Shorten },
             },

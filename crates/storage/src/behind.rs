@@ -56,6 +56,20 @@ pub fn rounds(shard: &mut impl Hold) -> Result<(), StorageError> {
     ended
 }
 
+/// Makes the next run of event ids that is worth making; whether there was one.
+///
+/// # Errors
+/// As its parts. A run that couldn't be written is tried again when there are more ids.
+pub fn roll(shard: &mut impl Hold) -> Result<bool, StorageError> {
+    let planned = shard.with(|shard| shard.plan_run());
+    let rolled = planned.and_then(|plan| {
+        let Some(mut plan) = plan else { return Ok(false) };
+        plan.write()?;
+        shard.with(|shard| shard.take_run(&plan)).map(|()| true)
+    });
+    rolled.inspect_err(|_| shard.with(Shard::note_no_run))
+}
+
 /// Flushes, makes a checkpoint, and removes what it lets go.
 ///
 /// # Errors

@@ -120,7 +120,8 @@ impl Follower {
         {
             let one_at_a_time = self.shard.flusher().one_at_a_time;
             let _no_flush = one_at_a_time.lock();
-            let taken = snapshot.take_over(&self.shard.state(), self.shard.segments(), &*self.shard.disk());
+            let (segments, runs) = (self.shard.segments(), self.shard.runs());
+            let taken = snapshot.take_over(&self.shard.state(), segments, runs, &*self.shard.disk());
             taken.map_err(|error| self.shard.fail(error))?;
         }
         self.shard.recover(random).map_err(|error| self.shard.fail(error))?;

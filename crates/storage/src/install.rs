@@ -20,6 +20,7 @@ use crate::error::StorageError;
 use crate::journal::{Config, FileJournal};
 use crate::partitions::Segments;
 use crate::projection::segment_options;
+use crate::runs::{Opened, Runs};
 use crate::shard::{SegmentSets, Shard};
 use exactlog_core::state::State;
 use std::io;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 pub struct Snapshot {
     image: Image,
     segments: SegmentSets,
+    runs: Arc<Opened>,
     term: u32,
 }
 
@@ -42,7 +44,8 @@ impl Snapshot {
     /// As [`Shard::checkpoint`].
     pub fn take(leader: &mut Shard) -> Result<Snapshot, StorageError> {
         let (image, segments) = leader.flushed_picture()?;
-        Ok(Snapshot { image, segments, term: leader.term() })
+        let runs = leader.runs().shown(image.state.dedup.runs())?;
+        Ok(Snapshot { image, segments, runs, term: leader.term() })
     }
 
     /// The last command that it holds.
@@ -59,6 +62,7 @@ impl Snapshot {
         &self,
         own: &State,
         segments: &Segments,
+        runs: &Runs,
         disk: &dyn Disk,
     ) -> Result<(), StorageError> {
         let mut partitions = Vec::with_capacity(self.segments.len());
@@ -71,6 +75,7 @@ impl Snapshot {
             let ends = segments.take_over(*partition, segment_options(topic), set)?;
             partitions.push(PartitionImage { partition: *partition, ends, placed: Vec::new() });
         }
+        runs.copy(&self.runs)?;
         let applied_lsn = self.image.applied_lsn;
         let state = self.image.state.clone();
         let image = Image { applied_lsn, flushed_lsn: applied_lsn, applied_at: None, state, partitions };

@@ -31,6 +31,7 @@ pub mod partitions;
 pub mod projection;
 pub mod repair;
 mod reserve;
+pub mod runs;
 pub mod segment;
 pub mod shard;
 

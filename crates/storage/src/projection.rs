@@ -17,6 +17,7 @@ use crate::error::StorageError;
 use crate::index::{Index, Reader, Unflushed};
 use crate::partitions::{STEP_BYTES, Segments};
 use crate::reserve::Reserve;
+use crate::runs::Runs;
 use crate::segment::{Options, PartitionLog, segments_below};
 use exactlog_core::batch::HEADER_BYTES;
 use exactlog_core::ids::Partition;
@@ -31,6 +32,7 @@ pub struct Flusher {
     pub(crate) state: Arc<RwLock<State>>,
     pub(crate) index: Arc<Index>,
     pub(crate) segments: Arc<Segments>,
+    pub(crate) runs: Arc<Runs>,
     pub(crate) reader: Reader,
     pub(crate) flushed_lsn: Arc<AtomicU64>,
     pub(crate) one_at_a_time: Arc<Mutex<()>>,
@@ -89,7 +91,8 @@ impl Flusher {
     /// When a file can't be removed; it may be tried again.
     pub fn sweep(&self, shown_lsn: u64) -> Result<(), StorageError> {
         let _one = self.one_at_a_time.lock();
-        self.segments.sweep(shown_lsn)
+        self.segments.sweep(shown_lsn)?;
+        self.runs.sweep(shown_lsn)
     }
 
     /// Everything up to this lsn is in segments.
@@ -180,7 +183,7 @@ impl Flusher {
 
     /// Whether files wait for checkpoints to be removed: then these free something although a flush found no room.
     pub(crate) fn has_unnamed(&self) -> bool {
-        self.segments.has_unnamed()
+        self.segments.has_unnamed() || self.runs.has_unnamed()
     }
 
     /// Keeps space for the next checkpoint, as far as there is any.

@@ -27,14 +27,15 @@ use crate::journal::{
 use crate::partitions::Segments;
 use crate::projection::{Flusher, segment_options};
 use crate::reserve::{self, Reserve};
+use crate::runs::{RunPlan, Runs};
 use crate::segment::SegmentSet;
 use exactlog_core::codec;
 use exactlog_core::command::{COMMIT_BYTES_MAX, Command, Dedup, TimerCommand, Transactional};
 use exactlog_core::ids::Partition;
 use exactlog_core::mutants::{Mutant, on};
 use exactlog_core::reply::{Applied, Reply};
-use exactlog_core::state::{At, State};
-use parking_lot::{RwLock, RwLockReadGuard};
+use exactlog_core::state::{Answers, At, Manifest, State};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -66,6 +67,9 @@ pub struct Options {
     pub checkpoint_bytes: u64,
     /// Most bytes of batches kept in memory for readers at the tail. Default 64 MiB.
     pub tail_cache_bytes: u64,
+    /// Ids of events that are kept in memory, with all that is known of them: when there are more, they go into runs on
+    /// disk. Default 200,000, which takes 18 MB.
+    pub dedup_memory_entries: u64,
 }
 
 impl Default for Options {
@@ -77,6 +81,7 @@ impl Default for Options {
             journal_ring_bytes: 1024 * MIB,
             checkpoint_bytes: 128 * MIB,
             tail_cache_bytes: 64 * MIB,
+            dedup_memory_entries: 200_000,
         }
     }
 }
@@ -141,6 +146,11 @@ pub struct Shard {
     short: bool,
     /// Since the last rounds of writing behind something may have become free to be removed.
     may_free: bool,
+    runs: Arc<Runs>,
+    /// The runs that the state named when it was looked at last.
+    manifest: Arc<Manifest>,
+    /// A run couldn't be written: none is tried while fewer marks than this are in memory.
+    roll_at: u64,
     /// Why writing ended.
     failed: Option<StorageError>,
 }
@@ -168,7 +178,9 @@ impl Shard {
         let index = Index::new(options.tail_cache_bytes);
         let start = start_of(&found);
         let (state, end) = restore(found.newest, &index, &segments);
-        let mut replay = Replay { state, index, commands: 0, end, bytes: 0 };
+        let runs = Arc::new(Runs::new(disk.clone()));
+        let manifest = state.dedup.runs().clone();
+        let mut replay = Replay { state, index, runs, manifest, commands: 0, end, bytes: 0 };
         let opened =
             FileJournal::open(disk.clone(), config, &start, random, &mut |frame| replay.frame(frame));
         let (journal, opened) = match opened {
@@ -178,8 +190,9 @@ impl Shard {
             }
             opened => opened?,
         };
-        let Replay { state, index, commands, end, bytes: replayed_bytes } = replay;
+        let Replay { state, index, runs, manifest, commands, end, bytes: replayed_bytes } = replay;
         checkpoint::remove_temporary(&*disk)?;
+        runs.take_stock(&manifest, state.lsn)?;
         index.relocate(&opened.moved.iter().map(|placed| (placed.lsn, *placed)).collect());
         let end = opened.moved.last().map(Placed::end).or(end);
         let mut report = report(&opened, commands);
@@ -191,6 +204,7 @@ impl Shard {
             state: state.clone(),
             index: index.clone(),
             segments: segments.clone(),
+            runs: runs.clone(),
             reader: Reader::new(index.clone(), journal.reader(), segments.clone()),
             flushed_lsn: Arc::new(AtomicU64::new(start.needed_lsn)),
             one_at_a_time: Arc::default(),
@@ -219,6 +233,9 @@ impl Shard {
             sealed: true,
             short: false,
             may_free: false,
+            runs,
+            manifest,
+            roll_at: 0,
             failed: None,
         };
         Ok((shard, report))
@@ -309,8 +326,10 @@ impl Shard {
         let mut state = state.write();
         for ((frame, (time_ms, command)), placed) in frames.iter().zip(&commands).zip(&placed) {
             let at = At { lsn: frame.lsn, term: frame.term, time_ms: *time_ms };
-            apply_and_record(&mut state, &self.index, at, command, placed)
+            let answers = ask_unlocked(&self.runs, &mut state, command).map_err(|error| self.fail(error))?;
+            let reply = apply_and_record(&mut state, &self.index, at, command, &answers, placed)
                 .map_err(|error| self.fail(error))?;
+            self.runs.applied(&mut self.manifest, &state, &reply);
             self.end = Some(placed.end());
             self.since_checkpoint += placed.head_len() + placed.bodies_len;
         }
@@ -524,6 +543,52 @@ impl Shard {
         Cleaner { flusher: self.flusher.clone(), checkpointed: Arc::new(named) }
     }
 
+    /// The runs of event ids.
+    pub fn runs(&self) -> &Arc<Runs> {
+        &self.runs
+    }
+
+    /// Whether more ids are in memory than are to be.
+    pub fn wants_run(&self) -> bool {
+        let in_memory = self.state.read().dedup.in_memory();
+        in_memory > self.options.dedup_memory_entries && in_memory >= self.roll_at
+    }
+
+    /// The next run that is worth making: to be written without holding the shard, and then [taken](Shard::take_run).
+    ///
+    /// # Errors
+    /// A smaller run that is to be merged and can't be opened.
+    pub fn plan_run(&self) -> Result<Option<RunPlan>, StorageError> {
+        if self.failed.is_some() || self.state.read().dedup.in_memory() < self.roll_at {
+            return Ok(None);
+        }
+        let memory_max = self.options.dedup_memory_entries;
+        RunPlan::next(&self.state.read(), memory_max, &self.runs, &self.flusher.reserve)
+    }
+
+    /// Has a run that was written taken, or removes it if it isn't what the state has by now.
+    ///
+    /// # Errors
+    /// As [`Shard::execute`].
+    pub fn take_run(&mut self, plan: &RunPlan) -> Result<(), StorageError> {
+        let time_ms = self.state().time_ms;
+        let taken = self.execute(&[Submission { time_ms, command: plan.command() }]);
+        match taken {
+            Ok(_) => self.roll_at = 0,
+            // Nothing says that it was taken, and it may have been: then it stays.
+            Err(_) if self.failed.is_some() => {}
+            Err(_) => plan.discard(),
+        }
+        taken.map(|_| ())
+    }
+
+    /// Notes that no run could be written: it is tried again when there are more marks.
+    pub(crate) fn note_no_run(&mut self) {
+        const MORE: u64 = 16_384;
+        let in_memory = self.state().dedup.in_memory();
+        self.roll_at = in_memory + MORE;
+    }
+
     /// Notes that something may have become free: rounds of writing behind are due, until files that no checkpoint
     /// names are removed.
     pub fn note_freeable(&mut self) {
@@ -705,10 +770,11 @@ impl Shard {
         let mut all = Vec::with_capacity(submissions.len());
         for ((submission, placed), frame) in submissions.iter().zip(placed).zip(frames) {
             let at = At { lsn: placed.lsn, term: self.term, time_ms: submission.time_ms };
-            let applied = match apply_one(&mut state, at, &submission.command) {
-                Ok(applied) => applied,
-                Err(error) => return Err(self.fail(error)),
-            };
+            let answers = ask_unlocked(&self.runs, &mut state, &submission.command);
+            let applied =
+                answers.and_then(|answers| apply_one(&mut state, at, &submission.command, &answers));
+            let applied = applied.map_err(|error| self.fail(error))?;
+            self.runs.applied(&mut self.manifest, &state, &applied.reply);
             record(&self.index, &submission.command, &applied, placed, frame.head.len(), true);
             let trimmed = applied.timers_start.is_some();
             if trimmed || matches!(applied.reply, Reply::Trimmed { .. } | Reply::TopicDeleted) {
@@ -748,6 +814,8 @@ fn restore(newest: Option<Image>, index: &Index, segments: &Segments) -> (State,
 struct Replay {
     state: State,
     index: Index,
+    runs: Arc<Runs>,
+    manifest: Arc<Manifest>,
     commands: u64,
     bytes: u64,
     end: Option<Position>,
@@ -757,7 +825,14 @@ impl Replay {
     fn frame(&mut self, frame: ReadFrame) -> Result<(), StorageError> {
         let (time_ms, command) = decode(&frame)?;
         let at = At { lsn: frame.lsn, term: frame.term, time_ms };
-        apply_and_record(&mut self.state, &self.index, at, &command, &frame.placed)?;
+        let keys = self.runs.questions(&self.state, &command)?;
+        let answers = match keys.is_empty() {
+            true => Answers::none(),
+            false => self.runs.look_up(&self.manifest, &keys)?,
+        };
+        let state = &mut self.state;
+        let reply = apply_and_record(state, &self.index, at, &command, &answers, &frame.placed)?;
+        self.runs.applied(&mut self.manifest, &self.state, &reply);
         self.end = Some(frame.end());
         self.commands += 1;
         self.bytes += (frame.head.len() + frame.bodies.len()) as u64;
@@ -770,17 +845,32 @@ pub(crate) fn decode(frame: &ReadFrame) -> Result<(i64, Command), StorageError> 
         .map_err(|error| undecodable(frame, &error))
 }
 
-/// What replay and a follower do with a command: no reply, no tail cache.
+/// What replay and a follower do with a command: no tail cache.
 fn apply_and_record(
     state: &mut State,
     index: &Index,
     at: At,
     command: &Command,
+    answers: &Answers,
     placed: &Placed,
-) -> Result<(), StorageError> {
-    let applied = apply_one(state, at, command)?;
+) -> Result<Reply, StorageError> {
+    let applied = apply_one(state, at, command, answers)?;
     record(index, command, &applied, placed, placed.head_len() as usize, false);
-    Ok(())
+    Ok(applied.reply)
+}
+
+/// Looks up what a command asks of the runs, while readers have the state.
+fn ask_unlocked(
+    runs: &Arc<Runs>,
+    state: &mut RwLockWriteGuard<'_, State>,
+    command: &Command,
+) -> Result<Answers, StorageError> {
+    let keys = runs.questions(state, command)?;
+    if keys.is_empty() {
+        return Ok(Answers::none());
+    }
+    let manifest = state.dedup.runs().clone();
+    RwLockWriteGuard::unlocked(state, || runs.look_up(&manifest, &keys))
 }
 
 fn undecodable(frame: &ReadFrame, error: &codec::DecodeError) -> StorageError {
@@ -791,8 +881,13 @@ fn undecodable(frame: &ReadFrame, error: &codec::DecodeError) -> StorageError {
 
 /// A panic in `apply` is a bug of ours that must not take the process down, nor be met with a half-changed state:
 /// the shard ends before the next command, and open refuses with the same words.
-fn apply_one(state: &mut State, at: At, command: &Command) -> Result<Applied, StorageError> {
-    catch_unwind(AssertUnwindSafe(|| state.apply(at, command))).map_err(|panic| {
+fn apply_one(
+    state: &mut State,
+    at: At,
+    command: &Command,
+    answers: &Answers,
+) -> Result<Applied, StorageError> {
+    catch_unwind(AssertUnwindSafe(|| state.apply_with(at, command, answers))).map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
         let kind = command.kind_name();
@@ -816,7 +911,7 @@ pub fn adds_data(command: &Command) -> bool {
         // An abort ends something; its markers are a few bytes.
         Command::Transactional(request) => !matches!(**request, Transactional::End { commit: false, .. }),
         // A mark takes the place of its reservation.
-        Command::Dedup(request) => matches!(**request, Dedup::Append { .. } | Dedup::Reserve { .. }),
+        Command::Dedup(request) => !matches!(**request, Dedup::Finish { .. } | Dedup::Release { .. }),
         Command::Timer(command) => !matches!(**command, TimerCommand::Cancel { .. }),
     }
 }

@@ -12,7 +12,7 @@ use exactlog_core::command::{
 };
 use exactlog_core::ids::{DedupId, Partition, ProducerId, TimerId, TopicId};
 use exactlog_core::reply::{Seen, Sighting};
-use exactlog_core::state::OffsetExpiry;
+use exactlog_core::state::{Answers, OffsetExpiry};
 use exactlog_sim::disk::SimDisk;
 use exactlog_storage::checkpoint::{file_name, state_hash};
 use exactlog_storage::error::StorageError;
@@ -283,7 +283,7 @@ fn ids_of_events_have_the_bytes_that_the_format_says_and_are_read_back() {
     shard.close().unwrap();
     let (shard, report) = open(&disk).unwrap();
     assert_eq!((report.checkpoint_lsn, state_hash(&shard.state())), (10, hash));
-    let seen = shard.state().seen(&DedupScope::Topic(PARTITION.topic), id);
+    let seen = shard.state().seen(&DedupScope::Topic(PARTITION.topic), id, &Answers::none());
     assert_eq!(seen, Seen::Done(Sighting::Record { partition: PARTITION, offset: 1 }));
 }
 

@@ -4,7 +4,7 @@ use crate::common::{Place, lines};
 use serde_json::Value;
 
 /// Every verb that answers with a report.
-const VERBS: [&[&str]; 0] = [
+const VERBS: [&[&str]; 29] = [
     &["topic", "list"],
     &["topic", "describe", "t"],
     &["topic", "create", "t2"],
@@ -26,6 +26,7 @@ const VERBS: [&[&str]; 0] = [
     &["table", "list"],
     &["table", "get", "tally", "chair"],
     &["table", "scan", "tally"],
+    &["dedup", "stats"],
     &["log", "stat"],
     &["log", "dump"],
     &["log", "verify"],

@@ -15,6 +15,7 @@ const POSITIONS_BYTES_LEAST: usize = 4 + (1 + 8) + 4;
 const CONDITION_BYTES_LEAST: usize = 1 + PARTITION_BYTES + 8;
 const DEDUP_ID_BYTES: usize = 16;
 const MARK_BYTES_LEAST: usize = 1 + DEDUP_ID_BYTES + 4 + 4;
+const RUN_BYTES: usize = 8;
 const TIMER_BYTES: usize = 8;
 const DUE_BYTES: usize = 8;
 const TABLE_WRITE_BYTES_LEAST: usize = 1 + 4;
@@ -102,7 +103,7 @@ impl<'a> Reader<'a> {
             TRIM => Command::Trim { partition: self.partition()?, start: self.u64()? },
             TICK => Command::Tick,
             CONFIG => Command::Config(self.config_change()?),
-            APPEND_IDENTIFIED..=RELEASE => Command::from(self.dedup()?),
+            APPEND_IDENTIFIED..=RUN_READY => Command::from(self.dedup()?),
             SET_TIMER | CANCEL_TIMER | FIRE_TIMER | CARRY_TIMERS => {
                 Command::from(self.timer_command(batches)?)
             }
@@ -130,6 +131,16 @@ impl<'a> Reader<'a> {
             let ids = self.list(DEDUP_ID_BYTES, Reader::dedup_id)?;
             let (partition, batch) = self.batch()?;
             return Ok(Dedup::Append { sender, partition, config_version, ids, batch });
+        }
+        if self.kind == RUN_READY {
+            return Ok(Dedup::RunReady(RunReady {
+                end_ms: self.i64()?,
+                run: self.u64()?,
+                entries: self.u64()?,
+                up_to: self.u64()?,
+                digest: self.u64()?,
+                replaces: self.list(RUN_BYTES, Reader::u64)?,
+            }));
         }
         let (scope, id, value) = (self.text()?, self.dedup_id()?, self.u64()?);
         Ok(match self.kind {

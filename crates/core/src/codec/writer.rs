@@ -158,6 +158,15 @@ impl Writer {
                 self.in_scope(scope, id, *reservation);
                 RELEASE
             }
+            Dedup::RunReady(ready) => {
+                self.i64(ready.end_ms);
+                self.u64(ready.run);
+                self.u64(ready.entries);
+                self.u64(ready.up_to);
+                self.u64(ready.digest);
+                self.list(&ready.replaces, |writer, run| writer.u64(*run));
+                RUN_READY
+            }
         }
     }
 

@@ -52,6 +52,25 @@ pub enum Dedup {
         /// The lsn of the `Reserve`.
         reservation: u64,
     },
+    /// A run is on disk: its marks leave the memory, or other runs their places.
+    RunReady(RunReady),
+}
+
+/// A file of marks that is durable by the time it is ordered. What is in it follows from the state alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunReady {
+    /// End of the bucket whose marks it has, ms since 1970.
+    pub end_ms: i64,
+    /// Names the run; above all that the state has known.
+    pub run: u64,
+    /// How many marks it has: the first of the bucket that are in memory, in whole chunks.
+    pub entries: u64,
+    /// None of them was set by a later command than this.
+    pub up_to: u64,
+    /// Sum of [`mark_digest`](crate::state::mark_digest) over its marks.
+    pub digest: u64,
+    /// Instead of marks in memory it has those of these runs, which follow each other in the bucket.
+    pub replaces: Vec<u64>,
 }
 
 impl Dedup {
@@ -62,6 +81,7 @@ impl Dedup {
             Dedup::Reserve { .. } => "Reserve",
             Dedup::Finish { .. } => "Finish",
             Dedup::Release { .. } => "Release",
+            Dedup::RunReady(_) => "RunReady",
         }
     }
 }

@@ -7,6 +7,7 @@
 //! ```
 
 use super::producer::KeptReply;
+use super::runs::Answers;
 use super::topic::Arrival;
 use super::{Outcome, State, done};
 use crate::command::{COMMIT_BATCHES_MAX, CURSOR_BYTES_MAX, Commit, Condition, Mark};
@@ -17,16 +18,16 @@ use smallvec::SmallVec;
 use std::collections::BTreeSet;
 
 impl State {
-    pub(super) fn commit(&mut self, term: u32, commit: &Commit) -> Outcome {
+    pub(super) fn commit(&mut self, term: u32, commit: &Commit, answers: &Answers) -> Outcome {
         if let Some(known) = self.outcome(&commit.token)? {
             return done(known);
         }
-        let checked = self.check_commit(term, commit);
+        let checked = self.check_commit(term, commit, answers);
         if on(Mutant::M8CommitInPart) && checked.is_err() {
             self.place_first(term, commit);
         }
         if on(Mutant::D2MarkOfRefusedCommit) && checked.is_err() {
-            self.mark_refused(commit);
+            self.mark_refused(commit, answers);
         }
         if on(Mutant::K1WriteOfRefusedCommit) && checked.is_err() {
             self.write_refused(commit);
@@ -51,7 +52,7 @@ impl State {
         Ok(Applied { placements, timers_start, ..Applied::only(Reply::Committed(reply)) })
     }
 
-    fn check_commit(&self, term: u32, commit: &Commit) -> Result<(), Refusal> {
+    fn check_commit(&self, term: u32, commit: &Commit, answers: &Answers) -> Result<(), Refusal> {
         if let Some(bytes) =
             commit.cursor.as_ref().map(|cursor| cursor.len()).filter(|len| *len > CURSOR_BYTES_MAX)
         {
@@ -64,7 +65,7 @@ impl State {
         for condition in &commit.conditions {
             self.check_condition(condition)?;
         }
-        self.check_marks(commit)?;
+        self.check_marks(commit, answers)?;
         let mut positions = BTreeSet::new();
         for offsets in &commit.offsets {
             self.check_offsets(&offsets.group, offsets.member, &offsets.offsets, &mut positions)?;
@@ -89,10 +90,10 @@ impl State {
     }
 
     /// The mistake [`Mutant::D2MarkOfRefusedCommit`]: marks are set before the rest is checked.
-    fn mark_refused(&mut self, commit: &Commit) {
+    fn mark_refused(&mut self, commit: &Commit, answers: &Answers) {
         let named = commit.marks.iter().filter(|mark| matches!(mark, Mark::Named { .. })).cloned().collect();
         let marks = Commit { marks: named, ..commit.clone() };
-        if self.check_marks(&marks).is_ok() {
+        if self.check_marks(&marks, answers).is_ok() {
             self.set_marks(&marks, &[]);
         }
     }

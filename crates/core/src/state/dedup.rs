@@ -15,14 +15,16 @@
 //!   * nothing is forgotten before its time but at the cap, if that was asked for; since when all is known is state
 //!   * the key for hashes never changes
 
-use super::marks::{ChunkPiece, Marks, Place};
+use super::marks::{ChunkPiece, MarkKey, Marks, Place, ScopeKey, Taken};
+use super::runs::{Answers, Manifest};
 use super::{DAY_MS, SETTING_MS_MAX, check_bounds};
 use crate::command::{AtCap, DedupScope};
-use crate::ids::{DedupId, Partition, TopicId};
+use crate::ids::DedupId;
 use crate::mutants::{Mutant, on};
-use crate::reply::{Refusal, Seen, Sighting};
+use crate::reply::{Refusal, Seen};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What the state knows of ids of events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,7 +34,10 @@ pub struct Dedup {
     numbers: BTreeMap<String, u32>,
     /// The reservations, by the ends of their leases.
     leases: BTreeSet<(i64, MarkKey)>,
+    /// In memory.
     marks: Marks,
+    /// What lies on disk: shared with the shell, which sees by that whether it has changed.
+    runs: Arc<Manifest>,
 }
 
 /// All but the marks.
@@ -70,7 +75,7 @@ pub struct DedupLimits {
 
 impl Default for DedupLimits {
     fn default() -> Self {
-        DedupLimits { ttl_ms: 7 * DAY_MS, entries_max: 1_000_000, at_cap: AtCap::default() }
+        DedupLimits { ttl_ms: 7 * DAY_MS, entries_max: 100_000_000, at_cap: AtCap::default() }
     }
 }
 
@@ -89,19 +94,6 @@ pub(super) struct Reservation {
     pub(super) until_ms: i64,
 }
 
-/// An id in its scope.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct MarkKey {
-    pub(super) scope: ScopeKey,
-    pub(super) id: DedupId,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) enum ScopeKey {
-    Topic(TopicId),
-    Named(u32),
-}
-
 /// A part of [`Dedup`] as checkpoints have it. Order and types of the fields are a format (docs/FORMAT.md, "Payload").
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DedupPiece(Piece);
@@ -110,12 +102,14 @@ pub struct DedupPiece(Piece);
 enum Piece {
     Head(Box<Head>),
     Marks(ChunkPiece),
+    /// What lies on disk, if there ever was any.
+    Runs(Box<Manifest>),
 }
 
 /// Buckets in a TTL.
 const BUCKETS: u64 = 168;
 
-/// Chunks of marks that one `Tick` gives up at most: what is left is due at once.
+/// Chunks and runs of marks that one `Tick` gives up at most: what is left is due at once.
 const CHUNKS_PER_TICK: usize = 64;
 
 /// No more entries than this can be asked for: there are more numbers for scopes.
@@ -134,7 +128,30 @@ impl Dedup {
 
     /// How many ids are marked as done.
     pub fn marked(&self) -> u64 {
+        self.marks.count() + self.runs.entries()
+    }
+
+    /// How many of them are in memory.
+    pub fn in_memory(&self) -> u64 {
         self.marks.count()
+    }
+
+    /// The runs, which have the others. Whoever holds on to it sees by its address whether it has changed.
+    pub fn runs(&self) -> &Arc<Manifest> {
+        &self.runs
+    }
+
+    pub(super) fn runs_mut(&mut self) -> &mut Manifest {
+        Arc::make_mut(&mut self.runs)
+    }
+
+    pub(super) fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    /// Takes marks out of memory that a run has now.
+    pub(super) fn take_rolled(&mut self, end_ms: i64, entries: u64) -> Vec<Taken> {
+        self.marks.take(end_ms, entries)
     }
 
     /// How many ids are reserved.
@@ -150,9 +167,11 @@ impl Dedup {
 
     /// Its parts, for a checkpoint; none if it is as in a new log.
     pub fn pieces(&self) -> impl Iterator<Item = DedupPiece> + '_ {
-        let is_new = self.head == Head::default() && self.marks.count() == 0;
+        let has_runs = !self.runs.is_untouched();
+        let is_new = self.head == Head::default() && self.marks.count() == 0 && !has_runs;
         let head = (!is_new).then(|| Piece::Head(Box::new(self.head.clone())));
-        head.into_iter().chain(self.marks.pieces().map(Piece::Marks)).map(DedupPiece)
+        let runs = has_runs.then(|| Piece::Runs(Box::new(Manifest::clone(&self.runs))));
+        head.into_iter().chain(runs).chain(self.marks.pieces().map(Piece::Marks)).map(DedupPiece)
     }
 
     /// Takes a part back in, in the order in which [`pieces`](Dedup::pieces) gave it.
@@ -172,13 +191,23 @@ impl Dedup {
                 Err("an id is reserved and seen".into())
             }
             Piece::Marks(chunk) => self.marks.restore(chunk),
+            Piece::Runs(_) if !self.runs.is_untouched() => Err("the runs of marks are named twice".into()),
+            Piece::Runs(runs) => {
+                runs.check()?;
+                self.runs = Arc::from(runs);
+                Ok(())
+            }
         }
     }
 
     pub(super) fn next_deadline_ms(&self) -> i64 {
         let lease_ms = self.leases.first().map(|(until_ms, _)| *until_ms);
-        let marks_ms = self.marks.first_end_ms();
-        lease_ms.into_iter().chain(marks_ms).min().unwrap_or(i64::MAX)
+        lease_ms.into_iter().chain(self.first_end_ms()).min().unwrap_or(i64::MAX)
+    }
+
+    /// End of the bucket that expires first.
+    fn first_end_ms(&self) -> Option<i64> {
+        self.marks.first_end_ms().into_iter().chain(self.runs.first_end_ms()).min()
     }
 
     /// What is due by now goes.
@@ -190,7 +219,7 @@ impl Dedup {
             self.release(&key);
         }
         for _ in 0..CHUNKS_PER_TICK {
-            if self.marks.first_end_ms().is_none_or(|end_ms| end_ms > now_ms) {
+            if self.first_end_ms().is_none_or(|end_ms| end_ms > now_ms) {
                 break;
             }
             self.give_up_first();
@@ -210,10 +239,18 @@ impl Dedup {
         self.head.key.get_or_insert(key);
     }
 
+    /// Gives up what expires first: of a bucket the runs, which have what was marked first, then what is in memory.
     fn give_up_first(&mut self) -> i64 {
-        let Some(given_up) = self.marks.give_up_first() else { return i64::MIN };
-        given_up.keys.iter().for_each(|key| self.left(key.scope));
-        given_up.newest_ms
+        let first_ms = self.first_end_ms();
+        if self.runs.first_end_ms() == first_ms
+            && let Some(run) = self.runs_mut().give_up_first()
+        {
+            run.scopes.iter().for_each(|(number, count)| self.left(ScopeKey::Named(*number), *count));
+            return run.newest_ms;
+        }
+        let Some((newest_ms, keys)) = self.marks.give_up_first() else { return i64::MIN };
+        keys.iter().for_each(|key| self.left(key.scope, 1));
+        newest_ms
     }
 
     /// The lease of a key that has one ends.
@@ -223,11 +260,11 @@ impl Dedup {
         }
     }
 
-    /// Something left a scope; with the last of it a name goes.
-    fn left(&mut self, scope: ScopeKey) {
+    /// Some ids left a scope; with the last of them a name goes.
+    fn left(&mut self, scope: ScopeKey, count: u64) {
         let ScopeKey::Named(number) = scope else { return };
         let Some(scope) = self.head.scopes.get_mut(&number) else { return };
-        scope.entries = scope.entries.saturating_sub(1);
+        scope.entries = scope.entries.saturating_sub(count);
         if scope.entries == 0 {
             self.numbers.remove(&scope.name);
             self.head.scopes.remove(&number);
@@ -272,10 +309,16 @@ impl Dedup {
         found.filter(|it| it.until_ms > now_ms || on(Mutant::D1LeaseForever))
     }
 
-    pub(super) fn seen(&self, scope: &DedupScope, id: DedupId, now_ms: i64) -> Seen {
+    /// Whether only the runs can tell if an id is marked: it isn't in memory, and a reserved one is none.
+    pub(super) fn is_question(&self, key: &MarkKey) -> bool {
+        !self.runs.is_empty() && self.marks.find(key).is_none() && !self.head.reservations.contains_key(key)
+    }
+
+    pub(super) fn seen(&self, scope: &DedupScope, id: DedupId, now_ms: i64, answers: &Answers) -> Seen {
         let Some(key) = self.key_of(scope, id) else { return Seen::Absent };
-        if let Some(place) = self.marks.find(&key) {
-            return Seen::Done(sighting(&key, place));
+        let found = if self.is_question(&key) { answers.of(&key) } else { self.marks.find(&key) };
+        if let Some(place) = found {
+            return Seen::Done(key.sighting(place));
         }
         match self.holder(&key, now_ms) {
             Some(Reservation { lsn, until_ms }) => Seen::Reserved { reservation: lsn, until_ms },
@@ -306,7 +349,7 @@ impl Dedup {
     /// Ends a reservation.
     pub(super) fn release(&mut self, key: &MarkKey) {
         self.unreserve(key);
-        self.left(key.scope);
+        self.left(key.scope, 1);
     }
 
     /// Whether so many ids more can be remembered.
@@ -332,7 +375,7 @@ impl Dedup {
     }
 
     /// When a mark of now expires: at the end of its bucket.
-    fn end_ms(&self, now_ms: i64) -> i64 {
+    pub(super) fn end_ms(&self, now_ms: i64) -> i64 {
         let ttl_ms = self.head.limits.ttl_ms;
         let ttl_ms = if on(Mutant::D3MarkExpiresEarly) { ttl_ms / 2 } else { ttl_ms };
         let expiry_ms = now_ms.saturating_add(ttl_ms as i64);
@@ -356,14 +399,5 @@ impl Dedup {
         self.unreserve(&key);
         let end_ms = self.end_ms(now_ms);
         self.marks.add(key, Place { at: lsn, index: 0 }, now_ms, end_ms);
-    }
-}
-
-fn sighting(key: &MarkKey, place: Place) -> Sighting {
-    match key.scope {
-        ScopeKey::Topic(topic) => {
-            Sighting::Record { partition: Partition { topic, index: place.index }, offset: place.at }
-        }
-        ScopeKey::Named(_) => Sighting::Command { lsn: place.at },
     }
 }

@@ -10,8 +10,9 @@
 //!   * what was seen is known before limits are looked at, as with sequences
 //!   * all is checked before anything is changed
 
-use super::dedup::{MarkKey, Reservation};
-use super::marks::Place;
+use super::dedup::Reservation;
+use super::marks::{MarkKey, Place};
+use super::runs::Answers;
 use super::topic::{Arrival, appended, check_shape};
 use super::{Outcome, State, check_bounds, done};
 use crate::batch::{Batch, ProducerStamp};
@@ -23,24 +24,30 @@ use std::collections::BTreeSet;
 
 impl State {
     /// What is known of an id: absent, reserved, or seen and where.
-    pub fn seen(&self, scope: &DedupScope, id: DedupId) -> Seen {
-        self.dedup.seen(scope, id, self.time_ms)
+    ///
+    /// # Panics
+    /// If there is a [`question`](State::question) that the answers don't have.
+    pub fn seen(&self, scope: &DedupScope, id: DedupId, answers: &Answers) -> Seen {
+        self.dedup.seen(scope, id, self.time_ms, answers)
     }
 
-    pub(super) fn dedup(&mut self, term: u32, request: &Request) -> Outcome {
+    pub(super) fn dedup(&mut self, term: u32, request: &Request, answers: &Answers) -> Outcome {
         match request {
             Request::Append { sender, partition, config_version, ids, batch } => {
                 let arrival = Arrival { partition: *partition, batch, index: 0, term, txn_seq: 0 };
-                self.append_identified(&arrival, *sender, *config_version, ids)
+                self.append_identified(&arrival, *sender, *config_version, ids, answers)
             }
-            Request::Reserve { scope, id, lease_ms } => self.reserve(scope, *id, *lease_ms),
-            Request::Finish { scope, id, reservation } => self.finish_reservation(scope, *id, *reservation),
+            Request::Reserve { scope, id, lease_ms } => self.reserve(scope, *id, *lease_ms, answers),
+            Request::Finish { scope, id, reservation } => {
+                self.finish_reservation(scope, *id, *reservation, answers)
+            }
             Request::Release { scope, id, reservation } => {
                 let scope = DedupScope::Named(scope.clone());
                 let key = self.check_reservation(&scope, *id, *reservation)?;
                 self.dedup.release(&key);
                 done(Reply::Released)
             }
+            Request::RunReady(ready) => self.take_run(ready),
         }
     }
 
@@ -50,6 +57,7 @@ impl State {
         (id, epoch): (ProducerId, i16),
         config_version: u32,
         ids: &[DedupId],
+        answers: &Answers,
     ) -> Outcome {
         let Arrival { partition, batch, .. } = *arrival;
         let start_offset = self.find_at_version(partition, config_version)?.start;
@@ -57,7 +65,7 @@ impl State {
         check_identified(batch, ids)?;
         self.check_producer_epoch(&ProducerStamp { id, epoch, base_sequence: 0 })?;
         let scope = DedupScope::Topic(partition.topic);
-        let seen = |(index, id): (u32, &DedupId)| match self.seen(&scope, *id) {
+        let seen = |(index, id): (u32, &DedupId)| match self.seen(&scope, *id, answers) {
             Seen::Done(sighting) => Some(SeenEvent { index, sighting }),
             _ => None,
         };
@@ -75,10 +83,10 @@ impl State {
         Ok(appended(placement, batch, start_offset))
     }
 
-    fn reserve(&mut self, scope: &str, id: DedupId, lease_ms: u64) -> Outcome {
+    fn reserve(&mut self, scope: &str, id: DedupId, lease_ms: u64, answers: &Answers) -> Outcome {
         let scope = check_scope(scope)?;
         check_bounds("dedup.lease.ms", lease_ms, 1, LEASE_MS_MAX)?;
-        self.check_absent(&scope, id)?;
+        self.check_absent(&scope, id, answers)?;
         self.dedup.check_room(1)?;
         self.dedup.make_room(1);
         let (lsn, until_ms) = (self.lsn, self.time_ms.saturating_add(lease_ms as i64));
@@ -86,9 +94,15 @@ impl State {
         done(Reply::Reserved { reservation: lsn, until_ms })
     }
 
-    fn finish_reservation(&mut self, scope: &str, id: DedupId, reservation: u64) -> Outcome {
+    fn finish_reservation(
+        &mut self,
+        scope: &str,
+        id: DedupId,
+        reservation: u64,
+        answers: &Answers,
+    ) -> Outcome {
         let scope = DedupScope::Named(scope.to_string());
-        if self.seen(&scope, id) == Seen::Done(Sighting::Command { lsn: reservation }) {
+        if self.seen(&scope, id, answers) == Seen::Done(Sighting::Command { lsn: reservation }) {
             // The same owner again, who has lost the answer.
             return done(Reply::Finished);
         }
@@ -97,16 +111,16 @@ impl State {
         done(Reply::Finished)
     }
 
-    fn check_not_done(&self, scope: &DedupScope, id: DedupId) -> Result<(), Refusal> {
-        match self.seen(scope, id) {
+    fn check_not_done(&self, scope: &DedupScope, id: DedupId, answers: &Answers) -> Result<(), Refusal> {
+        match self.seen(scope, id, answers) {
             Seen::Done(sighting) => Err(Refusal::EventSeen { scope: scope.clone(), id, sighting }),
             Seen::Absent | Seen::Reserved { .. } => Ok(()),
         }
     }
 
-    fn check_absent(&self, scope: &DedupScope, id: DedupId) -> Result<(), Refusal> {
-        self.check_not_done(scope, id)?;
-        match self.seen(scope, id) {
+    fn check_absent(&self, scope: &DedupScope, id: DedupId, answers: &Answers) -> Result<(), Refusal> {
+        self.check_not_done(scope, id, answers)?;
+        match self.seen(scope, id, answers) {
             Seen::Reserved { reservation, until_ms } => {
                 Err(Refusal::EventReserved { scope: scope.clone(), id, reservation, until_ms })
             }
@@ -132,7 +146,7 @@ impl State {
     }
 
     /// Whether all marks of a commit can be set.
-    pub(super) fn check_marks(&self, commit: &Commit) -> Result<(), Refusal> {
+    pub(super) fn check_marks(&self, commit: &Commit, answers: &Answers) -> Result<(), Refusal> {
         let mut in_commit = BTreeSet::new();
         let mut more = 0;
         for mark in &commit.marks {
@@ -148,11 +162,11 @@ impl State {
             };
             match reservation {
                 Some(reservation) => {
-                    self.check_not_done(&scope, id)?;
+                    self.check_not_done(&scope, id, answers)?;
                     self.check_reservation(&scope, id, reservation)?;
                 }
                 None => {
-                    self.check_absent(&scope, id)?;
+                    self.check_absent(&scope, id, answers)?;
                     more += 1;
                 }
             }

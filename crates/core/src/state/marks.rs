@@ -10,16 +10,89 @@
 //!   * only whole chunks are given up, so that equal marks lie in equal chunks, also after a restart
 //!   * no map, bucket or chunk is empty
 
-use super::dedup::MarkKey;
+use crate::ids::{DedupId, Partition, TopicId};
+use crate::reply::Sighting;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Where an id was seen: a record's offset and the index of its partition, or the lsn of a command and 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Place {
-    pub(super) at: u64,
-    pub(super) index: u32,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// Offset, or lsn.
+    pub at: u64,
+    /// Index of the partition.
+    pub index: u32,
+}
+
+/// An id in its scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct MarkKey {
+    /// The scope.
+    pub scope: ScopeKey,
+    /// The id.
+    pub id: DedupId,
+}
+
+impl MarkKey {
+    /// Where its id was seen.
+    pub fn sighting(&self, place: Place) -> Sighting {
+        match self.scope {
+            ScopeKey::Topic(topic) => {
+                Sighting::Record { partition: Partition { topic, index: place.index }, offset: place.at }
+            }
+            ScopeKey::Named(_) => Sighting::Command { lsn: place.at },
+        }
+    }
+}
+
+/// A scope, as short as it gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ScopeKey {
+    /// The records of a topic.
+    Topic(TopicId),
+    /// One that has a name, by the number that it has as long as anything is in it.
+    Named(u32),
+}
+
+/// A number for a mark. Of many marks the sum of them, which wraps, tells whether two files hold the same ones: it
+/// doesn't matter in which order, and files that are merged have the sum of both. It guards against mistakes, not
+/// against intent.
+pub fn mark_digest(key: &MarkKey, place: Place) -> u64 {
+    let scope = match key.scope {
+        ScopeKey::Topic(topic) => u64::from(topic.0),
+        ScopeKey::Named(number) => 1 << 32 | u64::from(number),
+    };
+    let id = u128::from_le_bytes(key.id.0);
+    [id as u64, (id >> 64) as u64, place.at, u64::from(place.index)]
+        .iter()
+        .fold(mix(scope), |mixed, part| mix(mixed ^ part))
+}
+
+/// Spreads each bit over all (the finalizer of SplitMix64).
+fn mix(number: u64) -> u64 {
+    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ number >> 31
+}
+
+/// Marks that were in memory together, whatever became of them since.
+#[derive(Clone, Debug)]
+pub struct RolledMarks {
+    by_key: BTreeMap<u8, Arc<BTreeMap<MarkKey, Place>>>,
+    chunks: Vec<Arc<Vec<MarkKey>>>,
+}
+
+impl RolledMarks {
+    /// All of them, by their keys.
+    pub fn sorted(self) -> Vec<(MarkKey, Place)> {
+        let place = |key: &MarkKey| self.by_key.get(&map_of(key)).and_then(|map| map.get(key)).copied();
+        let keys = self.chunks.iter().flat_map(|keys| keys.iter());
+        let mut marks: Vec<(MarkKey, Place)> = keys.filter_map(|key| Some((*key, place(key)?))).collect();
+        marks.sort_unstable();
+        marks
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +108,8 @@ struct Chunk {
     keys: Arc<Vec<MarkKey>>,
     /// When the last of them was marked.
     newest_ms: i64,
+    /// Sum of [`mark_digest`].
+    digest: u64,
 }
 
 /// A chunk with what its keys lead to, as a checkpoint has it.
@@ -51,14 +126,11 @@ impl ChunkPiece {
     }
 }
 
-/// A chunk that was given up.
-#[derive(Debug)]
-pub(super) struct GivenUp {
-    pub(super) keys: Arc<Vec<MarkKey>>,
-    pub(super) newest_ms: i64,
-}
+/// Keys of a whole chunk.
+pub(super) const WHOLE_CHUNK: usize = 1024;
 
-const CHUNK_KEYS: usize = 1024;
+/// What was taken out: when the last was marked, and the keys.
+pub(super) type Taken = (i64, Arc<Vec<MarkKey>>);
 
 impl Marks {
     pub(super) fn count(&self) -> u64 {
@@ -75,12 +147,14 @@ impl Marks {
         let before = map.insert(key, place);
         debug_assert!(before.is_none(), "{key:?} was marked already");
         let chunks = self.by_time.entry(end_ms).or_default();
-        match chunks.last_mut().filter(|chunk| chunk.keys.len() < CHUNK_KEYS) {
+        let digest = mark_digest(&key, place);
+        match chunks.last_mut().filter(|chunk| chunk.keys.len() < WHOLE_CHUNK) {
             Some(chunk) => {
                 Arc::make_mut(&mut chunk.keys).push(key);
                 chunk.newest_ms = now_ms;
+                chunk.digest = chunk.digest.wrapping_add(digest);
             }
-            None => chunks.push(Chunk { keys: Arc::new(vec![key]), newest_ms: now_ms }),
+            None => chunks.push(Chunk { keys: Arc::new(vec![key]), newest_ms: now_ms, digest }),
         }
         self.count += 1;
     }
@@ -90,12 +164,62 @@ impl Marks {
         self.by_time.first_key_value().map(|(end_ms, _)| *end_ms)
     }
 
+    /// The buckets, by their ends, and how many marks each has.
+    pub(super) fn buckets(&self) -> impl Iterator<Item = (i64, u64)> + '_ {
+        let count = |chunks: &Vec<Chunk>| chunks.iter().map(|chunk| chunk.keys.len() as u64).sum();
+        self.by_time.iter().map(move |(end_ms, chunks)| (*end_ms, count(chunks)))
+    }
+
+    /// The first chunks of a bucket that have no more than `most` marks together: how many, and their digest. One that
+    /// isn't full may still grow, and counts only if `partial`.
+    pub(super) fn first_of(&self, end_ms: i64, most: u64, partial: bool) -> (u64, u64) {
+        let (mut entries, mut digest) = (0, 0_u64);
+        for chunk in self.by_time.get(&end_ms).into_iter().flatten() {
+            let more = chunk.keys.len() as u64;
+            if entries + more > most || (!partial && chunk.keys.len() < WHOLE_CHUNK) {
+                break;
+            }
+            (entries, digest) = (entries + more, digest.wrapping_add(chunk.digest));
+        }
+        (entries, digest)
+    }
+
+    /// The first marks of a bucket, as [`first_of`](Marks::first_of) has counted them.
+    pub(super) fn rolled(&self, end_ms: i64, entries: u64) -> RolledMarks {
+        let mut left = entries;
+        let mut chunks = Vec::new();
+        for chunk in self.by_time.get(&end_ms).into_iter().flatten() {
+            if left == 0 {
+                break;
+            }
+            left = left.saturating_sub(chunk.keys.len() as u64);
+            chunks.push(chunk.keys.clone());
+        }
+        RolledMarks { by_key: self.by_key.clone(), chunks }
+    }
+
+    /// Takes the first marks of a bucket out, as [`first_of`](Marks::first_of) has counted them.
+    pub(super) fn take(&mut self, end_ms: i64, entries: u64) -> Vec<Taken> {
+        let (mut left, mut taken) = (entries, Vec::new());
+        while left > 0
+            && let Some((newest_ms, keys)) = self.take_chunk(end_ms)
+        {
+            left = left.saturating_sub(keys.len() as u64);
+            taken.push((newest_ms, keys));
+        }
+        taken
+    }
+
     /// Gives up the chunk that expires first.
-    pub(super) fn give_up_first(&mut self) -> Option<GivenUp> {
-        let mut bucket = self.by_time.first_entry()?;
-        let Chunk { keys, newest_ms } = bucket.get_mut().remove(0);
-        if bucket.get().is_empty() {
-            bucket.remove();
+    pub(super) fn give_up_first(&mut self) -> Option<Taken> {
+        self.take_chunk(self.first_end_ms()?)
+    }
+
+    fn take_chunk(&mut self, end_ms: i64) -> Option<Taken> {
+        let chunks = self.by_time.get_mut(&end_ms)?;
+        let Chunk { keys, newest_ms, .. } = chunks.remove(0);
+        if chunks.is_empty() {
+            self.by_time.remove(&end_ms);
         }
         for key in keys.iter() {
             let number = map_of(key);
@@ -109,7 +233,7 @@ impl Marks {
             }
         }
         self.count -= keys.len() as u64;
-        Some(GivenUp { keys, newest_ms })
+        Some((newest_ms, keys))
     }
 
     pub(super) fn pieces(&self) -> impl Iterator<Item = ChunkPiece> + '_ {
@@ -125,13 +249,15 @@ impl Marks {
     pub(super) fn restore(&mut self, piece: ChunkPiece) -> Result<(), String> {
         let ChunkPiece { end_ms, newest_ms, marks } = piece;
         let is_last = self.by_time.last_key_value().is_none_or(|(last_ms, chunks)| {
-            *last_ms < end_ms || (*last_ms == end_ms && chunks.iter().all(|it| it.keys.len() == CHUNK_KEYS))
+            *last_ms < end_ms || (*last_ms == end_ms && chunks.iter().all(|it| it.keys.len() == WHOLE_CHUNK))
         });
-        if !is_last || marks.is_empty() || marks.len() > CHUNK_KEYS {
+        if !is_last || marks.is_empty() || marks.len() > WHOLE_CHUNK {
             return Err(format!("{} marks until {end_ms} don't follow those before them", marks.len()));
         }
         let mut keys = Vec::with_capacity(marks.len());
+        let mut digest = 0_u64;
         for (key, place) in marks {
+            digest = digest.wrapping_add(mark_digest(&key, place));
             let map = Arc::make_mut(self.by_key.entry(map_of(&key)).or_default());
             if map.insert(key, place).is_some() {
                 return Err(format!("the id {} is marked twice", key.id));
@@ -139,7 +265,7 @@ impl Marks {
             keys.push(key);
         }
         self.count += keys.len() as u64;
-        self.by_time.entry(end_ms).or_default().push(Chunk { keys: Arc::new(keys), newest_ms });
+        self.by_time.entry(end_ms).or_default().push(Chunk { keys: Arc::new(keys), newest_ms, digest });
         Ok(())
     }
 }

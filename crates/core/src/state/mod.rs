@@ -23,6 +23,7 @@ mod marks;
 mod offset_expiry;
 mod pieces;
 mod producer;
+mod runs;
 mod stable;
 mod table;
 mod timer;
@@ -33,8 +34,10 @@ mod window;
 
 pub use dedup::{Dedup, DedupLimits, DedupPiece};
 pub use group::{CommittedOffset, Group, Member, Owner};
+pub use marks::{MarkKey, Place, RolledMarks, ScopeKey, mark_digest};
 pub use offset_expiry::OffsetExpiry;
 pub use producer::{EpochEnd, KeptReply, Producer};
+pub use runs::{Answers, Manifest, RUNS_OF_A_BUCKET_MAX, Run, RunSource};
 pub use stable::{AbortedTransaction, OpenTransaction, Undecided};
 pub use table::{Table, TableLimits, TablePiece, TablePlace, Tables};
 pub use timer::{Timer, TimerLimits, Timers};
@@ -193,20 +196,28 @@ fn check_bounds(setting: &'static str, value: u64, min: u64, max: u64) -> Result
 }
 
 impl State {
-    /// Applies the next command.
+    /// Applies the next command, of a log whose marks are all in memory.
     ///
     /// # Panics
-    /// If `at.lsn` isn't the next position: the caller has lost or doubled a frame.
+    /// As [`apply_with`](State::apply_with).
     pub fn apply(&mut self, at: At, command: &Command) -> Applied {
+        self.apply_with(at, command, &Answers::none())
+    }
+
+    /// Applies the next command, with what the runs say of its [`questions`](State::questions).
+    ///
+    /// # Panics
+    /// If `at.lsn` isn't the next position: the caller has lost or doubled a frame. If a question has no answer.
+    pub fn apply_with(&mut self, at: At, command: &Command, answers: &Answers) -> Applied {
         assert_eq!(at.lsn, self.lsn + 1, "commands are applied in the order of the journal");
         self.lsn = at.lsn;
         self.time_ms = self.time_ms.max(at.time_ms);
         // From here on the state's lsn and time are those of this command.
-        let outcome = self.dispatch(at.term, command);
+        let outcome = self.dispatch(at.term, command, answers);
         outcome.unwrap_or_else(|refusal| Applied::only(Reply::Refused(refusal)))
     }
 
-    fn dispatch(&mut self, term: u32, command: &Command) -> Outcome {
+    fn dispatch(&mut self, term: u32, command: &Command, answers: &Answers) -> Outcome {
         match command {
             Command::Open => self.open(),
             Command::CreateTopic { name, partitions, config } => {
@@ -219,7 +230,7 @@ impl State {
                 let arrival = Arrival { partition: *partition, batch, index: 0, term, txn_seq: 0 };
                 self.append(&arrival, *config_version, *expected_end)
             }
-            Command::Commit(commit) => self.commit(term, commit),
+            Command::Commit(commit) => self.commit(term, commit, answers),
             Command::CommitOffsets { group, member, offsets } => self.commit_offsets(group, *member, offsets),
             Command::JoinGroup { group, topics } => self.join_group(group, topics),
             Command::LeaveGroup { group, member, .. } => self.leave_group(group, *member),
@@ -230,7 +241,7 @@ impl State {
             Command::Tick => self.tick(term),
             Command::Config(change) => self.configure(change),
             Command::Transactional(request) => self.transactional(term, request),
-            Command::Dedup(request) => self.dedup(term, request),
+            Command::Dedup(request) => self.dedup(term, request, answers),
             Command::Timer(command) => self.timer_command(term, command),
             Command::CreatePartitions { topic, partitions } => self.create_partitions(*topic, *partitions),
             Command::DeleteOffsets { group, partitions } => self.delete_offsets(group, partitions.as_deref()),

@@ -87,11 +87,11 @@ impl World {
     }
 
     fn seen(&self, number: u64) -> Seen {
-        self.log.state.seen(&named("s"), id(number))
+        self.log.seen(&named("s"), id(number))
     }
 
     fn seen_event(&self, number: u64) -> Seen {
-        self.log.state.seen(&DedupScope::Topic(self.topic), id(number))
+        self.log.seen(&DedupScope::Topic(self.topic), id(number))
     }
 
     fn tick_at(&mut self, time_ms: i64) {

@@ -456,6 +456,23 @@ fn reserve_finish_and_release_are_kinds_22_to_24() {
 }
 
 #[test]
+fn run_ready_is_kind_25() {
+    let ready = |replaces| RunReady { end_ms: 1, run: 2, entries: 3, up_to: 4, digest: 5, replaces };
+    let fields = [
+        "01 00 00 00 00 00 00 00",
+        "02 00 00 00 00 00 00 00",
+        "03 00 00 00 00 00 00 00",
+        "04 00 00 00 00 00 00 00",
+        "05 00 00 00 00 00 00 00",
+    ];
+    let of_marks = plain(&[&fields[..], &["00 00 00 00"]].concat());
+    is(25, &Dedup::RunReady(ready(Vec::new())).into(), &of_marks, &[]);
+    let two = ["02 00 00 00", "07 00 00 00 00 00 00 00", "08 00 00 00 00 00 00 00"];
+    let of_runs = plain(&[&fields[..], &two].concat());
+    is(25, &Dedup::RunReady(ready(vec![7, 8])).into(), &of_runs, &[]);
+}
+
+#[test]
 fn a_commit_with_marks_is_kind_7_of_version_2() {
     let marks = vec![
         Mark::Event { id: id(), batch: 1, record: 2 },

@@ -11,6 +11,7 @@ mod model;
 mod offset_expiry;
 mod order;
 mod producer;
+mod runs;
 mod table;
 mod timer;
 mod timer_model;

@@ -140,6 +140,7 @@ fn memory_bytes(command: &Command) -> usize {
                         Dedup::Reserve { scope, .. }
                         | Dedup::Finish { scope, .. }
                         | Dedup::Release { scope, .. } => scope.capacity(),
+                        Dedup::RunReady(ready) => ready.replaces.capacity() * 8,
                     }
             }
             Command::Commit(commit) => {

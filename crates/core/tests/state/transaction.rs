@@ -431,7 +431,7 @@ fn tx_11_a_marker_has_kafka_s_bytes_and_a_replay_makes_them_again() {
     let replica = world.log.state.clone();
     let end = world.end(V1, true);
     let markers = world.finish(V1, true);
-    let mut replica = Log { state: replica, term: 7, time_ms: 1_000 };
+    let mut replica = Log { state: replica, term: 7, time_ms: 1_000, ..Log::default() };
     let again = replica.apply(&end).markers;
     assert_eq!(again, markers);
     let batch = markers[0].batch();

@@ -19,6 +19,7 @@ mod modes;
 mod read_only;
 mod repair;
 mod retention;
+mod runs;
 mod settings;
 mod tables;
 mod timers;

@@ -29,6 +29,7 @@ fn alter(disk: &SimDisk, topic: &Topic, config: TopicConfig) {
         journal_ring_bytes: 4 * MIB,
         checkpoint_bytes: 2 * MIB,
         tail_cache_bytes: MIB,
+        ..Options::default()
     };
     let mut nonce = 0;
     let mut random = || {

@@ -13,6 +13,7 @@
 
 use super::input::{Input, Output};
 use crate::disk::SimDisk;
+use crate::runs::RunContents;
 use bytes::Bytes;
 use exactlog_core::codec;
 use exactlog_core::command::Command;
@@ -29,7 +30,7 @@ const COMMANDS_MAX: u64 = 64;
 pub(super) fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let (mut state, mut twin) = (State::default(), State::default());
-    let mut lsn = 0;
+    let (mut lsn, mut runs) = (0, RunContents::default());
     while !input.is_empty() && lsn < COMMANDS_MAX {
         let (kind, version, term) = (input.u8(), input.u8(), u32::from(input.u8()));
         let (head_len, bodies_len) = (input.u16(), input.u16());
@@ -42,9 +43,10 @@ pub(super) fn run(data: &[u8]) {
         }
         lsn += 1;
         let at = At { lsn, term, time_ms };
-        let applied = state.apply(at, &command);
+        let answers = runs.before(&state, &command);
+        let applied = state.apply_with(at, &command, &answers);
         check(&command, &applied, &state);
-        assert_eq!(twin.apply(at, &command), applied, "the same command in the same state");
+        assert_eq!(twin.apply_with(at, &command, &answers), applied, "the same command in the same state");
     }
     assert_eq!(state, twin);
     check_checkpoint(state);

@@ -1,6 +1,6 @@
 //! Ids of events in the model: two lists, looked through from the start.
 
-use exactlog_core::command::{AtCap, Commit, Dedup, DedupScope, LEASE_MS_MAX, Mark};
+use exactlog_core::command::{AtCap, Commit, Dedup, DedupScope, LEASE_MS_MAX, Mark, RunReady};
 use exactlog_core::ids::{DedupId, Partition};
 use exactlog_core::reply::{Reply, Seen, Sighting};
 
@@ -18,6 +18,10 @@ pub struct Ids {
     at_cap: AtCap,
     key: Option<[u8; 16]>,
     complete_since_ms: i64,
+    /// Runs by their numbers, in the order in which their marks were set, with the ends of their buckets.
+    runs: Vec<(i64, u64)>,
+    /// What the number of a run has to be above.
+    last_run: u64,
 }
 
 impl Default for Ids {
@@ -26,10 +30,12 @@ impl Default for Ids {
             marks: Vec::new(),
             reservations: Vec::new(),
             ttl_ms: 7 * DAY_MS,
-            entries_max: 1_000_000,
+            entries_max: 100_000_000,
             at_cap: AtCap::Refuse,
             key: None,
             complete_since_ms: i64::MIN,
+            runs: Vec::new(),
+            last_run: 0,
         }
     }
 }
@@ -44,6 +50,10 @@ pub struct Marked {
     /// Where.
     pub sighting: Sighting,
     marked_ms: i64,
+    /// The command that set it.
+    lsn: u64,
+    /// The run that has it; none: it is in memory.
+    run: Option<u64>,
     /// A `Tick` at this time or later forgets it.
     end_ms: i64,
 }
@@ -84,6 +94,7 @@ impl Ids {
     pub(super) fn tick(&mut self, now_ms: i64) {
         self.reservations.retain(|it| it.until_ms > now_ms);
         self.marks.retain(|it| it.end_ms > now_ms);
+        self.runs.retain(|(end_ms, _)| *end_ms > now_ms);
     }
 
     /// The rule that users read: a mark stays for the TTL, and to the end of its bucket, a 168th of that.
@@ -99,15 +110,51 @@ impl Ids {
         if more > 0 && entries > self.entries_max { Err("DedupFull") } else { Ok(()) }
     }
 
-    /// Forgets the marks that would go first, as far as there is no room for more.
+    /// Forgets the marks that would go first, as far as there is no room for more: those of a run, or all that are in
+    /// memory of a bucket.
     fn make_room(&mut self, more: usize) {
         while (self.marks.len() + self.reservations.len() + more) as u64 > self.entries_max {
             let Some(first_ms) = self.marks.iter().map(|it| it.end_ms).min() else { return };
-            let gone = self.marks.iter().filter(|it| it.end_ms == first_ms);
-            let newest_ms = gone.map(|it| it.marked_ms).max();
+            let first = self.runs.iter().position(|(end_ms, _)| *end_ms == first_ms);
+            let run = first.map(|at| self.runs.remove(at).1);
+            let goes = |it: &Marked| it.end_ms == first_ms && it.run == run;
+            let newest_ms = self.marks.iter().filter(|it| goes(it)).map(|it| it.marked_ms).max();
             self.complete_since_ms = self.complete_since_ms.max(newest_ms.expect("one ends first"));
-            self.marks.retain(|it| it.end_ms != first_ms);
+            self.marks.retain(|it| !goes(it));
         }
+    }
+}
+
+impl Ids {
+    /// A run is taken if it has all marks of a bucket that are in memory, or all of runs that follow each other: as
+    /// many as it says, and none that was set later than it says.
+    fn take_run(&mut self, ready: &RunReady) -> Outcome {
+        if ready.run <= self.last_run {
+            return Err("RunUnfit");
+        }
+        let of_bucket: Vec<u64> =
+            self.runs.iter().filter(|(end_ms, _)| *end_ms == ready.end_ms).map(|(_, run)| *run).collect();
+        if !ready.replaces.is_empty()
+            && !of_bucket.windows(ready.replaces.len()).any(|it| it == ready.replaces)
+        {
+            return Err("RunUnfit");
+        }
+        let is_in = |it: &Marked| match it.run {
+            None => ready.replaces.is_empty(),
+            Some(run) => ready.replaces.contains(&run),
+        };
+        let (is_in, last) = (|it: &Marked| it.end_ms == ready.end_ms && is_in(it), ready.up_to);
+        let found = self.marks.iter().filter(|it| is_in(it)).map(|it| it.lsn);
+        let (count, newest) = (found.clone().count() as u64, found.max());
+        if count != ready.entries || newest.is_none_or(|newest| newest > last) {
+            return Err("RunUnfit");
+        }
+        self.marks.iter_mut().filter(|it| is_in(it)).for_each(|it| it.run = Some(ready.run));
+        let first = self.runs.iter().position(|(_, run)| ready.replaces.first() == Some(run));
+        self.runs.retain(|(_, run)| !ready.replaces.contains(run));
+        self.runs.insert(first.unwrap_or(self.runs.len()), (ready.end_ms, ready.run));
+        self.last_run = ready.run;
+        Ok(Reply::RunTaken { entries: ready.entries })
     }
 }
 
@@ -177,6 +224,7 @@ impl Model {
                 self.forget_reservation(scope, *id);
                 Ok(Reply::Released)
             }
+            Dedup::RunReady(ready) => self.ids.take_run(ready),
         }
     }
 
@@ -246,7 +294,8 @@ impl Model {
             self.forget_reservation(name, id);
         }
         let (marked_ms, end_ms) = (self.time_ms, self.ids.end_ms(self.time_ms));
-        self.ids.marks.push(Marked { scope, id, sighting, marked_ms, end_ms });
+        let lsn = self.lsn;
+        self.ids.marks.push(Marked { scope, id, sighting, marked_ms, lsn, run: None, end_ms });
     }
 
     fn forget_reservation(&mut self, scope: &str, id: DedupId) {

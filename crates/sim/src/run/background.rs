@@ -1,8 +1,9 @@
 //! What happens to a shard besides its commands: flushes, checkpoints, spare files, and operations that fail.
 
-use exactlog_core::command::Command;
+use exactlog_core::command::{Command, Dedup};
 use exactlog_storage::cleaning::Occasion;
 use exactlog_storage::error::StorageError;
+use exactlog_storage::runs::RunPlan;
 use exactlog_storage::shard::{Durability, Shard, Submission};
 
 use super::{End, Run};
@@ -113,6 +114,53 @@ impl Run {
         Ok(())
     }
 
+    /// Writes the next run of event ids that is due, and has it taken: at once, or when groups have come in between,
+    /// which may have made it unfit.
+    pub(super) fn roll(&mut self, shard: &mut Shard) -> Result<Option<End>, Broken> {
+        if self.random.chance(self.plan.faults, 8) {
+            self.plan_fault(6);
+        }
+        if self.rolled.is_none() {
+            let planned = shard.plan_run();
+            let written = planned.and_then(|plan| match plan {
+                Some(mut plan) => plan.write().map(|()| Some(plan)),
+                None => Ok(None),
+            });
+            let stopped = self.disk.is_stopped();
+            self.trace.push(format!(
+                "roll: {:?}",
+                written.as_ref().map(|plan| plan.as_ref().map(RunPlan::command))
+            ));
+            match written {
+                Ok(plan) => self.rolled = plan,
+                Err(error) if error.is_refusal() => return Err(format!("no run: {error}").into()),
+                // Nothing has changed: it is tried again.
+                Err(_) => {}
+            }
+            self.forget_faults();
+            if stopped {
+                return Ok(Some(End::Kill));
+            }
+            if self.random.chance(1, 4) {
+                return Ok(None);
+            }
+        }
+        let Some(plan) = self.rolled.take() else { return Ok(None) };
+        let command = plan.command();
+        self.enumerator.counters.rolled += 1;
+        if let Command::Dedup(request) = &command
+            && let Dedup::RunReady(ready) = &**request
+        {
+            self.enumerator.counters.merged += u64::from(!ready.replaces.is_empty());
+        }
+        let submission = self.generator.run_ready(command);
+        let ended = self.execute(shard, &[submission])?;
+        if ended.is_none() {
+            plan.discard();
+        }
+        Ok(ended)
+    }
+
     /// Faults that were planned for one step don't reach into the next, but for the one that a test planned itself.
     pub(super) fn forget_faults(&mut self) {
         self.fault_met |= self.disk.faults_hit() > 0;
@@ -134,8 +182,9 @@ impl Run {
     /// One of the next operations fails.
     pub(super) fn plan_fault(&mut self, within: u64) {
         let random = &mut self.random;
-        let calls = [Call::Sync, Call::Sync, Call::SyncDir, Call::Write, Call::Rename, Call::Allocate];
-        let call = random.chance(7, 8).then(|| calls[random.below(6) as usize]);
+        let calls =
+            [Call::Sync, Call::Sync, Call::SyncDir, Call::Write, Call::Rename, Call::Allocate, Call::Read];
+        let call = random.chance(7, 8).then(|| calls[random.below(7) as usize]);
         let effect = match random.below(4) {
             0 => Effect::Errno(ENOSPC),
             1 => Effect::Short { bytes: random.below(6000), errno: EIO },

@@ -252,7 +252,23 @@ fn dedup() -> impl Strategy<Value = Dedup> {
             .prop_map(|(scope, id, reservation)| Dedup::Finish { scope, id, reservation }),
         1 => (name(), dedup_id(), small_lsn())
             .prop_map(|(scope, id, reservation)| Dedup::Release { scope, id, reservation }),
+        1 => run_ready().prop_map(Dedup::RunReady),
     ]
+}
+
+/// A run that hardly any state would take.
+fn run_ready() -> impl Strategy<Value = RunReady> {
+    let replaces = vec(0..4u64, 0..3);
+    (any::<i64>(), 0..4u64, 0..4u64, small_lsn(), any::<u64>(), replaces).prop_map(
+        |(end_ms, run, entries, up_to, digest, replaces)| RunReady {
+            end_ms,
+            run,
+            entries,
+            up_to,
+            digest,
+            replaces,
+        },
+    )
 }
 
 /// Ids and the records that they are of; sometimes they don't belong together.

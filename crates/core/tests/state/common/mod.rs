@@ -9,8 +9,9 @@ use bytes::Bytes;
 use exactlog_core::batch::{Batch, BatchBuilder, HEADER_BYTES, ProducerStamp};
 use exactlog_core::command::*;
 use exactlog_core::ids::{DedupId, MemberId, Partition, ProducerId, TimerId, TopicId};
-use exactlog_core::reply::{Applied, Committed, Refusal, Reply};
-use exactlog_core::state::{At, State};
+use exactlog_core::reply::{Applied, Committed, Refusal, Reply, Seen};
+use exactlog_core::state::{Answers, At, MarkKey, Place, RunSource, State};
+use std::collections::BTreeMap;
 
 /// A state with the position, term and time that the journal would add.
 #[derive(Clone, Debug, Default)]
@@ -18,13 +19,16 @@ pub(crate) struct Log {
     pub(crate) state: State,
     pub(crate) term: u32,
     pub(crate) time_ms: i64,
+    /// What the runs have that the state has taken.
+    pub(crate) runs: BTreeMap<(u64, u64), BTreeMap<MarkKey, Place>>,
 }
 
 impl Log {
     pub(crate) fn apply(&mut self, command: &Command) -> Applied {
         let mut before = self.state.clone();
         let at = At { lsn: self.state.lsn + 1, term: self.term, time_ms: self.time_ms };
-        let applied = self.state.apply(at, command);
+        let answers = self.before(command);
+        let applied = self.state.apply_with(at, command, &answers);
         if matches!(applied.reply, Reply::Refused(_)) {
             (before.lsn, before.time_ms) = (self.state.lsn, self.state.time_ms);
             assert_eq!(before, self.state, "{command:?} was refused, and yet it changed the state");
@@ -32,6 +36,35 @@ impl Log {
             assert!(applied.markers.is_empty(), "{command:?} was refused, and yet it made a marker");
         }
         applied
+    }
+
+    /// Keeps what a run takes, and looks up what a command asks.
+    fn before(&mut self, command: &Command) -> Answers {
+        if let Command::Dedup(request) = command
+            && let Dedup::RunReady(ready) = &**request
+            && let Ok(source) = self.state.run_source(ready)
+        {
+            let marks = match source {
+                RunSource::Memory(marks) => marks.sorted().into_iter().collect(),
+                RunSource::Runs(parts) => {
+                    parts.iter().flat_map(|part| self.runs[&(part.id, part.digest)].clone()).collect()
+                }
+            };
+            self.runs.insert((ready.run, ready.digest), marks);
+        }
+        self.answers(&self.state.questions(command))
+    }
+
+    fn answers(&self, keys: &[MarkKey]) -> Answers {
+        let runs: Vec<_> = self.state.dedup.runs().runs().map(|(_, run)| (run.id, run.digest)).collect();
+        let find = |key: &MarkKey| runs.iter().find_map(|run| self.runs[run].get(key).copied());
+        Answers::new(keys.iter().map(|key| (*key, find(key))).collect())
+    }
+
+    /// What is known of an id.
+    pub(crate) fn seen(&self, scope: &DedupScope, id: DedupId) -> Seen {
+        let keys: Vec<_> = self.state.question(scope, id).into_iter().collect();
+        self.state.seen(scope, id, &self.answers(&keys))
     }
 
     pub(crate) fn reply(&mut self, command: &Command) -> Reply {

@@ -1,0 +1,313 @@
+//! Which marks of event ids lie on disk: the runs that the state names, bucket by bucket (semantics OA-9).
+//!
+//! ```text
+//!   marks in memory --RunReady--> run --RunReady of several--> a larger run --Tick, or the cap--> gone
+//! ```
+//!
+//! A run is a sorted file that nothing changes any more. Core never reads one: the shell asks
+//! [`State::questions`] which keys of a command only the runs can answer, looks them up, and hands the [`Answers`] to
+//! [`State::apply_with`]. So the reply depends on the journal alone: what a run has follows from the state that the
+//! command met.
+//!
+//! Invariants
+//!   * a mark is in memory or in exactly one run; in a bucket the runs have what was marked before what is in memory
+//!   * the manifest changes by `RunReady`, by a `Tick`, and at the cap; ids of runs only rise
+//!   * a `RunReady` that isn't exactly what the state has is refused, whatever its file holds
+
+use super::marks::{MarkKey, Place, RolledMarks, ScopeKey, WHOLE_CHUNK};
+use super::{Outcome, State, done};
+use crate::command::{Command, Dedup as Request, DedupScope, Mark, RunReady};
+use crate::reply::{Refusal, Reply};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The runs of all buckets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The id of the next run is at least this.
+    next_run: u64,
+    /// By the ends of their buckets, ms since 1970; in each in the order of marking.
+    buckets: BTreeMap<i64, Vec<Run>>,
+}
+
+/// A run, as the state knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Names it.
+    pub id: u64,
+    /// How many marks it has.
+    pub entries: u64,
+    /// Sum of [`mark_digest`](super::mark_digest) over them.
+    pub digest: u64,
+    /// When the last of them was set, ms since 1970.
+    pub(super) newest_ms: i64,
+    /// How many of them are in which scope that has a name.
+    pub(super) scopes: BTreeMap<u32, u64>,
+}
+
+/// Most runs of one bucket, as long as the disk takes merged ones: at so many some are merged. Each look-up of an id
+/// that wasn't seen asks the filter of every run.
+pub const RUNS_OF_A_BUCKET_MAX: usize = 8;
+
+/// Most marks of one run that comes from memory. Taking them out of memory takes some ms, and whoever writes waits.
+const ROLLED_MAX: u64 = 32 * WHOLE_CHUNK as u64;
+
+impl Manifest {
+    /// The runs, those that expire last first: the order in which an id is looked for. With the ends of their buckets.
+    pub fn runs(&self) -> impl Iterator<Item = (i64, &Run)> {
+        self.buckets.iter().rev().flat_map(|(end_ms, runs)| runs.iter().rev().map(|run| (*end_ms, run)))
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.buckets.is_empty()
+    }
+
+    /// Marks in all of them.
+    pub fn entries(&self) -> u64 {
+        self.buckets.values().flatten().map(|run| run.entries).sum()
+    }
+
+    /// The id of the next run is at least this.
+    pub fn next_run(&self) -> u64 {
+        self.next_run.max(1)
+    }
+
+    /// Whether there was never any.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.next_run == 0
+    }
+
+    pub(super) fn first_end_ms(&self) -> Option<i64> {
+        self.buckets.first_key_value().map(|(end_ms, _)| *end_ms)
+    }
+
+    /// Gives up the run that expires first, of several the oldest.
+    pub(super) fn give_up_first(&mut self) -> Option<Run> {
+        let mut bucket = self.buckets.first_entry()?;
+        let run = bucket.get_mut().remove(0);
+        if bucket.get().is_empty() {
+            bucket.remove();
+        }
+        Some(run)
+    }
+
+    /// Whether the parts say what could have been.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let mut runs = self.buckets.values().flatten();
+        let is_sound = runs.all(|run| run.entries > 0 && run.id < self.next_run);
+        match is_sound && self.buckets.values().all(|runs| !runs.is_empty()) {
+            true => Ok(()),
+            false => Err("the runs of marks contradict each other".into()),
+        }
+    }
+
+    /// Where the replaced runs of a `RunReady` stand in their bucket.
+    fn replaced(&self, ready: &RunReady) -> Option<(usize, &[Run])> {
+        let runs = self.buckets.get(&ready.end_ms)?;
+        let from = runs.iter().position(|run| Some(&run.id) == ready.replaces.first())?;
+        let found = runs.get(from..from + ready.replaces.len())?;
+        found.iter().map(|run| run.id).eq(ready.replaces.iter().copied()).then_some((from, found))
+    }
+}
+
+/// What the runs say of the keys that were asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answers(Vec<(MarkKey, Option<Place>)>);
+
+impl Answers {
+    /// Where nothing was asked.
+    pub fn none() -> Answers {
+        Answers::default()
+    }
+
+    /// Answers, in the order of the keys.
+    pub fn new(mut answers: Vec<(MarkKey, Option<Place>)>) -> Answers {
+        answers.sort_unstable_by_key(|(key, _)| *key);
+        Answers(answers)
+    }
+
+    /// What was found, and where, key by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&MarkKey, Option<Place>)> {
+        self.0.iter().map(|(key, place)| (key, *place))
+    }
+
+    /// Whoever applies a command without asking for its keys would answer from half of the marks.
+    pub(super) fn of(&self, key: &MarkKey) -> Option<Place> {
+        let at = self.0.binary_search_by_key(key, |(key, _)| *key);
+        self.0[at.expect("State::questions has named the key, and the shell has looked it up")].1
+    }
+}
+
+/// Where a run's marks come from.
+#[derive(Clone, Debug)]
+pub enum RunSource {
+    /// From memory.
+    Memory(RolledMarks),
+    /// From these runs of the bucket.
+    Runs(Vec<Run>),
+}
+
+impl State {
+    /// The keys of a command that only the runs can answer, ascending; none as long as there are no runs.
+    pub fn questions(&self, command: &Command) -> Vec<MarkKey> {
+        if self.dedup.runs().is_empty() {
+            return Vec::new();
+        }
+        let named = |scope: &String| DedupScope::Named(scope.clone());
+        let mut keys: Vec<MarkKey> = match command {
+            Command::Dedup(request) => match &**request {
+                Request::Append { partition, ids, .. } => {
+                    let scope = ScopeKey::Topic(partition.topic);
+                    ids.iter().map(|id| MarkKey { scope, id: *id }).collect()
+                }
+                Request::Reserve { scope, id, .. } | Request::Finish { scope, id, .. } => {
+                    self.dedup.key_of(&named(scope), *id).into_iter().collect()
+                }
+                Request::Release { .. } | Request::RunReady(_) => Vec::new(),
+            },
+            Command::Commit(commit) => {
+                let key = |mark: &Mark| match mark {
+                    Mark::Event { id, batch, .. } => {
+                        let (partition, _) = commit.batches.get(*batch as usize)?;
+                        Some(MarkKey { scope: ScopeKey::Topic(partition.topic), id: *id })
+                    }
+                    Mark::Named { scope, id, .. } => self.dedup.key_of(&named(scope), *id),
+                };
+                commit.marks.iter().filter_map(key).collect()
+            }
+            _ => Vec::new(),
+        };
+        keys.retain(|key| self.dedup.is_question(key));
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    /// The key of an id that only the runs can answer.
+    pub fn question(&self, scope: &DedupScope, id: crate::ids::DedupId) -> Option<MarkKey> {
+        self.dedup.key_of(scope, id).filter(|key| self.dedup.is_question(key))
+    }
+
+    /// The next run that is worth making, with the least id that it can have: of marks in memory if there are more than
+    /// `memory_max`, or of runs that are to be one. A bucket that no mark of now goes to ends up as one run.
+    pub fn due_run(&self, memory_max: u64) -> Option<RunReady> {
+        let open_ms = self.dedup.end_ms(self.time_ms);
+        let (marks, runs) = (self.dedup.marks(), self.dedup.runs());
+        let partial = |end_ms| end_ms != open_ms || memory_max < WHOLE_CHUNK as u64;
+        let from_memory = |end_ms: i64| {
+            let (entries, digest) = marks.first_of(end_ms, ROLLED_MAX, partial(end_ms));
+            let replaces = Vec::new();
+            let up_to = self.lsn;
+            let ready = RunReady { end_ms, run: runs.next_run(), entries, up_to, digest, replaces };
+            (entries > 0).then_some(ready)
+        };
+        if marks.count() > memory_max {
+            // The largest frees most with one file; of equal ones that which is needed for longest.
+            let mut buckets: Vec<(u64, i64)> =
+                marks.buckets().map(|(end_ms, count)| (count, end_ms)).collect();
+            buckets.sort_unstable();
+            if let Some(ready) = buckets.iter().rev().find_map(|(_, end_ms)| from_memory(*end_ms)) {
+                return Some(ready);
+            }
+        }
+        runs.buckets.iter().find_map(|(end_ms, of_bucket)| {
+            let is_closed = *end_ms != open_ms;
+            // What is left of it first: then one merge is enough.
+            let rest = is_closed.then(|| from_memory(*end_ms)).flatten();
+            let merged = || {
+                let from = merged_from(of_bucket, is_closed)?;
+                let parts = &of_bucket[from..];
+                let digest = parts.iter().fold(0, |sum: u64, run| sum.wrapping_add(run.digest));
+                Some(RunReady {
+                    end_ms: *end_ms,
+                    run: runs.next_run(),
+                    entries: parts.iter().map(|run| run.entries).sum(),
+                    up_to: self.lsn,
+                    digest,
+                    replaces: parts.iter().map(|run| run.id).collect(),
+                })
+            };
+            rest.or_else(merged)
+        })
+    }
+
+    /// Where the marks of a run come from.
+    ///
+    /// # Errors
+    /// What a `RunReady` is refused with in this state.
+    pub fn run_source(&self, ready: &RunReady) -> Result<RunSource, Refusal> {
+        self.check_run(ready)?;
+        match self.dedup.runs().replaced(ready).filter(|_| !ready.replaces.is_empty()) {
+            Some((_, parts)) => Ok(RunSource::Runs(parts.to_vec())),
+            None => Ok(RunSource::Memory(self.dedup.marks().rolled(ready.end_ms, ready.entries))),
+        }
+    }
+
+    fn check_run(&self, ready: &RunReady) -> Result<(), Refusal> {
+        let unfit = |what| Err(Refusal::RunUnfit { run: ready.run, what });
+        let (marks, runs) = (self.dedup.marks(), self.dedup.runs());
+        if ready.run < runs.next_run() || ready.run == u64::MAX {
+            return unfit("its number isn't above those before it");
+        }
+        if ready.replaces.is_empty() {
+            let found = marks.first_of(ready.end_ms, ready.entries, true);
+            return match ready.entries > 0 && found == (ready.entries, ready.digest) {
+                true => Ok(()),
+                false => unfit("the bucket has other marks in memory"),
+            };
+        }
+        let Some((_, parts)) = runs.replaced(ready) else { return unfit("the bucket has no such runs") };
+        let entries: u64 = parts.iter().map(|run| run.entries).sum();
+        let digest = parts.iter().fold(0, |sum: u64, run| sum.wrapping_add(run.digest));
+        match (entries, digest) == (ready.entries, ready.digest) {
+            true => Ok(()),
+            false => unfit("the runs that it replaces have other marks"),
+        }
+    }
+
+    pub(super) fn take_run(&mut self, ready: &RunReady) -> Outcome {
+        self.check_run(ready)?;
+        let (id, entries, digest) = (ready.run, ready.entries, ready.digest);
+        let mut run = Run { id, entries, digest, newest_ms: i64::MIN, scopes: BTreeMap::new() };
+        let at = if ready.replaces.is_empty() {
+            for (newest_ms, keys) in self.dedup.take_rolled(ready.end_ms, ready.entries) {
+                run.newest_ms = run.newest_ms.max(newest_ms);
+                for key in keys.iter() {
+                    if let ScopeKey::Named(number) = key.scope {
+                        *run.scopes.entry(number).or_default() += 1;
+                    }
+                }
+            }
+            self.dedup.runs().buckets.get(&ready.end_ms).map_or(0, Vec::len)
+        } else {
+            let (at, parts) = self.dedup.runs().replaced(ready).expect("it was checked");
+            for part in parts {
+                run.newest_ms = run.newest_ms.max(part.newest_ms);
+                for (number, count) in &part.scopes {
+                    *run.scopes.entry(*number).or_default() += count;
+                }
+            }
+            at
+        };
+        let manifest = self.dedup.runs_mut();
+        manifest.next_run = id + 1;
+        let bucket = manifest.buckets.entry(ready.end_ms).or_default();
+        bucket.splice(at..at + ready.replaces.len(), [run]);
+        done(Reply::RunTaken { entries })
+    }
+}
+
+/// From which run on those of a bucket are merged, if they are: of one that is still filled, so few and so small ones
+/// that what was merged once isn't merged for each new run again.
+fn merged_from(runs: &[Run], is_closed: bool) -> Option<usize> {
+    if is_closed {
+        return (runs.len() > 1).then_some(0);
+    }
+    if runs.len() < RUNS_OF_A_BUCKET_MAX {
+        return None;
+    }
+    let behind = |at: usize| runs[at + 1..].iter().map(|run| run.entries).sum::<u64>();
+    let small = (0..runs.len() - 1).find(|at| runs[*at].entries <= behind(*at));
+    Some(small.unwrap_or(runs.len() - 2))
+}
