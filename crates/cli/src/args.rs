@@ -196,7 +196,8 @@ pub(crate) enum TopicVerb {
         #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         partitions: u32,
         /// Most records of one transaction
-        #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        #[arg(long, value_name = "N", default_value_t = 10_000)]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
         txn: u32,
         /// Do it, instead of saying what would be done
         #[arg(long)]

@@ -24,9 +24,10 @@ const FINDINGS: &[Column] = &[
 /// A check found something.
 const FOUND: u8 = 4;
 
-const LOST: &str = "what is left is lost for this directory: restore a backup of it, or go on without. Damaged batches keep \
-                    nobody from the other records: consume -o, or group seek, behind them. A segment that is cut or missing \
-                    keeps its partition from being read, and a damaged journal the log from being opened";
+const LOST: &str = "what is left is lost for this directory: restore a backup of it, or go on without. \
+                    Damaged batches keep nobody from the other records: consume -o, or group seek, behind them. \
+                    A segment that is cut or missing keeps its partition from being read, and a damaged journal \
+                    the log from being opened";
 
 pub(crate) fn repair(global: &Global, write: bool) -> Result<Report, Failure> {
     run(global, write, |_| true)

@@ -21,8 +21,8 @@ pub struct Repaired {
 }
 
 impl Builder {
-    /// Looks through the directory of a log that nobody has open, all of it, and says what is wrong and what can be done
-    /// about it. Writes nothing. What somebody who has it open changes meanwhile is taken for damage.
+    /// Looks through the directory of a log that nobody has open, all of it, and says what is wrong and what can be
+    /// done about it. Writes nothing. What somebody who has it open changes meanwhile is taken for damage.
     ///
     /// # Errors
     /// [`Error::NoLog`]; [`StorageError::Version`](crate::StorageError::Version) of what a newer release has written;

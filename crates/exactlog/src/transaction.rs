@@ -231,9 +231,9 @@ impl<'p> Transaction<'p> {
         self.acked.push(batch.into_acked());
     }
 
-    /// Moves a group that has no members, ahead or back, if the transaction commits; a group that doesn't exist is made.
-    /// As [`Log::seek_group`](crate::Log::seek_group): no position may lie behind the end that its partition has before
-    /// the transaction, and if the group has members by then the commit is refused
+    /// Moves a group that has no members, ahead or back, if the transaction commits; a group that doesn't exist is
+    /// made. As [`Log::seek_group`](crate::Log::seek_group): no position may lie behind the end that its partition has
+    /// before the transaction, and if the group has members by then the commit is refused
     /// ([`Refusal::GroupNotEmpty`]). Of one partition the last call counts.
     ///
     /// So a program that reads by itself, and not as a group, keeps its positions with what it makes of the records.

@@ -173,8 +173,11 @@ fn rebuild_indexes(disk: &Arc<dyn Disk>, partition: Partition) -> Result<(), Sto
     )
 }
 
-/// All checkpoints that verify, the newest first, and those that don't: lsn, and why.
-fn checkpoints(disk: &dyn Disk) -> Result<(Vec<Image>, Vec<(u64, StorageError)>), StorageError> {
+/// Checkpoints that don't verify: lsn, and why.
+type Damaged = Vec<(u64, StorageError)>;
+
+/// All checkpoints that verify, the newest first, and those that don't.
+fn checkpoints(disk: &dyn Disk) -> Result<(Vec<Image>, Damaged), StorageError> {
     let (mut images, mut damaged) = (Vec::new(), Vec::new());
     for lsn in checkpoint::lsns(disk)?.into_iter().rev() {
         match checkpoint::read(disk, lsn) {

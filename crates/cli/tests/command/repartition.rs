@@ -1,4 +1,5 @@
-//! `topic repartition`: each record is in the new topic once and as it was, in the order of its key, whatever is killed.
+//! `topic repartition`: each record is in the new topic once and as it was, in the order of its key, whatever is
+//! killed.
 //!
 //! `EXACTLOG_REPARTITION=1000000` is the long run: that many records from 10 partitions into 20.
 

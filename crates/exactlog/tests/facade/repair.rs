@@ -6,8 +6,8 @@ use exactlog_sim::disk::SimDisk;
 
 const TOPIC: &str = "topics/1-0/";
 
-/// A log with many segments, of which the older of two checkpoints knows those up to offset 100, and the newer one those
-/// up to 200; each record is a batch of its own.
+/// A log with many segments, of which the older of two checkpoints knows those up to offset 100, and the newer one
+/// those up to 200; each record is a batch of its own.
 fn filled() -> SimDisk {
     let disk = SimDisk::new();
     let log = open(&disk);

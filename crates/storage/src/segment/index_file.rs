@@ -74,7 +74,7 @@ pub(super) fn is_wrong(
         true => (names::time_index(dir, id), TIME_MAGIC, TIME_ENTRY_BYTES),
     };
     let covered = |file: Vec<u8>| check(&file, magic, entry_bytes, id.base_offset, segment_bytes);
-    read_whole(disk, &name, entry_bytes).and_then(|file| covered(file)).is_none()
+    read_whole(disk, &name, entry_bytes).and_then(covered).is_none()
 }
 
 /// Writes both files of a sealed segment under temporary names and renames them. Nothing is synced.
