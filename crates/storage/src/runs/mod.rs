@@ -134,7 +134,8 @@ impl Runs {
     fn opened(&self, manifest: &Arc<Manifest>) -> Result<Arc<Opened>, StorageError> {
         let mut opened = self.opened.lock();
         let is_old = !Arc::ptr_eq(&opened.manifest, manifest);
-        if is_old && !(on(Mutant::D6RunsOfAnOlderManifest) && !opened.runs.is_empty()) {
+        let keeps_old = on(Mutant::D6RunsOfAnOlderManifest) && !opened.runs.is_empty();
+        if is_old && !keeps_old {
             let fresh = std::mem::take(&mut *self.fresh.lock());
             let known = |id: u64| opened.runs.iter().chain(&fresh).find(|run| run.id() == id).cloned();
             let runs = manifest.runs().map(|(end_ms, named)| match known(named.id) {
