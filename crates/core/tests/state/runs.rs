@@ -267,7 +267,7 @@ proptest! {
     fn oa_9_a_log_with_runs_answers_as_one_that_has_all_in_memory(steps in prop::collection::vec(step(), 1..80)) {
         let (mut plain, mut rolled) = (World::new(), World::new());
         // Reservations of both, by the same numbers.
-        let (mut of_plain, mut of_rolled): (Vec<(u64, u64)>, Vec<(u64, u64)>) = (Vec::new(), Vec::new());
+        let (mut of_plain, mut of_rolled) = (Vec::<(u64, u64)>::new(), Vec::<(u64, u64)>::new());
         let mut planned = None;
         for step in &steps {
             match step {
