@@ -1,6 +1,5 @@
 //! Ids of events: what many of them take in memory and on disk, how fast they are looked up, and how they go.
 
-use crate::child;
 use crate::limits::Limits;
 use crate::memory::{Said, anon_bytes, text_of};
 use crate::report::{Report, Survives};
