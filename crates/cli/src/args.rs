@@ -357,6 +357,12 @@ pub(crate) enum GroupVerb {
         #[arg(long)]
         execute: bool,
     },
+    /// Show or set how long positions are kept that nobody uses
+    Limits {
+        /// How long, while the log is open: 30d, say
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        retention: Option<Duration>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -414,6 +420,15 @@ pub(crate) enum TableVerb {
         #[arg(short = 'n', long = "limit", value_name = "N", default_value_t = 1_000)]
         limit: usize,
     },
+    /// Show or set how many keys tables may have, and how long these may be
+    Limits {
+        /// Most keys of all tables together
+        #[arg(long, value_name = "N")]
+        keys: Option<u64>,
+        /// Longest key in bytes
+        #[arg(long, value_name = "BYTES")]
+        key_bytes: Option<u64>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -431,6 +446,18 @@ pub(crate) enum DedupVerb {
         /// SCOPE is a topic: the ids are those of its events
         #[arg(long)]
         topic: bool,
+    },
+    /// Show or set how long ids are remembered, and how many
+    Limits {
+        /// How long at least: 7d, say. Counts for ids from now on
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        ttl: Option<Duration>,
+        /// How many at once
+        #[arg(long, value_name = "N")]
+        entries: Option<u64>,
+        /// What a new id meets when so many are there
+        #[arg(long, value_name = "WHAT", value_parser = ["refuse", "shorten"])]
+        at_cap: Option<String>,
     },
 }
 

@@ -4,13 +4,45 @@ use crate::args::{DedupVerb, Global};
 use crate::failure::Failure;
 use crate::open;
 use crate::report::Report;
-use exactlog::{Log, Scope, Seen, Sighting};
+use crate::topic::close;
+use exactlog::{AtCap, DedupLimits, Log, Scope, Seen, Sighting};
+use std::time::Duration;
 
 pub(crate) fn run(global: &Global, verb: &DedupVerb) -> Result<Report, Failure> {
     match verb {
         DedupVerb::Stats => open::looking(global, stats),
         DedupVerb::Show { scope, id, topic } => open::looking(global, |log| show(log, scope, id, *topic)),
+        DedupVerb::Limits { ttl, entries, at_cap } => limits(global, *ttl, *entries, at_cap.as_deref()),
     }
+}
+
+fn limits(
+    global: &Global,
+    ttl: Option<Duration>,
+    entries: Option<u64>,
+    at_cap: Option<&str>,
+) -> Result<Report, Failure> {
+    if ttl.is_none() && entries.is_none() && at_cap.is_none() {
+        return open::looking(global, |log| Ok(report_of(log.dedup_limits())));
+    }
+    let log = open::write_existing(global)?;
+    let DedupLimits { ttl_ms, entries_max, at_cap: before } = log.dedup_limits();
+    let at_cap = match at_cap {
+        Some("refuse") => AtCap::Refuse,
+        Some(_) => AtCap::Shorten,
+        None => before,
+    };
+    let ttl = ttl.unwrap_or(Duration::from_millis(ttl_ms));
+    log.set_dedup_limits(ttl, entries.unwrap_or(entries_max), at_cap)?;
+    let limits = log.dedup_limits();
+    close(log)?;
+    Ok(report_of(limits))
+}
+
+fn report_of(limits: DedupLimits) -> Report {
+    let at_cap = if limits.at_cap == AtCap::Shorten { "shorten" } else { "refuse" };
+    let report = Report::fields().field("dedup.ttl.ms", limits.ttl_ms);
+    report.field("dedup.entries.max", limits.entries_max).field("at_cap", at_cap)
 }
 
 fn stats(log: &Log) -> Result<Report, Failure> {

@@ -1,4 +1,4 @@
-//! `group`: list, describe, lag, seek, delete-offsets, delete.
+//! `group`: list, describe, lag, seek, delete-offsets, delete, limits.
 //!
 //! Lag is exact: in records, those between a group's position and the end that can be read; in seconds, how long ago
 //! the first of them was made, and 0 where there is none.
@@ -12,6 +12,7 @@ use crate::topic::{DRY_RUN, close, message_of, no_such_group};
 use exactlog::{Error, GroupDetails, GroupPosition, Log, SeekTo};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 const LIST: &[Column] =
     &[column("group"), column("members"), column("topics"), column("lag"), wide("generation")];
@@ -48,7 +49,20 @@ pub(crate) fn run(global: &Global, verb: GroupVerb) -> Result<Report, Failure> {
             delete_offsets(global, &name, (&topics, partition), execute)
         }
         GroupVerb::Delete { names, execute } => delete(global, &names, execute),
+        GroupVerb::Limits { retention } => limits(global, retention),
     }
+}
+
+fn limits(global: &Global, retention: Option<Duration>) -> Result<Report, Failure> {
+    let report =
+        |retention: Duration| Report::fields().field("offsets.retention.ms", retention.as_millis() as u64);
+    let Some(retention) = retention else {
+        return open::looking(global, |log| Ok(report(log.offsets_retention())));
+    };
+    let log = open::write_existing(global)?;
+    log.set_offsets_retention(retention)?;
+    close(log)?;
+    Ok(report(retention))
 }
 
 const OFFSETS: &[Column] = &[column("topic"), column("partition"), column("prior_offset"), column("lag")];

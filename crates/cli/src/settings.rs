@@ -203,7 +203,9 @@ pub(crate) fn apply_to_config(config: &mut TopicConfig, settings: &[Setting]) ->
         if setting.key == "compression.type" {
             let message = "compression.type isn't a setting of topics here: batches stay as they are sent";
             let failure = Failure { exit: 2, ..Failure::new("SETTING", message.to_string()) };
-            return Err(failure.hint("producers compress: produce --compression".to_string()));
+            return Err(
+                failure.hint("a program's producer compresses: Producer::set_compression".to_string())
+            );
         }
         let known = of_scope(setting, Scope::Topic)?;
         if !topic_settings::set(config, known.key, &setting.value) {

@@ -5,7 +5,8 @@ use crate::failure::Failure;
 use crate::open;
 use crate::report::{Column, Report, column, wide};
 use crate::suggest;
-use exactlog::{Entry, Error, KeyRange, Log, Refusal, Table};
+use crate::topic::close;
+use exactlog::{Entry, Error, KeyRange, Log, Refusal, Table, TableLimits};
 use serde_json::{Value, json};
 
 const LIST: &[Column] = &[column("table"), column("keys"), column("partitions"), wide("topic_id")];
@@ -25,7 +26,24 @@ pub(crate) fn run(global: &Global, verb: TableVerb) -> Result<Report, Failure> {
         TableVerb::Scan { table, prefix, from, to, limit } => {
             open::looking(global, |log| scan(log, &table, keys_of(&prefix, &from, &to), limit))
         }
+        TableVerb::Limits { keys, key_bytes } => limits(global, keys, key_bytes),
     }
+}
+
+fn limits(global: &Global, keys: Option<u64>, key_bytes: Option<u64>) -> Result<Report, Failure> {
+    let report = |TableLimits { keys_max, key_bytes_max }| {
+        Report::fields().field("table.keys.max", keys_max).field("table.key.max.bytes", key_bytes_max)
+    };
+    if keys.is_none() && key_bytes.is_none() {
+        return open::looking(global, |log| Ok(report(log.table_limits())));
+    }
+    let log = open::write_existing(global)?;
+    let mut limits = log.table_limits();
+    limits.keys_max = keys.unwrap_or(limits.keys_max);
+    limits.key_bytes_max = key_bytes.unwrap_or(limits.key_bytes_max);
+    log.set_table_limits(limits)?;
+    close(log)?;
+    Ok(report(limits))
 }
 
 fn list(log: &Log) -> Result<Report, Failure> {

@@ -4,7 +4,7 @@ use crate::common::{Place, lines};
 use serde_json::Value;
 
 /// Every verb that answers with a report.
-const VERBS: [&[&str]; 29] = [
+const VERBS: [&[&str]; 32] = [
     &["topic", "list"],
     &["topic", "describe", "t"],
     &["topic", "create", "t2"],
@@ -20,13 +20,16 @@ const VERBS: [&[&str]; 29] = [
     &["group", "seek", "g", "--to", "start"],
     &["group", "delete-offsets", "g", "--topic", "t"],
     &["group", "delete", "g"],
+    &["group", "limits"],
     &["timer", "list"],
     &["timer", "cancel", "1"],
     &["timer", "limits"],
     &["table", "list"],
     &["table", "get", "tally", "chair"],
     &["table", "scan", "tally"],
+    &["table", "limits"],
     &["dedup", "stats"],
+    &["dedup", "limits"],
     &["log", "stat"],
     &["log", "dump"],
     &["log", "verify"],

@@ -10,6 +10,7 @@ mod event_ids;
 mod groups;
 mod inspect;
 mod interrupted;
+mod limits;
 mod looking;
 mod produce;
 mod repair;
