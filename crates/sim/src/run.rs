@@ -381,7 +381,7 @@ impl Run {
         {
             return Ok(Some(end));
         }
-        if self.plan.memory_entries < 1_000 && self.random.chance(1, 2) {
+        if self.plan.goes_to_disk() && self.random.chance(3, 4) {
             return self.roll(shard);
         }
         Ok(None)

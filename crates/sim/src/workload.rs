@@ -114,6 +114,12 @@ impl Plan {
         }
     }
 
+    /// Whether nearly all ids of events are on disk.
+    #[must_use]
+    pub fn goes_to_disk(&self) -> bool {
+        self.memory_entries < 1_000
+    }
+
     /// As the shard takes them.
     #[must_use]
     pub fn options(&self) -> Options {
@@ -250,7 +256,7 @@ impl Generator {
             return self.timer(model, &partitions);
         }
         // Where ids go to disk there are many.
-        let one_in = if self.plan.memory_entries < 1_000 { 2 } else { 6 };
+        let one_in = if self.plan.goes_to_disk() { 2 } else { 6 };
         if self.random.chance(1, one_in) {
             return self.dedup(model, &partitions);
         }
@@ -471,7 +477,14 @@ impl Generator {
 
     /// What is asked about ids: of events that are sent, and of what is done outside.
     fn dedup(&mut self, model: &Model, partitions: &[Partition]) -> Command {
-        match self.random.below(20) {
+        let draw = self.random.below(20);
+        // Where ids go to disk, mostly what marks them.
+        let what = if self.plan.goes_to_disk() {
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 5, 9, 9, 9, 13, 15, 17, 17, 0][draw as usize]
+        } else {
+            draw
+        };
+        match what {
             0..5 => self.append_identified(model, partitions),
             5..9 => {
                 let scope = SCOPES[self.random.below(2) as usize].to_owned();
@@ -504,7 +517,7 @@ impl Generator {
         let epoch = model.producers[&producer].producer_epoch - i16::from(self.random.chance(1, 16));
         let config_version = model.topics[&partition.topic].config_version;
         let batch = self.batch(None);
-        let first = self.random.below(IDS) as u8;
+        let first = self.random.below(if self.plan.goes_to_disk() { 6 * IDS } else { IDS }) as u8;
         // Different ones; now and then one too many.
         let count = batch.record_count() as u8 + u8::from(self.random.chance(1, 16));
         let ids = (first..first + count).map(|number| DedupId([number; 16])).collect();
@@ -516,8 +529,15 @@ impl Generator {
         Command::Config(match self.random.below(8) {
             0 => ConfigChange::DedupKey { key: [self.random.below(200) as u8; 16] },
             _ => ConfigChange::DedupLimits {
-                ttl_ms: [100, 400, 100_000, 604_800_000][self.random.below(4) as usize],
-                entries_max: [4, 8, 1_000_000, 1_000_000][self.random.below(4) as usize],
+                // A bucket is a 168th of it: several marks lie in one of a long TTL alone.
+                ttl_ms: match self.plan.goes_to_disk() {
+                    true => [400, 100_000, 604_800_000, 604_800_000],
+                    false => [100, 400, 100_000, 604_800_000],
+                }[self.random.below(4) as usize],
+                entries_max: match self.plan.goes_to_disk() {
+                    true => [12, 1_000_000, 1_000_000, 1_000_000],
+                    false => [4, 8, 1_000_000, 1_000_000],
+                }[self.random.below(4) as usize],
                 at_cap: if self.random.chance(1, 2) { AtCap::Refuse } else { AtCap::Shorten },
             },
         })
@@ -879,7 +899,7 @@ mod tests {
     fn a_workload_fires_cancels_carries_and_strands_timers() {
         let (mut fired, mut cancelled, mut stuck, mut carried, mut early, mut twice, mut of_commits) =
             (0, 0, 0, 0, 0, 0, 0);
-        for seed in 0..150 {
+        for seed in 0..250 {
             let mut random = Random::new(seed);
             let plan = Plan { journal_payloads: false, ..Plan::draw(&mut random) };
             let (mut generator, mut model) = (Generator::new(random, plan), Model::default());

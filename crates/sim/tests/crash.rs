@@ -40,6 +40,7 @@ fn assert_each_kind_was_met(counters: &Counters) {
     assert!(rows.iter().all(|met| *met > 1000), "{counters:?}");
     assert!(counters.from_older > 1000 && counters.unacknowledged > 1000, "{counters:?}");
     assert!(counters.compacted > 0 && counters.retained > 0, "{counters:?}");
+    assert!(counters.rolled > 30 && counters.merged > 0, "{counters:?}");
 }
 
 #[test]
