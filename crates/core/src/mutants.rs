@@ -78,22 +78,28 @@ impl Mutant {
         let of_timers = matches!(self, T1FiresTwice | T2FiresBeforeDue | T3PayloadTrimmed | T4CancelledFires);
         let of_ids = matches!(
             self,
-            D1LeaseForever
-                | D2MarkOfRefusedCommit
-                | D3MarkExpiresEarly
-                | D4LapsedOwnerFinishes
-                | D5RunNotSynced
-                | D6RunsOfAnOlderManifest
-                | D7RunRemovedEarly
-                | D8RunWithoutAMark
-                | D9FailedLookUpIsAbsent
+            D1LeaseForever | D2MarkOfRefusedCommit | D3MarkExpiresEarly | D4LapsedOwnerFinishes
         );
+        let of_ids = of_ids || self.is_about_runs();
         let of_groups = matches!(self, G1ForgetsUnderMembers | G2OffsetsOfMembersExpire);
         let of_tables = matches!(
             self,
             K1WriteOfRefusedCommit | K2VersionIgnored | K3DeletedKeyStays | K4KeysMissInCheckpoint
         );
         !of_tables && !of_groups && !above && !beside && !of_timers && !of_ids && !self.is_about_old_records()
+    }
+
+    /// Whether it is about runs of event ids: what finds it is a history in which nearly all ids are on disk.
+    pub fn is_about_runs(self) -> bool {
+        use Mutant::*;
+        matches!(
+            self,
+            D5RunNotSynced
+                | D6RunsOfAnOlderManifest
+                | D7RunRemovedEarly
+                | D8RunWithoutAMark
+                | D9FailedLookUpIsAbsent
+        )
     }
 
     /// Whether it is one of retention or compaction: what finds it is a history that is mostly about old records.

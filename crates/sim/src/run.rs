@@ -49,16 +49,32 @@ pub fn run_with_fault(seed: u64, filter: Filter, fault: Fault) -> (Counters, boo
 
 /// Runs seeds from `first_seed` on until `states` crash states were checked.
 pub fn sweep(first_seed: u64, states: u64, filter: Filter) -> (Counters, u64, Result<(), Violation>) {
-    let (mut counters, mut seed) = (Counters::default(), first_seed);
-    while counters.states < states {
+    sweep_of(first_seed, states, filter, |_| true)
+}
+
+/// As [`sweep`], but only those whose plan is wanted. How many were run, too.
+pub fn sweep_of(
+    first_seed: u64,
+    states: u64,
+    filter: Filter,
+    wanted: fn(&Plan) -> bool,
+) -> (Counters, u64, Result<(), Violation>) {
+    let (mut counters, mut seeds) = (Counters::default(), 0);
+    for seed in first_seed.. {
+        if counters.states >= states {
+            break;
+        }
+        if !wanted(&Plan::draw(&mut Random::new(seed))) {
+            continue;
+        }
         let (of_run, result) = run(seed, filter);
         counters.add(&of_run);
-        seed += 1;
+        seeds += 1;
         if result.is_err() {
-            return (counters, seed - first_seed, result);
+            return (counters, seeds, result);
         }
     }
-    (counters, seed - first_seed, Ok(()))
+    (counters, seeds, Ok(()))
 }
 
 struct Run {
