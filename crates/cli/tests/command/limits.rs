@@ -1,7 +1,11 @@
 //! `limits` of groups, tables and ids: shown, set in part, and refused with the bounds.
 
 use crate::common::Place;
-use serde_json::json;
+use serde_json::{Value, json};
+
+fn of_ids(ttl_ms: u64, entries: u64, at_cap: &str) -> Value {
+    json!({ "dedup.ttl.ms": ttl_ms, "dedup.entries.max": entries, "at_cap": at_cap })
+}
 
 #[test]
 fn limits_that_are_set_in_part_stay_as_they_are_in_the_rest() {
@@ -18,9 +22,6 @@ fn limits_that_are_set_in_part_stay_as_they_are_in_the_rest() {
     assert_eq!(show("table"), of_tables(7));
     place.run(&["table", "limits", "--key-bytes", "65537"]).fails(1, "table.key.max.bytes");
 
-    let of_ids = |ttl_ms: u64, entries: u64, at_cap: &str| {
-        json!({ "dedup.ttl.ms": ttl_ms, "dedup.entries.max": entries, "at_cap": at_cap })
-    };
     assert_eq!(show("dedup"), of_ids(604_800_000, 100_000_000, "refuse"));
     place.run(&["dedup", "limits", "--ttl", "1d", "--at-cap", "shorten"]).good();
     assert_eq!(show("dedup"), of_ids(86_400_000, 100_000_000, "shorten"));
