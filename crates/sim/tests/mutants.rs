@@ -7,7 +7,9 @@
 
 use exactlog_core::mutants::{Mutant, plant};
 use exactlog_sim::damage::{Directory, Left, Verdict};
+use exactlog_sim::disk::{Call, EIO, Effect, Fault};
 use exactlog_sim::enumerate::Filter;
+use exactlog_sim::rng::Random;
 use exactlog_sim::run;
 use exactlog_sim::workload::Plan;
 
@@ -34,10 +36,34 @@ fn hunt(first_seed: u64, about_runs: bool) -> Option<Kill> {
     if let Some((states, what)) = damage() {
         return Some(Kill { check: "damage", seeds: 1, states, what });
     }
+    if let Some(kill) = about_runs.then(|| failing_look_ups(first_seed)).flatten() {
+        return Some(kill);
+    }
     let wanted = if about_runs { Plan::goes_to_disk } else { |_: &Plan| true };
     let (counters, seeds, result) = run::sweep_of(first_seed, STATES, Filter::default(), wanted);
     let what = result.err()?.broken.what;
     Some(Kill { check: "crashes", seeds, states: counters.states, what })
+}
+
+/// A few runs in which reading a run of event ids fails: once for each read.
+fn failing_look_ups(first_seed: u64) -> Option<Kill> {
+    const SEEDS: u64 = 8;
+    let on_disk = (first_seed..).filter(|seed| Plan::draw(&mut Random::new(*seed)).goes_to_disk());
+    let (mut states, filter) = (0, Filter { points_one_in: 24, survivals: 1, ..Filter::default() });
+    for (seeds, seed) in (1..=SEEDS).zip(on_disk) {
+        for skip in 0..100 {
+            let fault = Fault::once(Some(Call::Read), skip, Effect::Errno(EIO)).on("dedup/");
+            let (counters, was_met, result) = run::run_with_fault(seed, filter, fault);
+            states += counters.states;
+            if let Err(violation) = result {
+                return Some(Kill { check: "faults", seeds, states, what: violation.broken.what });
+            }
+            if !was_met {
+                break;
+            }
+        }
+    }
+    None
 }
 
 /// A sample of the damage sweep: the first silent loss, and how many directories were opened up to it.
@@ -105,6 +131,7 @@ fn every_planted_mistake_is_found() {
 fn without_a_mistake_nothing_is_found() {
     plant(None);
     assert_eq!(damage(), None);
+    assert!(failing_look_ups(1).is_none());
     let (_, _, result) = run::sweep(1, 20_000, Filter::default());
     result.unwrap_or_else(|violation| panic!("\n{violation}"));
 }
