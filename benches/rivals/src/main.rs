@@ -1,7 +1,8 @@
 //! The same work done by exactlog and by other crates, one after the other, in one process on one machine.
 //!
 //! ```text
-//!   cargo run --release --manifest-path benches/rivals/Cargo.toml -- [durable] [batches] [read] [bus] [--quick] [--data DIR]
+//!   cargo run --release --manifest-path benches/rivals/Cargo.toml -- [durable] [batches] [read] [bus] [--quick]
+//!             [--data DIR]
 //! ```
 //!
 //! Prints a table for each piece of work; the last column is exactlog's figure over the best of the others, or under it
