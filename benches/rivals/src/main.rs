@@ -5,7 +5,7 @@
 //!             [--data DIR]
 //! ```
 //!
-//! Prints a table for each piece of work; the last column is exactlog's figure over the best of the others, or under it
+//! Prints a table for each piece of work, and below it exactlog's figure over the best of the others, or under it
 //! where less is better. Each crate gets a new directory, and the system writes back what it holds before the next.
 
 mod bus;
