@@ -62,7 +62,6 @@ mutants! {
     D8RunWithoutAMark
     D9FailedLookUpIsAbsent
     G1ForgetsUnderMembers
-    G2OffsetsOfMembersExpire
     K1WriteOfRefusedCommit
     K2VersionIgnored
     K3DeletedKeyStays
@@ -81,7 +80,7 @@ impl Mutant {
             D1LeaseForever | D2MarkOfRefusedCommit | D3MarkExpiresEarly | D4LapsedOwnerFinishes
         );
         let of_ids = of_ids || self.is_about_runs();
-        let of_groups = matches!(self, G1ForgetsUnderMembers | G2OffsetsOfMembersExpire);
+        let of_groups = matches!(self, G1ForgetsUnderMembers);
         let of_tables = matches!(
             self,
             K1WriteOfRefusedCommit | K2VersionIgnored | K3DeletedKeyStays | K4KeysMissInCheckpoint

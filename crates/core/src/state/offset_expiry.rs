@@ -16,7 +16,6 @@
 use super::group::{CommittedOffset, Group};
 use super::{DAY_MS, SETTING_MS_MAX, State, check_bounds};
 use crate::ids::Partition;
-use crate::mutants::{Mutant, on};
 use crate::reply::Refusal;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -152,5 +151,5 @@ impl State {
 /// Whether nobody is there who would go on at this offset.
 fn is_unused(group: &Group, partition: Partition) -> bool {
     let is_read = group.members.values().any(|member| member.topics.contains(&partition.topic));
-    (!is_read || on(Mutant::G2OffsetsOfMembersExpire)) && !group.pending.contains_key(&partition)
+    !is_read && !group.pending.contains_key(&partition)
 }
