@@ -518,74 +518,87 @@ fn text_of(command: &Command) -> String {
             put("group", group);
             partitions.iter().flatten().for_each(|partition| put("partition", partition));
         }
-        Command::Timer(command) => match &**command {
-            TimerCommand::Set { timer, .. } => {
-                put("partition", &timer.target);
-                put("records", &timer.batch.record_count());
-                put("due-ms", &timer.due_ms);
-            }
-            TimerCommand::Cancel { timer } | TimerCommand::Fire { timer, .. } => put("timer", timer),
-            TimerCommand::Carry { payloads } => {
-                payloads.iter().for_each(|(timer, _)| put("timer", timer));
-            }
-        },
-        Command::Transactional(request) => {
-            put("request", &request.kind_name());
-            match &**request {
-                Transactional::Init { transactional_id, timeout_ms, .. } => {
-                    put("transactional-id", transactional_id);
-                    put("timeout-ms", timeout_ms);
-                }
-                Transactional::AddPartitions { sender, partitions } => {
-                    put("transactional-id", &sender.transactional_id);
-                    partitions.iter().for_each(|partition| put("partition", partition));
-                }
-                Transactional::AddOffsets { sender, group } => {
-                    put("transactional-id", &sender.transactional_id);
-                    put("group", group);
-                }
-                Transactional::Append { transactional_id, partition, batch, .. } => {
-                    put("transactional-id", transactional_id);
-                    put("partition", partition);
-                    put("records", &batch.record_count());
-                }
-                Transactional::CommitOffsets { sender, group, offsets, .. } => {
-                    put("transactional-id", &sender.transactional_id);
-                    put("group", group);
-                    offsets.iter().for_each(|it| {
-                        put("position", &format_args!("{}@{}", it.partition, it.offset));
-                    });
-                }
-                Transactional::End { sender, commit } => {
-                    put("transactional-id", &sender.transactional_id);
-                    put("commit", commit);
-                }
-            }
-        }
-        Command::Dedup(request) => match &**request {
-            Dedup::Append { sender: (producer, epoch), partition, ids, .. } => {
-                put("partition", partition);
-                put("records", &ids.len());
-                put("producer-id", producer);
-                put("producer-epoch", epoch);
-            }
-            Dedup::Reserve { scope, id, lease_ms } => {
-                put("scope", scope);
-                put("id", id);
-                put("lease-ms", lease_ms);
-            }
-            Dedup::Finish { scope, id, reservation } | Dedup::Release { scope, id, reservation } => {
-                put("scope", scope);
-                put("id", id);
-                put("reservation", reservation);
-            }
-            Dedup::RunReady(ready) => {
-                put("run", &ready.run);
-                put("ids", &ready.entries);
-                put("bucket-end-ms", &ready.end_ms);
-                ready.replaces.iter().for_each(|run| put("replaces", run));
-            }
-        },
+        Command::Timer(command) => put_timer(&mut put, command),
+        Command::Transactional(request) => put_transactional(&mut put, request),
+        Command::Dedup(request) => put_dedup(&mut put, request),
     }
     text
+}
+
+/// Takes a name and what stands behind it.
+type Put<'a> = &'a mut dyn FnMut(&str, &dyn std::fmt::Display);
+
+fn put_timer(put: Put<'_>, command: &TimerCommand) {
+    match command {
+        TimerCommand::Set { timer, .. } => {
+            put("partition", &timer.target);
+            put("records", &timer.batch.record_count());
+            put("due-ms", &timer.due_ms);
+        }
+        TimerCommand::Cancel { timer } | TimerCommand::Fire { timer, .. } => put("timer", timer),
+        TimerCommand::Carry { payloads } => {
+            payloads.iter().for_each(|(timer, _)| put("timer", timer));
+        }
+    }
+}
+
+fn put_transactional(put: Put<'_>, request: &Transactional) {
+    put("request", &request.kind_name());
+    match request {
+        Transactional::Init { transactional_id, timeout_ms, .. } => {
+            put("transactional-id", transactional_id);
+            put("timeout-ms", timeout_ms);
+        }
+        Transactional::AddPartitions { sender, partitions } => {
+            put("transactional-id", &sender.transactional_id);
+            partitions.iter().for_each(|partition| put("partition", partition));
+        }
+        Transactional::AddOffsets { sender, group } => {
+            put("transactional-id", &sender.transactional_id);
+            put("group", group);
+        }
+        Transactional::Append { transactional_id, partition, batch, .. } => {
+            put("transactional-id", transactional_id);
+            put("partition", partition);
+            put("records", &batch.record_count());
+        }
+        Transactional::CommitOffsets { sender, group, offsets, .. } => {
+            put("transactional-id", &sender.transactional_id);
+            put("group", group);
+            offsets.iter().for_each(|it| {
+                put("position", &format_args!("{}@{}", it.partition, it.offset));
+            });
+        }
+        Transactional::End { sender, commit } => {
+            put("transactional-id", &sender.transactional_id);
+            put("commit", commit);
+        }
+    }
+}
+
+fn put_dedup(put: Put<'_>, request: &Dedup) {
+    match request {
+        Dedup::Append { sender: (producer, epoch), partition, ids, .. } => {
+            put("partition", partition);
+            put("records", &ids.len());
+            put("producer-id", producer);
+            put("producer-epoch", epoch);
+        }
+        Dedup::Reserve { scope, id, lease_ms } => {
+            put("scope", scope);
+            put("id", id);
+            put("lease-ms", lease_ms);
+        }
+        Dedup::Finish { scope, id, reservation } | Dedup::Release { scope, id, reservation } => {
+            put("scope", scope);
+            put("id", id);
+            put("reservation", reservation);
+        }
+        Dedup::RunReady(ready) => {
+            put("run", &ready.run);
+            put("ids", &ready.entries);
+            put("bucket-end-ms", &ready.end_ms);
+            ready.replaces.iter().for_each(|run| put("replaces", run));
+        }
+    }
 }
