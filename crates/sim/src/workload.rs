@@ -804,16 +804,29 @@ mod tests {
     use crate::model::{Expected, Transactor};
     use exactlog_core::reply::Reply;
 
+    /// A log has no files yet, or they aren't looked at.
+    pub(super) const NO_FILES: Files<'static> = Files { recorded: &|_| None, forged: &|_| None };
+
+    /// What a seed begins with, without payloads made of files.
+    pub(super) fn beginning(seed: u64) -> (Generator, Model) {
+        let mut random = Random::new(seed);
+        let plan = Plan { journal_payloads: false, ..Plan::draw(&mut random) };
+        (Generator::new(random, plan), Model::default())
+    }
+
+    /// Asserts that each of these was met several times.
+    pub(super) fn assert_met(wanted: &[&str], met: &std::collections::BTreeMap<&str, u64>) {
+        let rare: Vec<_> = wanted.iter().filter(|what| met.get(*what).copied().unwrap_or(0) < 10).collect();
+        assert!(rare.is_empty(), "{rare:?} of {met:?}");
+    }
+
     #[test]
     fn a_workload_commits_aborts_and_times_out_transactions_with_data_and_offsets() {
         let (mut committed, mut aborted, mut wide, mut offsets, mut timed_out, mut open) = (0, 0, 0, 0, 0, 0);
         for seed in 0..200 {
-            let mut random = Random::new(seed);
-            let plan = Plan { journal_payloads: false, ..Plan::draw(&mut random) };
-            let (mut generator, mut model) = (Generator::new(random, plan), Model::default());
-            let files = Files { recorded: &|_| None, forged: &|_| None };
+            let (mut generator, mut model) = beginning(seed);
             for _ in 0..40 {
-                for submission in generator.group(&model, 1, &files) {
+                for submission in generator.group(&model, 1, &NO_FILES) {
                     let answer = model.apply(1, submission.time_ms, &submission.command);
                     let Expected::Reply(Reply::Ticked { transactions, .. }) = answer else { continue };
                     timed_out += transactions;
@@ -847,12 +860,9 @@ mod tests {
     fn a_workload_meets_ids_again_and_lets_leases_and_windows_end() {
         let mut met = std::collections::BTreeMap::new();
         for seed in 0..200 {
-            let mut random = Random::new(seed);
-            let plan = Plan { journal_payloads: false, ..Plan::draw(&mut random) };
-            let (mut generator, mut model) = (Generator::new(random, plan), Model::default());
-            let files = Files { recorded: &|_| None, forged: &|_| None };
+            let (mut generator, mut model) = beginning(seed);
             for _ in 0..40 {
-                for submission in generator.group(&model, 1, &files) {
+                for submission in generator.group(&model, 1, &NO_FILES) {
                     let before = (model.ids.marks.len(), model.ids.reservations.len());
                     let answer = model.apply(1, submission.time_ms, &submission.command);
                     let after = (model.ids.marks.len(), model.ids.reservations.len());
@@ -891,8 +901,7 @@ mod tests {
             "EventTwice",
             "MarkWithoutRecord",
         ];
-        let rare: Vec<_> = wanted.iter().filter(|what| met.get(*what).copied().unwrap_or(0) < 10).collect();
-        assert!(rare.is_empty(), "{rare:?} of {met:?}");
+        assert_met(&wanted, &met);
     }
 
     #[test]
@@ -900,12 +909,9 @@ mod tests {
         let (mut fired, mut cancelled, mut stuck, mut carried, mut early, mut twice, mut of_commits) =
             (0, 0, 0, 0, 0, 0, 0);
         for seed in 0..250 {
-            let mut random = Random::new(seed);
-            let plan = Plan { journal_payloads: false, ..Plan::draw(&mut random) };
-            let (mut generator, mut model) = (Generator::new(random, plan), Model::default());
-            let files = Files { recorded: &|_| None, forged: &|_| None };
+            let (mut generator, mut model) = beginning(seed);
             for _ in 0..40 {
-                for submission in generator.group(&model, 1, &files) {
+                for submission in generator.group(&model, 1, &NO_FILES) {
                     let moves = matches!(&submission.command, Command::Timer(command)
                         if matches!(&**command, TimerCommand::Carry { payloads } if !payloads.is_empty()));
                     match model.apply(1, submission.time_ms, &submission.command) {
