@@ -9,6 +9,7 @@
 //!   * after a failed sync, what was written since the last good one may be lost for good
 
 mod around;
+mod buffer;
 mod name;
 mod overlay;
 mod real;
@@ -20,6 +21,7 @@ use std::io;
 use std::io::IoSlice;
 use std::sync::Arc;
 
+pub(crate) use buffer::read_buffer;
 pub use name::{parts, split};
 pub use overlay::Overlay;
 pub use real::RealDisk;

@@ -11,9 +11,9 @@
 use super::cursor::Cursor;
 use super::format::{FileHeader, Seed};
 use super::{Position, Verify};
-use crate::disk::File;
+use crate::disk::{File, read_buffer};
 use crate::error::StorageError;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ impl Readable {
         })?;
         let mut piece = match old.try_into_mut() {
             Ok(piece) if piece.len() == len => piece,
-            _ => BytesMut::zeroed(len),
+            _ => read_buffer(len),
         };
         let read = self
             .file

@@ -14,13 +14,15 @@ use super::files::Readable;
 use super::format::{FRAME_HEADER, FRAME_HEADER_BYTES, FrameHeader, Seed};
 use super::walk::{Fault, Step, Walk};
 use super::{BLOCK_BYTES, Config, Cut, FILE_HEADER_BYTES, ReadFrame, Start};
-use crate::disk::File;
+use crate::disk::{File, read_buffer};
 use crate::error::StorageError;
 use exactlog_core::mutants::{Mutant, on};
 use std::collections::VecDeque;
 
 /// How much of a file is read at once, in bytes.
 pub(super) const PIECE_BYTES: u64 = 4 << 20;
+
+static ZERO_BLOCK: &[u8] = &[0; BLOCK_BYTES as usize];
 
 /// Takes the commands above the checkpoint.
 pub(super) type Visit<'a> = &'a mut dyn FnMut(ReadFrame) -> Result<(), StorageError>;
@@ -262,7 +264,8 @@ struct Tail {
 impl Tail {
     fn look(&mut self, file: &Readable, from: u64, end: u64) -> Result<(), StorageError> {
         for_each_block(&*file.file, &file.name, from, end, |at, block| {
-            self.not_zero |= block.iter().any(|byte| *byte != 0);
+            // Compared as a whole: looking at one byte after the other took 27 ms for a file of 64 MiB.
+            self.not_zero |= block != ZERO_BLOCK;
             let header = frame_header(block);
             if !header.is_group_head() || header.tie != file.nonce {
                 return Ok(true);
@@ -309,7 +312,7 @@ fn for_each_block(
     end: u64,
     mut look: impl FnMut(u64, &[u8]) -> Result<bool, StorageError>,
 ) -> Result<(), StorageError> {
-    let mut piece = vec![0; PIECE_BYTES.min(end.saturating_sub(from)) as usize];
+    let mut piece = read_buffer(PIECE_BYTES.min(end.saturating_sub(from)) as usize);
     let mut at = from;
     while at < end {
         let wanted = PIECE_BYTES.min(end - at) as usize;

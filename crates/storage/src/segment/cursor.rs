@@ -8,7 +8,7 @@
 //!   * no length from the file is used before it was compared with what is left up to that end
 
 use super::fault::{damaged, io_error};
-use crate::disk::File;
+use crate::disk::{File, read_buffer};
 use crate::error::StorageError;
 use bytes::Bytes;
 use exactlog_core::batch::{Batch, HEADER_BYTES};
@@ -109,10 +109,10 @@ impl<'a> Cursor<'a> {
             ));
         };
         let left_bytes = usize::try_from(self.end.saturating_sub(position)).unwrap_or(usize::MAX);
-        let mut window = vec![0; self.read_ahead_bytes.max(len_bytes).min(left_bytes)];
+        let mut window = read_buffer(self.read_ahead_bytes.max(len_bytes).min(left_bytes));
         let read_bytes = file.read_at(&mut window, position).map_err(io_error("read", self.name))?;
         window.truncate(read_bytes);
-        self.window = Bytes::from(window);
+        self.window = window.freeze();
         self.window_at = position;
         self.within_window(position, len_bytes).ok_or_else(|| {
             damaged(self.name, position + read_bytes as u64, "the file ends before the segment does")
