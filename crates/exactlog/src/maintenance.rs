@@ -158,6 +158,7 @@ fn round(inner: &Inner, forced: bool) -> Result<(), StorageError> {
         }
         (shard.journal().spares(), shard.wants_spare(), shard.wants_checkpoint())
     };
+    spares.remove_unfinished()?;
     if wanted {
         // Without a spare the next file is allocated when it is needed: slower, not wrong. Who writes is told that the
         // disk is full.

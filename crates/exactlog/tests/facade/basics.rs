@@ -1,5 +1,6 @@
 //! The facade from end to end: what is sent is there, once, also after the log is opened again.
 
+use crate::common::until;
 use exactlog::{Durability, Error, Event, Log, TopicOptions};
 use std::time::Duration;
 
@@ -276,6 +277,17 @@ fn two_checkpoints_leave_nothing_in_the_journal_and_all_of_it_readable() {
     let other = log.clone();
     log.close().unwrap();
     assert!(matches!(other.checkpoint(), Err(Error::Closed)));
+}
+
+#[test]
+fn what_a_killed_process_was_preparing_is_removed_soon_after_the_next_open() {
+    let directory = tempfile::tempdir().unwrap();
+    Log::open(directory.path()).unwrap().close().unwrap();
+    let unfinished = directory.path().join("journal/new-spare-77.tmp");
+    std::fs::write(&unfinished, [1; 4096]).unwrap();
+    let log = Log::open(directory.path()).unwrap();
+    until("the unfinished file is removed", || !unfinished.exists());
+    log.close().unwrap();
 }
 
 #[test]

@@ -24,8 +24,12 @@ use std::sync::Arc;
 pub(super) struct Found {
     pub(super) journals: BTreeMap<u64, Candidate>,
     pub(super) spares: Vec<Spare>,
-    /// Paths of files that were never finished.
-    pub(super) unfinished: Vec<String>,
+    /// Paths of files that were to become journal files.
+    pub(super) unfinished_journals: Vec<String>,
+    /// Paths of files that were to become spares, or were kept in reserve.
+    pub(super) unfinished_spares: Vec<String>,
+    /// The highest number in the name of a spare, finished or not; 0 if there is none.
+    pub(super) highest_spare: u64,
     /// What doesn't count, with the reason.
     pub(super) ignored: Vec<String>,
 }
@@ -44,7 +48,6 @@ pub(super) struct Candidate {
 /// A file with the name of a spare.
 #[derive(Debug)]
 pub(super) struct Spare {
-    pub(super) number: u64,
     pub(super) path: String,
     pub(super) links: u64,
     pub(super) len: u64,
@@ -77,9 +80,14 @@ impl Found {
                     found.journals.insert(generation, candidate);
                 }
                 Name::Spare(number) => {
-                    found.spares.push(Spare { number, path, links: entry.links, len: entry.len });
+                    found.highest_spare = found.highest_spare.max(number);
+                    found.spares.push(Spare { path, links: entry.links, len: entry.len });
                 }
-                Name::Temporary => found.unfinished.push(path),
+                Name::NewSpare(number) => {
+                    found.highest_spare = found.highest_spare.max(number);
+                    found.unfinished_spares.push(path);
+                }
+                Name::Temporary => found.unfinished_journals.push(path),
                 Name::Other => found.ignored.push(format!("{path}: not a file of the journal")),
             }
         }

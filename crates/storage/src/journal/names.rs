@@ -21,7 +21,9 @@ pub(super) enum Name {
     Journal(u64),
     /// A spare of this number.
     Spare(u64),
-    /// A file that was never finished.
+    /// A file that was to become the spare of this number.
+    NewSpare(u64),
+    /// Another file that was never finished.
     Temporary,
     /// Nothing of ours.
     Other,
@@ -60,6 +62,13 @@ pub(super) fn parse(entry: &str) -> Name {
     if let Some(number) = entry.strip_prefix("spare-").and_then(number) {
         return Name::Spare(number);
     }
+    let unfinished = entry.strip_prefix("new-spare-").and_then(|rest| rest.strip_suffix(".tmp"));
+    if let Some(number) = unfinished.and_then(|digits| digits.parse().ok())
+        && number < NUMBER_LIMIT
+        && path(entry) == new_spare(number)
+    {
+        return Name::NewSpare(number);
+    }
     if entry.starts_with("new-") && entry.ends_with(".tmp") {
         return Name::Temporary;
     }
@@ -83,7 +92,16 @@ mod tests {
         assert_eq!(parse(&entry(journal(7))), Name::Journal(7));
         assert_eq!(parse(&entry(spare(0))), Name::Spare(0));
         assert_eq!(parse(&entry(new_journal(7))), Name::Temporary);
-        assert_eq!(parse(&entry(new_spare(7))), Name::Temporary);
+        assert_eq!(parse(&entry(new_spare(7))), Name::NewSpare(7));
+    }
+
+    #[test]
+    fn a_temporary_name_with_any_other_number_is_one_that_can_be_given_again() {
+        for entry in
+            ["new-spare-07.tmp", "new-spare-+7.tmp", "new-spare-.tmp", "new-spare-9223372036854775808.tmp"]
+        {
+            assert_eq!(parse(entry), Name::Temporary, "{entry}");
+        }
     }
 
     #[test]

@@ -105,9 +105,9 @@ impl Renewal {
             if on(Mutant::M3NoDirectorySync) { Ok(()) } else { self.disk.sync_dir("") }
         });
         made.map_err(|error| StorageError::io("make directory", names::DIRECTORY, error))?;
-        let highest = self.found.spares.iter().map(|spare| spare.number).max().unwrap_or(0);
-        let pool = Pool::new(Arc::clone(&self.disk), self.config.file_bytes, highest);
-        for path in &self.found.unfinished {
+        let (disk, unfinished) = (Arc::clone(&self.disk), self.found.unfinished_spares.clone());
+        let pool = Pool::new(disk, self.config.file_bytes, self.found.highest_spare, unfinished);
+        for path in &self.found.unfinished_journals {
             pool.unlink(path)?;
         }
         let mut room = self.config.ring_files().saturating_sub(self.chain.len() + 1).max(1);

@@ -357,7 +357,11 @@ impl Disk for MemoryDisk {
     fn unlink(&self, name: &str) -> io::Result<()> {
         let mut tree = self.tree.lock();
         tree.operation(Op::Unlink)?;
-        tree.names.remove(name).ok_or_else(missing)?;
+        let inode = tree.names.remove(name).ok_or_else(missing)?;
+        if !tree.names.values().any(|other| *other == inode) {
+            let freed = tree.inodes[inode].cache.len() as u64;
+            tree.room = tree.room.map(|room| room + freed);
+        }
         tree.name_changed(name);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The running journal: append, sync, roll, recycle, cursor, failures.
 
 use super::*;
+use crate::disk::Disk;
 
 #[test]
 fn a_fresh_directory_begins_at_lsn_one_and_term_one() {
@@ -252,6 +253,51 @@ fn spares_are_no_longer_prepared_once_the_journal_was_dropped() {
     let error = spares.prepare().unwrap_err();
     assert!(matches!(error, StorageError::Poisoned { .. }), "{error}");
     assert_eq!(disk.names(), [generation(1)]);
+}
+
+/// A journal that was killed while it kept a file in reserve and made a spare, opened again.
+fn open_beside_unfinished_files(disk: &MemoryDisk) -> (Open, Vec<String>) {
+    let mut first = open(disk);
+    first.journal.spares().keep_reserve().unwrap();
+    disk.put(&names::new_spare(7), vec![1; 64 << 10]);
+    first.commit(3);
+    std::mem::forget(first);
+    let open = open(disk);
+    let mut unfinished = disk.names();
+    unfinished.retain(|name| name.ends_with(".tmp"));
+    assert_eq!(unfinished.len(), 2, "opening doesn't wait for their removal");
+    (open, unfinished)
+}
+
+#[test]
+fn what_an_earlier_process_left_unfinished_is_removed_later_and_its_names_are_not_given_again() {
+    let disk = MemoryDisk::new();
+    let (mut open, unfinished) = open_beside_unfinished_files(&disk);
+    let spares = open.journal.spares();
+    let ready = spares.ready();
+    spares.prepare().unwrap();
+    assert!(unfinished.iter().all(|name| disk.names().contains(name)));
+    // One is gone already: a handle of the journal before knows it too.
+    disk.unlink(&unfinished[0]).unwrap();
+    spares.keep_reserve().unwrap();
+    assert_eq!((spares.has_reserve(), spares.ready()), (true, ready + 1));
+    assert!(unfinished.iter().all(|name| !disk.names().contains(name)));
+    spares.remove_unfinished().unwrap();
+    assert!(spares.has_reserve(), "only what an earlier process left is removed");
+    open.commit(1);
+    assert_eq!(open.read_all(), up_to(4));
+}
+
+#[test]
+fn a_full_disk_lets_go_what_an_earlier_process_left_unfinished() {
+    let disk = MemoryDisk::new();
+    let (mut open, unfinished) = open_beside_unfinished_files(&disk);
+    disk.limit_room(Some(0));
+    let last = 3 + open.journal.spares().ready() as u64;
+    while open.journal.generation() < last {
+        open.commit(1);
+    }
+    assert!(unfinished.iter().all(|name| !disk.names().contains(name)));
 }
 
 #[test]
