@@ -28,6 +28,9 @@ use std::time::Duration;
 /// How often a directory that somebody writes to is looked at until it holds still.
 const LOOKS_MAX: u32 = 50;
 
+/// How often one is looked at that nobody seems to write to.
+const UNHELD_LOOKS_MAX: u32 = 4;
+
 /// What the writer gets to finish what he does, between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -53,7 +56,12 @@ impl Builder {
             let opened = self.clone().look(&below, held);
             match opened {
                 // Files come and go under the eyes of who reads them.
-                Err(error) if is_fleeting(&error) && looks < LOOKS_MAX && (held || is_held(&real)?) => {
+                // Whoever made them may have come and gone meanwhile.
+                Err(error)
+                    if is_fleeting(&error)
+                        && looks < LOOKS_MAX
+                        && (looks < UNHELD_LOOKS_MAX || held || is_held(&real)?) =>
+                {
                     looks += 1;
                     std::thread::sleep(PAUSE);
                 }
@@ -65,9 +73,10 @@ impl Builder {
     fn look(self, below: &Arc<dyn Disk>, held: bool) -> Result<Log, Error> {
         let mut watch = Watch { below: below.clone(), files: journal_files(&**below)? };
         let disk = Arc::new(Overlay::new(below.clone()));
-        let (mut shard, report) = Shard::open(disk, self.options.clone(), &mut random_from_system())?;
-        // None went meanwhile, and those that came count, too.
+        let opened = Shard::open(disk, self.options.clone(), &mut random_from_system());
+        // None went meanwhile, else whatever was found in them says nothing; and those that came count, too.
         watch.check()?;
+        let (mut shard, report) = opened?;
         watch.files = journal_files(&**below)?;
         if !held {
             // As the next open would: whoever was a member when the last one ended is none any more.

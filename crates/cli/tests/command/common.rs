@@ -33,17 +33,20 @@ impl Answer {
     }
 
     /// Its output, if it went well.
+    #[track_caller]
     pub(crate) fn good(self) -> String {
         assert_eq!(self.exit, Some(0), "{self:?}");
         self.out
     }
 
+    #[track_caller]
     pub(crate) fn json(&self) -> Value {
         assert_eq!(self.out.lines().count(), 1, "one object: {self:?}");
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// Fails with this exit code, and says this on stderr.
+    #[track_caller]
     pub(crate) fn fails(&self, exit: i32, text: &str) {
         assert_eq!(self.exit, Some(exit), "{self:?}");
         assert!(self.err.contains(text), "{text:?} isn't in {self:?}");
@@ -132,10 +135,13 @@ impl Running {
 
     /// As Ctrl-C in a terminal.
     pub(crate) fn interrupt(mut self) -> Answer {
-        let child = self.0.take().unwrap();
-        let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-        Answer::of(child.wait_with_output().unwrap())
+        self.signal("-INT");
+        Answer::of(self.0.take().unwrap().wait_with_output().unwrap())
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let id = self.0.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
     }
 }
 

@@ -7,7 +7,7 @@ use crate::common::{Place, Running, until};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const KEYS: u64 = 97;
 
@@ -96,7 +96,16 @@ fn killed_five_times(records: u64, (from, to): (u32, u32), txn: &str) {
         let arguments = repartition(&more);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let running = Running(Some(place.command(&arguments).spawn().unwrap()));
-        until("some were copied", || place.records("u") >= records * kill / 7);
+        // It stands still while it is looked at, so that it doesn't come to its end meanwhile.
+        until("some were copied", || {
+            running.signal("-STOP");
+            let are_there = place.records("u") >= records * kill / 7;
+            if !are_there {
+                running.signal("-CONT");
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            are_there
+        });
         running.kill();
     }
     let there = place.records("u");

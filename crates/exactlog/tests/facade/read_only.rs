@@ -1,9 +1,15 @@
 //! Looking at a log: nothing is written, nobody is kept out, and what is shown is what the next open would find.
 
-use crate::common::until;
+use crate::common::*;
 use exactlog::{Error, Event, Log, StorageError, TopicOptions};
+use exactlog_sim::disk::SimDisk;
+use exactlog_sim::layer::{Layer, Observer};
+use exactlog_storage::disk::{Disk, File};
 use std::collections::BTreeMap;
+use std::panic::catch_unwind;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Every file below a directory, with its bytes.
 fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -151,6 +157,85 @@ fn records_of_a_journal_file_that_was_recycled_are_not_given_out() {
     let whole = looks.iter().filter(|(number, looked)| is_whole(*number, looked)).count();
     assert!(whole < looks.len(), "files were recycled under the eyes of those who looked");
     until("nobody recycles any more", || is_whole(999, &look(directory.path())));
+}
+
+#[test]
+fn who_looks_while_somebody_writes_sees_all_that_was_acknowledged_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log::open(directory.path()).unwrap();
+    let topic = log.create_topic("t", TopicOptions::default()).unwrap();
+    let (acknowledged, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let (log, topic, acknowledged, done) = (&log, &topic, &acknowledged, &done);
+            scope.spawn(move || {
+                let producer = log.producer(&format!("p{writer}")).unwrap();
+                while !done.load(Ordering::Acquire) {
+                    producer.blocking_send(topic, Event::unkeyed(vec![0; 1_000])).unwrap();
+                    acknowledged.fetch_add(1, Ordering::AcqRel);
+                }
+            });
+        }
+        let ended = catch_unwind(|| {
+            for _ in 0..50 {
+                let before = acknowledged.load(Ordering::Acquire);
+                let (_, end) = look(directory.path()).bounds(&topic, 0).unwrap();
+                assert!(end >= before, "{end} of {before}");
+            }
+        });
+        done.store(true, Ordering::Release);
+        ended.unwrap();
+    });
+}
+
+/// Part of a journal file that somebody writes between the scan of the file and the look at what lies behind its end.
+#[derive(Debug)]
+struct Meanwhile {
+    disk: SimDisk,
+    file: String,
+    from: u64,
+    bytes: Vec<u8>,
+    reads: AtomicU64,
+}
+
+impl Observer for Meanwhile {
+    fn before_read(&self, _file: &dyn File, buffer_bytes: usize) {
+        // The header, and then pieces.
+        if buffer_bytes > 4096 && self.reads.fetch_add(1, Ordering::AcqRel) == 1 {
+            self.disk.overwrite(&self.file, self.from, &self.bytes).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_is_written_while_the_journal_is_read_is_no_damage() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    let topic = topic(&log, "t", 1);
+    send_all(&log, &topic, (0..40).map(|n| n.to_string()));
+    let image = disk.process_kill();
+    let newest = image.list("journal").unwrap().into_iter().rfind(|entry| entry.name.ends_with(".journal"));
+    let file = format!("journal/{}", newest.unwrap().name);
+    let mut bytes = image.read_file(&file).unwrap();
+    let end = bytes.chunks(4096).rposition(|block| block.iter().any(|byte| *byte != 0)).unwrap() + 1;
+    // (Nothing states the last group durable.)
+    for written in 10..end - 1 {
+        let image = image.process_kill();
+        let from = written as u64 * 4096;
+        image.overwrite(&file, from, &vec![0; (end - written) * 4096]).unwrap();
+        let bytes = bytes[written * 4096..end * 4096].to_vec();
+        let (disk, file, reads) = (image.clone(), file.clone(), AtomicU64::new(0));
+        let meanwhile = Arc::new(Meanwhile { disk, file, from, bytes, reads });
+        let log = builder(Layer::over(&image, meanwhile.clone())).open("simulated").unwrap();
+        assert!(meanwhile.reads.load(Ordering::Acquire) > 1);
+        let end = log.bounds(&topic, 0).unwrap().1;
+        assert_eq!(end, 40, "{written}");
+    }
+    // What is still not there when it is read once more is damage.
+    bytes[10 * 4096..11 * 4096].fill(0);
+    image.put(&file, &bytes).unwrap();
+    let error = builder(image).open("simulated").unwrap_err();
+    assert!(matches!(error, Error::Storage(StorageError::Damaged { position: 40_960, .. })), "{error}");
 }
 
 #[test]

@@ -96,7 +96,7 @@ pub(super) fn scan(
                 scan.close(link, successor, &walk, fault)?;
             }
             Some(_) => {}
-            None => scan.finish(link, &walk, fault)?,
+            None => scan.finish_again(index, &mut walk, fault, &mut *visit)?,
         }
     }
     Ok(scan.scanned)
@@ -217,6 +217,30 @@ impl<'a> Scan<'a> {
             None => return Ok(()),
         };
         Err(StorageError::damaged(link.file.name.as_str(), walk.at(), what))
+    }
+
+    /// As [`finish`](Scan::finish), also beside somebody who writes (when a log is opened to look at it): what states an
+    /// lsn durable may have been written after what was read in front of it. So damage is damage only if it is there
+    /// when it is read once more, behind that statement.
+    fn finish_again(
+        &mut self,
+        index: usize,
+        walk: &mut Walk,
+        mut fault: Option<Fault>,
+        visit: Visit<'_>,
+    ) -> Result<(), StorageError> {
+        loop {
+            let at = walk.at();
+            let finished = self.finish(&self.chain[index], walk, fault);
+            if !matches!(finished, Err(StorageError::Damaged { .. })) {
+                return finished;
+            }
+            walk.forget_what_was_read();
+            fault = self.read(index, walk, &mut *visit)?;
+            if walk.at() == at {
+                return finished;
+            }
+        }
     }
 
     /// The end of the last file: a torn tail, damage, or simply the end.

@@ -78,6 +78,11 @@ impl Walk {
         Walk { window: Window::new(piece_bytes), verify, at, last_lsn, group: Group::Unknown }
     }
 
+    /// What comes next is read from the file anew.
+    pub(super) fn forget_what_was_read(&mut self) {
+        self.window = Window::new(self.window.piece_bytes);
+    }
+
     /// Where the walk is: at the start of a frame, or behind the last one that counts.
     pub(super) fn at(&self) -> u64 {
         self.at
