@@ -17,6 +17,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::fs as sys;
@@ -81,7 +82,7 @@ impl RealDisk {
 
     /// Whether somebody holds the lock of the directory at this moment. Nothing is written.
     ///
-    /// To ask is to share the lock for a moment; whoever takes it for himself in that very moment is refused.
+    /// To ask is to share the lock for a moment; whoever takes it for himself in that very moment tries again.
     pub fn is_held(&self) -> io::Result<bool> {
         let file = match self.file(LOCK_NAME, sys::OFlags::RDONLY) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -239,11 +240,20 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self, owner: &str) -> io::Result<Box<dyn fmt::Debug + Send + Sync>> {
+        /// Somebody may only be asking whether it is held: what that takes, many times over.
+        const TRIES: u32 = 10;
         let file = self.file(LOCK_NAME, sys::OFlags::RDWR | sys::OFlags::CREATE)?;
-        match retry_on_intr(|| sys::flock(&file, sys::FlockOperation::NonBlockingLockExclusive)) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(io::Error::new(io::ErrorKind::WouldBlock, holder(&file)?)),
-            Err(errno) => return Err(errno.into()),
+        let mut tries = 1;
+        loop {
+            match retry_on_intr(|| sys::flock(&file, sys::FlockOperation::NonBlockingLockExclusive)) {
+                Ok(()) => break,
+                Err(Errno::WOULDBLOCK) if tries < TRIES => std::thread::sleep(Duration::from_millis(1)),
+                Err(Errno::WOULDBLOCK) => {
+                    return Err(io::Error::new(io::ErrorKind::WouldBlock, holder(&file)?));
+                }
+                Err(errno) => return Err(errno.into()),
+            }
+            tries += 1;
         }
         file.set_len(0)?;
         file.write_all_at(owner.as_bytes(), 0)?;

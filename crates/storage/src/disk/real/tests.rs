@@ -259,6 +259,23 @@ fn free_space_is_told() {
 }
 
 #[test]
+fn who_asks_whether_the_lock_is_held_keeps_nobody_from_taking_it() {
+    let (_dir, disk) = fresh();
+    drop(disk.lock("first").unwrap());
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Acquire) {
+                disk.is_held().unwrap();
+            }
+        });
+        let refused = (0..5_000).filter(|_| disk.lock("me").is_err()).count();
+        done.store(true, std::sync::atomic::Ordering::Release);
+        assert_eq!(refused, 0);
+    });
+}
+
+#[test]
 fn whether_the_lock_is_held_is_told_without_writing() {
     let (dir, disk) = fresh();
     assert!(!disk.is_held().unwrap());
