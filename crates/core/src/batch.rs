@@ -31,7 +31,7 @@ pub use compression::Compression;
 pub use control::Control;
 pub use error::{BatchError, CompressionFault, RecordFault};
 pub use header::HEADER_BYTES;
-pub use records::{Record, RecordHeader, Records};
+pub use records::{Landmarks, Record, RecordHeader, Records};
 
 use crate::ids::ProducerId;
 use bytes::{Buf, Bytes};
@@ -75,6 +75,13 @@ impl Batch {
         let header = *leading_header(&bytes)?;
         bytes.advance(HEADER_BYTES);
         Batch::from_parts(header, bytes)
+    }
+
+    /// As [`Batch::parse`], but the CRC is not computed: see [`Batch::from_verified_parts`].
+    pub fn parse_verified(mut bytes: Bytes) -> Result<Batch, BatchError> {
+        let header = *leading_header(&bytes)?;
+        bytes.advance(HEADER_BYTES);
+        Batch::from_verified_parts(header, bytes)
     }
 
     /// As [`Batch::parse`], for a header and a body that lie apart, as in the journal.

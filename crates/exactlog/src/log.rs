@@ -28,7 +28,7 @@ use exactlog_core::state::{PartitionState, State, Undecided};
 use exactlog_storage::cleaning::{Compacted, DueCompaction, Occasion};
 use exactlog_storage::disk::{Disk, RealDisk};
 use exactlog_storage::error::StorageError;
-use exactlog_storage::index::Reader;
+use exactlog_storage::index::{LookedUp, Reader};
 use exactlog_storage::runs::Runs;
 use exactlog_storage::shard::{Durability, Options, RecoveryReport, Shard};
 use parking_lot::{Mutex, RwLock};
@@ -867,6 +867,21 @@ impl Inner {
                 return read;
             }
         }
+    }
+
+    /// The batch that holds an offset, which lies below the end.
+    pub(crate) fn look_up(
+        &self,
+        topic: &Topic,
+        partition: u32,
+        offset: u64,
+    ) -> Result<LookedUp, StorageError> {
+        let at = Partition { topic: topic.id(), index: partition };
+        self.read(|reader| match reader.look_up(at, offset)? {
+            Some(found) => Ok(found),
+            // Below the end there is something: a reader of before a reopen doesn't know of it.
+            None => Err(StorageError::Reopened { file: format!("{}-{partition}", topic.name()) }),
+        })
     }
 
     /// Submits a command and waits for its answer. For the rare ones; records go through accumulators.

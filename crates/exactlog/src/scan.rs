@@ -12,7 +12,7 @@
 
 use crate::error::Error;
 use crate::event::Record;
-use crate::table::{Entry, Table, read_records};
+use crate::table::{Entry, Table, read_record, read_records};
 use crate::view::ReadView;
 use bytes::Bytes;
 use exactlog_core::partitioner::partition_for_key;
@@ -209,7 +209,8 @@ impl ReadView {
         let key = key.as_ref();
         let Some(place) = self.index_of(table)?.find(key) else { return Ok(None) };
         let partition = partition_for_key(key, table.topic().partitions().max(1));
-        let record = self.records_of_batch(table, partition, place.offset)?.into_iter().next();
+        let record =
+            self.of_table(table, read_record(self.handle(), table.topic(), partition, place.offset))?;
         table.entry(key, partition, place, record).map(Some)
     }
 
@@ -220,10 +221,13 @@ impl ReadView {
 
     /// The records from an offset to the end of its batch.
     fn records_of_batch(&self, table: &Table, partition: u32, offset: u64) -> Result<Vec<Record>, Error> {
-        let read = read_records(self.handle(), table.topic(), partition, offset, usize::MAX);
-        match self.handle().bounds(table.topic(), partition) {
+        self.of_table(table, read_records(self.handle(), table.topic(), partition, offset))
+    }
+
+    /// What was read of a table, unless it was deleted meanwhile, and its files with it.
+    fn of_table<T>(&self, table: &Table, read: Result<T, Error>) -> Result<T, Error> {
+        match self.handle().bounds(table.topic(), 0) {
             Ok(_) => read,
-            // It was deleted, and its files with it.
             Err(_) => Err(table.is_gone()),
         }
     }

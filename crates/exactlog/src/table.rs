@@ -15,7 +15,7 @@ use crate::event::{Record, Undecodable};
 use crate::log::{Handle, Inner, Log};
 use crate::scan::{KeyRange, Scan};
 use crate::topic::Topic;
-use crate::unpacking::unpack;
+use crate::unpacking::{record_of, unpack};
 use crate::view::ReadView;
 use bytes::Bytes;
 use exactlog_core::command::{CleanupPolicy, Command, ConfigChange, TopicConfig};
@@ -309,17 +309,23 @@ impl Table {
 }
 
 /// The record at an offset; `None`: there is none.
-fn read_record(inner: &Inner, topic: &Topic, partition: u32, offset: u64) -> Result<Option<Record>, Error> {
-    Ok(read_records(inner, topic, partition, offset, 1)?.into_iter().next())
+pub(crate) fn read_record(
+    inner: &Inner,
+    topic: &Topic,
+    partition: u32,
+    offset: u64,
+) -> Result<Option<Record>, Error> {
+    let found = inner.look_up(topic, partition, offset)?;
+    let (_, undecided) = inner.undecided(topic, partition, offset, found.batch.next_offset())?;
+    record_of(topic, partition, &found, &undecided, offset)
 }
 
-/// Up to so many records from an offset on, of the one batch that it is in, if the first of them is there.
+/// The records from an offset to the end of the one batch that it is in, if the first of them is there.
 pub(crate) fn read_records(
     inner: &Inner,
     topic: &Topic,
     partition: u32,
     offset: u64,
-    records_max: usize,
 ) -> Result<Vec<Record>, Error> {
     let at = Partition { topic: topic.id(), index: partition };
     let batches = inner.read(|reader| match reader.read(at, offset, 1) {
@@ -333,7 +339,7 @@ pub(crate) fn read_records(
     let offsets = offset..batch.next_offset().max(offset + 1);
     let (_, undecided) = inner.undecided(topic, partition, offsets.start, offsets.end)?;
     let batches = std::slice::from_ref(batch);
-    let records = unpack(topic, partition, batches, &undecided, offsets, records_max, usize::MAX)?.records;
+    let records = unpack(topic, partition, batches, &undecided, offsets, usize::MAX, usize::MAX)?.records;
     Ok(if records.first().is_some_and(|first| first.offset == offset) { records } else { Vec::new() })
 }
 

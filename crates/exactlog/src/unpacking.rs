@@ -11,6 +11,7 @@ use crate::event::Record;
 use crate::topic::Topic;
 use exactlog_core::batch::Batch;
 use exactlog_core::state::Undecided;
+use exactlog_storage::index::LookedUp;
 use std::ops::Range;
 
 /// Records of one partition, and where to go on behind them.
@@ -76,6 +77,26 @@ pub(crate) fn unpack(
         unpacked.to = batch.next_offset().clamp(unpacked.to, offsets.end);
     }
     Ok(unpacked)
+}
+
+/// The record at an offset of a batch; `None`: there is none, or it isn't shown.
+///
+/// # Errors
+/// [`Error::UnreadableBatch`].
+pub(crate) fn record_of(
+    topic: &Topic,
+    partition: u32,
+    found: &LookedUp,
+    undecided: &Undecided,
+    offset: u64,
+) -> Result<Option<Record>, Error> {
+    if !undecided.shows(&found.batch) {
+        return Ok(None);
+    }
+    match found.record(offset) {
+        Ok(record) => Ok(record.map(|record| Record::of(topic, partition, record))),
+        Err(reason) => Err(unreadable(topic, partition, &found.batch, offset, reason)),
+    }
 }
 
 fn unreadable(

@@ -17,7 +17,7 @@ use crate::event::Record;
 use crate::log::Handle;
 use crate::table::Table;
 use crate::topic::Topic;
-use crate::unpacking::unpack;
+use crate::unpacking::{record_of, unpack};
 use exactlog_core::batch::Batch;
 use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::state::{self, PartitionState, Tables};
@@ -67,12 +67,23 @@ struct Shown {
 pub(crate) struct Views {
     shown: Vec<Weak<Shown>>,
     life: Duration,
+    /// With how many of them it is time to look which are gone.
+    look_at: usize,
 }
 
 impl Views {
     /// Each can be read for so long.
     pub(crate) fn new(life: Duration) -> Views {
-        Views { shown: Vec::new(), life }
+        Views { shown: Vec::new(), life, look_at: 0 }
+    }
+
+    /// Adds one; those that are gone go when there may be twice as many as were needed last.
+    fn add(&mut self, shown: &Arc<Shown>) {
+        if self.shown.len() >= self.look_at {
+            self.shown.retain(|shown| shown.strong_count() > 0);
+            self.look_at = 2 * self.shown.len() + 16;
+        }
+        self.shown.push(Arc::downgrade(shown));
     }
 
     /// What lies below this offset is decided in each of them that can still be read, so the last value of a key there
@@ -96,7 +107,7 @@ impl ReadView {
         let state = inner.state.read();
         let (topics, tables) = (state.topics.clone(), state.tables.clone());
         let shown = Arc::new(Shown { topics, tables, opened: Instant::now() });
-        views.shown.push(Arc::downgrade(&shown));
+        views.add(&shown);
         ReadView { inner: inner.clone(), csn: state.lsn, shown }
     }
 
@@ -165,11 +176,7 @@ impl ReadView {
     ) -> Result<Vec<Record>, Error> {
         self.check_life()?;
         let end = self.end(topic, partition)?;
-        let (start, _) = self.inner.bounds(topic, partition)?;
-        let name = || topic.name().to_string();
-        if offset > end {
-            return Err(Error::OffsetOutOfRange { topic: name(), partition, offset, start, end });
-        }
+        self.check_end(topic, partition, offset, end)?;
         let (mut offset, mut records) = (offset, Vec::new());
         while records.is_empty() {
             let batches = self.read_batches(topic, partition, offset, max_bytes)?;
@@ -182,6 +189,65 @@ impl ReadView {
             offset = upper;
         }
         Ok(records)
+    }
+
+    /// The record at one offset; `None`: there is none that is shown, since it was compacted away, is a marker or of a
+    /// transaction that wasn't committed, or the offset is the view's end.
+    ///
+    /// It is the fast way to one record out of a large batch: of a closed segment, the batch's checksum is computed once
+    /// for as long as the segment stays mapped, and the records in front are passed over.
+    ///
+    /// # Errors
+    /// As [`read`](ReadView::read).
+    ///
+    /// ```
+    /// # use exactlog::{Event, Log, TopicOptions};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = Log::open(directory.path())?;
+    /// # let orders = log.create_topic("orders", TopicOptions::default())?;
+    /// let sent = log.producer("shop")?.blocking_send(&orders, Event::new("order-1", "two chairs"))?;
+    /// let record = log.read_view().record(&orders, sent.partition, sent.offset)?.expect("it was sent");
+    /// assert_eq!(record.value_str()?, "two chairs");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn record(&self, topic: &Topic, partition: u32, offset: u64) -> Result<Option<Record>, Error> {
+        self.check_life()?;
+        let found = self.partition(topic, partition)?;
+        if offset >= found.end {
+            return self.check_end(topic, partition, offset, found.end).map(|()| None);
+        }
+        let looked_up = self.inner.look_up(topic, partition, offset);
+        // Asked behind the read, as in `read_batches`.
+        self.check_start(topic, partition, offset, found.end)?;
+        let looked_up = looked_up?;
+        let undecided = found.undecided_between(offset, looked_up.batch.next_offset().min(found.end));
+        record_of(topic, partition, &looked_up, &undecided, offset)
+    }
+
+    /// Whether the view reaches this far.
+    fn check_end(&self, topic: &Topic, partition: u32, offset: u64, end: u64) -> Result<(), Error> {
+        let (start, _) = self.inner.bounds(topic, partition)?;
+        match offset > end {
+            true => {
+                let topic = topic.name().to_string();
+                Err(Error::OffsetOutOfRange { topic, partition, offset, start, end })
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// Whether what was at this offset was trimmed.
+    fn check_start(&self, topic: &Topic, partition: u32, offset: u64, end: u64) -> Result<(), Error> {
+        let start = self.inner.bounds(topic, partition)?.0.min(end);
+        match offset < start {
+            true => {
+                let topic = topic.name().to_string();
+                Err(Error::RecordsLost { topic, partition, from: offset, to: start })
+            }
+            false => Ok(()),
+        }
     }
 
     /// Whether it can still be read.
@@ -225,11 +291,7 @@ impl ReadView {
             false => Ok(Vec::new()),
         };
         // Asked again behind the read: what is trimmed meanwhile may be gone from the disk.
-        let start = self.inner.bounds(topic, partition)?.0.min(end);
-        if offset < start {
-            let topic = topic.name().to_string();
-            return Err(Error::RecordsLost { topic, partition, from: offset, to: start });
-        }
+        self.check_start(topic, partition, offset, end)?;
         Ok(read?)
     }
 }
@@ -314,6 +376,16 @@ impl FusedIterator for Records<'_> {}
 #[allow(clippy::unwrap_used)]
 mod tests {
     use crate::{Event, Log, TopicOptions};
+
+    #[test]
+    fn views_that_are_gone_are_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = Log::open(directory.path()).unwrap();
+        let kept: Vec<_> = (0..100).map(|_| log.read_view()).collect();
+        (0..10_000).for_each(|_| drop(log.read_view()));
+        let known = kept[0].handle().views.lock().shown.len();
+        assert!((100..=2 * 100 + 16).contains(&known), "{known}");
+    }
 
     #[test]
     fn of_a_partition_larger_than_a_piece_only_a_piece_is_in_memory() {

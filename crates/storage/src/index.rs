@@ -17,9 +17,10 @@
 use crate::checkpoint::PartitionImage;
 use crate::error::StorageError;
 use crate::journal::{JournalReader, Placed};
+use crate::landmarks::{BatchPlace, Opening};
 use crate::partitions::Segments;
 use crate::segment::SegmentEnd;
-use exactlog_core::batch::{Batch, Control, HEADER_BYTES, Record};
+use exactlog_core::batch::{Batch, BatchError, Control, HEADER_BYTES, Landmarks, Record};
 use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::reply::Marker;
 use exactlog_core::state::{AbortedTransaction, LeaderEpochStart, PartitionState, Undecided};
@@ -138,6 +139,8 @@ pub struct Index {
     cache_limit_bytes: u64,
     /// Placements over all partitions.
     placed: AtomicU64,
+    /// Tells what is in it from what other opens of the log had there.
+    opening: Opening,
 }
 
 /// Book-keeping of one cached batch besides its body, in bytes.
@@ -161,6 +164,7 @@ impl Index {
             cached_bytes: AtomicU64::new(0),
             cache_limit_bytes,
             placed: AtomicU64::new(0),
+            opening: Opening::new(),
         }
     }
 
@@ -429,6 +433,25 @@ pub struct Committed {
     pub last_stable_offset: u64,
 }
 
+/// A batch, and what leads to single records of it.
+#[derive(Clone, Debug)]
+pub struct LookedUp {
+    /// The batch.
+    pub batch: Batch,
+    /// Of these very bytes. None: it isn't worth while, or it can't be taken apart, which reading a record will tell.
+    landmarks: Option<Arc<Landmarks>>,
+}
+
+impl LookedUp {
+    /// The record at an offset, if there is one.
+    ///
+    /// # Errors
+    /// As [`Batch::record_at`].
+    pub fn record(&self, offset: u64) -> Result<Option<Record>, BatchError> {
+        self.batch.record_at(offset, self.landmarks.as_deref())
+    }
+}
+
 /// How many of a batch's records lie within these offsets.
 fn records_within(batch: &Batch, offsets: Range<u64>) -> u64 {
     let (from, to) = (batch.base_offset().max(offsets.start), batch.next_offset().min(offsets.end));
@@ -496,6 +519,38 @@ impl Reader {
             // Segments were replaced as often as that: what is there now is read, whatever it says.
             None => self.segments.set(partition)?.read(offset, max_bytes),
         }
+    }
+
+    /// The batch that holds `offset`, or the first behind it, to read single records from; none at or behind the end.
+    /// Doesn't look at the start offset: that is the caller's.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn look_up(&self, partition: Partition, offset: u64) -> Result<Option<LookedUp>, StorageError> {
+        let landmarks = |place, batch: &Batch| self.segments.landmarks.of(place, batch).ok().flatten();
+        match self.index.find(partition, offset, 1) {
+            Found::Batches(batches) => {
+                let batch = batches.into_iter().next();
+                return Ok(batch.map(|batch| {
+                    let (opening, base_offset) = (self.index.opening, batch.base_offset());
+                    let place = BatchPlace::Appended { opening, partition, base_offset };
+                    LookedUp { landmarks: landmarks(place, &batch), batch }
+                }));
+            }
+            Found::Flushed => {
+                if let Ok(Some((batch, place))) = self.segments.set(partition)?.batch_of(offset) {
+                    let landmarks = place.and_then(|place| landmarks(place, &batch));
+                    return Ok(Some(LookedUp {
+                        batch: self.index.under_its_epoch(partition, batch),
+                        landmarks,
+                    }));
+                }
+            }
+            Found::InJournal(_) | Found::Nothing => {}
+        }
+        // In the journal, or moved meanwhile; or damaged: that is said there.
+        let batch = self.read(partition, offset, 1)?.into_iter().next();
+        Ok(batch.map(|batch| LookedUp { batch, landmarks: None }))
     }
 
     /// As [`Reader::read`], for readers of committed records (`read_committed`, KIP-98): batches below the last stable

@@ -25,6 +25,7 @@ pub mod follower;
 pub mod index;
 pub mod install;
 pub mod journal;
+mod landmarks;
 #[allow(unsafe_code)]
 pub mod mapped;
 pub mod partitions;

@@ -12,6 +12,7 @@
 
 use crate::disk::{Disk, Entry};
 use crate::error::StorageError;
+use crate::landmarks::LandmarkCache;
 use crate::segment::{Ends, FileId, Options, PartitionLog, SegmentReader, SegmentSet};
 use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::mutants::{Mutant, on};
@@ -38,6 +39,8 @@ pub struct Segments {
     unnamed: Mutex<BTreeMap<Partition, Unnamed>>,
     /// What earlier opens have left was looked for.
     looked_around: Mutex<bool>,
+    /// For single records of large batches.
+    pub(crate) landmarks: LandmarkCache,
 }
 
 /// Files of a partition that no longer count, and wait for the last checkpoint that names them to go: a picture of a
@@ -68,7 +71,13 @@ pub(crate) struct Log {
 impl Segments {
     /// Segments on a disk, none known yet.
     pub fn new(disk: Arc<dyn Disk>) -> Segments {
-        Segments { disk, logs: Mutex::default(), unnamed: Mutex::default(), looked_around: Mutex::default() }
+        Segments {
+            disk,
+            logs: Mutex::default(),
+            unnamed: Mutex::default(),
+            looked_around: Mutex::default(),
+            landmarks: LandmarkCache::default(),
+        }
     }
 
     /// Makes a partition known, with the ends that a checkpoint keeps.

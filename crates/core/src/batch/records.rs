@@ -7,6 +7,7 @@
 //!   * no memory is reserved on the word of a length or count; a count is bounded by the bytes that are left
 //!   * lengths are exact: no byte of the body is skipped or read twice
 //!   * after an error, or the end, the iterator stays at `None`
+//!   * from whatever landmark a walk begins, it meets the same records
 
 use super::varint::{read_varint, read_varlong};
 use super::{Batch, BatchError, Compression, RecordFault, TimestampType, compression};
@@ -90,6 +91,54 @@ impl Batch {
         }
     }
 
+    /// Walks all records once, and notes where some of them begin: the first, and then one every `spacing_bytes` or a
+    /// record further. `None` for a compressed batch, and for one without records.
+    ///
+    /// # Errors
+    /// What [`Batch::records`] would find.
+    pub fn landmarks(&self, spacing_bytes: usize) -> Result<Option<Landmarks>, BatchError> {
+        if self.compression() != Compression::None || self.record_count() == 0 {
+            return Ok(None);
+        }
+        let (mut walk, mut marks) = (Walk::default(), Vec::new());
+        let mut due_at = 0;
+        while !walk.ended {
+            if walk.position >= due_at && walk.index < self.record_count() {
+                marks.push(Landmark::of(&walk));
+                due_at = walk.position + spacing_bytes;
+            }
+            walk.next_record(self, &self.body, |_, _| ())?;
+        }
+        Ok(Some(Landmarks { marks: marks.into() }))
+    }
+
+    /// The record at an offset, if there is one: found from the last of its batch's landmarks in front of it, or from
+    /// the first record. A compressed body is decompressed, as for [`Batch::records`].
+    ///
+    /// The caller vouches that the landmarks are those of these very bytes.
+    ///
+    /// # Errors
+    /// As the items of [`Batch::records`], as far as is read.
+    pub fn record_at(
+        &self,
+        offset: u64,
+        landmarks: Option<&Landmarks>,
+    ) -> Result<Option<Record>, BatchError> {
+        let Some(wanted) = offset.checked_sub(self.base_offset()) else { return Ok(None) };
+        let body = self.decompressed(compression::RECORDS_BYTES_MAX)?;
+        let mut walk = landmarks.map_or_else(Walk::default, |landmarks| landmarks.before(wanted));
+        let mut headers = Vec::new();
+        while let Some(spans) = walk.next_record(self, &body, |key, value| headers.push((key, value)))? {
+            let delta = u64::from(spans.offset_delta);
+            if delta >= wanted {
+                let headers = headers.into_iter().map(|(key, value)| header_of(&body, key, value)).collect();
+                return Ok((delta == wanted).then(|| spans.into_record(self, &body, headers)));
+            }
+            headers.clear();
+        }
+        Ok(None)
+    }
+
     /// Walks all records without keeping any: whether [`Batch::records`] would be free of errors.
     pub(super) fn check_records(&self) -> Result<(), BatchError> {
         let body = self.decompressed(compression::RECORDS_BYTES_MAX)?;
@@ -113,30 +162,56 @@ impl Iterator for Records {
             }
         };
         let mut headers = Vec::new();
-        let spans = self.walk.next_record(&self.batch, body, |key, value| {
-            headers.push(RecordHeader { key: body.slice(key), value: value.map(|value| body.slice(value)) });
-        });
-        let spans = match spans.transpose()? {
-            Ok(spans) => spans,
-            Err(error) => return Some(Err(error)),
-        };
-        Some(Ok(Record {
-            offset: self.batch.base_offset() + u64::from(spans.offset_delta),
-            timestamp_ms: match self.batch.timestamp_type() {
-                // Wraps as the builder does, and as Kafka does.
-                TimestampType::CreateTime => {
-                    self.batch.base_timestamp_ms().wrapping_add(spans.timestamp_delta_ms)
-                }
-                TimestampType::LogAppendTime => self.batch.max_timestamp_ms(),
-            },
-            key: spans.key.map(|key| body.slice(key)),
-            value: spans.value.map(|value| body.slice(value)),
-            headers,
-        }))
+        let spans =
+            self.walk.next_record(&self.batch, body, |key, value| headers.push(header_of(body, key, value)));
+        match spans.transpose()? {
+            Ok(spans) => Some(Ok(spans.into_record(&self.batch, body, headers))),
+            Err(error) => Some(Err(error)),
+        }
     }
 }
 
 impl std::iter::FusedIterator for Records {}
+
+/// Where some records of one batch begin ([`Batch::landmarks`]): a single one is found without reading all that lie in
+/// front of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Landmarks {
+    /// In order; the first is the first record's.
+    marks: Box<[Landmark]>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Landmark {
+    /// In the body; a batch is shorter than 2 GiB.
+    position: u32,
+    index: u32,
+    next_delta: u32,
+}
+
+impl Landmark {
+    fn of(walk: &Walk) -> Landmark {
+        Landmark { position: walk.position as u32, index: walk.index, next_delta: walk.next_delta }
+    }
+}
+
+impl Landmarks {
+    /// What they take in memory, in bytes.
+    pub fn len_bytes(&self) -> usize {
+        self.marks.len() * size_of::<Landmark>()
+    }
+
+    /// A walk that begins in front of the record with this offset delta.
+    fn before(&self, delta: u64) -> Walk {
+        let behind = self.marks.partition_point(|mark| u64::from(mark.next_delta) <= delta);
+        match behind.checked_sub(1).map(|last| self.marks[last]) {
+            Some(Landmark { position, index, next_delta }) => {
+                Walk { position: position as usize, index, next_delta, ended: false }
+            }
+            None => Walk::default(),
+        }
+    }
+}
 
 /// Where the walk over the records of one batch stands.
 #[derive(Clone, Debug, Default)]
@@ -154,6 +229,27 @@ struct RecordSpans {
     offset_delta: u32,
     key: Option<Range<usize>>,
     value: Option<Range<usize>>,
+}
+
+impl RecordSpans {
+    #[inline]
+    fn into_record(self, batch: &Batch, body: &Bytes, headers: Vec<RecordHeader>) -> Record {
+        Record {
+            offset: batch.base_offset() + u64::from(self.offset_delta),
+            timestamp_ms: match batch.timestamp_type() {
+                // Wraps as the builder does, and as Kafka does.
+                TimestampType::CreateTime => batch.base_timestamp_ms().wrapping_add(self.timestamp_delta_ms),
+                TimestampType::LogAppendTime => batch.max_timestamp_ms(),
+            },
+            key: self.key.map(|key| body.slice(key)),
+            value: self.value.map(|value| body.slice(value)),
+            headers,
+        }
+    }
+}
+
+fn header_of(body: &Bytes, key: Range<usize>, value: Option<Range<usize>>) -> RecordHeader {
+    RecordHeader { key: body.slice(key), value: value.map(|value| body.slice(value)) }
 }
 
 impl Walk {

@@ -1,7 +1,7 @@
 //! Views: everything as of one moment, each transaction wholly or not at all.
 
 use crate::common::{self, *};
-use exactlog::{Error, Event, Log, Topic};
+use exactlog::{Error, Event, Log, Topic, TopicOptions};
 use exactlog_sim::disk::SimDisk;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -150,6 +150,44 @@ fn tx_25_the_records_of_a_view_are_those_of_all_partitions_in_order_and_end_with
         pieces.resize(last.offset as usize + 1, ());
     }
     assert_eq!(pieces.len(), 300);
+}
+
+#[test]
+fn a_record_is_read_by_its_offset_wherever_it_lies() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Log::builder().tail_cache_bytes(0).open(directory.path()).unwrap();
+    let log = open();
+    let topic = log.create_topic("t", TopicOptions::default().partitions(2).segment_bytes(200_000)).unwrap();
+    let producer = log.producer("p").unwrap();
+    let (mut sent, value) = (0, |n: usize| format!("{n:04}").repeat(50 + n % 100));
+    let mut send = |count: usize| {
+        let events = (sent..sent + count).map(|n| Event::new(format!("{n}"), value(n)));
+        let tickets: Vec<_> = events.map(|event| producer.blocking_submit(&topic, event).unwrap()).collect();
+        for ticket in tickets {
+            ticket.wait().unwrap();
+        }
+        sent += count;
+    };
+    send(2_000);
+    assert_one_by_one(&log.read_view(), &topic);
+    log.checkpoint().unwrap();
+    send(100);
+    let view = log.read_view();
+    assert_one_by_one(&view, &topic);
+    assert!(matches!(view.record(&topic, 0, 10_000), Err(Error::OffsetOutOfRange { offset: 10_000, .. })));
+    assert!(matches!(view.record(&topic, 2, 0), Err(Error::NoSuchPartition { partitions: 2, .. })));
+    log.checkpoint().unwrap();
+    drop(producer);
+    log.close().unwrap();
+    let log = open();
+    let topic = log.open_topic("t").unwrap();
+    let view = log.read_view();
+    assert_one_by_one(&view, &topic);
+    log.trim(&topic, 0, 500).unwrap();
+    assert!(matches!(view.record(&topic, 0, 499), Err(Error::RecordsLost { from: 499, to: 500, .. })));
+    assert_eq!(view.record(&topic, 0, 500).unwrap().unwrap().offset, 500);
+    log.close().unwrap();
+    assert!(matches!(view.record(&topic, 0, 500), Err(Error::Closed)));
 }
 
 #[test]

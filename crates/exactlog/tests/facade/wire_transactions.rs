@@ -148,6 +148,9 @@ fn tx_25_a_view_shows_wire_transactions_wholly_or_not_at_all_also_behind_an_open
     assert_eq!(shown(&second), ["two", "two"]);
     assert_eq!(shown(&third), ["two", "two"]);
     assert_eq!(shown(&log.read_view()), ["two", "two", "next"]);
+    for view in [&first, &second, &third, &log.read_view()] {
+        assert_one_by_one(view, &topic);
+    }
     // The same from segments, in the next open.
     let mut many = Wire::new(&log, "many", 60_000);
     for number in 0..50 {
@@ -157,6 +160,7 @@ fn tx_25_a_view_shows_wire_transactions_wholly_or_not_at_all_also_behind_an_open
     many.append(&topic, 0, "last").unwrap();
     many.end(true).unwrap();
     assert_eq!(shown(&log.read_view()), ["two", "last", "two", "next"]);
+    assert_one_by_one(&log.read_view(), &topic);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! It doesn't repair and doesn't search: it is told where a batch must begin and which offset it must have.
 //!
 //! Invariants
-//!   * every batch that comes out has passed its CRC-32C and begins at the offset that was asked for
+//!   * every batch that comes out has passed its CRC-32C, or is known to have, and begins at the offset that was asked
+//!     for
 //!   * nothing at or behind the logical end is looked at
 //!   * no length from the file is used before it was compared with what is left up to that end
 
@@ -11,7 +12,7 @@ use super::fault::{damaged, io_error};
 use crate::disk::{File, read_buffer};
 use crate::error::StorageError;
 use bytes::Bytes;
-use exactlog_core::batch::{Batch, HEADER_BYTES};
+use exactlog_core::batch::{Batch, BatchError, HEADER_BYTES};
 use std::sync::Arc;
 
 /// Where the bytes of a segment are.
@@ -58,9 +59,23 @@ impl<'a> Cursor<'a> {
 
     /// The batch at `position`, which must begin at `offset`.
     pub(super) fn batch_at(&mut self, position: u64, offset: u64) -> Result<Batch, StorageError> {
+        self.parsed_at(position, offset, Batch::parse)
+    }
+
+    /// As [`Cursor::batch_at`], for one that has passed its CRC-32C before.
+    pub(super) fn known_batch_at(&mut self, position: u64, offset: u64) -> Result<Batch, StorageError> {
+        self.parsed_at(position, offset, Batch::parse_verified)
+    }
+
+    fn parsed_at(
+        &mut self,
+        position: u64,
+        offset: u64,
+        parse: impl FnOnce(Bytes) -> Result<Batch, BatchError>,
+    ) -> Result<Batch, StorageError> {
         let len_bytes = self.batch_len_at(position)?;
         let bytes = self.bytes_at(position, len_bytes)?;
-        let batch = Batch::parse(bytes).map_err(|error| damaged(self.name, position, error))?;
+        let batch = parse(bytes).map_err(|error| damaged(self.name, position, error))?;
         if batch.base_offset() != offset {
             let found = batch.base_offset();
             let what = format!("batch begins at offset {found}, expected {offset}");

@@ -19,9 +19,11 @@
 //!   * a file is cut only of bytes that were never published (a full disk needs them back), so none is cut under a
 //!     slice of a mapping
 //!   * no byte is handed out that its batch's CRC-32C doesn't cover, leader epoch and base offset apart; the
-//!     base offset is checked against the batches before it
+//!     base offset is checked against the batches before it. The checksum is computed for each read of whole batches;
+//!     for reads of single records once, while the segment stays mapped
 //!   * an index is never evidence: whatever it says, the answer comes out of a checked batch
 
+mod checked;
 mod cursor;
 mod directory;
 mod fault;

@@ -8,12 +8,14 @@
 //!   * no batch is handed out that reaches the limit of the segment's offsets: it can't be one of this segment
 
 use super::FileId;
+use super::checked::Checked;
 use super::cursor::{Content, Cursor};
 use super::fault::damaged;
 use super::gather::Gathered;
 use super::index::{Index, Place, Region};
 use super::survey::{SURVEY_READ_BYTES, checked_batch, survey};
 use crate::error::StorageError;
+use crate::landmarks::{BatchPlace, Opening};
 use exactlog_core::batch::Batch;
 use parking_lot::RwLock;
 use std::sync::Arc;
@@ -41,6 +43,10 @@ pub(super) struct OpenSegment {
     pub(super) index: Arc<RwLock<Index>>,
     /// For a new index.
     pub(super) index_interval_bytes: u32,
+    /// Tells it from the same segment opened again.
+    pub(super) opening: Opening,
+    /// Which of its batches single records can be read from; of a file that grows none.
+    pub(super) checked: Checked,
 }
 
 impl OpenSegment {
@@ -61,6 +67,30 @@ impl OpenSegment {
             }
             result => result,
         }
+    }
+
+    /// The batch that holds `offset`, or the first behind it, and where it begins. Its checksum is computed unless it
+    /// was since this segment was opened.
+    pub(super) fn batch_of(&self, offset: u64) -> Result<Option<(Batch, BatchPlace)>, StorageError> {
+        let Place { mut position, offset: mut next_offset } = self.place_of(offset)?;
+        let mut cursor = self.cursor(READ_AHEAD_BYTES_MIN);
+        while position < self.len_bytes {
+            let len_bytes = cursor.batch_len_at(position)?;
+            let batch = if self.checked.holds(position, len_bytes) {
+                cursor.known_batch_at(position, next_offset)?
+            } else {
+                let place = Place { position, offset: next_offset };
+                let batch = checked_batch(&mut cursor, place, self.limit_offset)?;
+                self.checked.note(position, len_bytes);
+                batch
+            };
+            if batch.next_offset() > offset {
+                return Ok(Some((batch, BatchPlace::Segment { opening: self.opening, position })));
+            }
+            position += len_bytes as u64;
+            next_offset = batch.next_offset();
+        }
+        Ok(None)
     }
 
     /// The first record with `timestamp_ms` or a later time: its offset and timestamp.

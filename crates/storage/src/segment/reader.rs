@@ -12,6 +12,7 @@ use super::index::Index;
 use super::open::OpenSegment;
 use super::shelf::Shelf;
 use crate::error::StorageError;
+use crate::landmarks::BatchPlace;
 use exactlog_core::batch::Batch;
 use parking_lot::RwLock;
 use std::sync::Arc;
@@ -82,6 +83,30 @@ impl SegmentSet {
             }
         }
         Ok(gathered.into_batches())
+    }
+
+    /// The batch that holds `offset`, or the first behind it, to read single records from, and its place if that stays
+    /// what it is: `None` in the segment that grows.
+    ///
+    /// A large batch of a sealed segment is checked once, and then known for as long as the segment stays mapped.
+    ///
+    /// # Errors
+    /// [`StorageError::Damaged`], also where [`SegmentSet::read`] finds a way around.
+    pub(crate) fn batch_of(&self, offset: u64) -> Result<Option<(Batch, Option<BatchPlace>)>, StorageError> {
+        if offset >= self.end_offset {
+            return Ok(None);
+        }
+        let behind = self.segments.partition_point(|segment| segment.base_offset <= offset);
+        for at in behind.saturating_sub(1)..self.segments.len() {
+            let found = match self.is_tail(at) {
+                Some(index) => self.tail(at, index)?.batch_of(offset)?.map(|(batch, _)| (batch, None)),
+                None => self.sealed(at)?.batch_of(offset)?.map(|(batch, place)| (batch, Some(place))),
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 
     /// The first record, in offset order, with `timestamp_ms` (since 1970) or a later time: its offset and timestamp.

@@ -4,9 +4,11 @@
 //! a survey. Batches that a reader holds keep their mapping alive after the segment has left the shelf.
 //!
 //! Invariants
-//!   * at most [`OPEN_SEGMENTS_MAX`] segments of a partition are on the shelf, and no file handle stays open
+//!   * at most [`OPEN_SEGMENTS_MAX`] segments of a partition are on the shelf, and more only as long as all shelves of
+//!     the process together have room for them ([`MORE_SEGMENTS_MAX`]); no file handle stays open
 //!   * index files are written by one thread at a time
 
+use super::checked::Checked;
 use super::cursor::Content;
 use super::fault::{damaged, io_error};
 use super::index::Index;
@@ -14,12 +16,21 @@ use super::open::OpenSegment;
 use super::{SegmentEnd, index_file, names};
 use crate::disk::{Disk, Mode};
 use crate::error::StorageError;
+use crate::landmarks::Opening;
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Mappings per partition: 10,000 partitions stay below the 65,530 that Linux allows a process by default.
 pub(super) const OPEN_SEGMENTS_MAX: usize = 4;
+
+/// More mappings, of whichever partitions want them first: 16 GiB of segments that are read here and there. Each may
+/// take 400 KiB for its index.
+pub(super) const MORE_SEGMENTS_MAX: usize = 128;
+
+/// How many of [`MORE_SEGMENTS_MAX`] are taken. The limit on mappings is the process's.
+static MORE_SEGMENTS: AtomicUsize = AtomicUsize::new(0);
 
 /// The open sealed segments of one partition.
 #[derive(Debug)]
@@ -54,7 +65,7 @@ impl Shelf {
         }
         let segment = Arc::new(self.open_sealed(end, limit_offset, &guard)?);
         let mut open = self.open.lock();
-        if open.len() >= OPEN_SEGMENTS_MAX {
+        if open.len() >= OPEN_SEGMENTS_MAX && !take_more() {
             open.remove(0);
         }
         open.push(Arc::clone(&segment));
@@ -84,7 +95,10 @@ impl Shelf {
 
     /// Closes segments that begin below this offset: what they map isn't needed any more.
     pub(super) fn close_below(&self, base_offset: u64) {
-        self.open.lock().retain(|segment| segment.base_offset >= base_offset);
+        let mut open = self.open.lock();
+        let had = more_than_its_own(open.len());
+        open.retain(|segment| segment.base_offset >= base_offset);
+        MORE_SEGMENTS.fetch_sub(had - more_than_its_own(open.len()), Ordering::Relaxed);
     }
 
     /// Keeps readers from writing index files while the guard lives.
@@ -142,6 +156,10 @@ impl Shelf {
         content: Content,
         index: Arc<RwLock<Index>>,
     ) -> OpenSegment {
+        let checked = match content {
+            Content::Mapped(_) => Checked::new(end.len_bytes),
+            Content::InFile(_) => Checked::default(),
+        };
         OpenSegment {
             name,
             id: end.id(),
@@ -152,6 +170,8 @@ impl Shelf {
             content,
             index,
             index_interval_bytes: self.index_interval_bytes,
+            opening: Opening::new(),
+            checked,
         }
     }
 
@@ -163,4 +183,21 @@ impl Shelf {
             tracing::debug!(dir = self.dir, base_offset = end.base_offset, %error, "index not written");
         }
     }
+}
+
+impl Drop for Shelf {
+    fn drop(&mut self) {
+        MORE_SEGMENTS.fetch_sub(more_than_its_own(self.open.get_mut().len()), Ordering::Relaxed);
+    }
+}
+
+/// How many of a shelf's segments are taken from [`MORE_SEGMENTS`].
+fn more_than_its_own(open: usize) -> usize {
+    open.saturating_sub(OPEN_SEGMENTS_MAX)
+}
+
+/// Takes one of [`MORE_SEGMENTS`], if there is one left.
+fn take_more() -> bool {
+    let more = |taken| (taken < MORE_SEGMENTS_MAX).then_some(taken + 1);
+    MORE_SEGMENTS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
 }

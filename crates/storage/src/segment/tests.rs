@@ -76,6 +76,10 @@ fn assert_offsets_read_as(set: &SegmentSet, batches: &[Batch]) {
     for offset in 0..end_offset + 2 {
         let behind = &batches[batches.partition_point(|batch| batch.next_offset() <= offset)..];
         assert_eq!(set.read(offset, usize::MAX).unwrap(), behind, "from {offset} on");
+        for _ in 0..2 {
+            let found = set.batch_of(offset).unwrap().map(|(batch, _)| batch);
+            assert_eq!(found.as_ref(), behind.first(), "of {offset}");
+        }
         for max_bytes in [0, 150, 400] {
             assert_eq!(
                 set.read(offset, max_bytes).unwrap(),

@@ -81,6 +81,9 @@ fn use_in_every_way(bytes: Bytes) -> Result<(), TestCaseError> {
     let _ = (batch.last_offset(), batch.next_offset(), batch.last_sequence(), batch.producer());
     let records: Result<Vec<_>, _> = batch.records().collect();
     prop_assert_eq!(records.as_ref().err().cloned(), batch.check_records().err());
+    if batch.compression() == Compression::None && batch.record_count() > 0 {
+        prop_assert_eq!(records.as_ref().err().cloned(), batch.landmarks(16).err());
+    }
     if batch.check_client(usize::MAX).is_ok() && batch.compression() == Compression::None {
         prop_assert_eq!(records.map(|records| records.len()), Ok(batch.record_count() as usize));
     }
@@ -88,6 +91,27 @@ fn use_in_every_way(bytes: Bytes) -> Result<(), TestCaseError> {
 }
 
 proptest! {
+    #[test]
+    fn a_record_is_found_by_its_offset_from_any_landmark(
+        samples in vec((sample(), any::<bool>()), 1..40),
+        base_offset in 0..1_u64 << 40,
+        spacing_bytes in prop_oneof![Just(0_usize), 1..300_usize, Just(100_000)],
+    ) {
+        let (samples, keep): (Vec<Sample>, Vec<bool>) = samples.into_iter().unzip();
+        let whole = build(&samples, None).placed(base_offset, 1);
+        let cleaned = whole.cleaned(&keep, None).unwrap();
+        for batch in [whole, cleaned] {
+            let records: Vec<Record> = batch.records().map(Result::unwrap).collect();
+            let landmarks = batch.landmarks(spacing_bytes).unwrap();
+            prop_assert_eq!(landmarks.is_none(), records.is_empty());
+            for offset in base_offset.saturating_sub(1)..=batch.next_offset() {
+                let expected = records.iter().find(|record| record.offset == offset).cloned();
+                prop_assert_eq!(&batch.record_at(offset, None).unwrap(), &expected);
+                prop_assert_eq!(&batch.record_at(offset, landmarks.as_ref()).unwrap(), &expected);
+            }
+        }
+    }
+
     #[test]
     fn what_is_appended_is_read_back(samples in vec(sample(), 1..20), stamp in stamp(), base in 0..1_u64 << 62) {
         let batch = build(&samples, stamp).placed(base, 4);

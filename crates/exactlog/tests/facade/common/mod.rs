@@ -2,7 +2,7 @@
 
 pub(crate) mod gate;
 
-use exactlog::{Builder, Durability, Event, Log, Topic, TopicOptions};
+use exactlog::{Builder, Durability, Event, Log, ReadView, Record, Topic, TopicOptions};
 use exactlog_sim::disk::SimDisk;
 use exactlog_storage::disk::Disk;
 use std::sync::Arc;
@@ -52,6 +52,23 @@ pub(crate) fn send_all(log: &Log, topic: &Topic, values: impl IntoIterator<Item 
 /// All values of a topic, partition by partition.
 pub(crate) fn values(log: &Log, topic: &Topic) -> Vec<String> {
     log.read_view().records(topic).map(|record| record.unwrap().value_str().unwrap().to_owned()).collect()
+}
+
+/// Each offset of a view shows the record that it has among all records, or none. (Twice: some of it is remembered.)
+pub(crate) fn assert_one_by_one(view: &ReadView, topic: &Topic) {
+    let records: Vec<Record> = view.records(topic).map(Result::unwrap).collect();
+    for _ in 0..2 {
+        let mut next = records.iter().peekable();
+        for partition in 0..topic.partitions() {
+            for offset in 0..=view.end(topic, partition).unwrap() {
+                let expected =
+                    next.next_if(|record| (record.partition, record.offset) == (partition, offset));
+                let found = view.record(topic, partition, offset).unwrap();
+                assert_eq!(format!("{found:?}"), format!("{:?}", expected.cloned()));
+            }
+        }
+        assert!(next.next().is_none());
+    }
 }
 
 /// Asks until the answer is yes; a bound on time is a failure.

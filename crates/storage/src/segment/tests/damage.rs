@@ -26,6 +26,10 @@ fn assert_only_damaged(set: &SegmentSet, batches: &[Batch], bad: std::ops::Range
     let places = places(batches);
     for (at, (_, batch)) in places.iter().enumerate() {
         for offset in batch.base_offset()..batch.next_offset() {
+            if let Ok(found) = set.batch_of(offset) {
+                assert_eq!(found.map(|(found, _)| found).as_ref(), Some(*batch), "{what}, offset {offset}");
+                assert!(!bad.contains(&at), "{what}, offset {offset}");
+            }
             if bad.contains(&at) {
                 let damage = damage_of(set.read(offset, 1).unwrap_err());
                 assert_eq!(damage, (first_log(), places[bad.start].0 as u64), "{what}, offset {offset}");
