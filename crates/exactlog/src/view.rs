@@ -194,8 +194,8 @@ impl ReadView {
     /// The record at one offset; `None`: there is none that is shown, since it was compacted away, is a marker or of a
     /// transaction that wasn't committed, or the offset is the view's end.
     ///
-    /// It is the fast way to one record out of a large batch: of a closed segment, the batch's checksum is computed once
-    /// for as long as the segment stays mapped, and the records in front are passed over.
+    /// It is the fast way to one record out of a large batch: of a closed segment, the batch's checksum is computed
+    /// once for as long as the segment stays mapped, and the records in front are passed over.
     ///
     /// # Errors
     /// As [`read`](ReadView::read).

@@ -219,9 +219,9 @@ impl<'a> Scan<'a> {
         Err(StorageError::damaged(link.file.name.as_str(), walk.at(), what))
     }
 
-    /// As [`finish`](Scan::finish), also beside somebody who writes (when a log is opened to look at it): what states an
-    /// lsn durable may have been written after what was read in front of it. So damage is damage only if it is there
-    /// when it is read once more, behind that statement.
+    /// As [`finish`](Scan::finish), also beside somebody who writes (when a log is opened to look at it): what states
+    /// an lsn durable may have been written after what was read in front of it. So damage is damage only if it is
+    /// there when it is read once more, behind that statement.
     fn finish_again(
         &mut self,
         index: usize,

@@ -44,8 +44,8 @@ impl Spares {
         self.pool.prepare()
     }
 
-    /// Removes what an earlier process left unfinished. Opening doesn't wait for that: 64 MiB that are in the page cache
-    /// take about 45 ms.
+    /// Removes what an earlier process left unfinished. Opening doesn't wait for that: 64 MiB that are in the page
+    /// cache take about 45 ms.
     pub fn remove_unfinished(&self) -> Result<(), StorageError> {
         self.pool.remove_unfinished().map(|_| ())
     }
