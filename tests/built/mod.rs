@@ -12,10 +12,11 @@ pub(crate) fn example(name: &str) -> &'static Path {
     examples.get(name).unwrap_or_else(|| panic!("no example {name:?} among {:?}", examples.keys()))
 }
 
-/// Names and executables of all examples. The profile is that of the tests, so most of it is there already.
+/// Names and executables of all examples. Profile and choice of packages are those of `cargo test --workspace`, which
+/// has built them already.
 fn build() -> BTreeMap<String, PathBuf> {
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--profile", "test", "-p", "exactlog", "--examples", "--message-format", "json"])
+        .args(["build", "--profile", "test", "--workspace", "--examples", "--message-format", "json"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo runs");
