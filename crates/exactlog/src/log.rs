@@ -876,11 +876,33 @@ impl Inner {
         partition: u32,
         offset: u64,
     ) -> Result<LookedUp, StorageError> {
+        self.read_below_end(topic, partition, |reader, at| reader.look_up(at, offset))
+    }
+
+    /// Batches from the one that holds an offset on, which lies below the end: at least one, then up to `max_bytes`.
+    pub(crate) fn batches(
+        &self,
+        topic: &Topic,
+        partition: u32,
+        offset: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<Batch>, StorageError> {
+        self.read_below_end(topic, partition, |reader, at| {
+            reader.read(at, offset, max_bytes).map(|batches| Some(batches).filter(|found| !found.is_empty()))
+        })
+    }
+
+    /// Reads where there is something. A reader of before a reopen may not know of it.
+    fn read_below_end<T>(
+        &self,
+        topic: &Topic,
+        partition: u32,
+        work: impl Fn(&Reader, Partition) -> Result<Option<T>, StorageError>,
+    ) -> Result<T, StorageError> {
         let at = Partition { topic: topic.id(), index: partition };
-        self.read(|reader| match reader.look_up(at, offset)? {
-            Some(found) => Ok(found),
-            // Below the end there is something: a reader of before a reopen doesn't know of it.
-            None => Err(StorageError::Reopened { file: format!("{}-{partition}", topic.name()) }),
+        self.read(|reader| {
+            let missing = || StorageError::Reopened { file: format!("{}-{partition}", topic.name()) };
+            work(reader, at)?.ok_or_else(missing)
         })
     }
 

@@ -327,14 +327,7 @@ pub(crate) fn read_records(
     partition: u32,
     offset: u64,
 ) -> Result<Vec<Record>, Error> {
-    let at = Partition { topic: topic.id(), index: partition };
-    let batches = inner.read(|reader| match reader.read(at, offset, 1) {
-        // Below the end there is something: a reader of before a reopen doesn't know of it.
-        Ok(batches) if batches.is_empty() => {
-            Err(StorageError::Reopened { file: format!("{}-{partition}", topic.name()) })
-        }
-        read => read,
-    })?;
+    let batches = inner.batches(topic, partition, offset, 1)?;
     let Some(batch) = batches.first() else { return Ok(Vec::new()) };
     let offsets = offset..batch.next_offset().max(offset + 1);
     let (_, undecided) = inner.undecided(topic, partition, offsets.start, offsets.end)?;

@@ -21,7 +21,6 @@ use crate::unpacking::{record_of, unpack};
 use exactlog_core::batch::Batch;
 use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::state::{self, PartitionState, Tables};
-use exactlog_storage::error::StorageError;
 use std::collections::BTreeMap;
 use std::iter::FusedIterator;
 use std::ops::RangeInclusive;
@@ -279,15 +278,8 @@ impl ReadView {
     ) -> Result<Vec<Batch>, Error> {
         let end = self.end(topic, partition)?;
         let (start, _) = self.inner.bounds(topic, partition)?;
-        let at = Partition { topic: topic.id(), index: partition };
         let read = match offset < end && offset >= start {
-            true => self.inner.read(|reader| match reader.read(at, offset, max_bytes) {
-                // Below the end there is something: a reader of before a reopen doesn't know of it.
-                Ok(batches) if batches.is_empty() => {
-                    Err(StorageError::Reopened { file: format!("{}-{partition}", topic.name()) })
-                }
-                read => read,
-            }),
+            true => self.inner.batches(topic, partition, offset, max_bytes),
             false => Ok(Vec::new()),
         };
         // Asked again behind the read: what is trimmed meanwhile may be gone from the disk.
