@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 /// Bytes that all values are cut from. Small enough for a second-level cache: fresh payloads of a program are warm too.
-const POOL_BYTES: usize = 1 << 20;
+const POOL_BYTES: usize = 128 << 10;
 
 /// Distance between two values, in bytes: odd, so that they begin everywhere in a cache line.
 const STRIDE_BYTES: usize = 4099;
@@ -19,7 +19,7 @@ pub struct Values {
 }
 
 impl Values {
-    /// Values of `len` bytes each, at most 256 KiB. All are cut from one pool, which lives as long as the process.
+    /// Values of `len` bytes each, at most 32 KiB. All are cut from one pool, which lives as long as the process.
     pub fn new(len: usize) -> Values {
         assert!(len <= POOL_BYTES / 4, "a value of {len} bytes is too long for the pool");
         Values { pool: POOL.get_or_init(pool), len, at: 0 }
