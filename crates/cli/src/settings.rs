@@ -135,7 +135,11 @@ fn of_scope(setting: &Setting, scope: Scope) -> Result<&'static Known, Failure> 
         };
         let message = format!("{} is a setting of {is}", found.key);
         let failure = Failure { exit: 2, ..Failure::new("SETTING", message) };
-        return Err(failure.hint(format!("{flag} {}=...", found.key)));
+        let own = known(&format!("topic.{}", found.key)).filter(|_| scope == Scope::Topic);
+        return Err(failure.hint(match own {
+            Some(own) => format!("a topic has {}, which is {}", own.key, own.bounds),
+            None => format!("{flag} {}=...", found.key),
+        }));
     }
     Ok(found)
 }
@@ -276,7 +280,13 @@ mod tests {
             let failure = apply_to_log(Builder::default(), &[setting(text)]).unwrap_err();
             assert_eq!((failure.code, failure.exit), ("SETTING", 2), "{text}");
         }
-        for text in ["segment.ms=soon", "segment.bytes=5000000000", "max.message.bytes=", "retention.ms=-2"] {
+        for text in [
+            "segment.ms=soon",
+            "segment.bytes=5000000000",
+            "max.message.bytes=",
+            "retention.ms=-2",
+            "topic.durability=fsync",
+        ] {
             assert!(apply_to_topic(TopicOptions::default(), &[setting(text)]).is_err(), "{text}");
         }
         let failure = apply_to_log(Builder::default(), &[setting("jurnal.file.bytes=1")]).unwrap_err();

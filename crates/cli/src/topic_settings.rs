@@ -14,7 +14,7 @@ const fn of_topic(
     Known { key, scope: Scope::Topic, default, bounds, what, costs }
 }
 
-pub(crate) const TOPIC_SETTINGS: [Known; 13] = [
+pub(crate) const TOPIC_SETTINGS: [Known; 14] = [
     of_topic(
         "max.message.bytes",
         "1048588",
@@ -106,6 +106,13 @@ pub(crate) const TOPIC_SETTINGS: [Known; 13] = [
         "Refuses batches with a record further in the future than this; -1: none (Kafka's default is 1 hour).",
         "Without it one record with a wrong time keeps its segment from getting old.",
     ),
+    of_topic(
+        "topic.durability",
+        "log",
+        "log or os",
+        "When what is sent to the topic is safe: as the log's durability says, or with the operating system.",
+        "os: a power loss takes what was acknowledged last. Transactions are as safe as the log says.",
+    ),
 ];
 
 /// Reads the value of one of them; false if it can't be one.
@@ -124,6 +131,7 @@ pub(crate) fn set(config: &mut TopicConfig, key: &str, value: &str) -> bool {
         "message.timestamp.type" => put(&mut config.timestamp_type, timestamp_type(value)),
         "message.timestamp.before.max.ms" => put(&mut config.timestamp_before_max_ms, limit(value, ms)),
         "message.timestamp.after.max.ms" => put(&mut config.timestamp_after_max_ms, limit(value, ms)),
+        "topic.durability" => put(&mut config.durability, value.parse().ok()),
         _ => None,
     };
     done.is_some()

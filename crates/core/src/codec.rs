@@ -68,12 +68,12 @@ const CREATE_TABLE: u8 = 32;
 
 /// The first version of every kind.
 const VERSION: u8 = 1;
-/// That of topics' settings with what version 1 can't say. What it can say stays in version 1.
-const VERSION_2: u8 = 2;
+/// The last one of topics' settings. What an earlier version can say stays in that.
+const CONFIG_VERSION_DURABILITY: u8 = 3;
 
 fn is_known(kind: u8, version: u8) -> bool {
     match kind {
-        CREATE_TOPIC | ALTER_TOPIC | CREATE_TABLE => (VERSION..=VERSION_2).contains(&version),
+        CREATE_TOPIC | ALTER_TOPIC | CREATE_TABLE => (VERSION..=CONFIG_VERSION_DURABILITY).contains(&version),
         COMMIT => version == VERSION || version == COMMIT_VERSION_SECTIONS,
         OPEN..=RUN_READY | SET_TIMER..=CARRY_TIMERS | CREATE_PARTITIONS | DELETE_OFFSETS => {
             version == VERSION
@@ -86,11 +86,7 @@ fn version_of(command: &Command) -> u8 {
     match command {
         Command::CreateTopic { config, .. }
         | Command::AlterTopic { config, .. }
-        | Command::CreateTable { config, .. }
-            if !config.is_plain() =>
-        {
-            VERSION_2
-        }
+        | Command::CreateTable { config, .. } => config.version(),
         Command::Commit(commit) if writer::has_sections(commit) => COMMIT_VERSION_SECTIONS,
         _ => VERSION,
     }

@@ -34,6 +34,7 @@ mutants! {
     M10GoesOnInCutFile
     M11PredecessorEndForgotten
     M12SyncStatesWhatCameMeanwhile
+    M13OneWeakCommandSparesTheOthers
     R1NewFileNotWhole
     R2NoNewGeneration
     R3PredecessorUnproven
@@ -73,6 +74,7 @@ impl Mutant {
     pub fn is_found_by_the_journal_alone(self) -> bool {
         use Mutant::*;
         let above = matches!(self, M2AckBeforeSync | M4ProducerEpochIgnored | M5WindowOfOne | M8CommitInPart);
+        let above = above || matches!(self, M13OneWeakCommandSparesTheOthers);
         let beside = matches!(self, M12SyncStatesWhatCameMeanwhile);
         let of_timers = matches!(self, T1FiresTwice | T2FiresBeforeDue | T3PayloadTrimmed | T4CancelledFires);
         let of_ids = matches!(

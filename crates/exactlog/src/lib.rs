@@ -106,7 +106,9 @@ pub use error::{Error, UnreadableBatch};
 pub use event::{Event, Receipt, Record, Undecodable};
 pub use exactlog_core::batch::TimestampType;
 pub use exactlog_core::batch::{BatchError, Compression, CompressionFault, RecordFault, RecordHeader};
-pub use exactlog_core::command::{AtCap, CleanupPolicy, CommitToken, DedupScope, TopicConfig};
+pub use exactlog_core::command::{
+    AtCap, CleanupPolicy, CommitToken, DedupScope, TopicConfig, TopicDurability,
+};
 pub use exactlog_core::ids::{DedupId, MemberId, Partition, ProducerId, TimerId, TopicId};
 pub use exactlog_core::reply::{Cancellation, Refusal, Seen, SeenEvent, Sighting, TimerFailure};
 pub use exactlog_core::state::{DedupLimits, TableLimits, TimerLimits};

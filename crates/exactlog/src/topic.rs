@@ -1,6 +1,6 @@
 //! A handle on a topic.
 
-use exactlog_core::command::{CleanupPolicy, TopicConfig};
+use exactlog_core::command::{CleanupPolicy, TopicConfig, TopicDurability};
 use exactlog_core::ids::TopicId;
 use exactlog_core::state::State;
 use parking_lot::Mutex;
@@ -149,6 +149,16 @@ impl TopicOptions {
     #[must_use]
     pub fn cleanup_policy(mut self, policy: CleanupPolicy) -> Self {
         self.config.cleanup_policy = policy;
+        self
+    }
+
+    /// Sets when what is sent to it is safe (`topic.durability`; default [`TopicDurability::Log`]). Transactions, and
+    /// what is decided about the topic, stay as safe as the log's [`Durability`](crate::Durability) says.
+    ///
+    /// A power loss takes what was acknowledged last, from the end of the whole log, up to what was synced.
+    #[must_use]
+    pub fn durability(mut self, durability: TopicDurability) -> Self {
+        self.config.durability = durability;
         self
     }
 }

@@ -13,13 +13,14 @@ use exactlog_core::batch::BatchBuilder;
 use exactlog_core::command::{Command, TopicConfig};
 use exactlog_core::ids::Partition;
 use exactlog_storage::journal::FILE_HEADER_BYTES;
-use exactlog_storage::shard::{Durability, Options, RecoveryReport, Shard, Submission};
+use exactlog_storage::shard::{Options, RecoveryReport, Shard, Submission};
 
 use crate::check::{self, Owed};
 use crate::disk::{Choices, Point, SimDisk, Survival, What};
 use crate::ledger::Ledger;
 use crate::report::{Broken, Counters, Mark};
 use crate::rng::{Random, mix};
+use crate::run::is_synced;
 
 /// Which images are opened.
 #[derive(Clone, Copy, Debug)]
@@ -247,6 +248,7 @@ impl Enumerator {
         for step in 0..1 + random.below(3) {
             let group = continuation(&ledger, step, random);
             let before = ledger.last_lsn();
+            let synced = is_synced(self.options.durability, ledger.state(before), &group);
             let promised = ledger.submit(shard.term(), &group);
             let applied = shard.execute(&group).map_err(|error| format!("going on failed: {error}"))?;
             for (applied, promised) in applied.iter().zip(&promised) {
@@ -256,7 +258,7 @@ impl Enumerator {
             }
             check::same_state(&shard.state(), ledger.state(ledger.last_lsn()))?;
             ledger.show(before + 1)?;
-            if self.options.durability == Durability::Fsync || step == 0 {
+            if synced {
                 durable = ledger.last_lsn();
             }
             if random.chance(1, 3) {

@@ -9,8 +9,10 @@ mod background;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use exactlog_core::command::{Command, TimerCommand, Transactional};
+use exactlog_core::command::{Command, Dedup, TimerCommand, TopicDurability, Transactional};
+use exactlog_core::ids::Partition;
 use exactlog_core::reply::Applied;
+use exactlog_core::state::State;
 use exactlog_storage::checkpoint::Kept;
 use exactlog_storage::error::StorageError;
 use exactlog_storage::journal::{FILE_HEADER_BYTES, Syncing};
@@ -328,8 +330,7 @@ impl Run {
 
     fn acknowledged(&mut self, shard: &Shard, before: u64, group: &[Submission]) -> Result<(), Broken> {
         let last = self.ledger.last_lsn();
-        let synced = self.options.durability == Durability::Fsync
-            || group.iter().any(|submission| is_synced_in_every_mode(&submission.command));
+        let synced = is_synced(self.options.durability, self.ledger.state(before), group);
         let stated = shard.journal().durable_lsn();
         self.mark(|mark| {
             mark.writing = false;
@@ -453,6 +454,26 @@ impl Run {
 }
 
 /// Commands that give out an identity or take a decision survive a power loss in every mode (semantics OA-6).
+/// Whether a group is on disk when it is acknowledged, by the state before it.
+pub(crate) fn is_synced(durability: Durability, before: &State, group: &[Submission]) -> bool {
+    let is_with_the_system = |partition: &Partition| {
+        let topic = before.topics.get(&partition.topic);
+        topic.is_some_and(|topic| topic.config.durability == TopicDurability::Os)
+    };
+    let is_weak = |command: &Command| match command {
+        Command::Append { partition, .. } => is_with_the_system(partition),
+        Command::Transactional(request) => {
+            matches!(&**request, Transactional::Append { partition, .. } if is_with_the_system(partition))
+        }
+        Command::Dedup(request) => {
+            matches!(&**request, Dedup::Append { partition, .. } if is_with_the_system(partition))
+        }
+        _ => false,
+    };
+    let waits = |command| durability == Durability::Fsync && !is_weak(command);
+    group.iter().map(|submission| &submission.command).any(|it| waits(it) || is_synced_in_every_mode(it))
+}
+
 fn is_synced_in_every_mode(command: &Command) -> bool {
     match command {
         Command::Transactional(request) => {

@@ -30,6 +30,7 @@ use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bincode::error::DecodeError;
 use bincode::serde::decode_from_slice;
 use bytes::Bytes;
+use exactlog_core::command::TopicDurability;
 use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::mutants::{Mutant, on};
 use exactlog_core::state::{DedupPiece, OffsetExpiry, PartitionState, State, TablePiece, Timers, Topic};
@@ -136,6 +137,8 @@ enum Section {
     Tables(TablePiece),
     /// When committed offsets are forgotten; nothing of a log that never was opened.
     OffsetExpiry(Box<OffsetExpiry>),
+    /// Topics whose events are safe with the operating system; nothing of a log without one.
+    WithTheSystem(Vec<TopicId>),
 }
 
 impl Image {
@@ -258,6 +261,13 @@ impl Image {
             Section::Dedup(piece) => self.state.dedup.restore(piece)?,
             Section::Tables(piece) => self.state.tables.restore(piece)?,
             Section::OffsetExpiry(expiry) => self.state.offset_expiry = *expiry,
+            Section::WithTheSystem(topics) => {
+                for id in topics {
+                    let found = self.state.topics.get_mut(&id);
+                    let found = found.ok_or(format!("the durability of no topic {id}"))?;
+                    Arc::make_mut(found).config.durability = TopicDurability::Os;
+                }
+            }
         }
         Ok(())
     }
@@ -406,6 +416,13 @@ fn encode_state(
     }
     if !state.offset_expiry.is_untouched() {
         encode_section(&Section::OffsetExpiry(Box::new(state.offset_expiry.clone())), into)?;
+        count += 1;
+    }
+    let with_the_system = |topic: &Topic| topic.config.durability == TopicDurability::Os;
+    let topics = state.topics.iter().filter(|(_, topic)| with_the_system(topic));
+    let topics: Vec<TopicId> = topics.map(|(id, _)| *id).collect();
+    if !topics.is_empty() {
+        encode_section(&Section::WithTheSystem(topics), into)?;
         count += 1;
     }
     Ok(count)

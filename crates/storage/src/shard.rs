@@ -30,18 +30,21 @@ use crate::reserve::{self, Reserve};
 use crate::runs::{RunPlan, Runs};
 use crate::segment::SegmentSet;
 use exactlog_core::codec;
-use exactlog_core::command::{COMMIT_BYTES_MAX, Command, Dedup, TimerCommand, Transactional};
-use exactlog_core::ids::Partition;
+use exactlog_core::command::{
+    COMMIT_BYTES_MAX, Command, Dedup, TimerCommand, TopicDurability, Transactional,
+};
+use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::mutants::{Mutant, on};
 use exactlog_core::reply::{Applied, Reply};
 use exactlog_core::state::{Answers, At, Manifest, State};
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use smallvec::SmallVec;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-/// When an acknowledged command is safe.
+/// When an acknowledged command is safe. What is sent to a topic may be safe less often: see [`TopicDurability`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
     /// On disk: it survives a power loss. The default.
@@ -254,7 +257,8 @@ impl Shard {
         if submissions.is_empty() {
             return Ok(Vec::new());
         }
-        let frames = self.frames(submissions);
+        let levels = self.levels(submissions);
+        let frames = self.frames(submissions, &levels);
         let data = submissions.iter().any(|submission| adds_data(&submission.command));
         let growth = Growth::of(submissions.iter().map(|submission| &submission.command));
         if data {
@@ -264,8 +268,11 @@ impl Shard {
             Err(error @ StorageError::DiskFull { .. }) if data => return Err(self.note_full(error)),
             written => written?,
         };
-        let sync = self.options.durability == Durability::Fsync
-            || submissions.iter().any(|submission| mints_an_identity(&submission.command));
+        let sync = if on(Mutant::M13OneWeakCommandSparesTheOthers) {
+            levels.iter().all(|level| *level == Level::Fsync)
+        } else {
+            levels.contains(&Level::Fsync)
+        };
         if sync && !on(Mutant::M2AckBeforeSync) {
             self.journal.sync().map_err(|error| self.fail(error))?;
         }
@@ -738,13 +745,29 @@ impl Shard {
         }
     }
 
-    fn frames(&self, submissions: &[Submission]) -> Vec<Frame> {
-        let first = self.journal.last_lsn() + 1;
-        let level = match self.options.durability {
+    /// How safe each of the commands is when it is acknowledged, by what is known of their topics before them: a
+    /// command that changes that is synced itself, and with it all of its group.
+    fn levels(&self, submissions: &[Submission]) -> SmallVec<[Level; 4]> {
+        let of_log = match self.options.durability {
             Durability::Fsync => Level::Fsync,
             Durability::Os => Level::Os,
             Durability::Interval(_) => Level::Interval,
         };
+        let state = self.state.read();
+        let of_topic = |topic| match state.topics.get(&topic).map(|topic| topic.config.durability) {
+            Some(TopicDurability::Os) => Level::Os,
+            Some(TopicDurability::Log) | None => of_log,
+        };
+        let of = |submission: &Submission| match sent_to(&submission.command) {
+            Some(topic) => of_topic(topic),
+            None if mints_an_identity(&submission.command) => Level::Fsync,
+            None => of_log,
+        };
+        submissions.iter().map(of).collect()
+    }
+
+    fn frames(&self, submissions: &[Submission], levels: &[Level]) -> Vec<Frame> {
+        let first = self.journal.last_lsn() + 1;
         let encoded =
             submissions.iter().map(|submission| codec::encode(submission.time_ms, &submission.command));
         let frame = |(index, encoded): (usize, codec::Encoded)| Frame {
@@ -752,7 +775,7 @@ impl Shard {
             term: self.term,
             kind: encoded.kind,
             version: encoded.version,
-            level,
+            level: levels[index],
             head: encoded.head,
             bodies: encoded.bodies,
         };
@@ -913,6 +936,22 @@ pub fn adds_data(command: &Command) -> bool {
         // A mark takes the place of its reservation.
         Command::Dedup(request) => !matches!(**request, Dedup::Finish { .. } | Dedup::Release { .. }),
         Command::Timer(command) => !matches!(**command, TimerCommand::Cancel { .. }),
+    }
+}
+
+/// The topic to which a command only sends: such a command is as safe as that topic's durability says.
+fn sent_to(command: &Command) -> Option<TopicId> {
+    match command {
+        Command::Append { partition, .. } => Some(partition.topic),
+        Command::Transactional(request) => match &**request {
+            Transactional::Append { partition, .. } => Some(partition.topic),
+            _ => None,
+        },
+        Command::Dedup(request) => match &**request {
+            Dedup::Append { partition, .. } => Some(partition.topic),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

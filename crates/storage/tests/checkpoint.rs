@@ -8,7 +8,7 @@ use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
 use exactlog_core::command::{
     AtCap, CleanupPolicy, Command, Commit, CommitToken, ConfigChange, Dedup, DedupScope, NewTimer,
     OffsetCommit, Protocol, TableWrite, TableWrites, TimerCommand, TimerEffects, TopicConfig,
-    TransactionSender, Transactional,
+    TopicDurability, TransactionSender, Transactional,
 };
 use exactlog_core::ids::{DedupId, Partition, ProducerId, TimerId, TopicId};
 use exactlog_core::reply::{Seen, Sighting};
@@ -225,6 +225,26 @@ fn timers_have_the_bytes_that_the_format_says() {
     let waiting: Vec<_> = shard.state().timers.waiting().map(|(timer, _)| timer.0).collect();
     assert_eq!((waiting, shard.state().timers.stuck_count()), (vec![1, 4], 1));
     assert_eq!(shard.reader().read(Partition::TIMERS, 3, 1).unwrap(), [payload.placed(3, shard.term() - 1)]);
+}
+
+#[test]
+fn the_durability_of_topics_has_the_bytes_that_the_format_says_and_is_read_back() {
+    let (disk, mut shard) = with_one_checkpoint();
+    let config = TopicConfig { durability: TopicDurability::Os, ..Default::default() };
+    run(&mut shard, Command::CreateTopic { name: "weak".into(), partitions: 1, config });
+    let kept = shard.checkpoint_image().unwrap().write(&disk).unwrap();
+    shard.keep_checkpoint(kept).unwrap();
+    let id = shard.state().topic_names["weak"];
+    let found = disk.read_file(&file_name(kept.applied_lsn)).unwrap();
+    let expected = section(Bytes::default().u32(7).u64(1).u32(id.0));
+    assert!(found.windows(expected.len()).any(|window| window == expected), "the section isn't there");
+
+    let live = state_hash(&shard.state());
+    drop(shard);
+    let (shard, report) = open(&disk).unwrap();
+    assert_eq!((report.checkpoint_lsn, state_hash(&shard.state())), (kept.applied_lsn, live));
+    let durability = |id| shard.state().topics[&id].config.durability;
+    assert_eq!((durability(id), durability(TopicId(1))), (TopicDurability::Os, TopicDurability::Log));
 }
 
 #[test]

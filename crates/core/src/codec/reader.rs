@@ -449,9 +449,17 @@ impl<'a> Reader<'a> {
             timestamp_after_max_ms: self.optional()?,
             ..config
         };
-        match config.is_plain() {
-            true => Err(self.malformed("settings that version 1 has a form for")),
-            false => Ok(config),
+        let durability = match self.version < CONFIG_VERSION_DURABILITY {
+            true => TopicDurability::Log,
+            false => match self.u8()? {
+                1 => TopicDurability::Os,
+                _ => return Err(self.malformed("an unknown durability of a topic")),
+            },
+        };
+        let config = TopicConfig { durability, ..config };
+        match config.version() == self.version {
+            false => Err(self.malformed("settings that an earlier version has a form for")),
+            true => Ok(config),
         }
     }
 

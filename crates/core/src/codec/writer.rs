@@ -415,7 +415,8 @@ impl Writer {
         self.u32(config.max_message_bytes);
         self.u32(config.segment_bytes);
         self.u64(config.segment_ms);
-        if config.is_plain() {
+        let version = config.version();
+        if version == VERSION {
             return;
         }
         self.u8(match config.cleanup_policy {
@@ -432,6 +433,12 @@ impl Writer {
         self.flag(config.timestamp_type == TimestampType::LogAppendTime);
         self.optional(config.timestamp_before_max_ms);
         self.optional(config.timestamp_after_max_ms);
+        if version == CONFIG_VERSION_DURABILITY {
+            self.u8(match config.durability {
+                TopicDurability::Log => 0,
+                TopicDurability::Os => 1,
+            });
+        }
     }
 
     fn topic(&mut self, topic: &TopicId) {

@@ -46,19 +46,65 @@ pub struct TopicConfig {
     /// Refuses batches with a record that is further in the future than this, if records have their sender's time
     /// (`message.timestamp.after.max.ms`). Default `None`.
     pub timestamp_after_max_ms: Option<u64>,
+    /// When what is sent to it is safe (`topic.durability`; Kafka has no such setting). Default
+    /// [`TopicDurability::Log`].
+    ///
+    /// A section of its own in checkpoints, and not a part of these bytes.
+    #[serde(skip)]
+    pub durability: TopicDurability,
 }
 
-impl TopicConfig {
-    /// Whether it says nothing but what the first version of a topic's settings could say.
-    pub(crate) fn is_plain(&self) -> bool {
-        let TopicConfig { max_message_bytes, segment_bytes, segment_ms, .. } = *self;
-        *self == TopicConfig { max_message_bytes, segment_bytes, segment_ms, ..TopicConfig::default() }
+/// When acknowledged events of a topic are safe (`topic.durability`).
+///
+/// It is about what is sent, one event or batch at a time. Transactions, offsets, timers and all that is decided about
+/// the topic are as safe as the log's durability says, whatever its topics say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TopicDurability {
+    /// As the log's durability says.
+    #[default]
+    Log,
+    /// With the operating system, whatever the log's durability says: they survive the process, but not a power loss.
+    Os,
+}
+
+impl fmt::Display for TopicDurability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TopicDurability::Log => "log",
+            TopicDurability::Os => "os",
+        })
+    }
+}
+
+/// `log` or `os`.
+impl FromStr for TopicDurability {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<TopicDurability, ()> {
+        match text {
+            "log" => Ok(TopicDurability::Log),
+            "os" => Ok(TopicDurability::Os),
+            _ => Err(()),
+        }
     }
 }
 
 impl TopicConfig {
-    /// All settings by Kafka's names, each with its value as Kafka writes it: -1 is no limit.
-    pub fn rows(&self) -> [(&'static str, String); 13] {
+    /// The version of its bytes in a command: the first that can say it.
+    pub(crate) fn version(&self) -> u8 {
+        let TopicConfig { max_message_bytes, segment_bytes, segment_ms, durability, .. } = *self;
+        let plain = TopicConfig { max_message_bytes, segment_bytes, segment_ms, ..TopicConfig::default() };
+        match durability {
+            TopicDurability::Log if *self == plain => 1,
+            TopicDurability::Log => 2,
+            TopicDurability::Os => 3,
+        }
+    }
+}
+
+impl TopicConfig {
+    /// All settings by Kafka's names, each with its value as Kafka writes it: -1 is no limit. The last one is our own.
+    pub fn rows(&self) -> [(&'static str, String); 14] {
         let limit = |limit: Option<u64>| limit.map_or_else(|| "-1".to_string(), |limit| limit.to_string());
         let permille = self.min_cleanable_dirty_permille;
         [
@@ -75,6 +121,7 @@ impl TopicConfig {
             ("message.timestamp.type", format!("{:?}", self.timestamp_type)),
             ("message.timestamp.before.max.ms", limit(self.timestamp_before_max_ms)),
             ("message.timestamp.after.max.ms", limit(self.timestamp_after_max_ms)),
+            ("topic.durability", self.durability.to_string()),
         ]
     }
 }
@@ -96,6 +143,7 @@ impl Default for TopicConfig {
             timestamp_type: TimestampType::CreateTime,
             timestamp_before_max_ms: None,
             timestamp_after_max_ms: None,
+            durability: TopicDurability::Log,
         }
     }
 }

@@ -141,6 +141,23 @@ fn create_topic_and_alter_topic_have_a_version_2_for_what_version_1_cannot_say()
 }
 
 #[test]
+fn create_topic_and_alter_topic_have_a_version_3_for_a_durability_of_their_own() {
+    let config = TopicConfig { durability: TopicDurability::Os, ..full_config() };
+    let command = Command::CreateTopic { name: "t.1".into(), partitions: 16, config: config.clone() };
+    let head = plain(&[&["03 00 00 00  74 2e 31", "10 00 00 00"], FULL_CONFIG, &["01"]].concat());
+    is_version(2, 3, &command, &head, &[]);
+    let command = Command::AlterTopic { topic: TopicId(7), config };
+    let mut head = plain(&[&["07 00 00 00"], FULL_CONFIG, &["01"]].concat());
+    is_version(3, 3, &command, &head, &[]);
+    // What version 2 has a form for, and what there isn't.
+    for durability in [0, 2] {
+        *head.last_mut().unwrap() = durability;
+        let head = Bytes::copy_from_slice(&head);
+        assert!(codec::decode(3, 3, &head, &Bytes::new()).is_err(), "{durability}");
+    }
+}
+
+#[test]
 fn create_partitions_is_kind_30() {
     let command = Command::CreatePartitions { topic: TopicId(7), partitions: 16 };
     is(30, &command, &plain(&["07 00 00 00", "10 00 00 00"]), &[]);

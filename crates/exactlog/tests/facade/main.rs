@@ -23,6 +23,7 @@ mod runs;
 mod settings;
 mod tables;
 mod timers;
+mod topic_durability;
 mod turns;
 mod views;
 mod wire_transactions;
