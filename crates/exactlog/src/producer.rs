@@ -337,6 +337,12 @@ impl Producer {
         CommitToken { producer: self.id, producer_epoch: self.epoch, number: last_number + 1 }
     }
 
+    /// Which partition's turn it is for events without a key, modulo their number: it moves on with each commit, and
+    /// not all producers begin with the same.
+    pub(crate) fn turn(&self) -> u32 {
+        (self.id.0 as u32).wrapping_add(self.last_number as u32)
+    }
+
     pub(crate) fn in_flight(&self) -> Option<Arc<Answer>> {
         self.in_flight.as_ref().map(|in_flight| in_flight.answer.clone())
     }

@@ -86,9 +86,9 @@ pub struct CommitReceipt {
 impl<'p> Transaction<'p> {
     pub(crate) fn new(producer: &'p mut Producer) -> Self {
         Transaction {
+            sticky: producer.turn(),
             producer,
             batches: BTreeMap::new(),
-            sticky: 0,
             bytes: 0,
             conditions: Vec::new(),
             cursor: None,
@@ -103,7 +103,8 @@ impl<'p> Transaction<'p> {
         }
     }
 
-    /// Adds an event. If it has an id that its topic has seen when the transaction commits, the commit is refused
+    /// Adds an event. Those of a topic that have no key go to one partition, and with the producer's next commit to the
+    /// next one. If it has an id that its topic has seen when the transaction commits, the commit is refused
     /// ([`Refusal::EventSeen`]) and nothing of it is applied.
     ///
     /// # Errors

@@ -39,6 +39,25 @@ fn what_is_acknowledged_is_there_after_a_reopen_and_committed_positions_hold() {
 }
 
 #[test]
+fn transactions_spread_events_without_a_key_over_the_partitions_each_its_own_to_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log::open(directory.path()).unwrap();
+    let topic = log.create_topic("t", TopicOptions::default().partitions(4)).unwrap();
+    let mut counts = [0; 4];
+    for name in ["p", "q"] {
+        let mut producer = log.producer(name).unwrap();
+        for _ in 0..4 {
+            let mut transaction = producer.begin();
+            (0..3).for_each(|n| transaction.send(&topic, Event::unkeyed(format!("{n}"))).unwrap());
+            let receipt = transaction.blocking_commit().unwrap();
+            let [(partition, _)] = receipt.base_offsets[..] else { panic!("one partition: {receipt:?}") };
+            counts[partition.index as usize] += 3;
+        }
+    }
+    assert_eq!(counts, [6; 4]);
+}
+
+#[test]
 fn many_tickets_resolve_to_dense_offsets_in_order() {
     for durability in [Durability::Fsync, Durability::Os] {
         let directory = tempfile::tempdir().unwrap();
