@@ -5,6 +5,7 @@ use crate::clock::{Stamper, wall_ms};
 use crate::consumer::ConsumerBuilder;
 use crate::dedup::EventId;
 use crate::error::Error;
+use crate::event::Record;
 use crate::interval::{self, Interval};
 use crate::maintenance::{self, Maintenance};
 use crate::members::{Leaving, Members};
@@ -17,7 +18,7 @@ use crate::signal::Signals;
 use crate::timer::Timing;
 use crate::topic::{PartitionCounts, Topic, TopicOptions};
 use crate::turns;
-use crate::view::{ReadView, Views};
+use crate::view::{self, ReadView, Views};
 use crate::writer::{self, Desk};
 use bytes::Bytes;
 use exactlog_core::batch::Batch;
@@ -626,6 +627,28 @@ impl Log {
     /// A view of everything as of now: it sees each transaction wholly or not at all, over all partitions.
     pub fn read_view(&self) -> ReadView {
         ReadView::new(&self.inner)
+    }
+
+    /// The record at one offset, that of a [`Receipt`](crate::Receipt), say: as [`ReadView::record`] of a view that is
+    /// opened for it, in less time.
+    ///
+    /// # Errors
+    /// As [`ReadView::record`]; none expires.
+    ///
+    /// ```
+    /// # use exactlog::{Event, Log, TopicOptions};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = Log::open(directory.path())?;
+    /// # let orders = log.create_topic("orders", TopicOptions::default())?;
+    /// let sent = log.producer("shop")?.blocking_send(&orders, Event::new("order-1", "two chairs"))?;
+    /// let record = log.record(&orders, sent.partition, sent.offset)?.expect("it was sent");
+    /// assert_eq!(record.value_str()?, "two chairs");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn record(&self, topic: &Topic, partition: u32, offset: u64) -> Result<Option<Record>, Error> {
+        view::newest_record(&self.inner, topic, partition, offset)
     }
 
     /// The committed offset of a group: the first record that isn't consumed; `None`: it never committed there.

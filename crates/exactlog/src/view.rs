@@ -14,7 +14,7 @@
 
 use crate::error::Error;
 use crate::event::Record;
-use crate::log::Handle;
+use crate::log::{Handle, Inner};
 use crate::table::Table;
 use crate::topic::Topic;
 use crate::unpacking::{record_of, unpack};
@@ -23,7 +23,7 @@ use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::state::{self, PartitionState, Tables};
 use std::collections::BTreeMap;
 use std::iter::FusedIterator;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -228,25 +228,13 @@ impl ReadView {
     /// Whether the view reaches this far.
     fn check_end(&self, topic: &Topic, partition: u32, offset: u64, end: u64) -> Result<(), Error> {
         let (start, _) = self.inner.bounds(topic, partition)?;
-        match offset > end {
-            true => {
-                let topic = topic.name().to_string();
-                Err(Error::OffsetOutOfRange { topic, partition, offset, start, end })
-            }
-            false => Ok(()),
-        }
+        check_end(topic, partition, offset, start..end)
     }
 
     /// Whether what was at this offset was trimmed.
     fn check_start(&self, topic: &Topic, partition: u32, offset: u64, end: u64) -> Result<(), Error> {
         let start = self.inner.bounds(topic, partition)?.0.min(end);
-        match offset < start {
-            true => {
-                let topic = topic.name().to_string();
-                Err(Error::RecordsLost { topic, partition, from: offset, to: start })
-            }
-            false => Ok(()),
-        }
+        check_start(topic, partition, offset, start)
     }
 
     /// Whether it can still be read.
@@ -286,6 +274,49 @@ impl ReadView {
         self.check_start(topic, partition, offset, end)?;
         Ok(read?)
     }
+}
+
+/// Whether an offset is none behind the end.
+fn check_end(topic: &Topic, partition: u32, offset: u64, bounds: Range<u64>) -> Result<(), Error> {
+    let Range { start, end } = bounds;
+    match offset > end {
+        true => {
+            let topic = topic.name().to_string();
+            Err(Error::OffsetOutOfRange { topic, partition, offset, start, end })
+        }
+        false => Ok(()),
+    }
+}
+
+/// Whether what was at an offset was trimmed.
+fn check_start(topic: &Topic, partition: u32, offset: u64, start: u64) -> Result<(), Error> {
+    match offset < start {
+        true => {
+            let topic = topic.name().to_string();
+            Err(Error::RecordsLost { topic, partition, from: offset, to: start })
+        }
+        false => Ok(()),
+    }
+}
+
+/// The record at an offset as of now: what a view would show that is opened for it.
+pub(crate) fn newest_record(
+    inner: &Inner,
+    topic: &Topic,
+    partition: u32,
+    offset: u64,
+) -> Result<Option<Record>, Error> {
+    inner.check_open()?;
+    let (start, end) = inner.bounds(topic, partition)?;
+    if offset >= end {
+        return check_end(topic, partition, offset, start..end).map(|()| None);
+    }
+    let looked_up = inner.look_up(topic, partition, offset);
+    let upper = looked_up.as_ref().map_or(offset, |found| found.batch.next_offset().min(end));
+    // Asked behind the read: what is trimmed meanwhile may be gone from the disk.
+    let (start, undecided) = inner.undecided(topic, partition, offset, upper)?;
+    check_start(topic, partition, offset, start)?;
+    record_of(topic, partition, &looked_up?, &undecided, offset)
 }
 
 /// The records of a topic, or of one partition, as a view shows them. Made by [`ReadView::records`] and

@@ -66,6 +66,7 @@ fn functions() {
     let _: fn(Consumer) -> RecordStream = Consumer::into_stream;
     let _: fn(Batch<'static>) -> Done<Vec<Record>> = Batch::blocking_ack;
     let _: for<'v> fn(&'v ReadView, &Topic) -> Records<'v> = ReadView::records;
+    let _: fn(&Log, &Topic, u32, u64) -> Done<Option<Record>> = Log::record;
     let _: fn(&Record) -> Result<String, Undecodable> = Record::json::<String>;
     let _: fn(&'static str, &String) -> Result<Event, JsonError> = Event::json;
 }

@@ -51,7 +51,7 @@ impl Rival for Exactlog {
     }
 
     fn get(&self, number: u64, each: &mut dyn FnMut(&[u8])) -> Result<()> {
-        let record = self.log.read_view().record(&self.topic, 0, number)?;
+        let record = self.log.record(&self.topic, 0, number)?;
         each(record.ok_or("no such record")?.value());
         Ok(())
     }

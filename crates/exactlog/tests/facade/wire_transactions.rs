@@ -160,7 +160,7 @@ fn tx_25_a_view_shows_wire_transactions_wholly_or_not_at_all_also_behind_an_open
     many.append(&topic, 0, "last").unwrap();
     many.end(true).unwrap();
     assert_eq!(shown(&log.read_view()), ["two", "last", "two", "next"]);
-    assert_one_by_one(&log.read_view(), &topic);
+    assert_each_record(&log, &topic);
 }
 
 #[test]

@@ -71,6 +71,19 @@ pub(crate) fn assert_one_by_one(view: &ReadView, topic: &Topic) {
     }
 }
 
+/// The same of what the log shows now, also when it is asked without a view.
+pub(crate) fn assert_each_record(log: &Log, topic: &Topic) {
+    let view = log.read_view();
+    assert_one_by_one(&view, topic);
+    for partition in 0..topic.partitions() {
+        for offset in 0..=view.end(topic, partition).unwrap() {
+            let (found, shown) =
+                (log.record(topic, partition, offset), view.record(topic, partition, offset));
+            assert_eq!(found.unwrap(), shown.unwrap(), "{partition} {offset}");
+        }
+    }
+}
+
 /// Asks until the answer is yes; a bound on time is a failure.
 pub(crate) fn until(what: &str, mut yes: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
