@@ -5,7 +5,7 @@ use crate::limits::{Limits, rate_text};
 use crate::report::{Report, Survives};
 use crate::setup::{self, GIB, Measures, Result, Ring};
 use bytes::Bytes;
-use exactlog::{Durability, Event, Log, Start, TopicOptions};
+use exactlog::{Consumer, Durability, Event, Log, Start, Topic, TopicOptions};
 use exactlog_benches::samples::{bytes_text, duration_text};
 use exactlog_benches::value::Values;
 use exactlog_core::batch::BatchBuilder;
@@ -19,7 +19,10 @@ const PARTITIONS: u32 = 10_000;
 /// Most bytes that a flood leaves on the disk.
 const FLOOD_BYTES: u64 = 24 * GIB;
 
-/// Idle, flooded, and with many partitions.
+/// How far the subscriber of the flood is behind, at most, when it begins to read.
+const BEHIND_BYTES: u64 = 8 * GIB;
+
+/// Idle, flooded and then read, and with many partitions.
 pub(crate) fn run(measures: &Measures, _limits: &Limits, report: &mut Report) -> Result<()> {
     report.section("memory: RssAnon of a process of its own");
     let empty = Said::of(&["empty"])?.number("anon")?;
@@ -47,22 +50,26 @@ fn flooded(measures: &Measures, report: &mut Report) -> Result<()> {
     let compared =
         format!("{} in {seconds:.0} s, {rate}; tail cache 64 MiB, queue 4 MiB", bytes_text(written));
     report.row(figure, Survives::PowerLoss, &measured, &compared);
+    let (behind, most) = (said.number("behind")?, said.number("behind_most")?);
+    let read_ms = said.number("behind_ms")?;
+    let figure = format!("that subscriber, {} behind, reads them: most", bytes_text(behind));
+    let compared = format!("read and committed at {}", rate_text(behind as f64 * 1000.0 / read_ms as f64));
+    report.row(&figure, Survives::PowerLoss, &bytes_text(most), &compared);
     Ok(())
 }
 
 fn many_partitions(measures: &Measures, report: &mut Report, empty: u64) -> Result<()> {
     let directory = measures.fresh()?;
-    let created = {
+    let (created, cost, cost_of_one) = {
         let log = Log::builder().durability(Durability::Os).open(directory.path())?;
         let began = Instant::now();
         let topic = log.create_topic("many", TopicOptions::default().partitions(PARTITIONS))?;
         let created = began.elapsed();
-        let batch = one_record();
-        for partition in 0..PARTITIONS {
-            log.append_batch(&topic, partition, batch.clone())?;
-        }
+        let one = log.create_topic("one", TopicOptions::default())?;
+        let cost_of_one = cost_of(&log, &one, |_| 0)?;
+        let cost = cost_of(&log, &topic, |number| number)?;
         log.close()?;
-        created
+        (created, cost, cost_of_one)
     };
     let said = Said::of(&["partitions", text_of(directory.path())?])?;
     let (anon, elapsed_us) = (said.number("anon")?, said.number("elapsed_us")?);
@@ -71,9 +78,24 @@ fn many_partitions(measures: &Measures, report: &mut Report, empty: u64) -> Resu
     let figure = format!("{PARTITIONS} partitions, a record in each: opened");
     let measured = format!("{opened}, {} above an empty program", bytes_text(more));
     let each = more / u64::from(PARTITIONS);
-    let compared = format!("{each} B a partition; created in {}", duration_text(created));
+    let file = bytes_text(said.number("file")?);
+    let times = cost.as_secs_f64() / cost_of_one.as_secs_f64();
+    let compared = format!(
+        "{each} B a partition, RssFile {file}; created in {}; an event took {}, {times:.2} × one of a single partition",
+        duration_text(created),
+        duration_text(cost)
+    );
     report.row(&figure, Survives::PowerLoss, &measured, &compared);
     Ok(())
+}
+
+/// What one event costs of as many as there are partitions, one after the other.
+fn cost_of(log: &Log, topic: &Topic, partition_of: impl Fn(u32) -> u32) -> Result<Duration> {
+    let (batch, began) = (one_record(), Instant::now());
+    for number in 0..PARTITIONS {
+        log.append_batch(topic, partition_of(number), batch.clone())?;
+    }
+    Ok(began.elapsed() / PARTITIONS)
 }
 
 /// A batch of one record, without a producer, as a client would send it.
@@ -108,10 +130,14 @@ impl Said {
 
 /// `RssAnon` of this process, in bytes.
 pub(crate) fn anon_bytes() -> Result<u64> {
+    status_bytes("RssAnon:")
+}
+
+fn status_bytes(name: &str) -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-    let kib =
-        line.and_then(|rest| rest.trim().strip_suffix(" kB")).ok_or("the system doesn't tell RssAnon")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB"));
+    let kib = kib.ok_or_else(|| format!("the system doesn't tell {name}"))?;
     Ok(kib.trim().parse::<u64>()? * 1024)
 }
 
@@ -131,43 +157,64 @@ pub(crate) fn idle(directory: &Path) -> Result<()> {
     print_own()
 }
 
-/// Child: sends as fast as it may, and watches its memory.
-pub(crate) fn flood(directory: &Path, period: Duration, bytes_max: u64) -> Result<()> {
-    let log = setup::open(directory, Durability::Fsync, Ring::Default, 0)?;
-    let topic = log.create_topic("flood", TopicOptions::default().partitions(8))?;
-    let _subscriber = log.consumer("slow").start(Start::Earliest).subscribe([&topic])?;
-    let producer = log.producer("flood")?;
-    let mut values = Values::new(1024);
-    setup::settle(&log);
-    let before = anon_bytes()?;
+/// The most that this process has while something is done, and what that gave.
+fn most_while<T>(work: impl FnOnce() -> Result<T>) -> Result<(u64, T)> {
     let done = AtomicBool::new(false);
-    let (began, mut written) = (Instant::now(), 0);
-    let most = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let watcher = scope.spawn(|| -> Result<u64> {
-            let mut most = before;
+            let mut most = anon_bytes()?;
             while !done.load(Ordering::Acquire) {
                 most = most.max(anon_bytes()?);
                 std::thread::sleep(Duration::from_millis(20));
             }
             Ok(most)
         });
-        let mut send = || -> Result<()> {
-            while written < bytes_max && began.elapsed() < period {
-                for _ in 0..1024 {
-                    // Nobody waits for the tickets: the queue's bound alone holds the sender back.
-                    drop(producer.blocking_submit(&topic, Event::unkeyed(values.take()))?);
-                }
-                written += setup::MIB;
-            }
-            Ok(())
-        };
-        let sent = send();
+        let made = work();
         done.store(true, Ordering::Release);
-        let most = watcher.join().unwrap_or_else(|_| Err("the watcher panicked".into()));
-        sent.and(most)
+        let most = watcher.join().unwrap_or_else(|_| Err("the watcher panicked".into()))?;
+        Ok((most, made?))
+    })
+}
+
+/// Child: sends as fast as it may, then reads, and watches its memory.
+pub(crate) fn flood(directory: &Path, period: Duration, bytes_max: u64) -> Result<()> {
+    let log = setup::open(directory, Durability::Fsync, Ring::Default, 0)?;
+    let topic = log.create_topic("flood", TopicOptions::default().partitions(8))?;
+    let subscriber = log.consumer("slow").start(Start::Earliest).subscribe([&topic])?;
+    let producer = log.producer("flood")?;
+    let mut values = Values::new(1024);
+    setup::settle(&log);
+    let before = anon_bytes()?;
+    let began = Instant::now();
+    let (most, written) = most_while(|| {
+        let mut written = 0;
+        while written < bytes_max && began.elapsed() < period {
+            for _ in 0..1024 {
+                // Nobody waits for the tickets: the queue's bound alone holds the sender back.
+                drop(producer.blocking_submit(&topic, Event::unkeyed(values.take()))?);
+            }
+            written += setup::MIB;
+        }
+        Ok(written)
     })?;
     let elapsed_ms = began.elapsed().as_millis();
     println!("before {before}\nmost {most}\nelapsed_ms {elapsed_ms}\nwritten {written}");
+
+    setup::settle(&log);
+    let behind = BEHIND_BYTES.min(written);
+    let began = Instant::now();
+    let (most, ()) = most_while(|| catch_up(subscriber, behind))?;
+    println!("behind {behind}\nbehind_most {most}\nbehind_ms {}", began.elapsed().as_millis());
+    Ok(())
+}
+
+fn catch_up(mut subscriber: Consumer, bytes: u64) -> Result<()> {
+    let mut read = 0;
+    while read < bytes {
+        let batch = subscriber.blocking_next()?.ok_or("the log was closed")?;
+        let records = batch.blocking_ack()?;
+        read += records.iter().map(|record| record.value().len() as u64).sum::<u64>();
+    }
     Ok(())
 }
 
@@ -175,7 +222,7 @@ pub(crate) fn flood(directory: &Path, period: Duration, bytes_max: u64) -> Resul
 pub(crate) fn partitions(directory: &Path) -> Result<()> {
     let began = Instant::now();
     let log = Log::open(directory)?;
-    println!("elapsed_us {}", began.elapsed().as_micros());
+    println!("elapsed_us {}\nfile {}", began.elapsed().as_micros(), status_bytes("RssFile:")?);
     print_own()?;
     Ok(log.close()?)
 }

@@ -1,4 +1,4 @@
-//! From the call that publishes an event until a subscriber, parked meanwhile, holds it.
+//! From the call that publishes an event until a subscriber, parked meanwhile or spinning, holds it.
 
 use crate::limits::{self, Limits};
 use crate::report::{Report, Survives, latency_text};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// Threads and tasks, with and without a sync before the event is visible.
 pub(crate) fn run(measures: &Measures, limits: &Limits, report: &mut Report) -> Result<()> {
-    report.section("publish -> parked subscriber, same process");
+    report.section("publish -> subscriber, same process");
     for (durability, survives) in [(Durability::Os, Survives::Kill), (Durability::Fsync, Survives::PowerLoss)]
     {
         for (name, receive) in RECEIVERS {
@@ -28,8 +28,11 @@ pub(crate) fn run(measures: &Measures, limits: &Limits, report: &mut Report) -> 
 
 type Receive = fn(Consumer, &Topic, &Clock, usize) -> Result<Summary>;
 
-const RECEIVERS: [(&str, Receive); 2] =
-    [("thread in `blocking_next`", receive_blocking), ("task in `next`, 1 runtime thread", receive_in_task)];
+const RECEIVERS: [(&str, Receive); 3] = [
+    ("thread in `blocking_next`, parked", receive_blocking),
+    ("task in `next`, 1 runtime thread, parked", receive_in_task),
+    ("thread that asks again and again, `try_next`", receive_spinning),
+];
 
 /// What sender and receiver share.
 struct Clock {
@@ -87,6 +90,22 @@ fn receive_blocking(mut consumer: Consumer, topic: &Topic, clock: &Clock, count:
         let next = batch.records()[0].offset + 1;
         drop(batch);
         // An ack would be a command of its own, whose sync the next publication would wait for.
+        consumer.seek(topic, 0, next)?;
+    }
+    Ok(samples.summary())
+}
+
+fn receive_spinning(mut consumer: Consumer, topic: &Topic, clock: &Clock, count: usize) -> Result<Summary> {
+    let (mut samples, mut received) = (Samples::default(), 0);
+    while received < count {
+        let Some(batch) = consumer.try_next()? else {
+            std::hint::spin_loop();
+            continue;
+        };
+        received += 1;
+        samples.push(clock.since(&batch.records()[0])?);
+        let next = batch.records()[0].offset + 1;
+        drop(batch);
         consumer.seek(topic, 0, next)?;
     }
     Ok(samples.summary())
