@@ -71,7 +71,7 @@ pub(crate) fn durable(plan: &Plan) -> Result<()> {
         let mut rows = Vec::new();
         let directory = fresh(plan)?;
         let sync = SyncProbe::new(directory.path())?.samples(plan.pick(5000, 200))?.summary();
-        for entry in ALL.iter().filter(|entry| callers == 1 || entry.has_many_callers) {
+        for entry in ALL.iter().filter(|entry| entry.can_sync) {
             let directory = fresh(plan)?;
             let rival = (entry.open)(directory.path(), Lives::PowerLoss)?;
             // What files are made and zeroed for at first isn't what is measured.

@@ -49,17 +49,17 @@ pub(crate) struct Entry {
     pub(crate) open: Open,
     /// It gives each record a number of its own that it can be found by.
     pub(crate) has_get: bool,
-    /// Callers that wait for the disk at the same time are many, and share its syncs or not.
-    pub(crate) has_many_callers: bool,
+    /// It can sync before it answers.
+    pub(crate) can_sync: bool,
 }
 
 /// All of them; exactlog first.
 pub(crate) const ALL: [Entry; 7] = [
-    Entry { name: "exactlog", open: exactlog::open, has_get: true, has_many_callers: true },
-    Entry { name: "commitlog", open: commitlog::open, has_get: true, has_many_callers: false },
-    Entry { name: "raft-engine", open: raft_engine::open, has_get: true, has_many_callers: true },
-    Entry { name: "wal-db", open: wal_db::open, has_get: false, has_many_callers: true },
-    Entry { name: "fjall", open: fjall::open, has_get: true, has_many_callers: true },
-    Entry { name: "redb", open: redb::open, has_get: true, has_many_callers: true },
-    Entry { name: "SQLite (rusqlite)", open: sqlite::open, has_get: true, has_many_callers: true },
+    Entry { name: "exactlog", open: exactlog::open, has_get: true, can_sync: true },
+    Entry { name: "commitlog", open: commitlog::open, has_get: true, can_sync: false },
+    Entry { name: "raft-engine", open: raft_engine::open, has_get: true, can_sync: true },
+    Entry { name: "wal-db", open: wal_db::open, has_get: false, can_sync: true },
+    Entry { name: "fjall", open: fjall::open, has_get: true, can_sync: true },
+    Entry { name: "redb", open: redb::open, has_get: true, can_sync: true },
+    Entry { name: "SQLite (rusqlite)", open: sqlite::open, has_get: true, can_sync: true },
 ];
