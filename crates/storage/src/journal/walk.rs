@@ -149,7 +149,11 @@ impl Walk {
         };
         let durable = header.is_group_head().then_some(header.durable);
         if header.is_seal() {
-            self.at = round_up(self.at + u64::from(header.len));
+            let behind = round_up(self.at + u64::from(header.len));
+            if behind > end {
+                return Ok(Step::Bad(Fault::End(end)));
+            }
+            self.at = behind;
             self.group = Group::Between;
             return Ok(Step::Seal { clean: header.is_clean(), durable: header.durable });
         }

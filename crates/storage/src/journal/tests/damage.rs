@@ -1,5 +1,6 @@
 //! Damage: every byte class, every sector, and files that are missing or in each other's place.
 
+use super::format::{FileHeader, Predecessor};
 use super::*;
 use std::ops::Range;
 
@@ -122,6 +123,37 @@ fn every_zeroed_sector_is_harmless_refused_or_a_loss_within_the_newest_group() {
                     }
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn an_end_that_a_successor_states_within_a_frame_or_its_padding_is_refused() {
+    let disk = MemoryDisk::new();
+    let mut open = try_open_with(&disk, small(), &Start::default()).unwrap();
+    let placed = open.commit(2);
+    open.journal.seal(true).unwrap();
+    drop(open);
+    drop(try_open_with(&disk, small(), &Start::default()).unwrap());
+    let name = generation(2);
+    let header = FileHeader::decode(&disk.read(&name)[..4096]).unwrap();
+    let stated = header.predecessor.unwrap();
+    let commands_end = placed[1].end().at;
+    let seal = commands_end.next_multiple_of(4096);
+    assert_eq!((stated.generation, stated.end), (1, commands_end));
+    for end in 4097..=seal + 4096 {
+        let damaged = disk.copy();
+        let mut bytes = disk.read(&name);
+        let wrong = FileHeader { predecessor: Some(Predecessor { end, ..stated }), ..header };
+        bytes[..4096].copy_from_slice(&wrong.encode());
+        damaged.put(&name, bytes);
+        let is_one = [commands_end, seal, seal + 4096].contains(&end);
+        match verdict(&damaged, 2) {
+            Verdict::Exact => assert!(is_one, "an end of {end}"),
+            Verdict::Refused { file, .. } => {
+                assert!(!is_one && file == generation(1), "an end of {end}, {file}");
+            }
+            verdict => panic!("an end of {end}: {verdict:?}"),
         }
     }
 }
