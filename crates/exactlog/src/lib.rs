@@ -59,6 +59,7 @@
 #![warn(unnameable_types)]
 
 mod admin;
+mod batch_details;
 mod cleaning;
 mod clock;
 mod consumer;
@@ -66,6 +67,7 @@ mod dedup;
 mod delivery;
 mod error;
 mod event;
+mod forwarding;
 mod handover;
 mod interval;
 mod lag;
@@ -97,6 +99,7 @@ pub use admin::{
     CommandDetails, Commands, GroupDetails, GroupPosition, LogDetails, MemberDetails, PartitionDetails,
     ProducerDetails, SeekTo,
 };
+pub use batch_details::BatchDetails;
 pub use bytes::Bytes;
 pub use cleaning::Cleaned;
 pub use consumer::{Consumer, ConsumerBuilder, Start};

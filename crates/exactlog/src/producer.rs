@@ -42,6 +42,9 @@ const BATCH_BYTES_MAX: usize = 128 * 1024;
 /// What a batch needs besides its records, for the accounting of bytes in flight.
 const RECORD_OVERHEAD_BYTES: usize = 32;
 
+/// What a header takes at most besides name and value: two lengths, in bytes.
+const HEADER_OVERHEAD_BYTES: usize = 10;
+
 /// A named producer. Cheap to share by reference or [`Arc`]; only [`begin`](Producer::begin) needs it alone.
 ///
 /// Opening a second one of the same name fences this one.
@@ -240,9 +243,7 @@ impl Producer {
     /// # Kafka equivalent
     /// `compression.type` of a producer.
     pub fn set_compression(&self, codec: Compression) -> Result<(), Error> {
-        if !codec.is_available() {
-            return Err(Error::Batch(BatchError::CodecMissing { compression: codec }));
-        }
+        check_codec(codec)?;
         self.accumulator.compression.store(codec.id(), Ordering::Relaxed);
         Ok(())
     }
@@ -433,11 +434,32 @@ impl Drop for Producer {
     }
 }
 
+/// Whether this build has the codec.
+pub(crate) fn check_codec(codec: Compression) -> Result<(), Error> {
+    match codec.is_available() {
+        true => Ok(()),
+        false => Err(Error::Batch(BatchError::CodecMissing { compression: codec })),
+    }
+}
+
 /// Upper bound of what an event takes in a batch, in bytes.
 pub(crate) fn event_bytes(event: &Event) -> usize {
-    let len = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-    let headers: usize = event.headers.iter().map(|(name, value)| name.len() + len(value) + 10).sum();
-    len(&event.key) + len(&event.value) + headers + RECORD_OVERHEAD_BYTES
+    let headers = event.headers.iter().map(|(name, value)| name.len() + len(value));
+    record_bytes(&event.key, &event.value, headers)
+}
+
+/// The same of a record, with the lengths of name and value of each header.
+pub(crate) fn record_bytes(
+    key: &Option<Bytes>,
+    value: &Option<Bytes>,
+    headers: impl Iterator<Item = usize>,
+) -> usize {
+    let headers: usize = headers.map(|bytes| bytes + HEADER_OVERHEAD_BYTES).sum();
+    len(key) + len(value) + headers + RECORD_OVERHEAD_BYTES
+}
+
+pub(crate) fn len(bytes: &Option<Bytes>) -> usize {
+    bytes.as_ref().map_or(0, Bytes::len)
 }
 
 /// Appends an event to a batch that is being built.
@@ -447,8 +469,8 @@ pub(crate) fn append(builder: &mut BatchBuilder, event: &Event, timestamp_ms: i6
     if event.headers.is_empty() {
         return builder.append(timestamp_ms, key, value, &[]);
     }
-    let headers: Vec<(&str, Option<&[u8]>)> =
-        event.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+    let headers: Vec<(&[u8], Option<&[u8]>)> =
+        event.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_deref())).collect();
     builder.append(timestamp_ms, key, value, &headers)
 }
 

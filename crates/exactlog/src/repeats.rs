@@ -98,15 +98,8 @@ impl Identified {
             if let Some(Sighting::Record { partition, offset }) = found {
                 self.repeats.push(Repeat { index: *index, partition: partition.index, offset });
             } else if let Some(record) = record {
-                let name = |header: &exactlog_core::batch::RecordHeader| {
-                    String::from_utf8_lossy(&header.key).into_owned()
-                };
-                let names: Vec<String> = record.headers.iter().map(name).collect();
-                let headers: Vec<(&str, Option<&[u8]>)> = names
-                    .iter()
-                    .zip(&record.headers)
-                    .map(|(name, it)| (name.as_str(), it.value.as_deref()))
-                    .collect();
+                let headers: Vec<(&[u8], Option<&[u8]>)> =
+                    record.headers.iter().map(|it| (&it.key[..], it.value.as_deref())).collect();
                 rest.append(record.timestamp_ms, record.key.as_deref(), record.value.as_deref(), &headers);
                 ids.push(*id);
                 indexes.push(*index);

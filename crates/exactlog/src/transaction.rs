@@ -8,7 +8,7 @@ use crate::dedup::{EventId, Reservation};
 use crate::delivery::Batch;
 use crate::error::Error;
 use crate::event::Event;
-use crate::producer::{Producer, append, event_bytes};
+use crate::producer::{Producer, append, check_codec, event_bytes};
 use crate::queue::{Answer, Push, Queue};
 use crate::reading::Acked;
 use crate::room::Claim;
@@ -16,7 +16,7 @@ use crate::table_writes::TableEffects;
 use crate::timer::{delayed_batch, due_at};
 use crate::topic::Topic;
 use bytes::Bytes;
-use exactlog_core::batch::{BatchBuilder, BatchError, HEADER_BYTES};
+use exactlog_core::batch::{BatchBuilder, BatchError, Compression, HEADER_BYTES};
 use exactlog_core::command::{
     COMMIT_BYTES_MAX, CURSOR_BYTES_MAX, Command, Commit, CommitToken, Condition, GroupOffsets, Mark,
     NewTimer, OffsetCommit, TimerEffects,
@@ -35,6 +35,8 @@ pub struct Transaction<'p> {
     producer: &'p mut Producer,
     batches: BTreeMap<Partition, Vec<BatchBuilder>>,
     sticky: u32,
+    /// What it is compressed with, if that isn't what the producer says.
+    codec: Option<Compression>,
     pub(crate) bytes: usize,
     pub(crate) conditions: Vec<Condition>,
     cursor: Option<Bytes>,
@@ -87,6 +89,7 @@ impl<'p> Transaction<'p> {
     pub(crate) fn new(producer: &'p mut Producer) -> Self {
         Transaction {
             sticky: producer.turn(),
+            codec: None,
             producer,
             batches: BTreeMap::new(),
             bytes: 0,
@@ -111,11 +114,16 @@ impl<'p> Transaction<'p> {
     /// [`Error::EventTooLarge`], [`Error::TransactionTooLarge`], [`Error::EventIdLength`]; the transaction stays as it
     /// was.
     pub fn send(&mut self, topic: &Topic, event: Event) -> Result<(), Error> {
-        let index = match &event.key {
+        let index = self.partition_of(topic, event.key.as_ref());
+        self.add(topic, index, event)
+    }
+
+    /// Where the key says, or the transaction's turn.
+    pub(crate) fn partition_of(&self, topic: &Topic, key: Option<&Bytes>) -> u32 {
+        match key {
             Some(key) => partition_for_key(key, topic.partitions()),
             None => self.sticky % topic.partitions(),
-        };
-        self.add(topic, index, event)
+        }
     }
 
     /// Adds an event to this partition, whatever its key says.
@@ -123,16 +131,34 @@ impl<'p> Transaction<'p> {
     /// # Errors
     /// As [`send`](Transaction::send), and [`Error::NoSuchPartition`].
     pub fn send_to(&mut self, topic: &Topic, partition: u32, event: Event) -> Result<(), Error> {
-        self.producer.inner.bounds(topic, partition)?;
+        self.check_partition(topic, partition)?;
         self.add(topic, partition, event)
+    }
+
+    pub(crate) fn check_partition(&self, topic: &Topic, partition: u32) -> Result<(), Error> {
+        self.producer.inner.bounds(topic, partition).map(|_| ())
     }
 
     fn add(&mut self, topic: &Topic, index: u32, event: Event) -> Result<(), Error> {
         let id = event.id.as_ref().map(|id| self.producer.inner.dedup_id(id)).transpose()?;
-        let bytes = event_bytes(&event);
+        let timestamp_ms = event.timestamp_ms.unwrap_or_else(wall_ms);
+        let (partition, batch, record) =
+            self.place(topic, index, event_bytes(&event), |batch| append(batch, &event, timestamp_ms))?;
+        self.event_ids.extend(id.map(|id| SentId { id, partition, batch, record }));
+        Ok(())
+    }
+
+    /// Has a record of at most so many bytes written into the partition's last batch, or a new one. Where it is:
+    /// partition, which of its batches, which record of that.
+    pub(crate) fn place(
+        &mut self,
+        topic: &Topic,
+        index: u32,
+        bytes: usize,
+        append: impl FnOnce(&mut BatchBuilder) -> u32,
+    ) -> Result<(Partition, usize, u32), Error> {
         let max = topic.config().max_message_bytes as usize;
-        let room = max - exactlog_core::batch::HEADER_BYTES;
-        if bytes > room {
+        if bytes > max - HEADER_BYTES {
             return Err(Error::EventTooLarge { topic: topic.name().to_string(), bytes, max });
         }
         let total = self.total_with(bytes)?;
@@ -142,11 +168,19 @@ impl<'p> Transaction<'p> {
             batches.push(BatchBuilder::new(bytes.max(256)));
         }
         let batch = batches.last_mut().expect("one was just made");
-        let timestamp_ms = event.timestamp_ms.unwrap_or_else(wall_ms);
-        let record = append(batch, &event, timestamp_ms);
+        let record = append(batch);
         let batch = batches.len() - 1;
-        self.event_ids.extend(id.map(|id| SentId { id, partition, batch, record }));
         self.bytes = total;
+        Ok((partition, batch, record))
+    }
+
+    /// Compresses what this transaction commits, instead of with what the producer compresses.
+    ///
+    /// # Errors
+    /// As [`Producer::set_compression`]; what was set stays.
+    pub fn set_compression(&mut self, codec: Compression) -> Result<(), Error> {
+        check_codec(codec)?;
+        self.codec = Some(codec);
         Ok(())
     }
 
@@ -211,10 +245,7 @@ impl<'p> Transaction<'p> {
     fn delay(&mut self, topic: &Topic, event: &Event, due_ms: i64) -> Result<(), Error> {
         let builder = delayed_batch(topic, event, due_ms)?;
         let total = self.total_with(event_bytes(event) + HEADER_BYTES)?;
-        let index = match &event.key {
-            Some(key) => partition_for_key(key, topic.partitions()),
-            None => self.sticky % topic.partitions(),
-        };
+        let index = self.partition_of(topic, event.key.as_ref());
         self.bytes = total;
         self.delayed.push(Delayed { target: Partition { topic: topic.id(), index }, due_ms, builder });
         Ok(())
@@ -352,7 +383,7 @@ impl<'p> Transaction<'p> {
     fn submit(&mut self, claim: Claim, push: Push) -> Result<Arc<Answer>, Error> {
         let batches = std::mem::take(&mut self.batches);
         let marks = self.take_marks(&batches);
-        let codec = self.producer.compression();
+        let codec = self.codec.unwrap_or(self.producer.compression());
         let finished = batches.into_iter().flat_map(|(partition, builders)| {
             builders.into_iter().map(move |builder| Ok((partition, builder.finish_shortest(None, codec)?)))
         });

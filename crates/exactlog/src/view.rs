@@ -226,7 +226,13 @@ impl ReadView {
     }
 
     /// Whether the view reaches this far.
-    fn check_end(&self, topic: &Topic, partition: u32, offset: u64, end: u64) -> Result<(), Error> {
+    pub(crate) fn check_end(
+        &self,
+        topic: &Topic,
+        partition: u32,
+        offset: u64,
+        end: u64,
+    ) -> Result<(), Error> {
         let (start, _) = self.inner.bounds(topic, partition)?;
         check_end(topic, partition, offset, start..end)
     }
@@ -257,7 +263,7 @@ impl ReadView {
     }
 
     /// Batches from `offset` on, none at the view's end.
-    fn read_batches(
+    pub(crate) fn read_batches(
         &self,
         topic: &Topic,
         partition: u32,

@@ -128,7 +128,7 @@ impl World {
             let value = (!self.random.chance(1, 6)).then_some(value);
             let key = format!("key {}", self.random.below(6)).into_bytes();
             let key = (!self.random.chance(1, 30)).then_some(key);
-            builder.append(self.time_ms, key.as_deref(), value.as_deref(), &[("h", Some(b"1"))]);
+            builder.append(self.time_ms, key.as_deref(), value.as_deref(), &[(b"h", Some(b"1"))]);
             written.push(Written { offset: 0, key, value, time_ms: self.time_ms });
         }
         let codec = if self.random.chance(1, 4) { Compression::Gzip } else { Compression::None };
@@ -300,7 +300,7 @@ fn history(seed: u64) -> World {
     // A segment behind all of it, so that all of it is closed.
     for _ in 0..3 {
         let mut builder = BatchBuilder::new(0);
-        builder.append(world.time_ms, Some(b"end"), Some(&[0; 3900]), &[("h", None)]);
+        builder.append(world.time_ms, Some(b"end"), Some(&[0; 3900]), &[(b"h", None)]);
         let batch = builder.finish(None);
         let written = vec![Written {
             offset: 0,
@@ -364,7 +364,7 @@ fn lg_7_a_tombstone_stays_for_its_time_and_then_goes() {
     let mut world = World::new(1);
     let append = |world: &mut World, key: &str, value: Option<&[u8]>| {
         let mut builder = BatchBuilder::new(0);
-        builder.append(world.time_ms, Some(key.as_bytes()), value, &[("h", None)]);
+        builder.append(world.time_ms, Some(key.as_bytes()), value, &[(b"h", None)]);
         let batch = builder.finish(None);
         world.run(Command::Append { partition: AT, config_version: 0, expected_end: None, batch });
     };

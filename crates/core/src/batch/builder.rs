@@ -35,7 +35,8 @@ impl BatchBuilder {
         }
     }
 
-    /// Appends one record and returns its index in the batch, which is its distance from the base offset.
+    /// Appends one record and returns its index in the batch, which is its distance from the base offset. Names of
+    /// headers are bytes: what was read can be written as it was.
     ///
     /// # Panics
     /// If the batch would exceed [`BATCH_BYTES_MAX`]. Ask [`BatchBuilder::record_len_bytes`] first.
@@ -44,7 +45,7 @@ impl BatchBuilder {
         timestamp_ms: i64,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
-        headers: &[(&str, Option<&[u8]>)],
+        headers: &[(&[u8], Option<&[u8]>)],
     ) -> u32 {
         let index = self.record_count;
         if index == 0 {
@@ -89,7 +90,7 @@ impl BatchBuilder {
         timestamp_ms: i64,
         key_len: Option<usize>,
         value_len: Option<usize>,
-        headers: &[(&str, Option<&[u8]>)],
+        headers: &[(&[u8], Option<&[u8]>)],
     ) -> usize {
         whole_len(self.length_field(self.timestamp_delta_ms(timestamp_ms), key_len, value_len, headers))
     }
@@ -207,7 +208,7 @@ impl BatchBuilder {
         timestamp_delta_ms: i64,
         key_len: Option<usize>,
         value_len: Option<usize>,
-        headers: &[(&str, Option<&[u8]>)],
+        headers: &[(&[u8], Option<&[u8]>)],
     ) -> usize {
         size_of_val(&RECORD_ATTRIBUTES)
             + varlong_len(timestamp_delta_ms)
@@ -287,21 +288,21 @@ fn length_len(length: usize) -> usize {
 }
 
 #[inline]
-fn headers_len(headers: &[(&str, Option<&[u8]>)]) -> usize {
-    let len = |(name, value): &(&str, Option<&[u8]>)| {
+fn headers_len(headers: &[(&[u8], Option<&[u8]>)]) -> usize {
+    let len = |(name, value): &(&[u8], Option<&[u8]>)| {
         nullable_len(Some(name.len())) + nullable_len(value.map(<[u8]>::len))
     };
     length_len(headers.len()) + headers.iter().map(len).sum::<usize>()
 }
 
 #[inline]
-fn put_headers(out: &mut Vec<u8>, headers: &[(&str, Option<&[u8]>)]) {
+fn put_headers(out: &mut Vec<u8>, headers: &[(&[u8], Option<&[u8]>)]) {
     if headers.is_empty() {
         return out.push(0);
     }
     put_varint(out, headers.len() as i32);
     for &(name, value) in headers {
-        put_nullable(out, Some(name.as_bytes()));
+        put_nullable(out, Some(name));
         put_nullable(out, value);
     }
 }

@@ -115,7 +115,7 @@ mod tests {
         let mut builder = BatchBuilder::new(0);
         for at in 0..5_i64 {
             let (key, value) = (format!("k{at}"), format!("value {at}"));
-            let headers: &[(&str, Option<&[u8]>)] = &[("a", Some(b"b")), ("empty", None)];
+            let headers: &[(&[u8], Option<&[u8]>)] = &[(b"a", Some(b"b")), (b"empty", None)];
             builder.append(1000 + at, Some(key.as_bytes()), (at != 3).then_some(value.as_bytes()), headers);
         }
         let stamp = ProducerStamp { id: ProducerId(7), epoch: 3, base_sequence: 40 };

@@ -44,7 +44,7 @@ fn golden() -> Bytes {
 fn built_golden() -> Batch {
     let mut builder = BatchBuilder::new(64);
     assert_eq!(builder.append(1000, Some(b"k"), Some(b"v"), &[]), 0);
-    assert_eq!(builder.append(1003, None, Some(b""), &[("h", None)]), 1);
+    assert_eq!(builder.append(1003, None, Some(b""), &[(b"h", None)]), 1);
     builder.finish(Some(ProducerStamp { id: ProducerId(7), epoch: 3, base_sequence: 10 }))
 }
 
@@ -100,6 +100,18 @@ fn record_fault(body: &[u8], record_count: i32) -> (u32, RecordFault) {
         Some(BatchError::Record { index, fault }) => (index, fault),
         other => panic!("expected a fault of a record, not {other:?}"),
     }
+}
+
+#[test]
+fn names_of_headers_are_any_bytes_and_are_read_back_as_they_were() {
+    let names: [&[u8]; 4] = [b"text", b"", b"\xff\x00", "größe".as_bytes()];
+    let headers: Vec<(&[u8], Option<&[u8]>)> = names.iter().map(|name| (*name, Some(*name))).collect();
+    let mut builder = BatchBuilder::new(0);
+    builder.append(7, None, None, &headers);
+    let read = builder.finish(None).records().next().unwrap().unwrap();
+    let of = |header: &RecordHeader| (header.key.to_vec(), header.value.as_ref().map(|it| it.to_vec()));
+    let expected = names.map(|name| (name.to_vec(), Some(name.to_vec())));
+    assert_eq!(read.headers.iter().map(of).collect::<Vec<_>>(), expected);
 }
 
 #[test]

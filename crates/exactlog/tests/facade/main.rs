@@ -11,6 +11,7 @@ mod compressed;
 mod compressing;
 mod concurrency;
 mod dedup;
+mod forwarding;
 mod full_disk;
 mod groups;
 mod in_flight;

@@ -48,7 +48,7 @@ fn run(shard: &mut Shard, command: Command) -> Reply {
 
 fn payload(value: &str) -> Batch {
     let mut builder = BatchBuilder::new(0);
-    builder.append(0, Some(b"k"), Some(value.as_bytes()), &[("h", Some(b"v"))]);
+    builder.append(0, Some(b"k"), Some(value.as_bytes()), &[(b"h", Some(b"v"))]);
     builder.finish(None)
 }
 

@@ -56,9 +56,9 @@ pub fn seeds() -> Vec<Seed> {
 fn batches() -> Vec<Named> {
     let stamp = ProducerStamp { id: ProducerId(4), epoch: 2, base_sequence: i32::MAX };
     let mut several = BatchBuilder::new(0);
-    several.append(1_000, Some(b"key"), Some(b"value"), &[("header", Some(b"h")), ("absent", None)]);
+    several.append(1_000, Some(b"key"), Some(b"value"), &[(b"header", Some(b"h")), (b"absent", None)]);
     several.append(990, None, None, &[]);
-    several.append(i64::MAX, Some(b""), Some(&[7; 200]), &[("", Some(b""))]);
+    several.append(i64::MAX, Some(b""), Some(&[7; 200]), &[(b"", Some(b""))]);
     let several = several.finish(Some(stamp));
     let stamped = several.placed_at_append_time(70, 3, 5_000);
     let plain = batch(&Bytes::from_static(b"v"), None);

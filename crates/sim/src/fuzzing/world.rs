@@ -204,6 +204,6 @@ impl Making {
 /// A batch of one record.
 pub(super) fn batch(value: &Bytes, stamp: Option<ProducerStamp>) -> Batch {
     let mut builder = BatchBuilder::new(0);
-    builder.append(1_000, Some(b"key"), Some(value), &[("h", None)]);
+    builder.append(1_000, Some(b"key"), Some(value), &[(b"h", None)]);
     builder.finish(stamp)
 }

@@ -17,8 +17,8 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    fn headers(&self) -> Vec<(&str, Option<&[u8]>)> {
-        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect()
+    fn headers(&self) -> Vec<(&[u8], Option<&[u8]>)> {
+        self.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_deref())).collect()
     }
 
     fn as_record(&self, offset: u64) -> Record {
