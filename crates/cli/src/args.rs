@@ -4,6 +4,7 @@ use crate::report::Format;
 use crate::settings::Setting;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use exactlog::Compression;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -199,6 +200,9 @@ pub(crate) enum TopicVerb {
         #[arg(long, value_name = "N", default_value_t = 10_000)]
         #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
         txn: u32,
+        /// How the copy is compressed: source is as most of each transaction was
+        #[arg(long, value_enum, value_name = "CODEC", default_value_t = Codec::Source)]
+        compression: Codec,
         /// Do it, instead of saying what would be done
         #[arg(long)]
         execute: bool,
@@ -266,9 +270,37 @@ pub(crate) struct Replay {
     /// Most records of one transaction
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) txn: u32,
+    /// How the copy is compressed: source is as most of each transaction was
+    #[arg(long, value_enum, value_name = "CODEC", default_value_t = Codec::Source)]
+    pub(crate) compression: Codec,
     /// Do it, instead of saying what would be done
     #[arg(long)]
     pub(crate) execute: bool,
+}
+
+/// What a copy is compressed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Codec {
+    Source,
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+impl Codec {
+    /// The one that was asked for, whatever the source has.
+    pub(crate) fn fixed(self) -> Option<Compression> {
+        Some(match self {
+            Codec::Source => return None,
+            Codec::None => Compression::None,
+            Codec::Gzip => Compression::Gzip,
+            Codec::Snappy => Compression::Snappy,
+            Codec::Lz4 => Compression::Lz4,
+            Codec::Zstd => Compression::Zstd,
+        })
+    }
 }
 
 #[derive(Args, Debug)]

@@ -7,6 +7,7 @@
 //! ```
 
 use crate::args::{Consume, Global};
+use crate::batches::Batches;
 use crate::envelope;
 use crate::failure::Failure;
 use crate::interrupt;
@@ -14,9 +15,10 @@ use crate::offsets::{Offsets, Resolved};
 use crate::open;
 use crate::report::{Format, Report, tsv_row};
 use crate::template::{Around, Template};
+use crate::texts::count;
 use crate::topic::close;
 use crate::yaml;
-use exactlog::{Error, Log, Record, SeekTo, Start, Topic};
+use exactlog::{Batch, BatchDetails, Error, Log, Record, SeekTo, Start, Topic};
 use regex::bytes::Regex;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -39,8 +41,10 @@ pub(crate) fn run(global: &Global, arguments: &Consume) -> Result<Report, Failur
         Some(text) => Offsets::parse(text, open::now_ms())?,
     };
     let grep = arguments.grep.as_deref().map(Regex::new).transpose();
+    let style = style(global, arguments)?;
+    let mut batches = Batches::new(style.asks_for_batches());
     let mut sink = Sink {
-        style: style(global, arguments)?,
+        style,
         grep: grep.map_err(|error| Failure::usage(format!("--grep: {error}")))?,
         left: arguments.number.unwrap_or(u64::MAX),
         written: 0,
@@ -49,12 +53,12 @@ pub(crate) fn run(global: &Global, arguments: &Consume) -> Result<Report, Failur
     };
     let ended = match &arguments.group {
         _ if sink.left == 0 => Ok(Ended::Number),
-        Some(group) => as_member(global, arguments, group, &offsets, &mut sink),
-        None => looking(global, arguments, &offsets, &mut sink),
+        Some(group) => as_member(global, arguments, group, &offsets, (&mut sink, &mut batches)),
+        None => looking(global, arguments, &offsets, (&mut sink, &mut batches)),
     };
     let flushed = sink.flush();
     if !global.quiet {
-        eprintln!("{} records", sink.written);
+        eprintln!("{}", count(sink.written, "record"));
     }
     let ended = ended?;
     flushed?;
@@ -76,6 +80,12 @@ enum Style {
     Json,
     Tsv,
     Yaml,
+}
+
+impl Style {
+    fn asks_for_batches(&self) -> bool {
+        matches!(self, Style::Template(template) if template.asks_for_batches())
+    }
 }
 
 fn style(global: &Global, arguments: &Consume) -> Result<Style, Failure> {
@@ -108,14 +118,19 @@ struct Sink {
 
 impl Sink {
     /// Writes a record, if it matches; whether more are wanted.
-    fn take(&mut self, record: &Record, bounds: (u64, u64)) -> Result<bool, Failure> {
+    fn take(
+        &mut self,
+        record: &Record,
+        bounds: (u64, u64),
+        batch: Option<BatchDetails>,
+    ) -> Result<bool, Failure> {
         let matches = |regex: &Regex| regex.is_match(record.key()) || regex.is_match(record.value());
         if !self.grep.as_ref().is_none_or(matches) {
             return Ok(true);
         }
         self.written += 1;
         self.left -= 1;
-        let around = Around { start: bounds.0, end: bounds.1, count: self.written };
+        let around = Around { start: bounds.0, end: bounds.1, count: self.written, batch };
         match &self.style {
             Style::Template(template) => template.write(record, around, &mut self.buffer),
             Style::Json => self.buffer.extend(format!("{}\n", envelope::of(record)).as_bytes()),
@@ -164,7 +179,7 @@ fn looking(
     global: &Global,
     arguments: &Consume,
     offsets: &Offsets,
-    sink: &mut Sink,
+    (sink, batches): (&mut Sink, &mut Batches),
 ) -> Result<Ended, Failure> {
     let begin = |log: &Log| {
         let mut readings = Vec::new();
@@ -182,7 +197,7 @@ fn looking(
     let mut looks = 0;
     loop {
         let before: u64 = readings.iter().map(|reading| reading.next).sum();
-        match read_to_end(&log, &mut readings, sink) {
+        match read_to_end(&log, &mut readings, (sink, batches)) {
             Ok(Some(ended)) => return Ok(ended),
             Ok(None) => {}
             // Somebody writes there, and has recycled or trimmed what was to be read: it lies elsewhere now.
@@ -218,7 +233,11 @@ fn looking(
 }
 
 /// Each partition up to the end that the log shows, or that was asked for.
-fn read_to_end(log: &Log, readings: &mut [Reading], sink: &mut Sink) -> Result<Option<Ended>, Failure> {
+fn read_to_end(
+    log: &Log,
+    readings: &mut [Reading],
+    (sink, batches): (&mut Sink, &mut Batches),
+) -> Result<Option<Ended>, Failure> {
     /// About how many bytes one read returns.
     const PIECE_BYTES: usize = 1 << 20;
     let view = log.read_view();
@@ -243,8 +262,9 @@ fn read_to_end(log: &Log, readings: &mut [Reading], sink: &mut Sink) -> Result<O
                 read => read?,
             };
             for record in records.iter().filter(|record| record.offset < to) {
+                let batch = batches.of(&view, &reading.topic, reading.partition, record.offset)?;
                 reading.next = record.offset + 1;
-                if !sink.take(record, bounds)? {
+                if !sink.take(record, bounds, batch)? {
                     return Ok(Some(Ended::Number));
                 }
             }
@@ -262,7 +282,7 @@ fn as_member(
     arguments: &Consume,
     group: &str,
     offsets: &Offsets,
-    sink: &mut Sink,
+    (sink, batches): (&mut Sink, &mut Batches),
 ) -> Result<Ended, Failure> {
     let start = if offsets.is_start() {
         Start::Earliest
@@ -300,18 +320,7 @@ fn as_member(
         if batch.is_empty() {
             continue;
         }
-        // A poll may hold more than are wanted: what isn't written isn't committed.
-        let (mut done, mut wanted) = (BTreeMap::new(), true);
-        for record in &batch {
-            if !wanted {
-                break;
-            }
-            let topic = topics.iter().find(|topic| topic.name() == &*record.topic);
-            let topic = topic.ok_or_else(|| Failure::new("OTHER", "a record of a topic that isn't read"))?;
-            wanted = sink.take(record, log.bounds(topic, record.partition)?)?;
-            let to = SeekTo { topic: topic.clone(), partition: record.partition, offset: record.offset + 1 };
-            done.insert((topic.id(), record.partition), to);
-        }
+        let (done, wanted) = write_poll(&log, &topics, &batch, (sink, batches))?;
         sink.flush()?;
         if wanted {
             batch.blocking_ack()?;
@@ -319,13 +328,36 @@ fn as_member(
         }
         drop(batch);
         drop(consumer);
-        commit(&log, group, &done.into_values().collect::<Vec<_>>())?;
+        commit(&log, group, &done)?;
         close(log)?;
         return Ok(Ended::Number);
     };
     drop(consumer);
     close(log)?;
     Ok(ended)
+}
+
+/// Writes records of a poll, of which there may be more than are wanted: what isn't written isn't committed. The
+/// positions behind what was written, and whether more are wanted.
+fn write_poll(
+    log: &Log,
+    topics: &[Topic],
+    batch: &Batch<'_>,
+    (sink, batches): (&mut Sink, &mut Batches),
+) -> Result<(Vec<SeekTo>, bool), Failure> {
+    let (mut done, mut wanted, view) = (BTreeMap::new(), true, log.read_view());
+    for record in batch {
+        if !wanted {
+            break;
+        }
+        let topic = topics.iter().find(|topic| topic.name() == &*record.topic);
+        let topic = topic.ok_or_else(|| Failure::new("OTHER", "a record of a topic that isn't read"))?;
+        let of = batches.of(&view, topic, record.partition, record.offset)?;
+        wanted = sink.take(record, log.bounds(topic, record.partition)?, of)?;
+        let to = SeekTo { topic: topic.clone(), partition: record.partition, offset: record.offset + 1 };
+        done.insert((topic.id(), record.partition), to);
+    }
+    Ok((done.into_values().collect(), wanted))
 }
 
 /// Commits positions of a group that was just left: leaving takes its turn.

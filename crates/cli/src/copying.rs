@@ -11,11 +11,15 @@
 //! Invariants
 //!   * the positions of a group, which nobody else uses, are those behind what is in the target: they move with it
 //!   * records of one source partition keep their order wherever they go to one partition
+//!   * a transaction is compressed with one codec: the one that was asked for, or that which most of its bytes had
 
+use crate::args::Codec;
+use crate::batches::Batches;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::open;
-use exactlog::{Error, Event, Log, Producer, ReadView, Record, SeekTo, Topic, Transaction};
+use crate::texts::count;
+use exactlog::{Compression, Error, Log, Producer, ReadView, Record, SeekTo, Topic, Transaction};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -38,6 +42,7 @@ pub(crate) struct Copying<'a> {
     pub(crate) ends: Option<Vec<u64>>,
     /// Records of one transaction.
     pub(crate) records_max: u32,
+    pub(crate) codec: Codec,
     /// Records that are in the target.
     pub(crate) copied: u64,
     pub(crate) progress: ProgressBar,
@@ -83,8 +88,9 @@ impl Copying<'_> {
             let to = self.ends.as_ref().map_or(end, |ends| ends[partition as usize].min(end));
             let (start, _) = self.log.bounds(self.from, partition)?;
             let next = self.log.committed(self.group, self.from, partition).unwrap_or(start);
-            let (topic, ready) = (self.from.clone(), Vec::new().into_iter());
-            merge.sources.push(Source { view, topic, partition, next, to, piece_bytes, ready, head: None });
+            let batches = Batches::new(self.codec == Codec::Source);
+            let place = (self.from.clone(), partition, next, to);
+            merge.sources.push(Source::new(view, place, piece_bytes, batches));
             merge.refill(partition)?;
         }
         Ok(merge)
@@ -99,8 +105,9 @@ impl Copying<'_> {
     ) -> Result<bool, Failure> {
         let mut transaction = producer.begin();
         let (mut records, mut bytes, mut positions) = (0, 0, BTreeMap::new());
+        let mut codecs = Codecs::default();
         while records < self.records_max && bytes < TRANSACTION_BYTES {
-            let Some(record) = merge.head() else { break };
+            let Some((record, codec)) = merge.head() else { break };
             let to = |offset| SeekTo { topic: self.from.clone(), partition: record.partition, offset };
             // The room for the position is taken first: where it is, is said when the transaction is full.
             let is_new = !positions.contains_key(&record.partition);
@@ -113,7 +120,9 @@ impl Copying<'_> {
                 sent => sent.map_err(|error| named(record, error.into()))?,
             }
             positions.insert(record.partition, to(record.offset + 1));
-            bytes += record.key().len() + record.value().len();
+            let record_bytes = record.key().len() + record.value().len();
+            codecs.count(codec, record_bytes);
+            bytes += record_bytes;
             records += 1;
             merge.advance()?;
         }
@@ -122,6 +131,7 @@ impl Copying<'_> {
         }
         transaction.seek_group(self.group, &positions.into_values().collect::<Vec<_>>())?;
         transaction.set_cursor(mark(self.copied + u64::from(records)))?;
+        transaction.set_compression(self.codec.fixed().unwrap_or(codecs.most()))?;
         transaction.blocking_commit()?;
         self.copied += u64::from(records);
         self.progress.inc(records.into());
@@ -129,26 +139,38 @@ impl Copying<'_> {
     }
 }
 
+/// How many bytes of a transaction came in which codec.
+#[derive(Debug, Default)]
+struct Codecs(Vec<(Compression, usize)>);
+
+impl Codecs {
+    fn count(&mut self, codec: Compression, bytes: usize) {
+        match self.0.iter_mut().find(|(known, _)| *known == codec) {
+            Some((_, sum)) => *sum += bytes,
+            None => self.0.push((codec, bytes)),
+        }
+    }
+
+    /// The codec of most of them; of equals the first that came.
+    fn most(&self) -> Compression {
+        let most = self.0.iter().rev().max_by_key(|(_, bytes)| *bytes);
+        most.map_or(Compression::None, |(codec, _)| *codec)
+    }
+}
+
 /// The same record in another topic: where its key says, else in turn.
 fn send(transaction: &mut Transaction<'_>, into: &Topic, record: &Record) -> Result<(), Error> {
-    let event = Event {
-        key: record.key.clone(),
-        value: record.value.clone(),
-        headers: record.headers.iter().map(|it| (text(&it.key), it.value.clone())).collect(),
-        timestamp_ms: Some(record.timestamp_ms),
-        id: None,
-    };
-    match event.key {
-        Some(_) => transaction.send(into, event),
+    match record.key {
+        Some(_) => transaction.forward(into, record),
         None => {
             let turn = record.offset.wrapping_add(record.partition.into()) % u64::from(into.partitions());
-            transaction.send_to(into, turn as u32, event)
+            transaction.forward_to(into, turn as u32, record)
         }
     }
 }
 
-fn text(name: &[u8]) -> String {
-    String::from_utf8_lossy(name).into_owned()
+pub(crate) fn is_table(log: &Log, topic: &Topic) -> bool {
+    log.tables().iter().any(|table| table.topic().id() == topic.id())
 }
 
 fn named(record: &Record, failure: Failure) -> Failure {
@@ -167,14 +189,36 @@ struct Source<'v> {
     to: u64,
     piece_bytes: usize,
     ready: std::vec::IntoIter<Record>,
-    head: Option<Record>,
+    /// With the codec that it has, if that is asked for.
+    head: Option<(Record, Compression)>,
+    batches: Batches,
 }
 
-impl Source<'_> {
-    /// The record behind the one that was the head.
+impl<'v> Source<'v> {
+    fn new(
+        view: &'v ReadView,
+        (topic, partition, next, to): (Topic, u32, u64, u64),
+        piece_bytes: usize,
+        batches: Batches,
+    ) -> Source<'v> {
+        let ready = Vec::new().into_iter();
+        Source { view, topic, partition, next, to, piece_bytes, ready, head: None, batches }
+    }
+
+    /// Makes the record behind the one that was the head the new one.
     fn advance(&mut self) -> Result<(), Failure> {
-        self.head = self.ready.next();
-        while self.head.is_none() && self.next < self.to {
+        let Some(record) = self.next_record()? else {
+            self.head = None;
+            return Ok(());
+        };
+        let batch = self.batches.of(self.view, &self.topic, self.partition, record.offset)?;
+        self.head = Some((record, batch.map_or(Compression::None, |batch| batch.compression)));
+        Ok(())
+    }
+
+    fn next_record(&mut self) -> Result<Option<Record>, Failure> {
+        let mut record = self.ready.next();
+        while record.is_none() && self.next < self.to {
             let records = match self.view.read(&self.topic, self.partition, self.next, self.piece_bytes) {
                 Err(Error::RecordsLost { from, to, .. }) => {
                     let topic = self.topic.name();
@@ -189,18 +233,12 @@ impl Source<'_> {
             };
             self.next = records.last().map_or(self.to, |last| last.offset + 1);
             self.ready = records.into_iter();
-            self.head = self.ready.next();
+            record = self.ready.next();
         }
-        if self.head.as_ref().is_some_and(|head| head.offset >= self.to) {
-            (self.head, self.next) = (None, self.to);
+        if record.as_ref().is_some_and(|record| record.offset >= self.to) {
+            (record, self.next) = (None, self.to);
         }
-        if let Some(head) = &self.head
-            && let Some(header) = head.headers.iter().find(|it| std::str::from_utf8(&it.key).is_err())
-        {
-            let what = format!("the name of a header isn't UTF-8: {:?}", text(&header.key));
-            return Err(named(head, Failure::new("INPUT", what)));
-        }
-        Ok(())
+        Ok(record)
     }
 }
 
@@ -211,9 +249,9 @@ struct Merge<'v> {
 }
 
 impl Merge<'_> {
-    fn head(&self) -> Option<&Record> {
+    fn head(&self) -> Option<(&Record, Compression)> {
         let Reverse((_, partition)) = self.queue.peek()?;
-        self.sources[*partition as usize].head.as_ref()
+        self.sources[*partition as usize].head.as_ref().map(|(record, codec)| (record, *codec))
     }
 
     fn advance(&mut self) -> Result<(), Failure> {
@@ -226,7 +264,7 @@ impl Merge<'_> {
     fn refill(&mut self, partition: u32) -> Result<(), Failure> {
         let source = &mut self.sources[partition as usize];
         source.advance()?;
-        self.queue.extend(source.head.as_ref().map(|head| Reverse((head.timestamp_ms, partition))));
+        self.queue.extend(source.head.as_ref().map(|(head, _)| Reverse((head.timestamp_ms, partition))));
         Ok(())
     }
 }
@@ -250,9 +288,10 @@ pub(crate) fn check_decided(log: &Log) -> Result<(), Failure> {
     match log.metrics().open_transactions {
         0 => Ok(()),
         open => {
-            let failure =
-                Failure::new("REFUSED", format!("{open} transactions of Kafka's producers are open"));
-            Err(failure.hint("wait until they have ended, or timed out"))
+            let are = if open == 1 { "is" } else { "are" };
+            let open = count(open, "transaction");
+            let failure = Failure::new("REFUSED", format!("{open} of Kafka's producers {are} open"));
+            Err(failure.hint("wait until that has ended, or timed out"))
         }
     }
 }

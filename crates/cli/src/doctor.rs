@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::hardware;
 use crate::open;
 use crate::report::{Column, Report, column};
+use crate::texts::count;
 use exactlog::Log;
 use exactlog::disk::{Disk, Mode, RealDisk};
 use serde_json::{Value, json};
@@ -203,7 +204,8 @@ fn log(global: &Global, findings: &mut Findings) {
             return findings.add("log", Status::Bad, failure.message, &fix);
         }
     };
-    let found = format!("{} topics, last lsn {}", log.topics().len(), log.recovery().last_lsn);
+    let topics = count(log.topics().len() as u64, "topic");
+    let found = format!("{topics}, last lsn {}", log.recovery().last_lsn);
     findings.add("log", Status::Good, found, "");
     let user = if held { "another process has it open" } else { "nobody has it open" };
     findings.add("lock", Status::Good, user, "");

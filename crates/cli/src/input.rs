@@ -10,7 +10,8 @@
 //!   * what can't be read is an error with the number of the record; nothing is left out
 
 use crate::envelope;
-use crate::template::{Encoding, Field, Number, Part, Template};
+use crate::numbers::NumberFormat;
+use crate::template::{Encoding, Field, Number, Part, Template, Time};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use exactlog::{Bytes, Event};
@@ -33,10 +34,29 @@ pub(crate) enum Layout {
 pub(crate) enum Token {
     /// The text before the first token.
     Nothing,
-    Key(Encoding),
-    Value(Encoding),
+    Key(Coding),
+    Value(Coding),
     Partition,
     Time,
+}
+
+/// The encodings that can be read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Coding {
+    Plain,
+    Hex,
+    Base64,
+}
+
+fn readable(encoding: &Encoding) -> Result<Coding, String> {
+    match encoding {
+        Encoding::Plain => Ok(Coding::Plain),
+        Encoding::Hex => Ok(Coding::Hex),
+        Encoding::Base64 => Ok(Coding::Base64),
+        Encoding::Base64Raw | Encoding::Json | Encoding::Unpack(_) => {
+            Err("of input {hex} and {base64} can be read".into())
+        }
+    }
 }
 
 /// A record of the input.
@@ -59,15 +79,12 @@ impl Layout {
                     }
                     continue;
                 }
-                Part::Bytes(Field::Key, encoding) => Token::Key(*encoding),
-                Part::Bytes(Field::Value, encoding) => Token::Value(*encoding),
-                Part::Number(Number::Partition, false) => Token::Partition,
-                Part::Time(None) => Token::Time,
+                Part::Bytes(Field::Key, encoding) => Token::Key(readable(encoding)?),
+                Part::Bytes(Field::Value, encoding) => Token::Value(readable(encoding)?),
+                Part::Number(Number::Partition, NumberFormat::Decimal) => Token::Partition,
+                Part::Time(Time::Ms(NumberFormat::Decimal)) => Token::Time,
                 _ => return Err("of input %k %v %p %d can be read".into()),
             };
-            if matches!(token, Token::Key(Encoding::Json) | Token::Value(Encoding::Json)) {
-                return Err("of input {hex} and {base64} can be read".into());
-            }
             if tokens.last().is_some_and(|(_, behind)| behind.is_empty()) {
                 return Err("two tokens need text between them, to tell where the first one ends".into());
             }
@@ -173,8 +190,8 @@ impl Item {
                 return Err(format!("{:?} stands before it", String::from_utf8_lossy(&bytes)));
             }
             Token::Nothing => {}
-            Token::Key(encoding) => self.event.key = Some(decode(bytes, encoding)?),
-            Token::Value(encoding) => self.event.value = Some(decode(bytes, encoding)?),
+            Token::Key(coding) => self.event.key = Some(decode(bytes, coding)?),
+            Token::Value(coding) => self.event.value = Some(decode(bytes, coding)?),
             Token::Partition => {
                 let number = number()?;
                 self.partition =
@@ -186,13 +203,13 @@ impl Item {
     }
 }
 
-fn decode(bytes: Vec<u8>, encoding: Encoding) -> Result<Bytes, String> {
-    match encoding {
-        Encoding::Plain | Encoding::Json => Ok(bytes.into()),
-        Encoding::Base64 => {
+fn decode(bytes: Vec<u8>, coding: Coding) -> Result<Bytes, String> {
+    match coding {
+        Coding::Plain => Ok(bytes.into()),
+        Coding::Base64 => {
             STANDARD.decode(&bytes).map(Bytes::from).map_err(|error| format!("it isn't base64: {error}"))
         }
-        Encoding::Hex => {
+        Coding::Hex => {
             let digit = |byte: u8| (byte as char).to_digit(16).map(|digit| digit as u8);
             let pair = |pair: &[u8]| match pair {
                 [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
@@ -288,6 +305,9 @@ mod tests {
             ("abc", "no token"),
             ("%o %v", "can be read"),
             ("%v{json}", "can be read"),
+            ("%v{unpack[I]}", "can be read"),
+            ("%d{hex}", "can be read"),
+            ("%e", "can be read"),
         ] {
             let error = Layout::template(text).unwrap_err();
             assert!(error.contains(reason), "{text}: {error}");

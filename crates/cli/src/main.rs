@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod batches;
 mod bench;
 mod codes;
 mod config;
@@ -28,6 +29,7 @@ mod hardware;
 mod input;
 mod inspect;
 mod interrupt;
+mod numbers;
 mod offsets;
 mod open;
 mod produce;
@@ -43,6 +45,7 @@ mod texts;
 mod timer;
 mod topic;
 mod topic_settings;
+mod unpack;
 mod yaml;
 
 use args::{Arguments, IndexVerb, LogVerb, Verb};

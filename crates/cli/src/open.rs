@@ -4,6 +4,7 @@ use crate::args::Global;
 use crate::failure::Failure;
 use crate::settings;
 use crate::suggest;
+use crate::texts::count;
 use exactlog::disk::{Disk, RealDisk};
 use exactlog::{Builder, Cut, Error, Log, StorageError, Topic};
 use std::io::IsTerminal;
@@ -85,8 +86,12 @@ fn tell(global: &Global, log: &Log) {
     }
     if global.verbose {
         eprintln!(
-            "opened at lsn {} in term {}: checkpoint at {}, {} commands replayed, closed properly: {}",
-            report.last_lsn, report.term, report.checkpoint_lsn, report.replayed_commands, report.clean
+            "opened at lsn {} in term {}: checkpoint at {}, {} replayed, closed properly: {}",
+            report.last_lsn,
+            report.term,
+            report.checkpoint_lsn,
+            count(report.replayed_commands, "command"),
+            report.clean
         );
         report.ignored.iter().for_each(|file| eprintln!("ignored: {file}"));
     }

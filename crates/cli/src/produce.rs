@@ -23,6 +23,7 @@ use crate::offsets::time;
 use crate::open;
 use crate::report::{Column, Report, column};
 use crate::template::unescape;
+use crate::texts::{count, were};
 use crate::topic::close;
 use exactlog::{Bytes, Event, Log, Producer, Refusal, Ticket, TimerId, Topic};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -121,10 +122,10 @@ fn finish(
 ) -> Result<Report, Failure> {
     tally.progress.finish_and_clear();
     let closed = close(log);
-    let summary = format!("{} records stored in {}", tally.records, topic.name());
+    let summary = format!("{} stored in {}", count(tally.records, "record"), topic.name());
     let skipped = match tally.skipped {
         0 => String::new(),
-        skipped => format!(", {skipped} were there already"),
+        skipped => format!(", {} there already", were(skipped)),
     };
     if !global.quiet {
         eprintln!("{summary}{skipped}");
@@ -436,12 +437,15 @@ impl Work<'_> {
                 Err(Ended::Interrupted) => return Ok(Some(Ended::Interrupted)),
                 Err(Ended::Input) => {
                     let (taken, has) = (there.records, cursor.records);
-                    return Err(other(format!("{taken} records were taken of it, and this one has {has}")));
+                    return Err(other(format!("{} taken of it, and this one has {has}", were(taken))));
                 }
             }
         }
         if *cursor != there {
-            return Err(other(format!("its first {} records were others", there.records)));
+            return Err(other(match there.records {
+                1 => "its first record was another".to_string(),
+                records => format!("its first {records} records were others"),
+            }));
         }
         self.tally.skipped = there.records;
         Ok(None)

@@ -12,12 +12,13 @@
 //!   * the copy is done only when nothing of the source is left: the last transaction looks
 //!   * without `--execute` nothing is changed
 
-use crate::args::Global;
+use crate::args::{Codec, Global};
 use crate::copying::{self, Copying, Ended};
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::open;
 use crate::report::{Column, Report, column, wide};
+use crate::texts::{count, were};
 use crate::topic::{DRY_RUN, close};
 use exactlog::{
     Error, GroupDetails, Log, Producer, Refusal, SeekTo, TimestampType, Topic, TopicConfig, TopicOptions,
@@ -42,6 +43,7 @@ pub(crate) struct Repartition<'a> {
     pub(crate) into: &'a str,
     pub(crate) partitions: u32,
     pub(crate) records_max: u32,
+    pub(crate) codec: Codec,
 }
 
 /// How far the copy is.
@@ -122,6 +124,11 @@ impl Repartition<'_> {
         }
     }
 
+    fn written_by_others(&self, written: u64, copied: u64) -> String {
+        let (written, copied) = (count(written, "record"), were(copied));
+        format!("topic {:?} has {written}, and {copied} copied: somebody else wrote to it", self.into)
+    }
+
     fn producer(&self, from: &Topic) -> String {
         format!("repartition-{}-{:016x}", from.id(), copying::hash(self.into))
     }
@@ -129,6 +136,9 @@ impl Repartition<'_> {
     /// Refuses what it wouldn't do.
     fn look(&self, log: &Log) -> Result<Found, Failure> {
         let from = open::topic(log, self.from)?;
+        if copying::is_table(log, &from) {
+            return Err(table_refused(self.from));
+        }
         copying::check_decided(log)?;
         let cursor = copying::cursor_of(log, &self.producer(&from));
         let mark = cursor.and_then(|cursor| Mark::parse(&cursor));
@@ -162,14 +172,11 @@ impl Repartition<'_> {
         }
         if into.partitions() != self.partitions {
             let (has, asked) = (into.partitions(), self.partitions);
-            return refused(format!("topic {:?} was made with {has} partitions, not {asked}", self.into));
+            let has = count(has.into(), "partition");
+            return refused(format!("topic {:?} was made with {has}, not {asked}", self.into));
         }
         if matches!(found.mark, Some(Mark::Copying { .. })) && written != found.copied {
-            let copied = found.copied;
-            return refused(format!(
-                "topic {:?} has {written} records, and {copied} were copied: somebody else wrote to it",
-                self.into
-            ));
+            return refused(self.written_by_others(written, found.copied));
         }
         Ok(found)
     }
@@ -196,6 +203,7 @@ impl Repartition<'_> {
             group: &group,
             ends: None,
             records_max: self.records_max,
+            codec: self.codec,
             copied: found.copied,
             progress: progress.clone(),
         };
@@ -253,11 +261,7 @@ impl Repartition<'_> {
     ) -> Result<bool, Failure> {
         let written: u64 = log.partitions(into)?.iter().map(|it| it.end).sum();
         if written != copied {
-            let what = format!(
-                "topic {:?} has {written} records, and {copied} were copied: somebody else wrote to it",
-                self.into
-            );
-            return Err(Failure::new("TOPIC_ALREADY_EXISTS", what));
+            return Err(Failure::new("TOPIC_ALREADY_EXISTS", self.written_by_others(written, copied)));
         }
         let settings = TopicConfig {
             timestamp_type: from.config().timestamp_type,
@@ -324,6 +328,12 @@ impl Repartition<'_> {
             Status::Copied => report,
         }
     }
+}
+
+fn table_refused(name: &str) -> Failure {
+    let what = format!("{name:?} is a table: its keys stay where they are, and a copy would be no table");
+    Failure::new("REFUSED", what)
+        .hint("put what `exactlog table scan` shows into another table, or replay its changes into a topic")
 }
 
 fn goes_on(failure: Failure) -> Failure {

@@ -66,6 +66,11 @@ impl Plan {
         }
         let offsets = Offsets::parse(&arguments.from, open::now_ms())?;
         let (from, into) = (open::topic(log, &arguments.topic)?, open::topic(log, &arguments.into)?);
+        if copying::is_table(log, &into) {
+            let what = format!("{:?} is a table, which only transactions write to", arguments.into);
+            let hint = "name a plain topic with --into; exactlog table put writes a key";
+            return Err(Failure::new("REFUSED", what).hint(hint));
+        }
         copying::check_decided(log)?;
         let known_by = match &arguments.name {
             Some(name) => format!("name {name}"),
@@ -161,7 +166,7 @@ pub(crate) fn run(global: &Global, arguments: &Replay) -> Result<Report, Failure
     let copied = plan.mark.map_or(0, |mark| mark.copied);
     let (status, copied) = match plan.is_done() {
         true => ("replayed before", copied),
-        false => copy(global, &log, &plan, (arguments.txn, copied, counts.iter().sum()))?,
+        false => copy(global, &log, &plan, arguments, (copied, counts.iter().sum()))?,
     };
     if status != "interrupted" {
         copying::forget(&log, &plan.name)?;
@@ -180,7 +185,8 @@ fn copy(
     global: &Global,
     log: &Log,
     plan: &Plan,
-    (records_max, copied, left): (u32, u64, u64),
+    arguments: &Replay,
+    (copied, left): (u64, u64),
 ) -> Result<(&'static str, u64), Failure> {
     interrupt::watch();
     let mut producer = log.producer(&plan.name)?;
@@ -194,7 +200,8 @@ fn copy(
         into: &plan.into,
         group: &plan.name,
         ends: Some(plan.ranges.iter().map(|range| range.1).collect()),
-        records_max,
+        records_max: arguments.txn,
+        codec: arguments.compression,
         copied,
         progress: progress.clone(),
     };

@@ -3,12 +3,17 @@
 //! ```text
 //!   %t topic   %p partition   %o offset   %k key   %v value   %h{..} for each header, %k and %v inside
 //!   %d time    %T %K %V lengths   %H number of headers   %[ start of the partition   %| %] its end   %i counts from 1
-//!   %% %{ %}   \n \t \r \\ \xNN        %v{hex} %v{base64} %v{json}   %o{hex}   %d{strftime[%F %T]}
+//!   %e leader epoch   %x producer id   %y producer epoch   %a{compression} and other attributes of the batch
+//!   %% %{ %}   \n \t \r \\ \xNN        %v{hex} %v{base64} %v{json} %v{unpack[>I]}   %o{hex}   %d{strftime[%F %T]}
 //! ```
+//!
+//! What a batch doesn't have is -1, as in Kafka's formats: the producer of events that were committed or have ids, say.
 
+use crate::numbers::{NUMBER_FORMATS, NumberFormat};
+use crate::unpack::Unpack;
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use exactlog::Record;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use exactlog::{BatchDetails, Record, TimestampType};
 use jiff::Timestamp;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +25,10 @@ pub(crate) struct Template {
 pub(crate) enum Part {
     Literal(Vec<u8>),
     Bytes(Field, Encoding),
-    Number(Number, bool),
-    Time(Option<String>),
+    Number(Number, NumberFormat),
+    /// A number where a format is asked for, else its name.
+    Compression(Option<NumberFormat>),
+    Time(Time),
     Headers(Template),
 }
 
@@ -32,12 +39,23 @@ pub(crate) enum Field {
     Value,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Encoding {
     Plain,
     Hex,
     Base64,
+    /// Without `=` at the end.
+    Base64Raw,
     Json,
+    Unpack(Unpack),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Time {
+    /// Milliseconds since 1970.
+    Ms(NumberFormat),
+    /// In UTC.
+    Text(String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +69,20 @@ pub(crate) enum Number {
     Start,
     End,
     Count,
+    LeaderEpoch,
+    ProducerId,
+    ProducerEpoch,
+    TimestampType,
+    IsTransactional,
+    IsControl,
+}
+
+impl Number {
+    /// Whether it is the batch that says it.
+    fn is_of_the_batch(self) -> bool {
+        use Number::{IsControl, IsTransactional, LeaderEpoch, ProducerEpoch, ProducerId, TimestampType};
+        matches!(self, LeaderEpoch | ProducerId | ProducerEpoch | TimestampType | IsTransactional | IsControl)
+    }
 }
 
 /// What a record doesn't say itself.
@@ -59,6 +91,8 @@ pub(crate) struct Around {
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) count: u64,
+    /// Of the record, if [`Template::asks_for_batches`].
+    pub(crate) batch: Option<BatchDetails>,
 }
 
 impl Template {
@@ -72,51 +106,81 @@ impl Template {
         &self.parts
     }
 
+    /// Whether something in it is said by the batch of a record alone.
+    pub(crate) fn asks_for_batches(&self) -> bool {
+        self.parts.iter().any(|part| match part {
+            Part::Number(number, _) => number.is_of_the_batch(),
+            Part::Compression(_) => true,
+            _ => false,
+        })
+    }
+
     pub(crate) fn write(&self, record: &Record, around: Around, out: &mut Vec<u8>) {
         for part in &self.parts {
             match part {
                 Part::Literal(bytes) => out.extend(bytes),
-                Part::Bytes(Field::Topic, encoding) => encode(record.topic.as_bytes(), *encoding, out),
-                Part::Bytes(Field::Key, encoding) => encode(record.key(), *encoding, out),
-                Part::Bytes(Field::Value, encoding) => encode(record.value(), *encoding, out),
-                Part::Number(number, hex) => {
-                    let value = number.of(record, around);
-                    let text = if *hex { format!("{value:x}") } else { value.to_string() };
-                    out.extend(text.as_bytes());
+                Part::Bytes(Field::Topic, encoding) => encode(record.topic.as_bytes(), encoding, out),
+                Part::Bytes(Field::Key, encoding) => encode(record.key(), encoding, out),
+                Part::Bytes(Field::Value, encoding) => encode(record.value(), encoding, out),
+                Part::Number(number, format) => format.write(number.of(record, around), out),
+                Part::Compression(None) => {
+                    let name = around.batch.map_or("-1".to_string(), |batch| batch.compression.to_string());
+                    out.extend(name.as_bytes());
                 }
-                Part::Time(None) => out.extend(record.timestamp_ms.to_string().as_bytes()),
-                Part::Time(Some(format)) => out.extend(strftime(format, record.timestamp_ms).as_bytes()),
-                Part::Headers(inner) => {
-                    for header in &record.headers {
-                        for part in &inner.parts {
-                            match part {
-                                Part::Literal(bytes) => out.extend(bytes),
-                                Part::Bytes(Field::Key, encoding) => encode(&header.key, *encoding, out),
-                                Part::Bytes(_, encoding) => {
-                                    encode(header.value.as_deref().unwrap_or_default(), *encoding, out);
-                                }
-                                _ => {}
-                            }
-                        }
+                Part::Compression(Some(format)) => {
+                    let number = around.batch.map_or(NOTHING, |batch| batch.compression.id().into());
+                    format.write(number, out);
+                }
+                Part::Time(Time::Ms(format)) => format.write(record.timestamp_ms, out),
+                Part::Time(Time::Text(format)) => {
+                    out.extend(strftime(format, record.timestamp_ms).as_bytes());
+                }
+                Part::Headers(inner) => inner.write_headers(record, out),
+            }
+        }
+    }
+
+    fn write_headers(&self, record: &Record, out: &mut Vec<u8>) {
+        for header in &record.headers {
+            for part in &self.parts {
+                match part {
+                    Part::Literal(bytes) => out.extend(bytes),
+                    Part::Bytes(Field::Key, encoding) => encode(&header.key, encoding, out),
+                    Part::Bytes(_, encoding) => {
+                        encode(header.value.as_deref().unwrap_or_default(), encoding, out);
                     }
+                    _ => {}
                 }
             }
         }
     }
 }
 
+/// Stands for what there isn't.
+const NOTHING: i64 = -1;
+
 impl Number {
-    fn of(self, record: &Record, around: Around) -> u64 {
+    fn of(self, record: &Record, around: Around) -> i64 {
+        let batch = around.batch;
+        let producer = batch.and_then(|it| it.producer);
         match self {
             Number::Partition => record.partition.into(),
-            Number::Offset => record.offset,
-            Number::TopicLen => record.topic.len() as u64,
-            Number::KeyLen => record.key().len() as u64,
-            Number::ValueLen => record.value().len() as u64,
-            Number::Headers => record.headers.len() as u64,
-            Number::Start => around.start,
-            Number::End => around.end,
-            Number::Count => around.count,
+            Number::Offset => record.offset as i64,
+            Number::TopicLen => record.topic.len() as i64,
+            Number::KeyLen => record.key().len() as i64,
+            Number::ValueLen => record.value().len() as i64,
+            Number::Headers => record.headers.len() as i64,
+            Number::Start => around.start as i64,
+            Number::End => around.end as i64,
+            Number::Count => around.count as i64,
+            Number::LeaderEpoch => batch.map_or(NOTHING, |it| it.leader_epoch.into()),
+            Number::ProducerId => producer.map_or(NOTHING, |(id, _)| id.0),
+            Number::ProducerEpoch => producer.map_or(NOTHING, |(_, epoch)| epoch.into()),
+            Number::TimestampType => {
+                batch.map_or(NOTHING, |it| (it.timestamp_type == TimestampType::LogAppendTime).into())
+            }
+            Number::IsTransactional => batch.map_or(NOTHING, |it| it.is_transactional.into()),
+            Number::IsControl => batch.map_or(NOTHING, |it| it.is_control.into()),
         }
     }
 }
@@ -129,11 +193,13 @@ fn strftime(format: &str, timestamp_ms: i64) -> String {
     }
 }
 
-fn encode(bytes: &[u8], encoding: Encoding, out: &mut Vec<u8>) {
+fn encode(bytes: &[u8], encoding: &Encoding, out: &mut Vec<u8>) {
     match encoding {
         Encoding::Plain => out.extend(bytes),
         Encoding::Hex => bytes.iter().for_each(|byte| out.extend(format!("{byte:02x}").as_bytes())),
         Encoding::Base64 => out.extend(STANDARD.encode(bytes).as_bytes()),
+        Encoding::Base64Raw => out.extend(STANDARD_NO_PAD.encode(bytes).as_bytes()),
+        Encoding::Unpack(unpack) => unpack.write(bytes, out),
         Encoding::Json => {
             let text = serde_json::Value::String(String::from_utf8_lossy(bytes).into_owned());
             out.extend(text.to_string().as_bytes());
@@ -179,10 +245,9 @@ fn parse_token(token: char, rest: &mut &str, in_headers: bool) -> Result<Part, S
         return Err(format!("inside of %h{{..}} there are %k and %v, not %{token}"));
     }
     let bytes = |field, rest: &mut &str| Ok(Part::Bytes(field, encoding(token, rest)?));
-    let number = |number, rest: &mut &str| match modifier(rest)? {
-        None | Some("decimal" | "d") => Ok(Part::Number(number, false)),
-        Some("hex" | "x") => Ok(Part::Number(number, true)),
-        Some(other) => Err(format!("%{token} has no {{{other}}}: hex")),
+    let number = |number, rest: &mut &str| {
+        let format = modifier(rest)?.unwrap_or("ascii");
+        Ok(Part::Number(number, number_format(token, format)?))
     };
     match token {
         't' => bytes(Field::Topic, rest),
@@ -197,16 +262,11 @@ fn parse_token(token: char, rest: &mut &str, in_headers: bool) -> Result<Part, S
         'i' => number(Number::Count, rest),
         '[' => number(Number::Start, rest),
         '|' | ']' => number(Number::End, rest),
-        'd' => match modifier(rest)? {
-            None => Ok(Part::Time(None)),
-            Some(text) => {
-                let format = text.strip_prefix("strftime[").and_then(|text| text.strip_suffix(']'));
-                let format = format.ok_or_else(|| format!("%d has no {{{text}}}: strftime[..]"))?;
-                jiff::fmt::strtime::format(format, &Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC))
-                    .map_err(|error| format!("strftime[{format}]: {error}"))?;
-                Ok(Part::Time(Some(format.to_string())))
-            }
-        },
+        'e' => number(Number::LeaderEpoch, rest),
+        'x' => number(Number::ProducerId, rest),
+        'y' => number(Number::ProducerEpoch, rest),
+        'a' => attribute(rest),
+        'd' => time(rest),
         'h' => match take(rest) {
             Some('{') => Ok(Part::Headers(parse_until(rest, true)?)),
             _ => Err("%h is followed by {..}, with %k and %v inside".into()),
@@ -215,15 +275,55 @@ fn parse_token(token: char, rest: &mut &str, in_headers: bool) -> Result<Part, S
     }
 }
 
-const TOKENS: &str = "%t %p %o %k %v %h{..} %d %T %K %V %H %i %[ %| %] %% %{ %}";
+const TOKENS: &str = "%t %p %o %k %v %h{..} %d %e %x %y %a{..} %T %K %V %H %i %[ %| %] %% %{ %}";
+
+fn number_format(token: char, text: &str) -> Result<NumberFormat, String> {
+    NumberFormat::parse(text).ok_or_else(|| format!("%{token} has no {{{text}}}: {NUMBER_FORMATS}"))
+}
+
+fn time(rest: &mut &str) -> Result<Part, String> {
+    let text = modifier(rest)?.unwrap_or("ascii");
+    if let Some(format) = NumberFormat::parse(text) {
+        return Ok(Part::Time(Time::Ms(format)));
+    }
+    let format = text.strip_prefix("strftime[").and_then(|text| text.strip_suffix(']'));
+    let format = format.ok_or_else(|| format!("%d has no {{{text}}}: strftime[..], {NUMBER_FORMATS}"))?;
+    jiff::fmt::strtime::format(format, &Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC))
+        .map_err(|error| format!("strftime[{format}]: {error}"))?;
+    Ok(Part::Time(Time::Text(format.to_string())))
+}
+
+/// `{compression}`, or `{compression;hex8}`.
+fn attribute(rest: &mut &str) -> Result<Part, String> {
+    const ATTRIBUTES: &str = "compression, timestamp-type, transactional-bit, control-bit";
+    let Some(text) = modifier(rest)? else {
+        return Err(format!("%a is followed by {{..}}, with one of {ATTRIBUTES} inside"));
+    };
+    let (name, format) = match text.split_once(';') {
+        Some((name, format)) => (name, Some(number_format('a', format)?)),
+        None => (text, None),
+    };
+    let number = match name {
+        "compression" => return Ok(Part::Compression(format)),
+        "timestamp-type" => Number::TimestampType,
+        "transactional-bit" => Number::IsTransactional,
+        "control-bit" => Number::IsControl,
+        other => return Err(format!("%a has no {{{other}}}: {ATTRIBUTES}")),
+    };
+    Ok(Part::Number(number, format.unwrap_or(NumberFormat::Decimal)))
+}
 
 fn encoding(token: char, rest: &mut &str) -> Result<Encoding, String> {
     match modifier(rest)? {
         None => Ok(Encoding::Plain),
         Some("hex") => Ok(Encoding::Hex),
         Some("base64") => Ok(Encoding::Base64),
+        Some("base64raw") => Ok(Encoding::Base64Raw),
         Some("json") => Ok(Encoding::Json),
-        Some(other) => Err(format!("%{token} has no {{{other}}}: hex, base64, json")),
+        Some(other) => match other.strip_prefix("unpack[").and_then(|text| text.strip_suffix(']')) {
+            Some(letters) => Unpack::parse(letters).map(Encoding::Unpack),
+            None => Err(format!("%{token} has no {{{other}}}: hex, base64, base64raw, json, unpack[..]")),
+        },
     }
 }
 
@@ -298,6 +398,8 @@ mod tests {
     use super::*;
     use exactlog::{Bytes, RecordHeader};
 
+    const AROUND: Around = Around { start: 1, end: 300, count: 9, batch: None };
+
     fn written(template: &str) -> String {
         let record = Record {
             topic: "orders".into(),
@@ -312,8 +414,8 @@ mod tests {
             ],
         };
         let mut out = Vec::new();
-        Template::parse(template).unwrap().write(&record, Around { start: 1, end: 300, count: 9 }, &mut out);
-        String::from_utf8(out).unwrap()
+        Template::parse(template).unwrap().write(&record, AROUND, &mut out);
+        String::from_utf8_lossy(&out).into_owned()
     }
 
     #[test]
@@ -323,6 +425,7 @@ mod tests {
             "orders/3@ff k 1 4 6 2 1 300 300 9%{}"
         );
         assert_eq!(written("%v{hex} %v{base64} %k{json}"), "612200ff YSIA/w== \"k\"");
+        assert_eq!(written("%v{base64raw} %k{unpack[B]} %o{big16} %d{hex16}"), "YSIA/w 107 \0\u{fffd} 707b");
         assert_eq!(written("%h{%k=%v{hex};}\\t\\x41\\\\\\n"), "h=31;i=;\tA\\\n");
         assert_eq!(written("%d %d{strftime[%Y-%m-%dT%H:%M:%S]}"), "1769817600123 2026-01-31T00:00:00");
     }
@@ -332,8 +435,13 @@ mod tests {
         for (text, reason) in [
             ("%q", "no token %q"),
             ("%", "at the end"),
-            ("%v{rot13}", "hex, base64, json"),
+            ("%v{rot13}", "hex, base64, base64raw, json"),
+            ("%v{unpack[z]}", "unpack[..] has no 'z'"),
             ("%o{base64}", "hex"),
+            ("%e{hex9}", "%e has no {hex9}"),
+            ("%a", "followed by"),
+            ("%a{codec}", "compression, timestamp-type"),
+            ("%a{compression;text}", "%a has no {text}"),
             ("%v{hex", "isn't closed"),
             ("%h", "followed by"),
             ("%h{%k", "isn't closed"),

@@ -1,4 +1,14 @@
-//! Texts that are shown as they are.
+//! Texts that are shown as they are, and counts in sentences.
+
+/// `1 record`, `2 records`.
+pub(crate) fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// `1 was`, `2 were`.
+pub(crate) fn were(number: u64) -> String {
+    format!("{number} {}", if number == 1 { "was" } else { "were" })
+}
 
 pub(crate) const FORMATS: &str = "\
 --format text    a table for people (the default)
@@ -12,7 +22,10 @@ records, consume -f:
   %t topic  %p partition  %o offset  %k key  %v value  %h{..} each header, with %k and %v inside
   %d time in ms  %d{strftime[%F %T]}  %T %K %V lengths  %H number of headers
   %[ start of the partition  %| %] its end  %i counts from 1  %% %{ %}
-  %v{hex}  %v{base64}  %v{json}  %o{hex}    \\n \\t \\r \\0 \\\\ \\xNN
+  of its batch: %e leader epoch  %x producer id  %y producer epoch  %a{compression}
+    %a{timestamp-type}  %a{transactional-bit}  %a{control-bit}; with a format: %a{compression;hex8}
+  text: %v{hex}  %v{base64}  %v{base64raw}  %v{json}  %v{unpack[>I.$]}    \\n \\t \\r \\0 \\\\ \\xNN
+  numbers: %o{hex}  {hex64} to {hex4}  {big64} to {big8}  {little64} to {little8}  {byte}  {bool}
   json: one object per line, as kcat -J writes it
 records, produce -f:
   %k %v %p %d with text between them, {hex} and {base64}; or json
@@ -81,3 +94,17 @@ exactlog log repair                                # says what can be done witho
 exactlog bench embedded
 exactlog explain IN_USE
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_no_plural() {
+        for (number, counted, have_been) in
+            [(0, "0 records", "0 were"), (1, "1 record", "1 was"), (2, "2 records", "2 were")]
+        {
+            assert_eq!((count(number, "record").as_str(), were(number).as_str()), (counted, have_been));
+        }
+    }
+}

@@ -8,6 +8,7 @@ use crate::repartition::Repartition;
 use crate::report::{Column, Report, column, wide};
 use crate::settings::{self, Setting};
 use crate::suggest;
+use crate::texts::count;
 use exactlog::{Compacted, DueCompaction, Error, Log, Topic, TopicConfig, TopicOptions};
 use serde_json::{Value, json};
 
@@ -50,9 +51,9 @@ pub(crate) fn run(global: &Global, verb: TopicVerb) -> Result<Report, Failure> {
         TopicVerb::Describe { names } => describe(global, &names),
         TopicVerb::Delete { names, execute } => delete(global, &names, execute),
         TopicVerb::Trim { name, to, partition, execute } => trim(global, &name, &to, partition, execute),
-        TopicVerb::Repartition { name, into, partitions, txn, execute } => {
+        TopicVerb::Repartition { name, into, partitions, txn, compression, execute } => {
             let (from, into) = (name.as_str(), into.as_str());
-            Repartition { from, into, partitions, records_max: txn }.run(global, execute)
+            Repartition { from, into, partitions, records_max: txn, codec: compression }.run(global, execute)
         }
         TopicVerb::Compact { name, execute } => compact(global, &name, execute),
     }
@@ -144,6 +145,10 @@ fn alter(global: &Global, names: &[String], settings: &[Setting], dry_run: bool)
     })
 }
 
+fn partitions(number: u32) -> String {
+    count(number.into(), "partition")
+}
+
 const KEYS_MOVE: &str = "keys move: later records of a key may go to another partition than its earlier ones";
 
 fn add_partitions(global: &Global, names: &[String], to: u32, dry_run: bool) -> Result<Report, Failure> {
@@ -153,10 +158,10 @@ fn add_partitions(global: &Global, names: &[String], to: u32, dry_run: bool) -> 
             log.add_partitions(topic, to)?;
         }
         Ok(match (dry_run, to > from) {
-            (true, true) => format!("would have {to} partitions instead of {from}"),
-            (true, false) if to < from => format!("has {from} partitions, and none can be taken away"),
-            (false, true) => format!("has {to} partitions instead of {from}"),
-            _ => format!("has {to} partitions already"),
+            (true, true) => format!("would have {} instead of {from}", partitions(to)),
+            (true, false) if to < from => format!("has {}, and none can be taken away", partitions(from)),
+            (false, true) => format!("has {} instead of {from}", partitions(to)),
+            _ => format!("has {} already", partitions(to)),
         })
     })?;
     Ok(report.note(KEYS_MOVE))
@@ -220,8 +225,8 @@ fn delete(global: &Global, names: &[String], execute: bool) -> Result<Report, Fa
                     let groups = log.groups();
                     let groups = groups.iter().filter(|it| it.positions.iter().any(|it| it.topic == *name));
                     let groups = groups.count();
-                    let what =
-                        format!("would be deleted, with {records} records and positions of {groups} groups");
+                    let (records, groups) = (count(records, "record"), count(groups as u64, "group"));
+                    let what = format!("would be deleted, with {records} and positions of {groups}");
                     done(name, Ok(&what))
                 }
                 Err(failure) => {

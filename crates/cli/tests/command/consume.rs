@@ -105,3 +105,47 @@ fn several_topics_and_one_partition() {
     place.run(&["consume", "t", "v"]).fails(1, "there is no topic \"v\"");
     place.run(&["consume", "t", "-p", "2"]).fails(1, "has no partition 2");
 }
+
+#[test]
+fn tokens_of_the_batch_are_those_of_the_batch_that_a_record_is_in() {
+    const FORMAT: &str = "%o %e %x %y %a{compression} %a{compression;number} %a{timestamp-type} \
+                          %a{transactional-bit;bool} %a{control-bit}\\n";
+    let place = Place::new();
+    place.run(&["topic", "create", "t", "-c", "message.timestamp.type=LogAppendTime"]).good();
+    let log = exactlog::Log::open(&place.data).unwrap();
+    let t = log.open_topic("t").unwrap();
+    let producer = log.producer("p").unwrap();
+    let event = || exactlog::Event::unkeyed("again and again and again and again and again");
+    producer.blocking_send(&t, event()).unwrap();
+    drop(producer);
+    let mut producer = log.producer("p").unwrap();
+    producer.set_compression(exactlog::Compression::Gzip).unwrap();
+    producer.blocking_send(&t, event()).unwrap();
+    let mut transaction = producer.begin();
+    transaction.send(&t, event()).unwrap();
+    transaction.send(&t, event()).unwrap();
+    transaction.blocking_commit().unwrap();
+    let batch = log.read_view().batch(&t, 0, 0).unwrap().unwrap();
+    let (id, epoch) = (batch.producer.unwrap().0.0, batch.leader_epoch);
+    drop(producer);
+    log.close().unwrap();
+    let expected = format!(
+        "0 {epoch} {id} 0 none 0 1 false 0\n1 {epoch} {id} 1 gzip 1 1 false 0\n\
+         2 {epoch} -1 -1 gzip 1 1 false 0\n3 {epoch} -1 -1 gzip 1 1 false 0\n"
+    );
+    assert_eq!(place.run(&["consume", "t", "-q", "-f", FORMAT]).good(), expected);
+    assert_eq!(place.run(&["consume", "t", "-q", "-g", "g", "-f", FORMAT]).good(), expected);
+    place.run(&["consume", "t", "-f", "%a{codec}"]).fails(2, "%a has no {codec}: compression");
+}
+
+#[test]
+fn one_record_is_counted_in_the_singular() {
+    let place = Place::with_topic(1);
+    assert_eq!(place.run_with(&["produce", "t"], "a\n").err, "1 record stored in t\n");
+    assert_eq!(place.run(&["consume", "t"]).err, "1 record\n");
+    assert_eq!(place.run_with(&["produce", "t"], "b\nc\n").err, "2 records stored in t\n");
+    let deleted = place.run(&["topic", "delete", "t"]).good();
+    assert!(deleted.contains("with 3 records and positions of 0 groups"), "{deleted}");
+    let added = place.run(&["topic", "add-partitions", "t", "-p", "1"]).good();
+    assert!(added.contains("has 1 partition already"), "{added}");
+}

@@ -5,6 +5,7 @@
 mod common;
 mod consume;
 mod contract;
+mod copying;
 mod dedup;
 mod event_ids;
 mod groups;

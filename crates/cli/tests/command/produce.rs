@@ -66,7 +66,7 @@ fn a_record_that_cannot_be_read_is_named_and_those_before_it_are_stored() {
         "{\"payload\":\"a\"}\n{\"payload\":\n{\"payload\":\"c\"}\n",
     );
     bad.fails(1, "record 2 of the input");
-    assert!(bad.err.contains("1 records stored in t before it"), "{bad:?}");
+    assert!(bad.err.contains("1 record stored in t before it"), "{bad:?}");
     assert_eq!(place.run(&["consume", "t"]).good(), "a\n");
     let large = format!("x\n{}\n", "y".repeat(2_000_000));
     let bad = place.run_with(&["produce", "t", "--format", "json"], large);

@@ -52,7 +52,7 @@ fn deleting_says_what_it_would_do_and_does_it_with_execute() {
     let dry = place.run(&["topic", "delete", "t", "--format", "json"]);
     assert_eq!((dry.exit, &dry.json()["dry_run"]), (Some(0), &json!(true)));
     let status = dry.json()["topics"][0]["status"].as_str().unwrap().to_string();
-    assert_eq!(status, "would be deleted, with 3 records and positions of 1 groups");
+    assert_eq!(status, "would be deleted, with 3 records and positions of 1 group");
     assert!(before == place.files());
     let text = place.run(&["topic", "delete", "t"]).good();
     assert!(text.contains("--execute"), "{text}");
