@@ -78,7 +78,7 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: TimerVerb,
     },
-    /// Show what the keys of tables have
+    /// Show what the keys of tables have, and write single ones
     Table {
         #[command(subcommand)]
         verb: TableVerb,
@@ -434,6 +434,28 @@ pub(crate) enum TableVerb {
         table: String,
         #[arg(required = true, value_name = "KEY")]
         keys: Vec<String>,
+    },
+    /// Give a key a value
+    Put {
+        #[arg(value_name = "TABLE")]
+        table: String,
+        #[arg(value_name = "KEY")]
+        key: String,
+        #[arg(value_name = "VALUE")]
+        value: String,
+        /// Only if this is the key's version now; 0: only if it isn't there
+        #[arg(long, value_name = "VERSION")]
+        expect_version: Option<u64>,
+    },
+    /// Take a key out. Exit 1 if it isn't there
+    Delete {
+        #[arg(value_name = "TABLE")]
+        table: String,
+        #[arg(value_name = "KEY")]
+        key: String,
+        /// Only if this is the key's version now
+        #[arg(long, value_name = "VERSION")]
+        expect_version: Option<u64>,
     },
     /// The entries in the order of their keys, as of one moment
     Scan {

@@ -51,6 +51,12 @@ const CODES: &[Code] = &[
         "There is no table of this name; a plain topic of the name isn't one.",
         "table list shows the tables.",
     ),
+    code(
+        "KEY_VERSION",
+        None,
+        "The key of a table has another version than was expected. Nothing was written.",
+        "table get shows what it has; decide anew by that.",
+    ),
     code("NO_SUCH_PARTITION", Some(3), "The topic has fewer partitions.", "topic describe shows how many."),
     code(
         "ILLEGAL_NAME",

@@ -1,4 +1,4 @@
-//! `table`: what keys have. Tables are written by programs, in transactions.
+//! `table`: what keys have. Tables are written by programs, in transactions; `put` and `delete` write one key by hand.
 
 use crate::args::{Global, TableVerb};
 use crate::failure::Failure;
@@ -26,6 +26,10 @@ pub(crate) fn run(global: &Global, verb: TableVerb) -> Result<Report, Failure> {
         TableVerb::Scan { table, prefix, from, to, limit } => {
             open::looking(global, |log| scan(log, &table, keys_of(&prefix, &from, &to), limit))
         }
+        TableVerb::Put { table, key, value, expect_version } => {
+            write(global, &table, key, Some(value), expect_version)
+        }
+        TableVerb::Delete { table, key, expect_version } => write(global, &table, key, None, expect_version),
         TableVerb::Limits { keys, key_bytes } => limits(global, keys, key_bytes),
     }
 }
@@ -72,6 +76,52 @@ fn get(log: &Log, name: &str, keys: &[String]) -> Result<Report, Failure> {
     }
     let report = Report::table("entries", ENTRIES, rows).field("missing", missing);
     Ok(report.exit(if missing == 0 { 0 } else { 1 }))
+}
+
+/// Without a value the key goes. Exit 1 if it wasn't there: nothing is written then.
+fn write(
+    global: &Global,
+    name: &str,
+    key: String,
+    value: Option<String>,
+    expected: Option<u64>,
+) -> Result<Report, Failure> {
+    let log = open::write_existing(global)?;
+    let table = find(&log, name)?;
+    let before = table.version(&key)?;
+    let report = Report::fields().field("table", name).field("key", key.clone());
+    if value.is_none() && before.is_none() && matches!(expected, None | Some(0)) {
+        close(log)?;
+        let report = report.field("status", "wasn't there").field("version", Value::Null);
+        return Ok(report.field("version_before", Value::Null).exit(1));
+    }
+    let status = if value.is_some() { "put" } else { "deleted" };
+    // Commits of a name follow each other, so a name of its own fences no program.
+    let mut producer = log.producer("exactlog-table")?;
+    let mut transaction = producer.begin();
+    if let Some(expected) = expected {
+        // No commit is the 0th.
+        transaction.expect_version(&table, key.clone(), Some(expected).filter(|version| *version > 0));
+    }
+    match value {
+        Some(value) => transaction.put(&table, key.clone(), value)?,
+        None => transaction.delete(&table, key.clone())?,
+    }
+    let receipt = transaction.blocking_commit().map_err(|error| match error {
+        Error::Refused(Refusal::KeyVersion { expected, actual, .. }) => {
+            let has = |version: Option<u64>| match version {
+                Some(version) => format!("version {version}"),
+                None => "no version, since it isn't there".to_string(),
+            };
+            let what = format!("key {key:?} of table {name:?} has {}, not {}", has(actual), has(expected));
+            Failure::new("KEY_VERSION", what).hint("exactlog table get shows what it has")
+        }
+        error => error.into(),
+    })?;
+    drop(producer);
+    close(log)?;
+    let report = report.field("status", status).field("version", receipt.csn);
+    Ok(report.field("version_before", before))
 }
 
 fn scan(log: &Log, name: &str, keys: KeyRange, limit: usize) -> Result<Report, Failure> {

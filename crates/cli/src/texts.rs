@@ -58,9 +58,10 @@ echo 'pay, please' | exactlog produce reminders -k order-1 --deliver-after 2h
 exactlog timer list
 exactlog timer cancel 1 --execute
 
-# what keys of a table have
+# what keys of a table have; one by hand
 exactlog table get counts chair table
 exactlog table scan counts --prefix chair
+exactlog table put counts chair 12
 
 # read: everything, the last 10 of each partition, the last hour, and then follow
 exactlog consume orders

@@ -4,7 +4,7 @@ use crate::common::{Place, lines};
 use serde_json::Value;
 
 /// Every verb that answers with a report.
-const VERBS: [&[&str]; 32] = [
+const VERBS: [&[&str]; 33] = [
     &["topic", "list"],
     &["topic", "describe", "t"],
     &["topic", "create", "t2"],
@@ -27,6 +27,7 @@ const VERBS: [&[&str]; 32] = [
     &["table", "list"],
     &["table", "get", "tally", "chair"],
     &["table", "scan", "tally"],
+    &["table", "put", "tally", "sofa", "1"],
     &["table", "limits"],
     &["dedup", "stats"],
     &["dedup", "limits"],

@@ -19,6 +19,7 @@ fn help_shows_what_there_is_and_nothing_else() {
         ("topic", &["repartition", "compact"][..]),
         ("group", &["delete-offsets", "delete"]),
         ("log", &["repair", "index"]),
+        ("table", &["put", "delete"]),
     ] {
         let help = place.run(&[verb, "--help"]).good();
         assert!(parts.iter().all(|part| help.contains(&format!("\n  {part} "))), "{verb}: {help}");
