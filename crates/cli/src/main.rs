@@ -16,6 +16,7 @@ mod args;
 mod batches;
 mod bench;
 mod codes;
+mod complete;
 mod config;
 mod consume;
 mod copying;
@@ -57,6 +58,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    if words.get(1).is_some_and(|word| word == complete::WORD) {
+        return finish(complete::run(&words[2..]));
+    }
     // Also without a verb.
     if word_behind(&words, "--format") == Some("help") {
         return finish(print(texts::FORMATS).map(|()| 0));
@@ -138,11 +142,7 @@ fn run(arguments: Arguments) -> Result<Report, Failure> {
         Verb::Config { verb } => config::run(verb),
         Verb::Explain { code } => codes::explain(&code),
         Verb::Cheat => print(texts::CHEAT).map(|()| Report::nothing()),
-        Verb::Completion { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Arguments::command(), "exactlog", &mut script);
-            print_bytes(&script).map(|()| Report::nothing())
-        }
+        Verb::Completion { shell } => print_bytes(&complete::script(shell)).map(|()| Report::nothing()),
         Verb::Man => {
             let (mut command, mut page) = (Arguments::command(), Vec::new());
             command.build();

@@ -63,6 +63,9 @@ exactlog table get counts chair table
 exactlog table scan counts --prefix chair
 exactlog table put counts chair 12
 
+# names of topics and groups are completed
+source <(exactlog completion bash)
+
 # read: everything, the last 10 of each partition, the last hour, and then follow
 exactlog consume orders
 exactlog consume orders -o -10 -f '%p %o %k %v\\n'

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+mod completion;
 mod consume;
 mod contract;
 mod copying;
