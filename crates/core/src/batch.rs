@@ -9,7 +9,8 @@
 //!   * a `Batch` that exists has passed [`Batch::parse`] or came out of the [`BatchBuilder`]: lengths agree, the
 //!     CRC-32C holds, counts and offsets are such that no accessor can overflow
 //!   * base offset and leader epoch lie outside the CRC; nothing else of a batch is ever changed, except by
-//!     [`Batch::placed_at_append_time`], [`Batch::in_transaction`] and [`Batch::cleaned`], which compute the CRC anew
+//!     [`Batch::placed_at_append_time`], [`Batch::in_transaction`], [`Batch::cleaned`] and
+//!     [`Batch::recompressed`], which compute the CRC anew
 //!   * the body is never copied
 
 mod builder;
@@ -19,6 +20,7 @@ pub mod compression;
 mod control;
 mod error;
 mod header;
+mod recompressed;
 mod records;
 mod varint;
 

@@ -94,6 +94,18 @@ impl Compression {
         Compression::ALL.into_iter().find(|codec| codec.name() == name)
     }
 
+    /// The most that this codec adds to so many bytes that it can't make shorter, in bytes; with room to spare. What
+    /// reckons with it isn't surprised by a batch that grew.
+    pub const fn bytes_added_max(self, plain_bytes: usize) -> usize {
+        match self {
+            Compression::None => 0,
+            // Headers and trailers, and a few bytes for each block; snappy up to one byte in 65.
+            Compression::Gzip | Compression::Snappy | Compression::Lz4 | Compression::Zstd => {
+                64 + plain_bytes / 32
+            }
+        }
+    }
+
     /// Whether this build can compress and decompress with it.
     pub const fn is_available(self) -> bool {
         match self {
