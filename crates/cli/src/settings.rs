@@ -204,13 +204,6 @@ pub(crate) fn apply_to_topic(
 /// Settings of `topic alter --config`, which change some and leave the others.
 pub(crate) fn apply_to_config(config: &mut TopicConfig, settings: &[Setting]) -> Result<(), Failure> {
     for setting in settings {
-        if setting.key == "compression.type" {
-            let message = "compression.type isn't a setting of topics here: batches stay as they are sent";
-            let failure = Failure { exit: 2, ..Failure::new("SETTING", message.to_string()) };
-            return Err(
-                failure.hint("a program's producer compresses: Producer::set_compression".to_string())
-            );
-        }
         let known = of_scope(setting, Scope::Topic)?;
         if !topic_settings::set(config, known.key, &setting.value) {
             return Err(refused(setting, known));
@@ -286,14 +279,17 @@ mod tests {
             "max.message.bytes=",
             "retention.ms=-2",
             "topic.durability=fsync",
+            "compression.type=none",
+            "compression.type=zip",
         ] {
             assert!(apply_to_topic(TopicOptions::default(), &[setting(text)]).is_err(), "{text}");
         }
         let failure = apply_to_log(Builder::default(), &[setting("jurnal.file.bytes=1")]).unwrap_err();
         assert_eq!(failure.hint.unwrap(), "did you mean \"journal.file.bytes\"?");
-        let failure =
-            apply_to_topic(TopicOptions::default(), &[setting("compression.type=zstd")]).unwrap_err();
-        assert!(failure.message.contains("batches stay as they are sent"), "{}", failure.message);
+        let failure = apply_to_topic(TopicOptions::default(), &[setting("compresion.type=zstd")]);
+        assert_eq!(failure.unwrap_err().hint.unwrap(), "did you mean \"compression.type\"?");
+        let options = apply_to_topic(TopicOptions::default(), &[setting("compression.type=zstd")]).unwrap();
+        assert_eq!(options, TopicOptions::default().compression(exactlog::Compression::Zstd));
         let failure = apply_to_log(Builder::default(), &[setting("segment.ms=1")]).unwrap_err();
         assert!(failure.hint.unwrap().contains("topic create"));
         assert_eq!(bytes("64MiB"), Some(64 << 20));

@@ -68,12 +68,15 @@ const CREATE_TABLE: u8 = 32;
 
 /// The first version of every kind.
 const VERSION: u8 = 1;
-/// The last one of topics' settings. What an earlier version can say stays in that.
+/// Those of topics' settings that brought a field. What an earlier version can say stays in that.
 const CONFIG_VERSION_DURABILITY: u8 = 3;
+const CONFIG_VERSION_COMPRESSION: u8 = 4;
 
 fn is_known(kind: u8, version: u8) -> bool {
     match kind {
-        CREATE_TOPIC | ALTER_TOPIC | CREATE_TABLE => (VERSION..=CONFIG_VERSION_DURABILITY).contains(&version),
+        CREATE_TOPIC | ALTER_TOPIC | CREATE_TABLE => {
+            (VERSION..=CONFIG_VERSION_COMPRESSION).contains(&version)
+        }
         COMMIT => version == VERSION || version == COMMIT_VERSION_SECTIONS,
         OPEN..=RUN_READY | SET_TIMER..=CARRY_TIMERS | CREATE_PARTITIONS | DELETE_OFFSETS => {
             version == VERSION

@@ -85,6 +85,7 @@ mod room;
 mod scan;
 mod signal;
 mod slot;
+mod storing;
 mod table;
 mod table_writes;
 mod timer;
@@ -110,7 +111,7 @@ pub use event::{Event, Receipt, Record, Undecodable};
 pub use exactlog_core::batch::TimestampType;
 pub use exactlog_core::batch::{BatchError, Compression, CompressionFault, RecordFault, RecordHeader};
 pub use exactlog_core::command::{
-    AtCap, CleanupPolicy, CommitToken, DedupScope, TopicConfig, TopicDurability,
+    AtCap, CleanupPolicy, CommitToken, DedupScope, TopicCompression, TopicConfig, TopicDurability,
 };
 pub use exactlog_core::ids::{DedupId, MemberId, Partition, ProducerId, TimerId, TopicId};
 pub use exactlog_core::reply::{Cancellation, Refusal, Seen, SeenEvent, Sighting, TimerFailure};

@@ -15,6 +15,7 @@ use crate::queue::{Answer, Push, Queue, Responder, Work};
 use crate::read_only::Watch;
 use crate::room::Claim;
 use crate::signal::Signals;
+use crate::storing;
 use crate::timer::Timing;
 use crate::topic::{PartitionCounts, Topic, TopicOptions};
 use crate::turns;
@@ -459,10 +460,12 @@ impl Log {
     /// Creates a topic, or returns the one of this name if its options are equal.
     ///
     /// # Errors
-    /// A topic of this name with other options: each difference is named. Illegal names and sizes.
+    /// A topic of this name with other options: each difference is named. Illegal names and sizes. A codec that this
+    /// build lacks ([`BatchError::CodecMissing`](crate::BatchError::CodecMissing)).
     pub fn create_topic(&self, name: &str, options: TopicOptions) -> Result<Topic, Error> {
         self.check_topic_name(name)?;
         let TopicOptions { partitions, config } = options;
+        storing::check_setting(&config)?;
         let applied =
             self.inner.command(Command::CreateTopic { name: name.to_string(), partitions, config })?;
         match applied.reply {
@@ -505,9 +508,10 @@ impl Log {
     /// send is judged by the settings that hold.
     ///
     /// # Errors
-    /// A setting that is out of its bounds, and a topic that was deleted. Another `cleanup.policy` for a table
-    /// ([`Refusal::TablePolicy`]).
+    /// A setting that is out of its bounds, a codec that this build lacks, and a topic that was deleted. Another
+    /// `cleanup.policy` for a table ([`Refusal::TablePolicy`]).
     pub fn alter_topic(&self, topic: &Topic, config: TopicConfig) -> Result<Topic, Error> {
+        storing::check_setting(&config)?;
         self.inner.command(Command::AlterTopic { topic: topic.id(), config })?;
         self.inner.topic(topic.id()).ok_or_else(|| Error::NoSuchTopic { name: topic.name().into() })
     }
@@ -662,11 +666,20 @@ impl Log {
     ///
     /// # Errors
     /// [`Error::Batch`] before anything is written; refusals, each with Kafka's code for the client; and
-    /// [`Refusal::ConfigChanged`], after which the front end sends the batch again.
-    pub fn transactional(&self, request: Transactional) -> Result<Reply, Error> {
-        if let Transactional::Append { partition, batch, .. } = &request {
-            let max_bytes = self.inner.topic(partition.topic).map(|topic| topic.config().max_message_bytes);
-            batch.check_client(max_bytes.map_or(usize::MAX, |max_bytes| max_bytes as usize))?;
+    /// [`Refusal::ConfigChanged`], after which the front end sends the batch again. A batch in another codec than the
+    /// topic's is rewritten, as by [`append_batch`](Log::append_batch).
+    pub fn transactional(&self, mut request: Transactional) -> Result<Reply, Error> {
+        if let Transactional::Append { partition, config_version, batch, .. } = &mut request {
+            match self.inner.storing(partition.topic) {
+                None => batch.check_client(usize::MAX)?,
+                Some(storing) => {
+                    storing.check_client(batch)?;
+                    // By settings of another version it is refused, whatever its codec.
+                    if storing.config_version == *config_version {
+                        *batch = storing.stored(batch)?;
+                    }
+                }
+            }
         }
         self.inner.command(request.into()).map(|applied| applied.reply)
     }
@@ -677,13 +690,21 @@ impl Log {
     /// [`Error::Batch`] before anything is written, also for a batch that is larger than the handle's settings allow;
     /// refusals such as a sequence out of order after. That the topic's settings have changed since the handle was made
     /// is no error: the log judges the batch by those that hold now.
+    ///
+    /// If the topic has a [codec of its own](TopicOptions::compression), a batch in another one is rewritten by this
+    /// thread: the records and all fields of the header but length, codec and checksum stay what they are. The limit
+    /// holds before and after; one whose records can't be read is refused ([`Error::Batch`]).
     pub fn append_batch(&self, topic: &Topic, partition: u32, batch: Bytes) -> Result<u64, Error> {
         let batch = Batch::parse(batch)?;
         batch.check_client(topic.config().max_message_bytes as usize)?;
         let partition = Partition { topic: topic.id(), index: partition };
         let mut config_version = topic.config_version();
         loop {
-            let batch = batch.clone();
+            // By settings that are not older than this version: if they are newer, it is refused, and comes again.
+            let batch = match self.inner.storing(topic.id()) {
+                Some(storing) => storing.stored(&batch)?,
+                None => batch.clone(),
+            };
             let command = Command::Append { partition, config_version, expected_end: None, batch };
             match self.inner.command(command) {
                 Ok(Applied { reply: Reply::Appended { base_offset, .. }, .. }) => return Ok(base_offset),

@@ -15,7 +15,7 @@ use crate::clock::{ticked_wall_ms, wall_ms};
 use crate::dedup::Reservation;
 use crate::error::Error;
 use crate::event::{Event, Receipt};
-use crate::log::Handle;
+use crate::log::{Handle, Inner};
 use crate::metrics::add;
 use crate::queue::{Answer, Push, Queue, Responder, Work};
 use crate::repeats::{Gathering, Identified, Repeats};
@@ -231,7 +231,8 @@ impl Producer {
 
     /// Compresses what is sent and committed from now on; at first nothing is compressed. Batches whose turn to be
     /// written has not come yet are compressed, too. A batch that a codec would not make shorter is left as it is, so
-    /// that the limits hold which it was admitted by; they count its uncompressed bytes.
+    /// that the limits hold which it was admitted by; they count its uncompressed bytes. A topic with a
+    /// [codec of its own](crate::TopicOptions::compression) has that one, whatever is set here.
     ///
     /// Sent batches are compressed by the thread that writes for all, transactions by the thread that commits:
     /// the benchmark `compression` measures what each codec takes.
@@ -393,8 +394,9 @@ impl Producer {
     }
 
     fn check(&self, topic: &Topic, event: &Event) -> Result<usize, Error> {
+        self.inner.check_codec(topic.id())?;
         let bytes = event_bytes(event);
-        let max = topic.config().max_message_bytes as usize;
+        let max = topic.batch_bytes_max();
         if bytes + exactlog_core::batch::HEADER_BYTES > max {
             return Err(Error::EventTooLarge { topic: topic.name().to_string(), bytes, max });
         }
@@ -484,7 +486,7 @@ impl Accumulator {
         bytes: usize,
         reserved: Reserved<'_>,
     ) -> (Ticket, bool) {
-        let batch_max = BATCH_BYTES_MAX.min(topic.config().max_message_bytes as usize);
+        let batch_max = BATCH_BYTES_MAX.min(topic.batch_bytes_max());
         let key_index = event.key.as_ref().map(|key| partition_for_key(key, topic.partitions()));
         let mut gathered = self.gathered.lock();
         let Gathered { topics, closed, queued, .. } = &mut *gathered;
@@ -524,7 +526,13 @@ impl Accumulator {
 
     /// Takes batches in order until `bytes_max` is reached, and at least one; whether there is more. Each batch counts
     /// `overhead_bytes` more than it has.
-    pub(crate) fn take(&self, bytes_max: usize, overhead_bytes: usize, into: &mut VecDeque<Sealed>) -> bool {
+    pub(crate) fn take(
+        &self,
+        inner: &Inner,
+        bytes_max: usize,
+        overhead_bytes: usize,
+        into: &mut VecDeque<Sealed>,
+    ) -> bool {
         let (mut taken, mut total) = (Vec::new(), 0);
         let mut gathered = self.gathered.lock();
         let since = gathered.since;
@@ -538,7 +546,7 @@ impl Accumulator {
         );
         gathered.queued = more;
         drop(gathered);
-        into.extend(taken.into_iter().map(|closed| self.seal(closed, since)));
+        into.extend(taken.into_iter().map(|closed| self.seal(inner, closed, since)));
         more
     }
 
@@ -589,13 +597,13 @@ impl Accumulator {
         self.gathered.lock().since
     }
 
-    fn seal(&self, closed: ClosedBatch, since: u64) -> Sealed {
+    fn seal(&self, inner: &Inner, closed: ClosedBatch, since: u64) -> Sealed {
         let ClosedBatch { partition, base_sequence, batch } = closed;
         let stamp = ProducerStamp { id: self.id, epoch: self.epoch, base_sequence };
         let OpenBatch { builder, responder, config_version, ids, .. } = batch;
         // Ids take the place of sequences.
         let stamp = ids.is_none().then_some(stamp);
-        let batch = builder.finish_shortest(stamp, self.compression());
+        let batch = inner.finish(partition.topic, builder, stamp, self.compression());
         let batch =
             batch.expect("the codec is in this build, and max.message.bytes is far below what it takes");
         let ids = ids.map(|ids| Box::new(ids.seal()));

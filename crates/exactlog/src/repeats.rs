@@ -11,7 +11,7 @@
 //!   * each event of the batch is answered by its own place, or by that of its original
 
 use crate::error::Error;
-use exactlog_core::batch::{Batch, BatchBuilder, Compression};
+use exactlog_core::batch::{Batch, BatchBuilder, BatchError};
 use exactlog_core::ids::DedupId;
 use exactlog_core::reply::{SeenEvent, Sighting};
 use std::collections::HashMap;
@@ -86,7 +86,7 @@ impl Identified {
         &mut self,
         batch: &Batch,
         seen: &[SeenEvent],
-        codec: Compression,
+        finish: impl FnOnce(BatchBuilder) -> Result<Batch, BatchError>,
     ) -> Result<Option<Batch>, Error> {
         let mut seen = seen.iter().peekable();
         let mut rest = BatchBuilder::new(batch.len_bytes());
@@ -109,7 +109,7 @@ impl Identified {
         if rest.is_empty() {
             return Ok(None);
         }
-        Ok(Some(rest.finish_shortest(None, codec)?))
+        Ok(Some(finish(rest)?))
     }
 
     /// To be called before the batch is answered.

@@ -14,11 +14,13 @@ use crate::error::Error;
 use crate::event::{Record, Undecodable};
 use crate::log::{Handle, Inner, Log};
 use crate::scan::{KeyRange, Scan};
+use crate::storing;
 use crate::topic::Topic;
 use crate::unpacking::{record_of, unpack};
 use crate::view::ReadView;
 use bytes::Bytes;
-use exactlog_core::command::{CleanupPolicy, Command, ConfigChange, TopicConfig};
+use exactlog_core::batch::Compression;
+use exactlog_core::command::{CleanupPolicy, Command, ConfigChange, TopicCompression, TopicConfig};
 use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::reply::{Refusal, Reply};
 use exactlog_core::state::{TableLimits, TablePlace};
@@ -97,6 +99,14 @@ impl TableOptions {
         self.config.segment_bytes = bytes;
         self
     }
+
+    /// Stores what is written in this codec (`compression.type`), as
+    /// [`TopicOptions::compression`](crate::TopicOptions::compression).
+    #[must_use]
+    pub fn compression(mut self, codec: Compression) -> Self {
+        self.config.compression = TopicCompression::Codec(codec);
+        self
+    }
 }
 
 /// What a key has.
@@ -154,6 +164,7 @@ impl Log {
     pub fn create_table(&self, name: &str, options: TableOptions) -> Result<Table, Error> {
         self.check_topic_name(name)?;
         let TableOptions { partitions, config } = options;
+        storing::check_setting(&config)?;
         let command = Command::CreateTable { name: name.to_string(), partitions, config };
         match self.inner.command(command)?.reply {
             Reply::Topic { topic, .. } => {

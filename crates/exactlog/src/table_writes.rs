@@ -7,6 +7,7 @@
 use crate::clock::wall_ms;
 use crate::error::Error;
 use crate::event::Event;
+use crate::log::Inner;
 use crate::producer::{append, event_bytes};
 use crate::table::Table;
 use crate::topic::Topic;
@@ -48,11 +49,15 @@ impl TableEffects {
     }
 
     /// The batches, table by table and partition by partition, keys ascending in each.
-    pub(crate) fn take_writes(&mut self, codec: Compression) -> Result<Vec<TableWrites>, BatchError> {
+    pub(crate) fn take_writes(
+        &mut self,
+        inner: &Inner,
+        codec: Compression,
+    ) -> Result<Vec<TableWrites>, BatchError> {
         let timestamp_ms = wall_ms();
         let mut all = Vec::new();
         for (id, (topic, keys)) in std::mem::take(&mut self.written) {
-            let max = topic.config().max_message_bytes as usize;
+            let max = topic.batch_bytes_max();
             let mut partitions: BTreeMap<u32, Vec<Filling>> = BTreeMap::new();
             for (key, value) in keys {
                 let index = partition_for_key(&key, topic.partitions());
@@ -72,7 +77,8 @@ impl TableEffects {
             {
                 let partition = Partition { topic: id, index };
                 let Filling { builder, writes } = batch;
-                all.push(TableWrites { partition, writes, batch: builder.finish_shortest(None, codec)? });
+                let batch = inner.finish(id, builder, None, codec)?;
+                all.push(TableWrites { partition, writes, batch });
             }
         }
         Ok(all)
@@ -154,7 +160,8 @@ impl Transaction<'_> {
     fn write(&mut self, table: &Table, key: Bytes, value: Option<Bytes>) -> Result<(), Error> {
         let topic = table.topic();
         let event = Event { key: Some(key.clone()), value, ..Event::default() };
-        let (bytes, max) = (event_bytes(&event), topic.config().max_message_bytes as usize);
+        self.inner().check_codec(topic.id())?;
+        let (bytes, max) = (event_bytes(&event), topic.batch_bytes_max());
         if bytes > max - HEADER_BYTES {
             return Err(Error::EventTooLarge { topic: topic.name().to_string(), bytes, max });
         }

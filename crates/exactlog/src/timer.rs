@@ -118,8 +118,9 @@ impl Producer {
             Some(key) => partition_for_key(key, topic.partitions()),
             None => self.inner.timing.next_partition(topic.partitions()),
         };
+        self.inner.check_codec(topic.id())?;
         let builder = delayed_batch(topic, event, due_ms)?;
-        let batch = builder.finish_shortest(None, self.compression())?;
+        let batch = self.inner.finish(topic.id(), builder, None, self.compression())?;
         let timer = NewTimer { target: Partition { topic: topic.id(), index }, due_ms, batch };
         Ok(TimerCommand::Set { sender: Some((self.id, self.epoch)), timer }.into())
     }
@@ -243,7 +244,7 @@ pub(crate) fn delayed_batch(topic: &Topic, event: &Event, due_ms: i64) -> Result
         return Err(Error::EventIdDelayed);
     }
     let bytes = event_bytes(event);
-    let max = topic.config().max_message_bytes as usize;
+    let max = topic.batch_bytes_max();
     if bytes + HEADER_BYTES > max {
         return Err(Error::EventTooLarge { topic: topic.name().to_string(), bytes, max });
     }

@@ -1,6 +1,7 @@
 //! A handle on a topic.
 
-use exactlog_core::command::{CleanupPolicy, TopicConfig, TopicDurability};
+use exactlog_core::batch::Compression;
+use exactlog_core::command::{CleanupPolicy, TopicCompression, TopicConfig, TopicDurability};
 use exactlog_core::ids::TopicId;
 use exactlog_core::state::State;
 use parking_lot::Mutex;
@@ -87,6 +88,13 @@ impl Topic {
         &self.inner.config
     }
 
+    /// Most bytes of a batch that is made of events, before it is compressed: with what the topic's codec adds to
+    /// events that it can't make shorter it stays within `max.message.bytes`.
+    pub(crate) fn batch_bytes_max(&self) -> usize {
+        let max = self.config().max_message_bytes as usize;
+        max - self.config().compression.codec().unwrap_or_default().bytes_added_max(max)
+    }
+
     pub(crate) fn config_version(&self) -> u32 {
         self.inner.config_version
     }
@@ -159,6 +167,19 @@ impl TopicOptions {
     #[must_use]
     pub fn durability(mut self, durability: TopicDurability) -> Self {
         self.config.durability = durability;
+        self
+    }
+
+    /// Stores all batches in this codec (`compression.type`), whatever their producers say and whoever hands them in.
+    /// [`Compression::None`] is Kafka's `uncompressed`. By default ([`TopicCompression::Producer`]) each batch keeps
+    /// the codec that it comes with.
+    ///
+    /// [`Producer::set_compression`](crate::Producer::set_compression) has no say in such a topic, and a batch that the
+    /// codec makes longer is stored in it all the same: the largest event has a 32nd and 64 bytes less than
+    /// [`max_message_bytes`](TopicOptions::max_message_bytes) here.
+    #[must_use]
+    pub fn compression(mut self, codec: Compression) -> Self {
+        self.config.compression = TopicCompression::Codec(codec);
         self
     }
 }

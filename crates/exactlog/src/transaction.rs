@@ -8,6 +8,7 @@ use crate::dedup::{EventId, Reservation};
 use crate::delivery::Batch;
 use crate::error::Error;
 use crate::event::Event;
+use crate::log::Inner;
 use crate::producer::{Producer, append, check_codec, event_bytes};
 use crate::queue::{Answer, Push, Queue};
 use crate::reading::Acked;
@@ -157,7 +158,8 @@ impl<'p> Transaction<'p> {
         bytes: usize,
         append: impl FnOnce(&mut BatchBuilder) -> u32,
     ) -> Result<(Partition, usize, u32), Error> {
-        let max = topic.config().max_message_bytes as usize;
+        self.producer.inner.check_codec(topic.id())?;
+        let max = topic.batch_bytes_max();
         if bytes > max - HEADER_BYTES {
             return Err(Error::EventTooLarge { topic: topic.name().to_string(), bytes, max });
         }
@@ -182,6 +184,10 @@ impl<'p> Transaction<'p> {
         check_codec(codec)?;
         self.codec = Some(codec);
         Ok(())
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.producer.inner
     }
 
     /// Bytes of the transaction with so many more. Half of what a command may be: the rest is for batch headers,
@@ -243,6 +249,7 @@ impl<'p> Transaction<'p> {
     }
 
     fn delay(&mut self, topic: &Topic, event: &Event, due_ms: i64) -> Result<(), Error> {
+        self.producer.inner.check_codec(topic.id())?;
         let builder = delayed_batch(topic, event, due_ms)?;
         let total = self.total_with(event_bytes(event) + HEADER_BYTES)?;
         let index = self.partition_of(topic, event.key.as_ref());
@@ -383,18 +390,19 @@ impl<'p> Transaction<'p> {
     fn submit(&mut self, claim: Claim, push: Push) -> Result<Arc<Answer>, Error> {
         let batches = std::mem::take(&mut self.batches);
         let marks = self.take_marks(&batches);
-        let codec = self.codec.unwrap_or(self.producer.compression());
+        let (inner, codec) = (self.producer.inner.clone(), self.codec.unwrap_or(self.producer.compression()));
+        let finish = |at: Partition, builder| inner.finish(at.topic, builder, None, codec);
         let finished = batches.into_iter().flat_map(|(partition, builders)| {
-            builders.into_iter().map(move |builder| Ok((partition, builder.finish_shortest(None, codec)?)))
+            builders.into_iter().map(move |builder| Ok((partition, finish(partition, builder)?)))
         });
         let batches = finished.collect::<Result<Vec<_>, BatchError>>()?;
         let set = std::mem::take(&mut self.delayed).into_iter().map(|Delayed { target, due_ms, builder }| {
-            Ok(NewTimer { target, due_ms, batch: builder.finish_shortest(None, codec)? })
+            Ok(NewTimer { target, due_ms, batch: finish(target, builder)? })
         });
         let set = set.collect::<Result<Vec<_>, BatchError>>()?;
         let timers = TimerEffects { set, cancel: std::mem::take(&mut self.cancelled) };
         let timer_count = timers.set.len() as u64;
-        let table_writes = self.tables.take_writes(codec)?;
+        let table_writes = self.tables.take_writes(&inner, codec)?;
         let mut conditions = std::mem::take(&mut self.conditions);
         conditions.extend(self.tables.take_conditions());
         let mut offsets: Vec<GroupOffsets> = Vec::new();

@@ -22,6 +22,7 @@ use crate::members::Leaving;
 use crate::metrics::add;
 use crate::producer::{Accumulator, Sealed};
 use crate::queue::{Responder, Work};
+use crate::storing;
 use exactlog_core::batch::Batch;
 use exactlog_core::command::{Command, Condition, ConfigChange, Dedup, Mark, Transactional};
 use exactlog_core::ids::{Partition, TopicId};
@@ -166,13 +167,15 @@ impl Desk {
             self.fire_due(inner);
         }
         while !is_enough()
-            && let Some(work) = self.work.front()
+            && let Some(work) = self.work.front_mut()
         {
             // While the group before it is written it stays on the desk, for a panic not to take it along.
-            if let Work::Command { command, .. } = work
-                && self.is_over(inner, bytes_of(command))
-            {
-                self.write(inner);
+            if let Work::Command { command, .. } = work {
+                storing::settle(inner, command);
+                let bytes = bytes_of(command);
+                if self.is_over(inner, bytes) {
+                    self.write(inner);
+                }
             }
             if let Some(work) = self.work.pop_front() {
                 self.gather(inner, work);
@@ -257,11 +260,16 @@ impl Desk {
                 if since.is_some_and(|since| since != inner.reopens.load(Ordering::Acquire)) {
                     return responder.answer(Err(reopened()));
                 }
+                let alters = matches!(command, Command::AlterTopic { .. });
                 self.push(inner, command, Recipient::Command(responder), bytes);
+                if alters {
+                    // What comes next is made by the settings that hold then.
+                    self.write(inner);
+                }
             }
             Work::Records(accumulator) => {
                 let room = inner.group_bytes_max.saturating_sub(self.group.bytes);
-                let more = accumulator.take(room, COMMAND_BYTES, &mut self.taken);
+                let more = accumulator.take(inner, room, COMMAND_BYTES, &mut self.taken);
                 self.gather_taken(inner, &accumulator);
                 if more {
                     // Behind what came meanwhile: who sends as fast as the disk writes keeps nobody else waiting.
@@ -290,20 +298,24 @@ impl Desk {
             if self.group.submissions.is_empty() {
                 self.group.since = since;
             }
-            // By the settings that hold now, as all batches behind it: one that were answered `ConfigChanged` could
-            // else be overtaken, within its group, by a later one of a newer handle.
-            let version = config_version(inner, sealed.partition.topic).unwrap_or(sealed.config_version);
-            self.push_batch(inner, accumulator.clone(), Box::new(sealed), version);
+            self.push_batch(inner, accumulator.clone(), Box::new(sealed));
         }
     }
 
-    fn push_batch(
-        &mut self,
-        inner: &Inner,
-        accumulator: Arc<Accumulator>,
-        sealed: Box<Sealed>,
-        config_version: u32,
-    ) {
+    /// By the settings that hold now, as all batches behind it: one that were answered `ConfigChanged` could else be
+    /// overtaken, within its group, by a later one of a newer handle.
+    fn push_batch(&mut self, inner: &Inner, accumulator: Arc<Accumulator>, mut sealed: Box<Sealed>) {
+        let storing = inner.storing(sealed.partition.topic);
+        let config_version = storing.map_or(sealed.config_version, |storing| storing.config_version);
+        if let Some(codec) = storing.and_then(|storing| storing.compression.codec()) {
+            match sealed.batch.recompressed(codec) {
+                Ok(batch) => sealed.batch = batch,
+                Err(error) => {
+                    let (responder, error) = (sealed.responder, Error::Batch(error));
+                    return self.refused.push(RefusedBatch { accumulator, responder, error });
+                }
+            }
+        }
         let bytes = sealed.batch.len_bytes();
         if self.group.submissions.is_empty() {
             self.group.since = sealed.since;
@@ -393,8 +405,8 @@ impl Desk {
                 let reply = match applied.reply {
                     Reply::Appended { base_offset, .. } => Ok(base_offset),
                     // The settings changed on the way: the same batch again, judged by the new ones.
-                    Reply::Refused(Refusal::ConfigChanged { current, .. }) => {
-                        return self.push_batch(inner, accumulator, sealed, current);
+                    Reply::Refused(Refusal::ConfigChanged { .. }) => {
+                        return self.push_batch(inner, accumulator, sealed);
                     }
                     Reply::Refused(Refusal::EventsSeen { seen }) => {
                         return self.leave_out(inner, accumulator, sealed, &seen);
@@ -428,13 +440,14 @@ impl Desk {
         seen: &[SeenEvent],
     ) {
         let ids = sealed.ids.as_mut().expect("only events with ids are seen before");
-        let left = ids.leave_out(&sealed.batch, seen, accumulator.compression());
+        let topic = sealed.partition.topic;
+        let finish = |builder| inner.finish(topic, builder, None, accumulator.compression());
+        let left = ids.leave_out(&sealed.batch, seen, finish);
         let Sealed { responder, ids, .. } = match left {
             Err(error) => return sealed.responder.answer(Err(error)),
             Ok(Some(batch)) => {
                 sealed.batch = batch;
-                let version = config_version(inner, sealed.partition.topic).unwrap_or(sealed.config_version);
-                return self.push_batch(inner, accumulator, sealed, version);
+                return self.push_batch(inner, accumulator, sealed);
             }
             Ok(None) => *sealed,
         };
@@ -536,11 +549,6 @@ fn bytes_of(command: &Command) -> usize {
         Command::ReleasePartitions { partitions, .. } => partitions.len() * 16,
         _ => 0,
     }
-}
-
-/// The version of a topic's settings, if there is such a topic.
-fn config_version(inner: &Inner, topic: TopicId) -> Option<u32> {
-    inner.state.read().topics.get(&topic).map(|topic| topic.config_version)
 }
 
 fn append_command(accumulator: &Accumulator, sealed: &Sealed, config_version: u32) -> Command {

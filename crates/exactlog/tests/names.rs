@@ -12,8 +12,8 @@ use exactlog::{
     Log, MemberId, Metrics, Outcome, Partition, Producer, ProducerId, ReadView, Receipt, Record, RecordFault,
     RecordHeader, RecordStream, Records, RecoveryReport, Refusal, Reservation, Reserve, Scan, Scope, Seen,
     SeenEvent, Sighting, Start, StorageError, Stream, Table, TableLimits, TableOptions, Ticket, TimerDetails,
-    TimerFailure, TimerId, TimerLimits, TimerMetrics, TimestampType, Topic, TopicConfig, TopicDurability,
-    TopicId, TopicOptions, Transaction, Undecodable, UnreadableBatch,
+    TimerFailure, TimerId, TimerLimits, TimerMetrics, TimestampType, Topic, TopicCompression, TopicConfig,
+    TopicDurability, TopicId, TopicOptions, Transaction, Undecodable, UnreadableBatch,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,8 +119,10 @@ fn structures(
         timestamp_before_max_ms: _,
         timestamp_after_max_ms: _,
         durability,
+        compression,
     } = config;
-    let _: (CleanupPolicy, TimestampType, TopicDurability) = (cleanup_policy, timestamp_type, durability);
+    let _: (CleanupPolicy, TimestampType) = (cleanup_policy, timestamp_type);
+    let _: (TopicDurability, TopicCompression) = (durability, compression);
 }
 
 fn more_structures(event: Event, undecodable: Undecodable, partition: Partition, entry: DirectoryEntry) {

@@ -30,7 +30,8 @@ use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bincode::error::DecodeError;
 use bincode::serde::decode_from_slice;
 use bytes::Bytes;
-use exactlog_core::command::TopicDurability;
+use exactlog_core::batch::Compression;
+use exactlog_core::command::{TopicCompression, TopicDurability};
 use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::mutants::{Mutant, on};
 use exactlog_core::state::{DedupPiece, OffsetExpiry, PartitionState, State, TablePiece, Timers, Topic};
@@ -139,6 +140,8 @@ enum Section {
     OffsetExpiry(Box<OffsetExpiry>),
     /// Topics whose events are safe with the operating system; nothing of a log without one.
     WithTheSystem(Vec<TopicId>),
+    /// Topics whose batches have a codec of the topic's own, with its number; nothing of a log without one.
+    Compressed(Vec<(TopicId, u8)>),
 }
 
 impl Image {
@@ -266,6 +269,15 @@ impl Image {
                     let found = self.state.topics.get_mut(&id);
                     let found = found.ok_or(format!("the durability of no topic {id}"))?;
                     Arc::make_mut(found).config.durability = TopicDurability::Os;
+                }
+            }
+            Section::Compressed(topics) => {
+                for (id, codec) in topics {
+                    let found = self.state.topics.get_mut(&id);
+                    let found = found.ok_or(format!("the codec of no topic {id}"))?;
+                    let known = Compression::from_id(codec).map(TopicCompression::Codec);
+                    let known = known.ok_or(format!("codec {codec} of topic {id}, not one of 0 to 4"))?;
+                    Arc::make_mut(found).config.compression = known;
                 }
             }
         }
@@ -423,6 +435,13 @@ fn encode_state(
     let topics: Vec<TopicId> = topics.map(|(id, _)| *id).collect();
     if !topics.is_empty() {
         encode_section(&Section::WithTheSystem(topics), into)?;
+        count += 1;
+    }
+    let codec_of = |topic: &Topic| topic.config.compression.codec().map(Compression::id);
+    let topics = state.topics.iter().filter_map(|(id, topic)| Some((*id, codec_of(topic)?)));
+    let topics: Vec<(TopicId, u8)> = topics.collect();
+    if !topics.is_empty() {
+        encode_section(&Section::Compressed(topics), into)?;
         count += 1;
     }
     Ok(count)

@@ -4,11 +4,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
+use exactlog_core::batch::{Batch, BatchBuilder, Compression, ProducerStamp};
 use exactlog_core::command::{
     AtCap, CleanupPolicy, Command, Commit, CommitToken, ConfigChange, Dedup, DedupScope, NewTimer,
-    OffsetCommit, Protocol, TableWrite, TableWrites, TimerCommand, TimerEffects, TopicConfig,
-    TopicDurability, TransactionSender, Transactional,
+    OffsetCommit, Protocol, TableWrite, TableWrites, TimerCommand, TimerEffects, TopicCompression,
+    TopicConfig, TopicDurability, TransactionSender, Transactional,
 };
 use exactlog_core::ids::{DedupId, Partition, ProducerId, TimerId, TopicId};
 use exactlog_core::reply::{Seen, Sighting};
@@ -245,6 +245,54 @@ fn the_durability_of_topics_has_the_bytes_that_the_format_says_and_is_read_back(
     assert_eq!((report.checkpoint_lsn, state_hash(&shard.state())), (kept.applied_lsn, live));
     let durability = |id| shard.state().topics[&id].config.durability;
     assert_eq!((durability(id), durability(TopicId(1))), (TopicDurability::Os, TopicDurability::Log));
+}
+
+#[test]
+fn the_codecs_of_topics_have_the_bytes_that_the_format_says_and_are_read_back() {
+    let (disk, mut shard) = with_one_checkpoint();
+    let own = |codec| TopicConfig { compression: TopicCompression::Codec(codec), ..Default::default() };
+    for (name, codec) in [("packed", Compression::Zstd), ("plain", Compression::None)] {
+        run(&mut shard, Command::CreateTopic { name: name.into(), partitions: 1, config: own(codec) });
+    }
+    let kept = shard.checkpoint_image().unwrap().write(&disk).unwrap();
+    shard.keep_checkpoint(kept).unwrap();
+    let id = |name: &str| shard.state().topic_names[name];
+    let (packed, plain) = (id("packed"), id("plain"));
+    let name = file_name(kept.applied_lsn);
+    let found = disk.read_file(&name).unwrap();
+    let topics = |topics: &[(u32, u8)]| {
+        let head = Bytes::default().u32(8).u64(topics.len() as u64);
+        section(topics.iter().fold(head, |bytes, (id, codec)| bytes.u32(*id).u8(*codec)))
+    };
+    let expected = topics(&[(packed.0, 4), (plain.0, 0)]);
+    let at = found.windows(expected.len()).position(|window| window == expected);
+    let at = at.expect("the section isn't there");
+
+    let live = state_hash(&shard.state());
+    drop(shard);
+    let compression = |shard: &Shard, id| shard.state().topics[&id].config.compression;
+    {
+        let (shard, report) = open(&disk.process_kill()).unwrap();
+        assert_eq!((report.checkpoint_lsn, state_hash(&shard.state())), (kept.applied_lsn, live));
+        assert_eq!(compression(&shard, packed), TopicCompression::Codec(Compression::Zstd));
+        assert_eq!(compression(&shard, plain), TopicCompression::Codec(Compression::None));
+        assert_eq!(compression(&shard, TopicId(1)), TopicCompression::Producer);
+    }
+    // A codec that there isn't, or of a topic that there isn't: that checkpoint doesn't count, and the report says why.
+    for (wrong, why) in [
+        ([(packed.0, 5), (plain.0, 0)], format!("codec 5 of topic {packed}")),
+        ([(packed.0, 4), (99, 0)], "the codec of no topic 99".to_string()),
+    ] {
+        let disk = disk.process_kill();
+        let mut bytes = found.to_vec();
+        bytes[at..at + expected.len()].copy_from_slice(&topics(&wrong));
+        disk.remove(&name).unwrap();
+        disk.put(&name, &bytes).unwrap();
+        let (_, report) = open(&disk).unwrap();
+        assert!(report.checkpoint_lsn < kept.applied_lsn, "{why}");
+        let ignored = report.ignored.join(", ");
+        assert!(ignored.contains(&why), "{ignored}");
+    }
 }
 
 #[test]

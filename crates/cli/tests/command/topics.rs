@@ -120,6 +120,27 @@ fn settings_are_altered_one_by_one_and_shown() {
 }
 
 #[test]
+fn a_topic_has_a_codec_of_its_own_and_what_is_read_is_the_same() {
+    let place = Place::new();
+    place.run(&["topic", "create", "t", "-c", "compression.type=zstd"]).good();
+    let shown = |of: &str| {
+        let described = place.run(&["topic", "describe", of, "--format", "json"]).json();
+        described["settings"][of]["compression.type"].clone()
+    };
+    assert_eq!(shown("t"), json!("zstd"));
+    let alter = ["topic", "alter", "t", "-c", "compression.type=uncompressed", "--format", "json"];
+    let said = "altered: compression.type from zstd to uncompressed";
+    assert_eq!(place.run(&alter).json()["topics"][0]["status"], said);
+    assert_eq!(shown("t"), json!("uncompressed"));
+    let wrong = ["topic", "alter", "t", "-c", "compression.type=none"];
+    place.run(&wrong).fails(2, "producer, uncompressed, gzip, snappy, lz4 or zstd");
+    let wrong = ["topic", "alter", "t", "-c", "compresion.type=gzip"];
+    place.run(&wrong).fails(2, "did you mean \"compression.type\"?");
+    let explained = place.run(&["config", "explain", "compression.type", "--format", "json"]).json();
+    assert_eq!(explained["default"], "producer");
+}
+
+#[test]
 fn partitions_are_added_and_none_is_taken_away() {
     let place = Place::with_topic(2);
     let before = place.files();

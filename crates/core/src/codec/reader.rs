@@ -5,7 +5,7 @@
 //!   * whatever is accepted is written as the same bytes again
 
 use super::*;
-use crate::batch::TimestampType;
+use crate::batch::{Compression, TimestampType};
 use crate::command::*;
 use crate::ids::{DedupId, MemberId, Partition, ProducerId, TimerId, TopicId};
 
@@ -452,11 +452,19 @@ impl<'a> Reader<'a> {
         let durability = match self.version < CONFIG_VERSION_DURABILITY {
             true => TopicDurability::Log,
             false => match self.u8()? {
+                0 if self.version >= CONFIG_VERSION_COMPRESSION => TopicDurability::Log,
                 1 => TopicDurability::Os,
                 _ => return Err(self.malformed("an unknown durability of a topic")),
             },
         };
-        let config = TopicConfig { durability, ..config };
+        let compression = match self.version < CONFIG_VERSION_COMPRESSION {
+            true => TopicCompression::Producer,
+            false => match Compression::from_id(self.u8()?) {
+                Some(codec) => TopicCompression::Codec(codec),
+                None => return Err(self.malformed("an unknown codec of a topic")),
+            },
+        };
+        let config = TopicConfig { durability, compression, ..config };
         match config.version() == self.version {
             false => Err(self.malformed("settings that an earlier version has a form for")),
             true => Ok(config),

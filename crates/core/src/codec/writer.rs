@@ -433,11 +433,14 @@ impl Writer {
         self.flag(config.timestamp_type == TimestampType::LogAppendTime);
         self.optional(config.timestamp_before_max_ms);
         self.optional(config.timestamp_after_max_ms);
-        if version == CONFIG_VERSION_DURABILITY {
+        if version >= CONFIG_VERSION_DURABILITY {
             self.u8(match config.durability {
                 TopicDurability::Log => 0,
                 TopicDurability::Os => 1,
             });
+        }
+        if let TopicCompression::Codec(codec) = config.compression {
+            self.u8(codec.id());
         }
     }
 

@@ -3,7 +3,7 @@
 //!
 //! Not here: their bounds, which `apply` checks.
 
-use crate::batch::TimestampType;
+use crate::batch::{Compression, TimestampType};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -52,6 +52,57 @@ pub struct TopicConfig {
     /// A section of its own in checkpoints, and not a part of these bytes.
     #[serde(skip)]
     pub durability: TopicDurability,
+    /// The codec of what is stored (`compression.type`). Default [`TopicCompression::Producer`].
+    ///
+    /// A section of its own in checkpoints, and not a part of these bytes. Who makes batches, or hands in those of
+    /// others, sees to it: `apply` calls no codec.
+    #[serde(skip)]
+    pub compression: TopicCompression,
+}
+
+/// The codec of a topic's batches (`compression.type`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TopicCompression {
+    /// Each batch keeps the one that it comes with.
+    #[default]
+    Producer,
+    /// This one: a batch with another is stored with it. Where that makes a batch longer, too.
+    Codec(Compression),
+}
+
+impl TopicCompression {
+    /// The codec that batches must have; `None`: any.
+    pub fn codec(self) -> Option<Compression> {
+        match self {
+            TopicCompression::Producer => None,
+            TopicCompression::Codec(codec) => Some(codec),
+        }
+    }
+}
+
+/// As Kafka writes it: no compression is `uncompressed` here, and not `none`.
+impl fmt::Display for TopicCompression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TopicCompression::Producer => "producer",
+            TopicCompression::Codec(Compression::None) => "uncompressed",
+            TopicCompression::Codec(codec) => codec.name(),
+        })
+    }
+}
+
+/// `producer`, `uncompressed`, `gzip`, `snappy`, `lz4` or `zstd`.
+impl FromStr for TopicCompression {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<TopicCompression, ()> {
+        match text {
+            "producer" => Ok(TopicCompression::Producer),
+            "uncompressed" => Ok(TopicCompression::Codec(Compression::None)),
+            "none" => Err(()),
+            name => Compression::from_name(name).map(TopicCompression::Codec).ok_or(()),
+        }
+    }
 }
 
 /// When acknowledged events of a topic are safe (`topic.durability`).
@@ -92,19 +143,21 @@ impl FromStr for TopicDurability {
 impl TopicConfig {
     /// The version of its bytes in a command: the first that can say it.
     pub(crate) fn version(&self) -> u8 {
-        let TopicConfig { max_message_bytes, segment_bytes, segment_ms, durability, .. } = *self;
+        let TopicConfig { max_message_bytes, segment_bytes, segment_ms, .. } = *self;
         let plain = TopicConfig { max_message_bytes, segment_bytes, segment_ms, ..TopicConfig::default() };
-        match durability {
-            TopicDurability::Log if *self == plain => 1,
-            TopicDurability::Log => 2,
-            TopicDurability::Os => 3,
+        match (self.compression, self.durability) {
+            (TopicCompression::Codec(_), _) => 4,
+            (TopicCompression::Producer, TopicDurability::Os) => 3,
+            (TopicCompression::Producer, TopicDurability::Log) if *self == plain => 1,
+            (TopicCompression::Producer, TopicDurability::Log) => 2,
         }
     }
 }
 
 impl TopicConfig {
-    /// All settings by Kafka's names, each with its value as Kafka writes it: -1 is no limit. The last one is our own.
-    pub fn rows(&self) -> [(&'static str, String); 14] {
+    /// All settings by Kafka's names, each with its value as Kafka writes it: -1 is no limit. `topic.durability` is our
+    /// own.
+    pub fn rows(&self) -> [(&'static str, String); 15] {
         let limit = |limit: Option<u64>| limit.map_or_else(|| "-1".to_string(), |limit| limit.to_string());
         let permille = self.min_cleanable_dirty_permille;
         [
@@ -122,6 +175,7 @@ impl TopicConfig {
             ("message.timestamp.before.max.ms", limit(self.timestamp_before_max_ms)),
             ("message.timestamp.after.max.ms", limit(self.timestamp_after_max_ms)),
             ("topic.durability", self.durability.to_string()),
+            ("compression.type", self.compression.to_string()),
         ]
     }
 }
@@ -144,6 +198,7 @@ impl Default for TopicConfig {
             timestamp_before_max_ms: None,
             timestamp_after_max_ms: None,
             durability: TopicDurability::Log,
+            compression: TopicCompression::Producer,
         }
     }
 }
@@ -192,6 +247,24 @@ impl FromStr for CleanupPolicy {
             "compact" => Ok(CleanupPolicy::Compact),
             "compact,delete" | "delete,compact" => Ok(CleanupPolicy::CompactAndDelete),
             _ => Err(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_codec_is_read_as_it_is_shown_and_kafkas_names_are_the_only_ones() {
+        let names = ["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"];
+        for name in names {
+            let read: TopicCompression = name.parse().unwrap();
+            assert_eq!(read.to_string(), name);
+            assert_eq!(read.codec().is_none(), name == "producer");
+        }
+        for name in ["none", "ZSTD", "", "lz", "producers"] {
+            assert_eq!(name.parse::<TopicCompression>(), Err(()), "{name}");
         }
     }
 }

@@ -158,6 +158,35 @@ fn create_topic_and_alter_topic_have_a_version_3_for_a_durability_of_their_own()
 }
 
 #[test]
+fn create_topic_and_alter_topic_have_a_version_4_for_a_codec_of_their_own() {
+    use exactlog_core::batch::Compression;
+    let own = |codec, durability| TopicConfig {
+        compression: TopicCompression::Codec(codec),
+        durability,
+        ..full_config()
+    };
+    let config = own(Compression::Zstd, TopicDurability::Log);
+    let command = Command::CreateTopic { name: "t.1".into(), partitions: 16, config: config.clone() };
+    let head = plain(&[&["03 00 00 00  74 2e 31", "10 00 00 00"], FULL_CONFIG, &["00", "04"]].concat());
+    is_version(2, 4, &command, &head, &[]);
+    let command = Command::CreateTable { name: "t.1".into(), partitions: 16, config };
+    is_version(32, 4, &command, &head, &[]);
+    let config = own(Compression::None, TopicDurability::Os);
+    let command = Command::AlterTopic { topic: TopicId(7), config };
+    let head = plain(&[&["07 00 00 00"], FULL_CONFIG, &["01", "00"]].concat());
+    is_version(3, 4, &command, &head, &[]);
+    // There is no fifth codec and no third durability.
+    let end = head.len();
+    for (at, byte) in [(end - 1, 5), (end - 2, 2)] {
+        let mut head = head.clone();
+        head[at] = byte;
+        assert!(codec::decode(3, 4, &Bytes::from(head), &Bytes::new()).is_err(), "{byte} at {at}");
+    }
+    let cut = Bytes::copy_from_slice(&head[..end - 1]);
+    assert!(codec::decode(3, 4, &cut, &Bytes::new()).is_err(), "a codec is missing");
+}
+
+#[test]
 fn create_partitions_is_kind_30() {
     let command = Command::CreatePartitions { topic: TopicId(7), partitions: 16 };
     is(30, &command, &plain(&["07 00 00 00", "10 00 00 00"]), &[]);

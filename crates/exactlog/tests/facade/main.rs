@@ -24,6 +24,7 @@ mod runs;
 mod settings;
 mod tables;
 mod timers;
+mod topic_codec;
 mod topic_durability;
 mod turns;
 mod views;
