@@ -8,12 +8,12 @@
 mod table;
 
 use bytes::Bytes;
-use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp, TimestampType};
+use exactlog_core::batch::{Batch, BatchBuilder, Compression, ProducerStamp, TimestampType};
 use exactlog_core::codec;
 use exactlog_core::command::{
     AtCap, CleanupPolicy, Command, Commit, CommitToken, Condition, ConfigChange, Dedup, GroupOffsets, Mark,
-    NewTimer, OffsetCommit, Protocol, TimerCommand, TimerEffects, TopicConfig, TopicDurability,
-    TransactionSender, Transactional,
+    NewTimer, OffsetCommit, Protocol, TimerCommand, TimerEffects, TopicCompression, TopicConfig,
+    TopicDurability, TransactionSender, Transactional,
 };
 use exactlog_core::ids::{DedupId, Partition, ProducerId, TimerId, TopicId};
 use exactlog_storage::journal::{BLOCK_BYTES, FILE_HEADER_BYTES, FRAME_HEADER_BYTES};
@@ -308,7 +308,7 @@ impl Generator {
     }
 
     /// With the time of the append, or of the sender and no later than now; half with neither. Some have a retention,
-    /// some are compacted, some don't wait for the disk.
+    /// some are compacted, some don't wait for the disk, some have a codec.
     fn cleanup(&mut self, config: TopicConfig) -> TopicConfig {
         let which = if self.plan.cleans { self.random.below(5) } else { self.random.below(8) };
         let config = match which {
@@ -318,6 +318,12 @@ impl Generator {
                 let policies = [CleanupPolicy::Compact, CleanupPolicy::CompactAndDelete];
                 let cleanup_policy = policies[self.random.below(2) as usize];
                 TopicConfig { cleanup_policy, min_cleanable_dirty_permille: 1, ..config }
+            }
+            // What is stored doesn't depend on it: that is left to who makes batches, and here they come as they are.
+            5 => {
+                let codec = Compression::ALL[self.random.below(5) as usize];
+                let durability = [TopicDurability::Log, TopicDurability::Os][self.random.below(2) as usize];
+                TopicConfig { compression: TopicCompression::Codec(codec), durability, ..config }
             }
             7 => TopicConfig { durability: TopicDurability::Os, ..config },
             _ => config,

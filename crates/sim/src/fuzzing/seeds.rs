@@ -372,9 +372,16 @@ fn group() -> Vec<Command> {
 }
 
 fn settings() -> Vec<Command> {
-    let config = TopicConfig { max_message_bytes: 2_000, ..TopicConfig::default() };
+    let plain = TopicConfig { max_message_bytes: 2_000, ..TopicConfig::default() };
+    let (durability, compression) = (TopicDurability::Os, TopicCompression::Codec(Compression::Lz4));
+    let alter = |config| Command::AlterTopic { topic: TopicId(1), config };
+    let uncompressed = TopicCompression::Codec(Compression::None);
     vec![
-        Command::AlterTopic { topic: TopicId(1), config },
+        alter(TopicConfig { retention_ms: Some(1), ..plain.clone() }),
+        alter(TopicConfig { durability, ..plain.clone() }),
+        alter(TopicConfig { compression, ..plain.clone() }),
+        alter(TopicConfig { durability, compression: uncompressed, ..plain.clone() }),
+        alter(plain),
         Command::Trim { partition: PARTITIONS[0], start: 1 },
         Command::Config(ConfigChange::ProducerExpiration { idle_ms: 1, tombstone_ms: 1 }),
         Command::Config(ConfigChange::SemanticsLevel { level: SEMANTICS_LEVEL }),
