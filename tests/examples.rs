@@ -75,6 +75,21 @@ fn words_are_counted_once_wherever_the_process_is_killed() {
 }
 
 #[test]
+fn a_rebuilt_projection_takes_the_place_of_the_one_that_is_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = run("replay-projection", directory.path(), &[]);
+    assert_has(&first, &["and agrees with totals-v1 on 97 customers\n"]);
+    let last = [
+        "totals-v2: 3000 orders of 97 customers, 153015.00\n",
+        "totals-march: 1584 orders of 97 customers, 80773.20\n",
+        "served is totals-v2, and both are what the orders add up to\n",
+    ];
+    assert_has(&first, &last);
+    // Nothing is replaced, fed or applied a second time.
+    assert_eq!(run("replay-projection", directory.path(), &[]), last.concat());
+}
+
+#[test]
 fn a_reminder_comes_once_and_one_that_is_cancelled_never() {
     let directory = tempfile::tempdir().unwrap();
     for (run_number, timers) in [(1, [1, 2]), (2, [3, 4])] {
