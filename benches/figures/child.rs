@@ -4,6 +4,7 @@ use crate::burst::{self, PARTITIONS};
 use crate::ids;
 use crate::memory;
 use crate::setup::{self, Result, Ring};
+use crate::tables;
 use exactlog::{Durability, TopicOptions};
 use exactlog_benches::value::Values;
 use std::path::Path;
@@ -40,6 +41,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         ["partitions", directory] => memory::partitions(Path::new(directory)),
         ["ids", directory, count] => ids::fill(Path::new(directory), count.parse()?),
         ["ids-go", directory, count] => ids::go(Path::new(directory), count.parse()?),
+        ["tables-put", directory, count] => tables::put(Path::new(directory), count.parse()?),
+        ["tables-get", directory, count] => tables::get(Path::new(directory), count.parse()?),
         ["written", directory, durability, bytes] => {
             written(Path::new(directory), durability, bytes.parse()?)
         }

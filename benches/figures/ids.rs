@@ -5,6 +5,7 @@ use crate::memory::{Said, anon_bytes, text_of};
 use crate::report::{Report, Survives};
 use crate::setup::{self, Measures, Result};
 use exactlog::{AtCap, Durability, Event, EventId, Log, Metrics, Producer, Ticket, Topic, TopicOptions};
+use exactlog_benches::numbers::spread;
 use exactlog_benches::samples::bytes_text;
 use std::ops::Range;
 use std::path::Path;
@@ -49,14 +50,7 @@ pub(crate) fn run(measures: &Measures, _limits: &Limits, report: &mut Report) ->
 
 /// As random as ids of events are, and the same each time.
 fn id(number: u64) -> EventId {
-    let spread = |number: u64| {
-        let number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        number ^ number >> 31
-    };
-    let (first, second) =
-        (spread(number.wrapping_add(0x9e37_79b9)), spread(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-    EventId::uuid((u128::from(first) << 64 | u128::from(second)).to_be_bytes())
+    EventId::uuid(spread(number))
 }
 
 fn send(producer: &Producer, topic: &Topic, numbers: Range<u64>) -> Result<()> {

@@ -24,6 +24,7 @@ mod setup;
 mod single;
 mod subscribe;
 mod sustained;
+mod tables;
 mod transactions;
 
 use limits::Limits;
@@ -34,7 +35,7 @@ use std::path::PathBuf;
 /// A section's name, and what runs it.
 type Section = (&'static str, fn(&Measures, &Limits, &mut Report) -> Result<()>);
 
-const SECTIONS: [Section; 10] = [
+const SECTIONS: [Section; 11] = [
     ("burst", burst::run),
     ("burst-os", burst::run_os),
     ("sustained", sustained::run),
@@ -45,6 +46,7 @@ const SECTIONS: [Section; 10] = [
     ("open", opening::run),
     ("memory", memory::run),
     ("ids", ids::run),
+    ("tables", tables::run),
 ];
 
 fn main() -> Result<()> {

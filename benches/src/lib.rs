@@ -4,7 +4,9 @@
 //! Everything is measured through the public interface, beside a probe of the machine in the same process.
 #![forbid(unsafe_code)]
 
+pub mod beside;
 pub mod chain;
+pub mod numbers;
 pub mod probe;
 pub mod samples;
 pub mod value;
