@@ -11,8 +11,7 @@
 //!   * a batch that can't be read is one item for each of its keys, the walk goes on behind; another error is the last
 
 use crate::error::Error;
-use crate::event::Record;
-use crate::table::{Entry, Table, read_record, read_records};
+use crate::table::{Entry, OpenBatch, Table, read_record};
 use crate::view::ReadView;
 use bytes::Bytes;
 use exactlog_core::partitioner::partition_for_key;
@@ -134,9 +133,9 @@ impl Scan {
         let mut order: Vec<usize> = (1..page.len()).collect();
         order.sort_unstable_by_key(|nth| (page[*nth].partition, page[*nth].place.offset));
         let mut entries: Vec<Option<Entry>> = page.iter().map(|_| None).collect();
-        let (mut bytes, mut batch) = (0, Vec::new());
+        let (mut bytes, mut open) = (0, None);
         for nth in std::iter::once(0).chain(order) {
-            match self.read_entry(&page[nth], &mut batch) {
+            match self.read_entry(&page[nth], &mut open) {
                 Ok(entry) => {
                     bytes += entry.key().len() + entry.value().len();
                     entries[nth] = Some(entry);
@@ -158,15 +157,19 @@ impl Scan {
         Ok(entries)
     }
 
-    /// `batch` are the records that were read last: places follow each other.
-    fn read_entry(&self, found: &Found, batch: &mut Vec<Record>) -> Result<Entry, Error> {
+    /// `open` is the batch that was read last: places follow each other.
+    fn read_entry(&self, found: &Found, open: &mut Option<OpenBatch>) -> Result<Entry, Error> {
         let Found { key, partition, place } = found;
-        let at = |record: &Record| (record.partition, record.offset).cmp(&(*partition, place.offset));
-        if batch.binary_search_by(at).is_err() {
-            *batch = self.view.records_of_batch(&self.table, *partition, place.offset)?;
+        let (table, offset) = (&self.table, place.offset);
+        if !open.as_ref().is_some_and(|batch| batch.holds(*partition, offset)) {
+            let batch = OpenBatch::at(self.view.handle(), table.topic(), *partition, offset);
+            *open = Some(self.view.of_table(table, batch)?);
         }
-        let record = batch.binary_search_by(at).ok().map(|nth| batch[nth].clone());
-        self.table.entry(key, *partition, *place, record)
+        let record = match open {
+            Some(batch) => batch.record(table.topic(), offset)?,
+            None => None,
+        };
+        table.entry(key, *partition, *place, record)
     }
 }
 
@@ -217,11 +220,6 @@ impl ReadView {
     /// The entries of a table in the order of their keys, as the view shows them. Else as [`Table::scan`].
     pub fn scan(&self, table: &Table, keys: impl Into<KeyRange>) -> Scan {
         Scan::new(self.clone(), table, keys.into())
-    }
-
-    /// The records from an offset to the end of its batch.
-    fn records_of_batch(&self, table: &Table, partition: u32, offset: u64) -> Result<Vec<Record>, Error> {
-        self.of_table(table, read_records(self.handle(), table.topic(), partition, offset))
     }
 
     /// What was read of a table, unless it was deleted meanwhile, and its files with it.

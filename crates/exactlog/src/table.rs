@@ -23,8 +23,9 @@ use exactlog_core::batch::Compression;
 use exactlog_core::command::{CleanupPolicy, Command, ConfigChange, TopicCompression, TopicConfig};
 use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::reply::{Refusal, Reply};
-use exactlog_core::state::{TableLimits, TablePlace};
+use exactlog_core::state::{TableLimits, TablePlace, Undecided};
 use exactlog_storage::error::StorageError;
+use exactlog_storage::index::LookedUp;
 use serde::de::DeserializeOwned;
 
 /// A table of an open log: of each key the last value, written by transactions alone. Cheap to clone.
@@ -331,20 +332,50 @@ pub(crate) fn read_record(
     record_of(topic, partition, &found, &undecided, offset)
 }
 
-/// The records from an offset to the end of the one batch that it is in, if the first of them is there.
-pub(crate) fn read_records(
-    inner: &Inner,
-    topic: &Topic,
+/// A batch that is open for reading single records, one after another.
+#[derive(Debug)]
+pub(crate) struct OpenBatch {
     partition: u32,
-    offset: u64,
-) -> Result<Vec<Record>, Error> {
-    let batches = inner.batches(topic, partition, offset, 1)?;
-    let Some(batch) = batches.first() else { return Ok(Vec::new()) };
-    let offsets = offset..batch.next_offset().max(offset + 1);
-    let (_, undecided) = inner.undecided(topic, partition, offsets.start, offsets.end)?;
-    let batches = std::slice::from_ref(batch);
-    let records = unpack(topic, partition, batches, &undecided, offsets, usize::MAX, usize::MAX)?.records;
-    Ok(if records.first().is_some_and(|first| first.offset == offset) { records } else { Vec::new() })
+    found: LookedUp,
+    undecided: Undecided,
+    /// Its records that are shown, if it is compressed: it would be decompressed for each of them.
+    unpacked: Option<Vec<Record>>,
+}
+
+impl OpenBatch {
+    /// The batch that an offset is in, or the next one behind it.
+    pub(crate) fn at(inner: &Inner, topic: &Topic, partition: u32, offset: u64) -> Result<OpenBatch, Error> {
+        let found = inner.look_up(topic, partition, offset)?;
+        let offsets = found.batch.base_offset()..found.batch.next_offset();
+        let (_, undecided) = inner.undecided(topic, partition, offsets.start, offsets.end)?;
+        let unpacked = match found.batch.compression() {
+            Compression::None => None,
+            _ => {
+                let batches = std::slice::from_ref(&found.batch);
+                let unpacked =
+                    unpack(topic, partition, batches, &undecided, offsets, usize::MAX, usize::MAX)?;
+                Some(unpacked.records)
+            }
+        };
+        Ok(OpenBatch { partition, found, undecided, unpacked })
+    }
+
+    /// Whether an offset lies in it.
+    pub(crate) fn holds(&self, partition: u32, offset: u64) -> bool {
+        let batch = &self.found.batch;
+        partition == self.partition && (batch.base_offset()..batch.next_offset()).contains(&offset)
+    }
+
+    /// The record at an offset; `None`: there is none, or it isn't shown.
+    pub(crate) fn record(&self, topic: &Topic, offset: u64) -> Result<Option<Record>, Error> {
+        match &self.unpacked {
+            Some(records) => {
+                let nth = records.binary_search_by_key(&offset, |record| record.offset);
+                Ok(nth.ok().map(|nth| records[nth].clone()))
+            }
+            None => record_of(topic, self.partition, &self.found, &self.undecided, offset),
+        }
+    }
 }
 
 /// The record with bytes of its own: as it was read they are a part of its batch, all of which they keep in memory.
