@@ -189,6 +189,8 @@ fn compacting_says_what_it_would_do_and_does_it_with_execute() {
         let value = place.run(&["consume", "t", "-f", "%k:%v\n"]).good();
         assert!(value.lines().any(|line| line == format!("{key}:{last}")));
     }
+    let verified = place.run(&["log", "verify", "--format", "json"]).json();
+    assert_eq!(verified["partitions"][1]["records"], left.lines().count(), "{verified}");
     let before = place.files();
     let dry = place.run(&["topic", "compact", "t", "--format", "json"]).json();
     assert_eq!((&dry["dry_run"], &dry["partitions"][0]["dirty_bytes"]), (&json!(true), &json!(0)));
