@@ -401,6 +401,9 @@ impl Shard {
         self.journal.sync().map_err(|error| self.fail(error))?;
         self.journal.seal(true).map_err(|error| self.fail(error))?;
         self.journal.sync().map_err(|error| self.fail(error))?;
+        if let Err(error) = self.journal.spares().settle() {
+            tracing::debug!(%error, "unfinished journal files stay until the next open");
+        }
         self.failed = Some(StorageError::Poisoned { reason: "the log is closed".into() });
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! The facade from end to end: what is sent is there, once, also after the log is opened again.
 
-use crate::common::until;
+use crate::common::{after_kill, open, send_all, until, values};
 use exactlog::{Durability, Error, Event, Log, TopicOptions};
+use exactlog_sim::disk::SimDisk;
 use std::time::Duration;
 
 fn record_texts(log: &Log, group: &str, topic: &str) -> Vec<String> {
@@ -307,6 +308,32 @@ fn what_a_killed_process_was_preparing_is_removed_soon_after_the_next_open() {
     let log = Log::open(directory.path()).unwrap();
     until("the unfinished file is removed", || !unfinished.exists());
     log.close().unwrap();
+}
+
+#[test]
+fn a_closed_log_has_no_unfinished_file_also_if_the_process_before_was_killed() {
+    let disk = SimDisk::new();
+    let of_journal = |disk: &SimDisk| -> Vec<(String, u64)> {
+        disk.files().into_iter().filter(|(name, _)| name.starts_with("journal/")).collect()
+    };
+    let unfinished =
+        |disk: &SimDisk| of_journal(disk).iter().filter(|(name, _)| name.ends_with(".tmp")).count();
+    let log = open(&disk);
+    let topic = log.create_topic("t", TopicOptions::default()).unwrap();
+    send_all(&log, &topic, ["1".to_owned()]);
+    assert!(unfinished(&disk) > 0, "a file is kept in reserve");
+    let killed = disk.process_kill();
+    assert!(unfinished(&killed) > 0);
+    let log = open(&killed);
+    send_all(&log, &topic, ["2".to_owned()]);
+    log.close().unwrap();
+    let files = of_journal(&killed);
+    assert_eq!(unfinished(&killed), 0, "{files:?}");
+    assert!(files.iter().any(|(name, _)| name.starts_with("journal/spare-")), "its space is kept: {files:?}");
+    let (disk, log) = after_kill(&killed);
+    assert_eq!(values(&log, &topic), ["1", "2"]);
+    log.close().unwrap();
+    assert_eq!(unfinished(&disk), 0, "of a log to which nothing was written");
 }
 
 #[test]

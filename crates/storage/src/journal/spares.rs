@@ -13,6 +13,7 @@
 //!     that were lost with it would look durable
 
 use super::format::round_up;
+use super::names::Name;
 use super::{BLOCK_BYTES, names};
 use crate::disk::{Disk, File, Mode};
 use crate::error::{StorageError, out_of_space};
@@ -74,6 +75,15 @@ impl Spares {
     /// Whether a file is kept in reserve.
     pub fn has_reserve(&self) -> bool {
         self.pool.state.lock().reserve.is_some()
+    }
+
+    /// Leaves nothing unfinished in the directory, for a journal that is closed: what an earlier process left goes. The
+    /// file in reserve becomes a spare, so that the next open finds its space still kept; if there is a spare for that,
+    /// it goes, too.
+    ///
+    /// Not durable: what comes back after a crash is found by the next open.
+    pub fn settle(&self) -> Result<(), StorageError> {
+        self.pool.settle()
     }
 
     /// How many are ready.
@@ -256,6 +266,27 @@ impl Pool {
         };
         self.state.lock().reserve = Some(reserve);
         Ok(())
+    }
+
+    fn settle(&self) -> Result<(), StorageError> {
+        let directory = self.directory.lock();
+        directory.usable()?;
+        self.remove_unfinished()?;
+        let Some(path) = self.state.lock().reserve.take() else { return Ok(()) };
+        let is_spare = matches!(names::parse(path.rsplit('/').next().unwrap_or(&path)), Name::Spare(_));
+        if !is_spare && self.ready() > 0 {
+            return self.unlink(&path);
+        }
+        let spare = if is_spare { path } else { self.finished(&path)? };
+        self.add([spare]);
+        Ok(())
+    }
+
+    /// A file that was only allocated, under the name of a spare.
+    fn finished(&self, path: &str) -> Result<String, StorageError> {
+        let spare = names::spare(self.number());
+        self.rename(path, &spare)?;
+        Ok(spare)
     }
 
     fn prepare(&self) -> Result<(), StorageError> {

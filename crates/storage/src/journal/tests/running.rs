@@ -288,6 +288,61 @@ fn what_an_earlier_process_left_unfinished_is_removed_later_and_its_names_are_no
     assert_eq!(open.read_all(), up_to(4));
 }
 
+fn unfinished(disk: &MemoryDisk) -> Vec<String> {
+    disk.names().into_iter().filter(|name| name.ends_with(".tmp")).collect()
+}
+
+#[test]
+fn a_journal_that_is_closed_leaves_nothing_unfinished() {
+    let disk = MemoryDisk::new();
+    let (mut open, left) = open_beside_unfinished_files(&disk);
+    let spares = open.journal.spares();
+    spares.prepare().unwrap();
+    spares.keep_reserve().unwrap();
+    let ready = spares.ready();
+    assert_eq!(unfinished(&disk).len(), 1);
+    spares.settle().unwrap();
+    assert_eq!(unfinished(&disk), Vec::<String>::new(), "also not {left:?}");
+    assert_eq!((spares.has_reserve(), spares.ready()), (false, ready), "there were spares, so none is added");
+    spares.settle().unwrap();
+    open.commit(1);
+    drop(open);
+    assert_eq!(super::open(&disk).read_all(), up_to(4));
+}
+
+#[test]
+fn a_journal_without_a_spare_that_is_closed_keeps_the_space_of_its_reserve_for_the_next_open() {
+    let disk = MemoryDisk::new();
+    let mut open = open(&disk);
+    open.commit(1);
+    let spares = open.journal.spares();
+    spares.keep_reserve().unwrap();
+    assert_eq!((spares.has_reserve(), spares.ready()), (true, 0));
+    spares.settle().unwrap();
+    assert_eq!((spares.has_reserve(), spares.ready()), (false, 1));
+    assert_eq!(unfinished(&disk), Vec::<String>::new());
+    drop(open);
+    disk.limit_room(Some(0));
+    let mut again = super::open(&disk);
+    again.commit(1);
+    assert_eq!(again.read_all(), up_to(2));
+}
+
+#[test]
+fn a_spare_that_was_put_in_reserve_is_a_spare_again_when_the_journal_is_closed() {
+    let disk = MemoryDisk::new();
+    let open = open(&disk);
+    let spares = open.journal.spares();
+    spares.prepare().unwrap();
+    disk.limit_room(Some(0));
+    spares.keep_reserve().unwrap();
+    assert_eq!((spares.has_reserve(), spares.ready()), (true, 0));
+    let names = disk.names();
+    spares.settle().unwrap();
+    assert_eq!((spares.has_reserve(), spares.ready()), (false, 1));
+    assert_eq!(disk.names(), names);
+}
+
 #[test]
 fn a_full_disk_lets_go_what_an_earlier_process_left_unfinished() {
     let disk = MemoryDisk::new();
