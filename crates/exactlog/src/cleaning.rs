@@ -130,20 +130,21 @@ fn round(inner: &Inner, asked: bool, topics: &BTreeSet<TopicId>) -> Result<Clean
     let Some(cleaner) = cleaner else { return Ok(Cleaned::default()) };
     let now_ms = inner.log_ms();
     let trimmed = trim(inner, cleaner.due_trims(now_ms))?;
-    let compacted = compact(inner, &cleaner, now_ms, topics)?;
+    let (compacted, failed) = compact(inner, &cleaner, now_ms, topics);
     if !trimmed.is_empty() || !compacted.is_empty() || cleaner.has_trimmed_segments() {
         inner.maintenance.free().map_err(Error::Storage)?;
     }
-    Ok(Cleaned { trimmed, compacted })
+    failed.map_or(Ok(Cleaned { trimmed, compacted }), |error| Err(Error::Storage(error)))
 }
 
-/// What can't be compacted keeps no other partition from it; the first error is told at the end.
+/// What can't be compacted keeps no other partition from it, nor files from being removed: the first error is told at
+/// the end.
 fn compact(
     inner: &Inner,
     cleaner: &Cleaner,
     now_ms: i64,
     topics: &BTreeSet<TopicId>,
-) -> Result<Vec<Compacted>, Error> {
+) -> (Vec<Compacted>, Option<StorageError>) {
     let limit = |partition| inner.views.lock().limit(partition);
     let goes_on = || !inner.closed.load(Ordering::Acquire);
     let plain = Occasion { limit: &limit, goes_on: &goes_on, ..Occasion::at(now_ms) };
@@ -166,7 +167,7 @@ fn compact(
             }
         }
     }
-    failed.map_or(Ok(compacted), |error| Err(Error::Storage(error)))
+    (compacted, failed)
 }
 
 /// Submits them all before it waits for the first, so that they share a sync.

@@ -57,6 +57,14 @@ pub enum Verdict {
     Silent(String),
 }
 
+/// A segment that isn't written on any more.
+struct Closed {
+    partition: Partition,
+    file: String,
+    offsets: std::ops::Range<u64>,
+    len_bytes: u64,
+}
+
 /// Verdicts counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Row {
@@ -202,6 +210,86 @@ impl Directory {
         }
     }
 
+    /// Every closed segment cut at every length, and missing: what the file has lost is refused by its name, all else
+    /// is read, and the log goes on, also when it is opened again.
+    #[must_use]
+    pub fn closed_segments(&self, stride: u64) -> BTreeMap<&'static str, Row> {
+        let mut table: BTreeMap<&'static str, Row> = BTreeMap::new();
+        for segment in self.closed() {
+            let cuts = (0..segment.len_bytes).step_by(stride as usize).chain([segment.len_bytes - 1]);
+            for cut in cuts.map(Some).chain([None]) {
+                let damaged = self.copy();
+                match cut {
+                    Some(cut) => damaged.cut(&segment.file, cut).expect("the length is below the file's"),
+                    None => damaged.remove(&segment.file).expect("the file is there"),
+                }
+                let case = if cut.is_some() { "closed, cut" } else { "closed, missing" };
+                let verdict = self.judge_closed(&damaged, &segment, cut.unwrap_or(0));
+                table.entry(case).or_default().count(verdict, || format!("{} {cut:?}", segment.file));
+            }
+        }
+        table
+    }
+
+    /// The segments behind which others of their partition begin.
+    fn closed(&self) -> Vec<Closed> {
+        let mut found = Vec::new();
+        for (partition, stored) in &self.ledger.contents {
+            let dir = format!("topics/{partition}/");
+            let files = self.files(&dir).into_iter().map(|(file, _)| file);
+            let logs: Vec<String> = files.filter(|file| file.ends_with(".log")).collect();
+            let base = |file: &str| file[dir.len()..dir.len() + 20].parse::<u64>().expect("it is an offset");
+            for pair in logs.windows(2) {
+                let offsets = base(&pair[0])..base(&pair[1]);
+                let within = stored.iter().filter(|stored| offsets.contains(&stored.batch.base_offset()));
+                let len_bytes = within.map(|stored| stored.batch.len_bytes() as u64).sum();
+                found.push(Closed { partition: *partition, file: pair[0].clone(), offsets, len_bytes });
+            }
+        }
+        found
+    }
+
+    fn judge_closed(&self, damaged: &SimDisk, segment: &Closed, cut: u64) -> Verdict {
+        let mut end = None;
+        for life in 0..2 {
+            let mut shard = match check::open(damaged, &self.options, 7 + life) {
+                Err(panic) => return Verdict::Silent(panic),
+                Ok(Err(error)) => return Verdict::Silent(format!("not opened: {error}")),
+                Ok(Ok((shard, _))) => shard,
+            };
+            if let Err(what) = self.only_lost(&shard, segment, cut) {
+                return Verdict::Silent(what);
+            }
+            match goes_on(&mut shard, segment.partition, end) {
+                Ok(offset) => end = Some(offset),
+                Err(what) => return Verdict::Silent(format!("it doesn't go on: {what}")),
+            }
+            if let Err(what) = self.only_lost(&shard, segment, cut) {
+                return Verdict::Silent(format!("behind a checkpoint: {what}"));
+            }
+        }
+        Verdict::BatchRefused
+    }
+
+    /// Whether exactly the batches of a segment are refused that don't lie before the cut, by the name of its file.
+    fn only_lost(&self, shard: &Shard, segment: &Closed, cut: u64) -> Result<(), String> {
+        let (reader, mut position) = (shard.reader(), 0);
+        for (at, stored) in
+            self.ledger.contents.iter().flat_map(|(at, stored)| stored.iter().map(move |it| (at, it)))
+        {
+            let offset = stored.batch.base_offset();
+            let is_within = *at == segment.partition && segment.offsets.contains(&offset);
+            position += if is_within { stored.batch.len_bytes() as u64 } else { 0 };
+            let is_lost = is_within && position > cut;
+            match reader.read(*at, offset, 1) {
+                Ok(found) if !is_lost && found.first() == Some(&stored.batch) => {}
+                Err(StorageError::Damaged { file, .. }) if is_lost && file == segment.file => {}
+                read => return Err(format!("{at} offset {offset}: {read:?}")),
+            }
+        }
+        Ok(())
+    }
+
     /// Reads every batch by itself.
     fn reading(&self, shard: &Shard, lsn: u64) -> Verdict {
         let (reader, mut verdict) = (shard.reader(), Verdict::Exact);
@@ -322,6 +410,23 @@ impl Directory {
         });
         table
     }
+}
+
+/// Appends a batch to a partition, brings it into segments and reads it there; and so what was appended before, at
+/// `earlier`. The offset of the new one.
+fn goes_on(shard: &mut Shard, partition: Partition, earlier: Option<u64>) -> Result<u64, String> {
+    let command = append(u64::from(partition.index), 100);
+    let offset = shard.reader().bounds(partition).1;
+    let group = [Submission { time_ms: 1_800_000_000_000, command }];
+    shard.execute(&group).map_err(|error| error.to_string())?;
+    shard.checkpoint().map_err(|error| error.to_string())?;
+    for offset in earlier.into_iter().chain([offset]) {
+        let read = shard.reader().read(partition, offset, 1).map_err(|error| error.to_string())?;
+        if read.first().map(|batch| batch.base_offset()) != Some(offset) {
+            return Err(format!("read {read:?} at offset {offset}"));
+        }
+    }
+    Ok(offset)
 }
 
 /// The name of a numbered file with `more` added to its number.

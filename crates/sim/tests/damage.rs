@@ -68,5 +68,9 @@ fn no_damage_to_segments_is_silent() {
     silent += count("topics/ every sector zeroed", &directory.sectors("topics/", false));
     silent += count("topics/ every sector another one's", &directory.sectors("topics/", true));
     silent += count("topics/ cut to every length", &directory.cuts("topics/", step));
+    for (case, row) in directory.closed_segments(step) {
+        silent += count(&format!("topics/ {case}"), &row);
+        assert!(row.batch_refused > 0, "{case}");
+    }
     assert_eq!(silent, 0);
 }

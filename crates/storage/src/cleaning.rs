@@ -10,6 +10,7 @@
 //! Invariants
 //!   * nothing is planned before two checkpoints of this open are kept: only then it is known what the older one has
 //!   * the shard isn't held, nor flushing kept from going on, while a plan is made or segments are rewritten
+//!   * of a damaged segment nothing is made: its partition isn't compacted, and the error names it
 //!   * segments are rewritten into new files, which take the place of the old ones at one moment, when they are
 //!     durable; the old ones stay for readers that have them, and for the checkpoints that name them
 
@@ -209,6 +210,7 @@ impl Cleaner {
         let segments = &self.flusher.segments;
         let log = segments.log(*partition, || segment_options(topic));
         let _rewriting = log.rewriting.lock();
+        segments.with(*partition, &log, |opened| opened.expect_files(&ends.segments[..choice.all]))?;
         let (first, end) = (ends.segments[0].base_offset, ends.segments[choice.all].base_offset);
         let undecided = state.undecided_between(first, end);
         let set = segments.set(*partition)?;

@@ -138,6 +138,31 @@ fn every_kind_of_damage_is_found_named_and_repaired_if_nothing_is_lost() {
 }
 
 #[test]
+fn a_closed_segment_that_is_missing_is_named_and_everything_around_it_goes_on() {
+    let place = filled();
+    let file = find(&place, ".log", false);
+    std::fs::remove_file(&file).unwrap();
+    let name = file.strip_prefix(&place.data).unwrap().display().to_string();
+    let verified = place.run(&["log", "verify", "--format", "json"]);
+    assert_eq!(verified.exit, Some(4), "{verified:?}");
+    let found = verified.json()["findings"][0].clone();
+    assert_eq!((&found["file"], &found["damage"]), (&json!(name), &json!(true)), "{found}");
+    assert!(found["what"].as_str().unwrap().contains("the file is missing; lost are the offsets from 0"));
+    let behind = found["lost"][0]["to"].as_u64().unwrap();
+    place.run(&["log", "stat"]).good();
+    place.run(&["topic", "describe", "t"]).good();
+    let examined = place.run(&["doctor", "--format", "json"]).json();
+    let checks = examined["checks"].as_array().unwrap();
+    assert!(checks.iter().any(|check| check["check"] == "log" && check["status"] == "good"), "{examined}");
+    place.run(&["consume", "t", "-o", "0:1", "-q"]).fails(1, &name);
+    place.run_with(&["produce", "t"], "one more\n").good();
+    let rest = place.run(&["consume", "t", "-o", &format!("{behind}:"), "-q"]).good();
+    assert_eq!(rest.lines().count() as u64, 45_002 - behind);
+    place.run(&["topic", "trim", "t", "--to", &behind.to_string(), "--execute"]).good();
+    assert_eq!(place.run(&["consume", "t", "-q"]).good(), rest);
+}
+
+#[test]
 fn the_indexes_alone_are_made_again() {
     let place = filled();
     let (index, checkpoint) = (find(&place, ".index", false), find(&place, ".checkpoint", true));

@@ -10,6 +10,7 @@ mod compaction;
 mod compressed;
 mod compressing;
 mod concurrency;
+mod damaged_segments;
 mod dedup;
 mod forwarding;
 mod full_disk;

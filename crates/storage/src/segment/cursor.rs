@@ -7,6 +7,7 @@
 //!     for
 //!   * nothing at or behind the logical end is looked at
 //!   * no length from the file is used before it was compared with what is left up to that end
+//!   * a mapped file that ends before that is damaged where its first batch begins that isn't whole
 
 use super::fault::{damaged, io_error};
 use crate::disk::{File, read_buffer};
@@ -18,7 +19,7 @@ use std::sync::Arc;
 /// Where the bytes of a segment are.
 #[derive(Clone, Debug)]
 pub(super) enum Content {
-    /// All of them in memory; at least as long as the segment.
+    /// All of them in memory; fewer than the segment has if its file was cut.
     Mapped(Bytes),
     /// In a file that may still grow.
     InFile(Arc<dyn File>),
@@ -55,6 +56,11 @@ impl<'a> Cursor<'a> {
     /// The logical end of the segment.
     pub(super) fn end(&self) -> u64 {
         self.end
+    }
+
+    /// Whether the file is known to end before the segment does.
+    pub(super) fn is_cut(&self) -> bool {
+        matches!(self.content, Content::Mapped(bytes) if (bytes.len() as u64) < self.end)
     }
 
     /// The batch at `position`, which must begin at `offset`.
@@ -112,16 +118,15 @@ impl<'a> Cursor<'a> {
     }
 
     /// Makes the window hold these bytes, which the caller has checked to lie below the end; where in it they begin.
+    /// `position` is where a batch begins.
     fn fill(&mut self, position: u64, len_bytes: usize) -> Result<usize, StorageError> {
         if let Some(from) = self.within_window(position, len_bytes) {
             return Ok(from);
         }
         let Content::InFile(file) = self.content else {
-            return Err(damaged(
-                self.name,
-                self.window.len() as u64,
-                "the file ends before the segment does",
-            ));
+            let (there, end) = (self.window.len(), self.end);
+            let what = format!("the file ends at byte {there}, the segment has {end} bytes");
+            return Err(damaged(self.name, position, what));
         };
         let left_bytes = usize::try_from(self.end.saturating_sub(position)).unwrap_or(usize::MAX);
         let mut window = read_buffer(self.read_ahead_bytes.max(len_bytes).min(left_bytes));

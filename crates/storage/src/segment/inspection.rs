@@ -7,6 +7,7 @@
 use super::cursor::{Content, Cursor};
 use super::fault::{damaged, io_error};
 use super::index::Index;
+use super::shelf::{limit_of, map};
 use super::survey::{SURVEY_READ_BYTES, survey};
 use super::{Ends, FileId, SegmentEnd, index_file, names, transaction_index};
 use crate::disk::{Disk, Mode};
@@ -45,14 +46,20 @@ pub(crate) fn inspect(
     let mut faults = Vec::new();
     for found in segments(ends) {
         let name = names::log(dir, found.end.id());
-        let (index, cut) = read(disk, &name, &found, interval_bytes)?;
+        let index = match read(disk, &name, &found, interval_bytes) {
+            Err(error @ StorageError::Damaged { .. }) => {
+                let (from, to) = (found.end.base_offset, found.limit_offset);
+                faults.push(Fault::Batches { error, from, to });
+                continue;
+            }
+            read => read?,
+        };
         let regions = index.regions().iter();
         faults.extend(regions.map(|region| Fault::Batches {
             error: damaged(&name, region.from.position, region.what.clone()),
             from: region.from.offset,
             to: region.to.offset,
         }));
-        faults.extend(cut);
         if found.is_closed {
             faults.extend(indexes(disk, dir, &found, aborted)?);
         }
@@ -72,8 +79,11 @@ pub(crate) fn rebuild_indexes(
         let id = found.end.id();
         let name = names::log(dir, id);
         if index_file::load(disk, dir, id, found.end.len_bytes).is_none() {
-            let (index, cut) = read(disk, &name, &found, interval_bytes)?;
-            if cut.is_none() && index.regions().is_empty() {
+            let index = match read(disk, &name, &found, interval_bytes) {
+                Err(StorageError::Damaged { .. }) => continue,
+                read => read?,
+            };
+            if index.regions().is_empty() {
                 index_file::save(disk, dir, id, &index).map_err(io_error("write the index of", &name))?;
             }
         }
@@ -98,44 +108,23 @@ fn segments(ends: &Ends) -> impl Iterator<Item = Found> + '_ {
     let all = ends.segments.iter().zip(next).enumerate();
     let found = |(at, (end, next)): (usize, (&SegmentEnd, u64))| Found {
         end: *end,
-        limit_offset: next.min(end.base_offset.saturating_add(1 << 31)),
+        limit_offset: limit_of(end, next),
         is_closed: at + 1 < ends.segments.len(),
     };
     all.map(found).filter(|found| found.end.len_bytes > 0)
 }
 
-/// The index that the batches make, with what is damaged, and what is missing at the end.
-fn read(
-    disk: &dyn Disk,
-    name: &str,
-    found: &Found,
-    interval_bytes: u32,
-) -> Result<(Index, Option<Fault>), StorageError> {
-    let Found { end, limit_offset, .. } = *found;
+/// The index that the batches make, with what is damaged.
+///
+/// # Errors
+/// [`StorageError::Damaged`] if the file isn't there.
+fn read(disk: &dyn Disk, name: &str, found: &Found, interval_bytes: u32) -> Result<Index, StorageError> {
+    let Found { end, limit_offset, .. } = found;
     let mut index = Index::new(end.base_offset, interval_bytes);
-    let file = match disk.open(name, Mode::Read) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let error = damaged(name, 0, "the file is missing");
-            return Ok((index, Some(Fault::Batches { error, from: end.base_offset, to: limit_offset })));
-        }
-        opened => opened.map_err(io_error("open", name))?,
-    };
-    let content = file.map_sealed().map_err(io_error("map", name))?;
-    let there = (content.len() as u64).min(end.len_bytes);
-    // What was cut is told from what is damaged by the survey of the whole batches before it.
-    let whole = content.slice(..there as usize);
-    survey(
-        &mut Cursor::new(name, &Content::Mapped(whole), there, SURVEY_READ_BYTES),
-        &mut index,
-        limit_offset,
-    )?;
-    let is_told = index.covered().offset >= limit_offset && !index.regions().is_empty();
-    let cut = (there < end.len_bytes && !is_told).then(|| Fault::Batches {
-        error: damaged(name, there, format!("the file ends here, the segment has {} bytes", end.len_bytes)),
-        from: index.covered().offset,
-        to: limit_offset,
-    });
-    Ok((index, cut))
+    let content = Content::Mapped(map(disk, name, end, *limit_offset)?);
+    let mut cursor = Cursor::new(name, &content, end.len_bytes, SURVEY_READ_BYTES);
+    survey(&mut cursor, &mut index, *limit_offset)?;
+    Ok(index)
 }
 
 fn indexes(

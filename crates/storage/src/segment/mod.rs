@@ -33,6 +33,7 @@ mod index_file;
 mod inspection;
 mod names;
 mod open;
+mod present;
 mod reader;
 mod rewriter;
 mod shelf;

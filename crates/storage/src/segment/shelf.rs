@@ -7,6 +7,8 @@
 //!   * at most [`OPEN_SEGMENTS_MAX`] segments of a partition are on the shelf, and more only as long as all shelves of
 //!     the process together have room for them ([`MORE_SEGMENTS_MAX`]); no file handle stays open
 //!   * index files are written by one thread at a time
+//!   * a sealed file that was cut is read as far as it goes, one that is gone is damage as a whole; neither costs
+//!     another segment anything
 
 use super::checked::Checked;
 use super::cursor::Content;
@@ -19,6 +21,7 @@ use crate::error::StorageError;
 use crate::landmarks::Opening;
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard, RwLock};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -122,8 +125,11 @@ impl Shelf {
         guard: &MutexGuard<'_, ()>,
     ) -> Result<OpenSegment, StorageError> {
         let name = names::log(&self.dir, end.id());
-        let content = self.map(&name, end)?;
-        let loaded = index_file::load(&*self.disk, &self.dir, end.id(), end.len_bytes);
+        let content = map(&*self.disk, &name, end, limit_offset)?;
+        let is_whole = content.len() as u64 == end.len_bytes;
+        // An index of the whole segment leads behind a cut.
+        let load = || index_file::load(&*self.disk, &self.dir, end.id(), end.len_bytes);
+        let loaded = is_whole.then(load).flatten();
         let is_loaded = loaded.is_some();
         let index = loaded.unwrap_or_else(|| Index::new(end.base_offset, self.index_interval_bytes));
         let index = Arc::new(RwLock::new(index));
@@ -135,19 +141,6 @@ impl Shelf {
         Ok(segment)
     }
 
-    fn map(&self, name: &str, end: &SegmentEnd) -> Result<Bytes, StorageError> {
-        let file = self.disk.open(name, Mode::Read).map_err(io_error("open", name))?;
-        let content = file.map_sealed().map_err(io_error("map", name))?;
-        match usize::try_from(end.len_bytes) {
-            Ok(len_bytes) if len_bytes <= content.len() => Ok(content.slice(..len_bytes)),
-            _ => Err(damaged(
-                name,
-                content.len() as u64,
-                format!("the file ends here, the segment has {} bytes", end.len_bytes),
-            )),
-        }
-    }
-
     fn segment(
         &self,
         name: String,
@@ -156,8 +149,8 @@ impl Shelf {
         content: Content,
         index: Arc<RwLock<Index>>,
     ) -> OpenSegment {
-        let checked = match content {
-            Content::Mapped(_) => Checked::new(end.len_bytes),
+        let checked = match &content {
+            Content::Mapped(bytes) => Checked::new(bytes.len() as u64),
             Content::InFile(_) => Checked::default(),
         };
         OpenSegment {
@@ -165,8 +158,7 @@ impl Shelf {
             id: end.id(),
             base_offset: end.base_offset,
             len_bytes: end.len_bytes,
-            // A gap may follow the segment, and its own offsets fit 31 bits.
-            limit_offset: limit_offset.min(end.base_offset.saturating_add(1 << 31)),
+            limit_offset: limit_of(end, limit_offset),
             content,
             index,
             index_interval_bytes: self.index_interval_bytes,
@@ -189,6 +181,35 @@ impl Drop for Shelf {
     fn drop(&mut self) {
         MORE_SEGMENTS.fetch_sub(more_than_its_own(self.open.get_mut().len()), Ordering::Relaxed);
     }
+}
+
+/// What is there of a sealed segment, in which no offset reaches `limit_offset`.
+///
+/// # Errors
+/// [`StorageError::Damaged`] if the file isn't there.
+pub(super) fn map(
+    disk: &dyn Disk,
+    name: &str,
+    end: &SegmentEnd,
+    limit_offset: u64,
+) -> Result<Bytes, StorageError> {
+    let file = match disk.open(name, Mode::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let (from, to) = (end.base_offset, limit_of(end, limit_offset));
+            let what = format!("the file is missing; lost are the offsets from {from} to below {to}");
+            return Err(damaged(name, 0, what));
+        }
+        opened => opened.map_err(io_error("open", name))?,
+    };
+    let content = file.map_sealed().map_err(io_error("map", name))?;
+    let len_bytes = usize::try_from(end.len_bytes).unwrap_or(usize::MAX);
+    Ok(content.slice(..len_bytes.min(content.len())))
+}
+
+/// No offset of the segment reaches this, if the next one begins at `next_offset`: a gap may follow it, and its own
+/// offsets fit 31 bits.
+pub(super) fn limit_of(end: &SegmentEnd, next_offset: u64) -> u64 {
+    next_offset.min(end.base_offset.saturating_add(1 << 31))
 }
 
 /// How many of a shelf's segments are taken from [`MORE_SEGMENTS`].

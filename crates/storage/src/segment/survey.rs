@@ -5,6 +5,7 @@
 //!
 //! Invariants
 //!   * every byte below the end is either part of a checked batch or of a damaged region
+//!   * of a file that was cut the whole batches before the cut count, and what follows is one damaged region
 //!   * after damage, a batch counts only if it is proven that it isn't bytes inside another one's payload:
 //!     the damaged batch's own length and offsets lead to it, or all that follows is whole batches without a gap in
 //!     offsets, up to exactly the end of the segment. A record whose value looks like a batch can do neither with
@@ -49,6 +50,10 @@ fn resume(cursor: &mut Cursor<'_>, at: Place, limit_offset: u64) -> Result<Place
     {
         return Ok(next);
     }
+    if cursor.is_cut() {
+        // Nothing leads to an end that isn't there.
+        return Ok(Place { position: cursor.end(), offset: limit_offset });
+    }
     let mut position = at.position + 1;
     while position + HEADER_BYTES as u64 <= cursor.end() {
         let header = cursor.header_at(position)?;
@@ -69,7 +74,7 @@ fn stated_successor(cursor: &mut Cursor<'_>, at: Place) -> Result<Option<Place>,
     if position >= cursor.end() {
         return Ok(None);
     }
-    let header = cursor.header_at(at.position)?;
+    let header = cursor.header_at(at.position)?; // it was looked at for the length
     let last_offset_delta = u64::from(u32_at(header, LAST_OFFSET_DELTA_AT));
     Ok(at.offset.checked_add(last_offset_delta + 1).map(|offset| Place { position, offset }))
 }

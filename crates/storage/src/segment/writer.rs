@@ -19,6 +19,7 @@
 
 use super::directory::Directory;
 use super::fault::{damaged, io_error};
+use super::present::Present;
 use super::reader::SegmentSet;
 use super::rewriter::{Rewriter, Rewritten};
 use super::shelf::Shelf;
@@ -29,7 +30,7 @@ use crate::error::StorageError;
 use exactlog_core::batch::Batch;
 use exactlog_core::state::AbortedTransaction;
 use parking_lot::RwLock;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -71,10 +72,12 @@ impl PartitionLog {
     /// or in others, doesn't count; it is written over or stays, see `remove_unnamed`.
     ///
     /// Lists the directory and reads no data. No file is held open by it, nor by the log while nothing is appended.
+    /// Closed files that aren't there or are too short are logged, and damage to whoever reads them: nothing else
+    /// depends on them.
     ///
     /// # Errors
-    /// [`StorageError::Missing`] or [`StorageError::Damaged`] if a named file isn't there or is too short, or if `ends`
-    /// contradicts itself.
+    /// [`StorageError::Missing`] or [`StorageError::Damaged`] if the file that is written on isn't there or is too
+    /// short, or if `ends` contradicts itself.
     pub fn open(
         disk: Arc<dyn Disk>,
         dir: String,
@@ -83,12 +86,16 @@ impl PartitionLog {
     ) -> Result<PartitionLog, StorageError> {
         let options = Options { index_interval_bytes: options.index_interval_bytes.max(1), ..options };
         check_ends(&dir, ends)?;
-        check_files(&*disk, &dir, ends)?;
+        let present = Present::in_directory(&*disk, &dir, ends)?;
+        present.expect_tail(&dir, ends)?;
+        for lost in ends.segments.iter().filter_map(|segment| present.expect(&dir, segment).err()) {
+            tracing::error!(%lost, "a closed segment can't be read as a whole; all others can");
+        }
         let shelf = Arc::new(Shelf::new(Arc::clone(&disk), dir.clone(), options.index_interval_bytes));
         let tail = tail_of(ends, &options);
         let set = set_of(&shelf, ends, tail.as_ref());
         Ok(PartitionLog {
-            directory: Directory::new(disk, dir.clone(), !ends.segments.is_empty()),
+            directory: Directory::new(disk, dir.clone(), present.has_directory()),
             dir,
             options,
             shelf,
@@ -207,6 +214,12 @@ impl PartitionLog {
                 }
             }
         }
+    }
+
+    /// Refuses segments whose files aren't there or are too short, before anything is made of them.
+    pub(crate) fn expect_files(&self, segments: &[SegmentEnd]) -> Result<(), StorageError> {
+        let present = Present::in_directory(self.directory.disk(), &self.dir, &self.synced)?;
+        segments.iter().try_for_each(|segment| present.expect(&self.dir, segment))
     }
 
     /// What writes other files in place of closed segments: under a number that no file of the partition had before.
@@ -394,28 +407,4 @@ fn check_ends(dir: &str, ends: &Ends) -> Result<(), StorageError> {
         true => Ok(()),
         false => Err(damaged(dir, 0, format!("the checkpoint's ends contradict each other: {ends:?}"))),
     }
-}
-
-fn check_files(disk: &dyn Disk, dir: &str, ends: &Ends) -> Result<(), StorageError> {
-    if ends.segments.iter().all(|segment| segment.len_bytes == 0) {
-        return Ok(());
-    }
-    let entries = match disk.list(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        listed => listed.map_err(io_error("list", dir))?,
-    };
-    let lengths: BTreeMap<String, u64> =
-        entries.into_iter().filter(|entry| !entry.is_dir).map(|entry| (entry.name, entry.len)).collect();
-    for segment in ends.segments.iter().filter(|segment| segment.len_bytes > 0) {
-        let file = names::log(dir, segment.id());
-        match lengths.get(file.rsplit('/').next().unwrap_or(&file)) {
-            Some(len_bytes) if *len_bytes >= segment.len_bytes => {}
-            Some(len_bytes) => {
-                let what = format!("the file ends here, the checkpoint names {} bytes", segment.len_bytes);
-                return Err(damaged(&file, *len_bytes, what));
-            }
-            None => return Err(StorageError::Missing { file, named_by: "the checkpoint".to_owned() }),
-        }
-    }
-    Ok(())
 }

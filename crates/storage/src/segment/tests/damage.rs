@@ -194,17 +194,116 @@ fn a_batch_inside_a_damaged_batchs_value_is_never_taken_for_one_of_the_log() {
     }
 }
 
+/// Each batch of the log with the file that it is in and the position where it begins there.
+fn filed<'a>(batches: &'a [Batch], ends: &Ends) -> Vec<(String, u64, &'a Batch)> {
+    let file_of = |batch: &Batch| {
+        let behind = ends.segments.partition_point(|segment| segment.base_offset <= batch.base_offset());
+        ends.segments[behind - 1].base_offset
+    };
+    let mut position = 0;
+    let mut filed: Vec<(String, u64, &Batch)> = Vec::new();
+    for batch in batches {
+        let file = format!("{DIR}/{:020}.log", file_of(batch));
+        position = if filed.last().is_some_and(|last| last.0 == file) { position } else { 0 };
+        filed.push((file, position, batch));
+        position += batch.len_bytes() as u64;
+    }
+    filed
+}
+
+/// What of the file `name` lies at `cut` or behind is lost, by name, and nothing else; and the log goes on.
+fn assert_only_the_end_is_lost(disk: &MemoryDisk, ends: &Ends, batches: &[Batch], name: &str, cut: u64) {
+    let mut log = open(disk, SMALL, ends);
+    let filed = filed(batches, ends);
+    let is_lost = |(file, position, batch): &&(String, u64, &Batch)| {
+        file == name && position + batch.len_bytes() as u64 > cut
+    };
+    let lost: Vec<&(String, u64, &Batch)> = filed.iter().filter(is_lost).collect();
+    let (from, to) = (lost[0].2.base_offset(), lost[lost.len() - 1].2.next_offset());
+    for _ in 0..2 {
+        for found in &filed {
+            for offset in found.2.base_offset()..found.2.next_offset() {
+                let (read, one) = (log.readable().read(offset, 1), log.readable().batch_of(offset));
+                if !is_lost(&found) {
+                    assert_eq!(read.unwrap(), std::slice::from_ref(found.2), "{name} {cut}, offset {offset}");
+                    assert_eq!(one.unwrap().unwrap().0, *found.2, "{name} {cut}, offset {offset}");
+                    continue;
+                }
+                for error in [read.unwrap_err(), one.map(|_| ()).unwrap_err()] {
+                    let text = error.to_string();
+                    let says = format!("lost are the offsets from {from} to below {to}");
+                    assert!(text.contains(&says), "{name} {cut}, offset {offset}: {text}");
+                    assert_eq!(damage_of(error), (name.to_owned(), lost[0].1), "{name} {cut}, {offset}");
+                }
+            }
+        }
+        let times = records(batches);
+        for (_, timestamp_ms) in &times {
+            match log.readable().first_at_or_after(*timestamp_ms) {
+                Ok(found) => {
+                    let first = times.iter().find(|record| record.1 >= *timestamp_ms).copied();
+                    assert_eq!(found, first, "{name} {cut}, at or after {timestamp_ms}");
+                }
+                Err(error) => assert_eq!(damage_of(error), (name.to_owned(), lost[0].1), "{name} {cut}"),
+            }
+        }
+        let next = batch(log.next_offset(), &[2_000], 3);
+        log.append(&next).unwrap();
+        log.sync().unwrap();
+        assert_eq!(log.readable().read(next.base_offset(), 1).unwrap(), [next]);
+    }
+    let again = open(disk, SMALL, &log.ends());
+    assert!(again.readable().read(from, 1).is_err(), "{name} {cut}: what is lost stays lost");
+    assert_eq!(again.readable().read(ends.end_offset, 1).unwrap()[0].base_offset(), ends.end_offset);
+}
+
+/// A closed file that ends early, or isn't there, once made all of its partition unreadable, and ended the flushing of
+/// all partitions.
 #[test]
-fn a_sealed_file_that_lost_its_end_is_damage_and_so_is_one_that_is_gone() {
-    let batches = batches(7);
+fn a_closed_file_that_is_cut_or_missing_costs_what_it_has_lost_and_nothing_else() {
+    let batches = batches(20);
+    let ends = written(&batches, SMALL).1.ends();
+    assert!(ends.segments.len() >= 3);
+    for closed in &ends.segments[..ends.segments.len() - 1] {
+        let name = format!("{DIR}/{:020}.log", closed.base_offset);
+        for cut in (0..closed.len_bytes).step_by(7).chain([closed.len_bytes - 1]) {
+            for has_index in [true, false] {
+                let (disk, _) = written(&batches, SMALL);
+                let good = disk.content(&name);
+                disk.put(&name, good[..cut as usize].to_vec());
+                if !has_index {
+                    disk.unlink(&format!("{DIR}/{:020}.index", closed.base_offset)).unwrap();
+                }
+                assert_only_the_end_is_lost(&disk, &ends, &batches, &name, cut);
+            }
+        }
+        let (disk, _) = written(&batches, SMALL);
+        disk.unlink(&name).unwrap();
+        assert_only_the_end_is_lost(&disk, &ends, &batches, &name, 0);
+    }
+}
+
+/// Where a file ends that was cut, the batches in a value may end, too.
+#[test]
+fn a_batch_inside_a_value_is_no_batch_of_the_log_either_where_the_file_is_cut_behind_it() {
+    let inner: Vec<u8> = (1..5u64)
+        .map(|offset| batch(offset, &[666], 10))
+        .flat_map(|batch| [&batch.header()[..], batch.body()].concat())
+        .collect();
+    let mut builder = BatchBuilder::new(0);
+    builder.append(3, None, Some(&inner), &[]);
+    let mut batches = vec![builder.finish(None).placed(0, 5)];
+    (1..6).for_each(|offset| batches.push(batch(offset, &[offset as i64], 10)));
     let (disk, ends) = one_segment(&batches, true);
-    let log = open(&disk, SMALL, &ends);
     let good = disk.content(&first_log());
-    disk.put(&first_log(), good[..100].to_vec());
-    assert_eq!(damage_of(log.readable().read(0, 1).unwrap_err()), (first_log(), 100));
-    disk.unlink(&first_log()).unwrap();
-    let error = log.readable().read(0, 1).unwrap_err();
-    assert!(matches!(error, StorageError::Io { what: "open", file, .. } if file == first_log()));
+    for cut in 1..batches[0].len_bytes() {
+        disk.put(&first_log(), good[..cut].to_vec());
+        let set = open(&disk, SMALL, &ends).readable();
+        for offset in 0..6 {
+            assert_eq!(damage_of(set.read(offset, 1).unwrap_err()), (first_log(), 0), "cut to {cut}");
+        }
+        assert_eq!(set.read(6, 1).unwrap()[0].max_timestamp_ms(), 1_000_000);
+    }
 }
 
 #[test]

@@ -144,22 +144,28 @@ fn a_gap_begins_a_segment_also_when_the_log_is_reopened_within_it() {
 }
 
 #[test]
-fn files_that_are_missing_or_short_are_named_at_open() {
+fn a_growing_file_that_is_missing_or_short_is_refused_at_open_and_a_closed_one_is_not() {
     let batches = batches(20);
     let (disk, log) = written(&batches, SMALL);
     let ends = log.ends();
     let again = |disk: &MemoryDisk, ends: &Ends| {
         PartitionLog::open(Arc::new(disk.clone()), DIR.to_owned(), SMALL, ends).unwrap_err()
     };
-    for segment in &ends.segments {
+    let (last, closed) = ends.segments.split_last().unwrap();
+    for segment in closed {
         let name = format!("{DIR}/{:020}.log", segment.base_offset);
         let content = disk.content(&name);
-        disk.put(&name, content[..content.len() - 1].to_vec());
-        assert_eq!(damage_of(again(&disk, &ends)), (name.clone(), segment.len_bytes - 1));
         disk.unlink(&name).unwrap();
-        assert!(matches!(again(&disk, &ends), StorageError::Missing { file, .. } if file == name));
+        assert_eq!(open(&disk, SMALL, &ends).next_offset(), ends.end_offset);
         disk.put(&name, content);
     }
+    let name = format!("{DIR}/{:020}.log", last.base_offset);
+    let content = disk.content(&name);
+    disk.put(&name, content[..content.len() - 1].to_vec());
+    assert_eq!(damage_of(again(&disk, &ends)), (name.clone(), last.len_bytes - 1));
+    disk.unlink(&name).unwrap();
+    assert!(matches!(again(&disk, &ends), StorageError::Missing { file, .. } if file == name));
+    disk.put(&name, content);
     let mut reversed = ends.clone();
     reversed.segments.reverse();
     assert!(matches!(again(&disk, &reversed), StorageError::Damaged { .. }));
