@@ -450,8 +450,8 @@ fn lg_8_files_are_replaced_as_a_whole_and_the_old_ones_go_when_no_checkpoint_nam
     assert_eq!(world.shown(), shown);
 }
 
-/// Trimmed, flushed and in one checkpoint: the older one names the files still, and open needs them if the newer one is
-/// damaged.
+/// Trimmed, flushed and in one checkpoint: the older one names the files still, and would call them missing if the
+/// newer one is damaged.
 fn trimmed_files_wait_for_the_older_checkpoint() {
     let mut world = World::new(3);
     let config = TopicConfig { segment_bytes: 4096, ..TopicConfig::default() };
@@ -462,6 +462,11 @@ fn trimmed_files_wait_for_the_older_checkpoint() {
     }
     world.shard.checkpoint().unwrap();
     world.shard.checkpoint().unwrap();
+    let segments = |disk: &SimDisk| {
+        let names = disk.files().into_iter().map(|(name, _)| name);
+        names.filter(|name| name.ends_with(".log")).collect::<BTreeSet<_>>()
+    };
+    let named = segments(&world.disk);
     let end = world.shard.reader().bounds(AT).1;
     world.run(Command::Trim { partition: AT, start: end - 1 });
     world.shard.checkpoint().unwrap();
@@ -470,6 +475,7 @@ fn trimmed_files_wait_for_the_older_checkpoint() {
     let names = image.files().into_iter().map(|(name, _)| name);
     let newest = names.filter(|name| name.ends_with(".checkpoint")).max().unwrap();
     image.flip_bit(&newest, 60, 1).unwrap();
+    assert!(named.len() > 3 && segments(&image).is_superset(&named), "of {named:?}");
     let older = open(&image);
     assert_eq!(state_hash(&older.state()), hash);
     // Segments are opened when something is flushed behind them, or read.
