@@ -15,6 +15,7 @@
 
 use crate::error::Error;
 use crate::log::Inner;
+use crate::producer::check_codec;
 use exactlog_core::batch::{Batch, BatchBuilder, BatchError, Compression, ProducerStamp};
 use exactlog_core::command::{Command, TimerCommand, TopicCompression, TopicConfig};
 use exactlog_core::ids::TopicId;
@@ -85,22 +86,13 @@ impl Inner {
         if HAS_ALL_CODECS {
             return Ok(());
         }
-        self.storing(topic).map_or(Ok(()), |storing| check_available(storing.compression))
+        self.storing(topic).and_then(|storing| storing.compression.codec()).map_or(Ok(()), check_codec)
     }
 }
 
 /// Whether this build can write what a topic with these settings is to store.
 pub(crate) fn check_setting(config: &TopicConfig) -> Result<(), Error> {
-    check_available(config.compression)
-}
-
-fn check_available(compression: TopicCompression) -> Result<(), Error> {
-    match compression.codec() {
-        Some(codec) if !codec.is_available() => {
-            Err(Error::Batch(BatchError::CodecMissing { compression: codec }))
-        }
-        _ => Ok(()),
-    }
+    config.compression.codec().map_or(Ok(()), check_codec)
 }
 
 const HAS_ALL_CODECS: bool = Compression::Gzip.is_available()

@@ -170,9 +170,8 @@ fn zeroed_and_misplaced_sectors_cost_the_batches_that_they_touch() {
     }
 }
 
-/// A value may hold whole batches. When the batch around it is damaged, they must not be taken for the log's.
-#[test]
-fn a_batch_inside_a_damaged_batchs_value_is_never_taken_for_one_of_the_log() {
+/// The first one's value is made of batches that would fit behind it; then come others.
+fn batches_behind_one_with_batches_in_its_value() -> Vec<Batch> {
     let inner: Vec<u8> = (1..5u64)
         .map(|offset| batch(offset, &[666], 10))
         .flat_map(|batch| [&batch.header()[..], batch.body()].concat())
@@ -181,6 +180,13 @@ fn a_batch_inside_a_damaged_batchs_value_is_never_taken_for_one_of_the_log() {
     builder.append(3, None, Some(&inner), &[]);
     let mut batches = vec![builder.finish(None).placed(0, 5)];
     (1..6).for_each(|offset| batches.push(batch(offset, &[offset as i64], 10)));
+    batches
+}
+
+/// A value may hold whole batches. When the batch around it is damaged, they must not be taken for the log's.
+#[test]
+fn a_batch_inside_a_damaged_batchs_value_is_never_taken_for_one_of_the_log() {
+    let batches = batches_behind_one_with_batches_in_its_value();
     for is_sealed in [true, false] {
         let (disk, ends) = one_segment(&batches, is_sealed);
         let good = disk.content(&first_log());
@@ -286,14 +292,7 @@ fn a_closed_file_that_is_cut_or_missing_costs_what_it_has_lost_and_nothing_else(
 /// Where a file ends that was cut, the batches in a value may end, too.
 #[test]
 fn a_batch_inside_a_value_is_no_batch_of_the_log_either_where_the_file_is_cut_behind_it() {
-    let inner: Vec<u8> = (1..5u64)
-        .map(|offset| batch(offset, &[666], 10))
-        .flat_map(|batch| [&batch.header()[..], batch.body()].concat())
-        .collect();
-    let mut builder = BatchBuilder::new(0);
-    builder.append(3, None, Some(&inner), &[]);
-    let mut batches = vec![builder.finish(None).placed(0, 5)];
-    (1..6).for_each(|offset| batches.push(batch(offset, &[offset as i64], 10)));
+    let batches = batches_behind_one_with_batches_in_its_value();
     let (disk, ends) = one_segment(&batches, true);
     let good = disk.content(&first_log());
     for cut in 1..batches[0].len_bytes() {
