@@ -14,8 +14,9 @@ pub(crate) fn run(measures: &Measures, limits: &Limits, report: &mut Report) -> 
     report.section("publish -> subscriber, same process");
     for (durability, survives) in [(Durability::Os, Survives::Kill), (Durability::Fsync, Survives::PowerLoss)]
     {
-        for (name, receive) in RECEIVERS {
-            let (latency, sync) = limits::beside_sync(measures, || measure(measures, durability, receive))?;
+        for (name, receive, wait) in RECEIVERS {
+            let (latency, sync) =
+                limits::beside_sync(measures, || measure(measures, durability, receive, wait))?;
             let compared = match durability {
                 Durability::Os | Durability::Interval(_) => limits.beside_wake_up(latency.p50),
                 Durability::Fsync => limits::to_sync(latency.p50, &sync),
@@ -27,12 +28,22 @@ pub(crate) fn run(measures: &Measures, limits: &Limits, report: &mut Report) -> 
 }
 
 type Receive = fn(Consumer, &Topic, &Clock, usize) -> Result<Summary>;
+type Wait = fn(Duration);
 
-const RECEIVERS: [(&str, Receive); 3] = [
-    ("thread in `blocking_next`, parked", receive_blocking),
-    ("task in `next`, 1 runtime thread, parked", receive_in_task),
-    ("thread that asks again and again, `try_next`", receive_spinning),
+const RECEIVERS: [(&str, Receive, Wait); 4] = [
+    ("thread in `blocking_next`, parked", receive_blocking, std::thread::sleep),
+    ("task in `next`, 1 runtime thread, parked", receive_in_task, std::thread::sleep),
+    ("thread that asks again and again, `try_next`", receive_spinning, std::thread::sleep),
+    ("the same, and the publisher doesn't sleep between events either", receive_spinning, spin),
 ];
+
+/// Stays awake for `time`, as a publisher does that has something else to compute.
+fn spin(time: Duration) {
+    let begin = Instant::now();
+    while begin.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
 
 /// What sender and receiver share.
 struct Clock {
@@ -53,7 +64,7 @@ impl Clock {
     }
 }
 
-fn measure(measures: &Measures, durability: Durability, receive: Receive) -> Result<Summary> {
+fn measure(measures: &Measures, durability: Durability, receive: Receive, wait: Wait) -> Result<Summary> {
     let directory = measures.fresh()?;
     let log = setup::open(directory.path(), durability, Ring::Default, setup::MIB)?;
     warm::leave_first_file(&log)?;
@@ -64,19 +75,19 @@ fn measure(measures: &Measures, durability: Durability, receive: Receive) -> Res
     let count = measures.pick(5000, 500);
     std::thread::scope(|scope| {
         let receiver = scope.spawn(|| receive(consumer, &topic, &clock, count));
-        publish(&log, &topic, &clock, count)?;
+        publish(&log, &topic, &clock, count, wait)?;
         receiver.join().unwrap_or_else(|_| Err("the receiver panicked".into()))
     })
 }
 
-fn publish(log: &Log, topic: &Topic, clock: &Clock, count: usize) -> Result<()> {
+fn publish(log: &Log, topic: &Topic, clock: &Clock, count: usize, wait: Wait) -> Result<()> {
     let producer = log.producer("publisher")?;
     for number in 0..count as u64 {
         // Long enough for the subscriber to be parked again.
-        std::thread::sleep(Duration::from_micros(300));
+        wait(Duration::from_micros(300));
         producer.blocking_send(topic, Event::unkeyed(clock.stamp()))?;
         while clock.received.load(Ordering::Acquire) <= number {
-            std::thread::sleep(Duration::from_micros(50));
+            wait(Duration::from_micros(50));
         }
     }
     Ok(())
