@@ -222,6 +222,11 @@ impl Consumer {
         &self.group
     }
 
+    /// Sets how many records one `next` returns at most (`max.poll.records`), at least 1: from the next call on.
+    pub fn set_max_poll_records(&mut self, records: usize) {
+        self.max_poll_records = records.max(1);
+    }
+
     /// The next records, waiting until there are some. `None`: the log is closed, and nothing more will come.
     ///
     /// A [`Batch`] that is dropped without being acked or put into a transaction is delivered again by the next calls.

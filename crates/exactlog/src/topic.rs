@@ -1,6 +1,9 @@
 //! A handle on a topic.
 
-use exactlog_core::batch::Compression;
+use crate::error::Error;
+use crate::event::Event;
+use crate::producer::event_bytes;
+use exactlog_core::batch::{Compression, HEADER_BYTES};
 use exactlog_core::command::{CleanupPolicy, TopicCompression, TopicConfig, TopicDurability};
 use exactlog_core::ids::TopicId;
 use exactlog_core::state::State;
@@ -86,6 +89,18 @@ impl Topic {
     /// Its settings when the handle was made.
     pub fn config(&self) -> &TopicConfig {
         &self.inner.config
+    }
+
+    /// Whether an event can be sent to it: what a producer and a transaction would refuse for what the event is.
+    ///
+    /// # Errors
+    /// [`Error::EventTooLarge`], [`Error::EventIdLength`].
+    pub fn check(&self, event: &Event) -> Result<(), Error> {
+        let (bytes, max) = (event_bytes(event), self.batch_bytes_max());
+        if bytes > max - HEADER_BYTES {
+            return Err(Error::EventTooLarge { topic: self.name().to_string(), bytes, max });
+        }
+        event.id.as_ref().map_or(Ok(()), |id| id.in_log(None).map(|_| ()))
     }
 
     /// Most bytes of a batch that is made of events, before it is compressed: with what the topic's codec adds to

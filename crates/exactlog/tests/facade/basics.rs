@@ -352,3 +352,39 @@ fn many_short_runs_leave_few_journal_files() {
     let journals = names.iter().filter(|name| name.ends_with(".journal")).count();
     assert!(journals <= 6, "{names:?}");
 }
+
+#[test]
+fn a_topic_tells_beforehand_what_it_would_refuse() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    let topic = log.create_topic("small", TopicOptions::default().max_message_bytes(1024)).unwrap();
+    let mut producer = log.producer("p").unwrap();
+    let events =
+        [100, 800, 900, 930, 940, 945, 950, 955, 960, 1000, 5000].map(|bytes| Event::unkeyed(vec![7; bytes]));
+    let ids = ["", "id"].map(|id| Event::unkeyed("v").id(id));
+    let (mut taken, mut refused) = (0, 0);
+    for event in events.into_iter().chain(ids).chain([Event::unkeyed("v").id("x".repeat(1025))]) {
+        let said = topic.check(&event).map_err(|error| error.to_string());
+        let mut transaction = producer.begin();
+        let done = transaction.send(&topic, event).map_err(|error| error.to_string());
+        assert_eq!(said, done);
+        *(if said.is_ok() { &mut taken } else { &mut refused }) += 1;
+    }
+    assert!(taken > 3 && refused > 3, "{taken}, {refused}");
+}
+
+#[test]
+fn how_many_records_come_at_once_can_be_changed() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    let topic = log.create_topic("t", TopicOptions::default()).unwrap();
+    let producer = log.producer("p").unwrap();
+    for n in 0..20 {
+        producer.blocking_send(&topic, Event::unkeyed(n.to_string())).unwrap();
+    }
+    let mut consumer = log.consumer("g").subscribe([&topic]).unwrap();
+    for (most, expected) in [(3, 3), (0, 1), (100, 16)] {
+        consumer.set_max_poll_records(most);
+        assert_eq!(consumer.try_next().unwrap().unwrap().blocking_ack().unwrap().len(), expected);
+    }
+}
