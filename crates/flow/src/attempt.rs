@@ -1,0 +1,57 @@
+//! One attempt: the handler's future, its time limit, and what becomes of a panic.
+
+use crate::context::Context;
+use crate::failure::Failure;
+use std::any::Any;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+/// What a handler's call is.
+pub(crate) type Called = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
+/// Processes events: what it hands into the [`Context`] is committed if it succeeds.
+///
+/// Every `Fn(Context) -> Future<Output = Result<(), E>>` is one.
+pub trait Handler: Send + Sync + 'static {
+    /// Processes one event. It may be called for several events at a time, but never for two of one key.
+    fn call(&self, context: Context) -> Called;
+}
+
+impl<F, R, E> Handler for F
+where
+    F: Fn(Context) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<(), E>> + Send + 'static,
+    E: Into<Failure>,
+{
+    fn call(&self, context: Context) -> Called {
+        let called = self(context);
+        Box::pin(async move { called.await.map_err(Into::into) })
+    }
+}
+
+/// Runs a handler on one event. A panic is a failure of kind `panic`, and one that takes
+/// too long one of kind `timeout`: both are [`Class::Transient`](crate::Class::Transient).
+pub(crate) async fn run(handler: &dyn Handler, context: Context, limit: Duration) -> Result<(), Failure> {
+    let called = catch_unwind(AssertUnwindSafe(|| handler.call(context)));
+    let mut called = called.map_err(|panic| panicked(&*panic))?;
+    let guarded = std::future::poll_fn(move |task| {
+        // It is never polled again after a panic.
+        match catch_unwind(AssertUnwindSafe(|| called.as_mut().poll(task))) {
+            Ok(polled) => polled,
+            Err(panic) => Poll::Ready(Err(panicked(&*panic))),
+        }
+    });
+    match tokio::time::timeout(limit, guarded).await {
+        Ok(result) => result,
+        Err(_) => Err(Failure::transient("timeout", format!("the handler took longer than {limit:?}"))),
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Failure {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_string());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    Failure::transient("panic", text.as_deref().unwrap_or("the handler panicked"))
+}

@@ -1,0 +1,205 @@
+//! A round as one transaction, and what is known of its partitions when that has committed.
+//!
+//! Invariants
+//!   * every event of the round is in it once: its effects, or its row, or its dead letter
+//!   * it is refused if somebody else has touched one of the partitions since they were loaded
+
+use crate::counts::Counts;
+use crate::dead_letter::{Death, dead_letter};
+use crate::error::Error;
+use crate::outbox::Output;
+use crate::owned::{Owned, Place};
+use crate::parked::{Queue, Wait, Waiting, row};
+use crate::round::{Item, Round, Verdict};
+use crate::settings::Settings;
+use exactlog::{Batch, EventId, Log, Producer, Record, Seen, Table, Topic, TopicId, Transaction};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+/// Where a round is written to.
+pub(crate) struct Committer<'c> {
+    pub(crate) log: &'c Log,
+    pub(crate) settings: &'c Settings,
+    pub(crate) table: &'c Table,
+    /// The dead-letter topic of each topic.
+    pub(crate) dead_letters: &'c BTreeMap<Arc<str>, Topic>,
+    pub(crate) now_ms: i64,
+}
+
+/// A record that waits from now on, or doesn't any more.
+#[derive(Debug)]
+struct RowChange {
+    place: Place,
+    offset: u64,
+    waits: Option<(Queue, Wait)>,
+}
+
+/// What a commit changes of what is known.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    rows: Vec<RowChange>,
+    counts: BTreeMap<Place, Counts>,
+    /// What ended in this commit, and how.
+    pub(crate) sum: Counts,
+}
+
+impl Committer<'_> {
+    /// Commits it with the positions of the batch.
+    pub(crate) async fn commit(
+        &self,
+        producer: &mut Producer,
+        owned: &mut Owned,
+        mut round: Round,
+        batch: Option<Batch<'_>>,
+    ) -> Result<Changes, Error> {
+        let mut transaction = producer.begin();
+        let mut changes = Changes::default();
+        let mut sent_ids = HashSet::new();
+        round.tables.fill(&round.overlay, &mut transaction)?;
+        // Keys ended beside each other; what comes of them is in the order of their events.
+        round.settled.sort_by(|(one, _), (other, _)| place(&one.record).cmp(&place(&other.record)));
+        for (item, verdict) in round.settled {
+            self.add(&mut transaction, owned, &mut changes, &mut sent_ids, item, verdict)?;
+        }
+        for (place, added) in &changes.counts {
+            let Some(partition) = owned.partitions.get(place) else { continue };
+            let mut counts = partition.counts.clone();
+            counts.add(added);
+            transaction.expect_version(self.table, partition.counts_key.clone(), partition.version);
+            transaction.put_json(self.table, partition.counts_key.clone(), &counts)?;
+        }
+        if let Some(batch) = batch {
+            transaction.ack(batch);
+        }
+        let receipt = transaction.commit().await?;
+        changes.apply(owned, receipt.csn);
+        Ok(changes)
+    }
+
+    fn add(
+        &self,
+        transaction: &mut Transaction<'_>,
+        owned: &Owned,
+        changes: &mut Changes,
+        sent_ids: &mut HashSet<(TopicId, EventId)>,
+        item: Item,
+        verdict: Verdict,
+    ) -> Result<(), Error> {
+        let Item { record, queue, waited, id, scope } = item;
+        let place = (record.topic.clone(), record.partition);
+        let Some(partition) = owned.partitions.get(&place) else { return Ok(()) };
+        let mut counts = Counts { read: u64::from(waited.is_none()), ..Counts::default() };
+        let row_key = partition.row_key(record.offset);
+        let has_ended = !matches!(verdict, Verdict::Wait { .. });
+        match verdict {
+            Verdict::Done { outbox, reservation } => {
+                counts.done(outbox.outcome);
+                for output in outbox.outputs {
+                    self.send(transaction, sent_ids, output)?;
+                }
+                for timer in outbox.cancelled {
+                    if self.log.timer(timer)?.is_some() {
+                        transaction.cancel(timer);
+                    }
+                }
+                match (reservation, id, scope) {
+                    (Some(reservation), _, _) => transaction.finish(reservation)?,
+                    (None, Some(id), Some(scope)) => transaction.mark(&scope, id)?,
+                    _ => {}
+                }
+            }
+            Verdict::Duplicate => counts.duplicate += 1,
+            Verdict::Wait { wait, failure } => {
+                counts.retried += u64::from(wait.waiting == Waiting::Parked);
+                let bytes = row(&record, &wait, failure.as_ref(), self.now_ms);
+                transaction.put(self.table, row_key.clone(), bytes)?;
+                let waits = Some((queue.apart(), wait));
+                changes.rows.push(RowChange { place: place.clone(), offset: record.offset, waits });
+            }
+            Verdict::Dead { failure, attempts, first_failed_ms } => {
+                counts.dead += 1;
+                let (group, handler) = (&self.settings.group, &self.settings.name);
+                let (failed_ms, topic_id) = (self.now_ms, partition.topic.id().0);
+                let failure = &failure;
+                let death = Death { group, handler, attempts, failure, failed_ms, first_failed_ms, topic_id };
+                self.bury(transaction, &record, &death)?;
+            }
+        }
+        if has_ended && waited.is_some() {
+            transaction.delete(self.table, row_key)?;
+            changes.rows.push(RowChange { place: place.clone(), offset: record.offset, waits: None });
+        }
+        changes.sum.add(&counts);
+        changes.counts.entry(place).or_default().add(&counts);
+        Ok(())
+    }
+
+    /// An output whose id its topic has seen, or has in this commit, is left out: the first one won.
+    fn send(
+        &self,
+        transaction: &mut Transaction<'_>,
+        sent_ids: &mut HashSet<(TopicId, EventId)>,
+        output: Output,
+    ) -> Result<(), Error> {
+        let Output { topic, partition, event, delay } = output;
+        if let Some(id) = &event.id
+            && (!sent_ids.insert((topic.id(), id.clone()))
+                || matches!(self.log.seen(&topic, id.clone())?, Seen::Done(_)))
+        {
+            return Ok(());
+        }
+        match (partition, delay) {
+            (None, None) => transaction.send(&topic, event)?,
+            (Some(partition), _) => transaction.send_to(&topic, partition, event)?,
+            (None, Some(delay)) => transaction.send_after(&topic, event, delay)?,
+        }
+        Ok(())
+    }
+
+    fn bury(
+        &self,
+        transaction: &mut Transaction<'_>,
+        record: &Record,
+        death: &Death<'_>,
+    ) -> Result<(), Error> {
+        let Some(topic) = self.dead_letters.get(&record.topic) else {
+            return Err(exactlog::Error::NoSuchTopic { name: record.topic.to_string() }.into());
+        };
+        let partition = record.partition % topic.partitions();
+        let headers = self.settings.dead_letter.headers;
+        match transaction.forward_to(topic, partition, &dead_letter(record, death, headers, true)) {
+            // The event itself is never shortened.
+            Err(exactlog::Error::EventTooLarge { .. }) => {
+                transaction.forward_to(topic, partition, &dead_letter(record, death, headers, false))?;
+            }
+            buried => buried?,
+        }
+        Ok(())
+    }
+}
+
+fn place(record: &Record) -> (&str, u32, u64) {
+    (&record.topic, record.partition, record.offset)
+}
+
+impl Changes {
+    fn apply(&self, owned: &mut Owned, csn: u64) {
+        for RowChange { place, offset, waits } in &self.rows {
+            let Some(partition) = owned.partitions.get_mut(place) else { continue };
+            match waits {
+                Some((queue, wait)) => partition.lane.set(*offset, queue.clone(), wait.clone()),
+                None => partition.lane.remove(*offset),
+            }
+        }
+        for (place, added) in &self.counts {
+            let Some(partition) = owned.partitions.get_mut(place) else { continue };
+            partition.counts.add(added);
+            partition.version = Some(csn);
+            debug_assert_eq!(
+                partition.counts.ended() + partition.lane.len() as u64,
+                partition.counts.read,
+                "every event that was read has ended or waits: {place:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! The loop of a processor: take what is due and what is new, run it, commit it, and wait.
+//!
+//! ```text
+//!   follow the assignment -> rows that are due, new records -> round -> commit -> ..
+//!                                                               ^          |
+//!              refused: what is known is loaded anew, and less is taken <--/
+//! ```
+//!
+//! Invariants
+//!   * between two commits nothing is kept but what can be made again from the log
+
+use crate::chance::Chance;
+use crate::clock::Clock;
+use crate::commit::{Changes, Committer};
+use crate::error::Error;
+use crate::failure::Failure;
+use crate::owned::{Due, Owned, Partition, Place};
+use crate::parked::{Queue, Wait, Waiting};
+use crate::retry::RetryMode;
+use crate::round::{Doomed, Item, Runner};
+use crate::running::{Order, Shared};
+use crate::settings::Job;
+use exactlog::{Batch, Consumer, Log, Producer, Record, Refusal, Start, Table, Topic};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How often a processor that has nothing to do looks whether it was given other partitions.
+const LOOK: Duration = Duration::from_millis(500);
+/// How often a commit of one event may be refused before that counts as its failure.
+const REFUSED_MAX: u32 = 10;
+/// First and longest pause while the disk is full.
+const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// A processor at work.
+pub(crate) struct Engine {
+    core: Core,
+    consumer: Consumer,
+    producer: Producer,
+    orders: watch::Receiver<Order>,
+}
+
+/// What doesn't belong to the consumer, whose batches borrow it.
+struct Core {
+    log: Log,
+    job: Job,
+    table: Table,
+    topics: BTreeMap<Arc<str>, Topic>,
+    dead_letters: BTreeMap<Arc<str>, Topic>,
+    scopes: BTreeMap<Arc<str>, Arc<str>>,
+    start: Start,
+    owned: Owned,
+    /// Partitions that aren't read at the moment, since too much of them waits.
+    paused: BTreeSet<Place>,
+    clock: Clock,
+    chance: Chance,
+    shared: Arc<Shared>,
+    /// Most events of a round: fewer after one was refused, to find the one that it was refused for.
+    limit: usize,
+    refused: u32,
+    doomed: Option<Doomed>,
+    pause: Duration,
+}
+
+/// What is handed to a new engine.
+pub(crate) struct Parts {
+    pub(crate) log: Log,
+    pub(crate) job: Job,
+    pub(crate) table: Table,
+    pub(crate) topics: Vec<Topic>,
+    pub(crate) dead_letters: BTreeMap<Arc<str>, Topic>,
+    pub(crate) start: Start,
+    pub(crate) producer: Producer,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Engine {
+    pub(crate) fn new(parts: Parts, orders: watch::Receiver<Order>) -> Result<Engine, Error> {
+        let Parts { log, job, table, topics, dead_letters, start, producer, shared } = parts;
+        let name = |topic: &Topic| -> Arc<str> { topic.name().into() };
+        let scope = |topic: &Topic| job.settings.scope(topic.name()).map(|it| (name(topic), it.into()));
+        let core = Core {
+            scopes: topics.iter().filter_map(scope).collect(),
+            topics: topics.iter().map(|topic| (name(topic), topic.clone())).collect(),
+            limit: job.settings.batch_max,
+            log,
+            job,
+            table,
+            dead_letters,
+            start,
+            owned: Owned::default(),
+            paused: BTreeSet::new(),
+            clock: Clock::start(),
+            chance: Chance::default(),
+            shared,
+            refused: 0,
+            doomed: None,
+            pause: PAUSE,
+        };
+        let consumer = core.subscribe()?;
+        Ok(Engine { core, consumer, producer, orders })
+    }
+
+    /// Works until it is told to stop, or the log is closed.
+    pub(crate) async fn run(mut self) -> Result<(), Error> {
+        loop {
+            let order = *self.orders.borrow_and_update();
+            if order == Order::Stop {
+                return Ok(());
+            }
+            match self.round(order).await {
+                Ok(()) => {}
+                Err(Error::Log(exactlog::Error::Closed)) => return Ok(()),
+                Err(Error::Log(error)) => self.recover(error).await?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Waits for something to do, and does it.
+    async fn round(&mut self, order: Order) -> Result<(), Error> {
+        let Engine { core, consumer, producer, orders } = self;
+        core.follow(consumer)?;
+        let due = match order {
+            Order::Run => core.due(),
+            Order::Pause | Order::Stop => Vec::new(),
+        };
+        let reads = order == Order::Run;
+        let look = tokio::time::Instant::now() + LOOK;
+        let next_due = core.owned.next_due_ms().filter(|_| reads).map(|due_ms| core.clock.instant(due_ms));
+        consumer.set_max_poll_records(core.limit.saturating_sub(due.len()).max(1));
+        let batch = match (due.is_empty(), due.len() >= core.limit) {
+            (false, true) => None,
+            (false, false) => consumer.try_next()?,
+            (true, _) => tokio::select! {
+                biased;
+                _ = orders.changed() => return Ok(()),
+                batch = consumer.next(), if reads => match batch? {
+                    Some(batch) => Some(batch),
+                    None => return Err(exactlog::Error::Closed.into()),
+                },
+                () = tokio::time::sleep_until(next_due.map_or(look, |due| due.min(look))) => return Ok(()),
+            },
+        };
+        core.work(producer, due, batch).await
+    }
+
+    /// What can be gone on after.
+    async fn recover(&mut self, error: exactlog::Error) -> Result<(), Error> {
+        use exactlog::Error as Log;
+        self.core.owned = Owned::default();
+        match error {
+            Log::ConsumerFenced { .. } => {
+                tracing::warn!(event = "consumer.fenced", group = %self.core.job.settings.group, "joining anew");
+                self.consumer = self.core.subscribe()?;
+                self.core.paused.clear();
+                self.core.shared.update(|metrics| metrics.fenced += 1);
+            }
+            Log::RecordsLost { topic, partition, from, to } => {
+                // What was trimmed before it was read is gone: it is said, and reading goes on.
+                tracing::error!(event = "group.lost_records", %topic, partition, from, to, "trimmed unread");
+                self.core.shared.update(|metrics| metrics.lost += to - from);
+            }
+            error if error.is_retriable() => {
+                let pause = self.core.pause;
+                tracing::warn!(event = "processor.waits", %error, ?pause, "the log takes nothing at the moment");
+                self.core.pause = (2 * pause).min(PAUSE_MAX);
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    _ = self.orders.changed() => {}
+                }
+            }
+            error => return Err(error.into()),
+        }
+        Ok(())
+    }
+}
+
+impl Core {
+    fn subscribe(&self) -> Result<Consumer, Error> {
+        let builder = self.log.consumer(&self.job.settings.group).start(self.start);
+        Ok(builder.max_poll_records(self.limit).subscribe(self.topics.values())?)
+    }
+
+    /// Loads what the group keeps about partitions that this processor was given, and forgets others.
+    fn follow(&mut self, consumer: &mut Consumer) -> Result<(), Error> {
+        let positions = consumer.positions()?;
+        let is_owned: BTreeSet<Place> =
+            positions.into_iter().map(|(topic, index, _)| (topic, index)).collect();
+        self.owned.partitions.retain(|place, _| is_owned.contains(place));
+        // A redrive, or a processor that had the partition before, may have changed what waits.
+        let table = &self.table;
+        let mut changed = Vec::new();
+        for (place, partition) in &self.owned.partitions {
+            if table.version(&partition.counts_key)? != partition.version {
+                changed.push(place.clone());
+            }
+        }
+        for place in changed {
+            self.owned.partitions.remove(&place);
+        }
+        self.paused.retain(|place| is_owned.contains(place));
+        for place in is_owned {
+            self.load(place)?;
+        }
+        self.hold_back(consumer)?;
+        let (parked, blocked) = (self.owned.count(Waiting::Parked), self.owned.count(Waiting::Blocked));
+        let (held, oldest_ms) = (self.owned.count(Waiting::Held), self.owned.oldest_ms());
+        let now_ms = self.clock.now_ms();
+        self.shared.update(|metrics| {
+            (metrics.parked, metrics.blocked, metrics.held) = (parked, blocked, held);
+            metrics.oldest_waiting_ms =
+                oldest_ms.map_or(0, |since| u64::try_from(now_ms - since).unwrap_or(0));
+        });
+        Ok(())
+    }
+
+    fn load(&mut self, place: Place) -> Result<(), Error> {
+        let Some(topic) = self.topics.get(&place.0) else { return Ok(()) };
+        if !self.owned.partitions.contains_key(&place) {
+            let (mode, now_ms) = (self.job.settings.retry.mode, self.clock.now_ms());
+            let partition = Partition::load(&self.log, &self.table, topic, place.1, mode, now_ms)?;
+            self.owned.partitions.insert(place, partition);
+        }
+        Ok(())
+    }
+
+    /// Stops reading partitions of which too much waits, and goes on with those of which less does.
+    fn hold_back(&mut self, consumer: &mut Consumer) -> Result<(), Error> {
+        let retry = &self.job.settings.retry;
+        let all_full = self.owned.len() >= retry.parked_max;
+        for (place, partition) in &self.owned.partitions {
+            let lane = &partition.lane;
+            let is_blocking = retry.mode == RetryMode::Blocking && lane.len() > 0;
+            let is_full =
+                is_blocking || lane.longest() >= retry.parked_max_per_key || (all_full && lane.len() > 0);
+            if is_full {
+                consumer.pause(&partition.topic, partition.index)?;
+                self.paused.insert(place.clone());
+            } else if self.paused.remove(place) {
+                consumer.resume(&partition.topic, partition.index)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn due(&self) -> Vec<Due> {
+        self.owned.due(self.clock.now_ms(), self.limit)
+    }
+
+    /// Runs what is due and what is new, and commits it.
+    async fn work(
+        &mut self,
+        producer: &mut Producer,
+        due: Vec<Due>,
+        batch: Option<Batch<'_>>,
+    ) -> Result<(), Error> {
+        let (items, blocked) = self.items(due, batch.as_ref())?;
+        let Some(first) = items.first().or(blocked.first()).map(|item| item.record.clone()) else {
+            return Ok(());
+        };
+        let is_alone = items.len() + blocked.len() == 1;
+        let (clock, began) = (self.clock, tokio::time::Instant::now());
+        let runner = Runner {
+            log: &self.log,
+            job: &self.job,
+            clock,
+            chance: &mut self.chance,
+            doomed: self.doomed.as_ref(),
+        };
+        let round = runner.run(items, blocked).await?;
+        let handled_us = began.elapsed().as_micros() as u64;
+        let committer = Committer {
+            log: &self.log,
+            settings: &self.job.settings,
+            table: &self.table,
+            dead_letters: &self.dead_letters,
+            now_ms: clock.now_ms(),
+        };
+        match committer.commit(producer, &mut self.owned, round, batch).await {
+            Ok(changes) => self.committed(&changes, handled_us),
+            Err(Error::Log(error)) => self.refused(error, &first, is_alone)?,
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// The events of a round: those to be tried, and new ones that go behind others at once.
+    fn items(&mut self, due: Vec<Due>, batch: Option<&Batch<'_>>) -> Result<(Vec<Item>, Vec<Item>), Error> {
+        let records: &[Record] = batch.map_or(&[], |batch| batch.records());
+        let (mut items, mut blocked) = (Vec::with_capacity(due.len() + records.len()), Vec::new());
+        let now_ms = self.clock.now_ms();
+        for Due { place, offset, queue, wait } in due {
+            let Some(partition) = self.owned.partitions.get(&place) else { continue };
+            let record = partition.waiting(&self.table, offset, now_ms)?;
+            items.push(self.item(record, queue, Some(wait)));
+        }
+        let mode = self.job.settings.retry.mode;
+        let mut last: Option<(Arc<str>, u32)> = None;
+        for record in records {
+            let is_last =
+                last.as_ref().is_some_and(|it| (&*it.0, it.1) == (&*record.topic, record.partition));
+            if !is_last {
+                let place = (record.topic.clone(), record.partition);
+                self.load(place.clone())?;
+                last = Some(place);
+            }
+            let queue = Queue::of(mode, record);
+            let waits = last.as_ref().and_then(|place| self.owned.partitions.get(place));
+            let waits = waits.is_some_and(|partition| partition.lane.len_of(&queue) > 0);
+            let item = self.item(record.clone(), queue, None);
+            if waits { blocked.push(item) } else { items.push(item) }
+        }
+        Ok((items, blocked))
+    }
+
+    fn item(&self, record: Record, queue: Queue, waited: Option<Wait>) -> Item {
+        let scope = self.scopes.get(&record.topic).cloned();
+        let id = self.job.settings.dedup.as_ref().and_then(|dedup| dedup.id(&record));
+        Item { record, queue, waited, id, scope }
+    }
+
+    fn committed(&mut self, changes: &Changes, handled_us: u64) {
+        (self.refused, self.doomed, self.pause) = (0, None, PAUSE);
+        self.limit = (self.limit * 2).min(self.job.settings.batch_max);
+        self.shared.update(|metrics| {
+            metrics.counts.add(&changes.sum);
+            metrics.commits += 1;
+            metrics.handled_us += handled_us;
+        });
+    }
+
+    /// Nothing of the round was applied, and all of it comes again: less at a time, to find out for which event it was
+    /// refused, and if there is just one, that one is known.
+    fn refused(&mut self, error: exactlog::Error, first: &Record, is_alone: bool) -> Result<(), Error> {
+        let is_about_events = match &error {
+            exactlog::Error::Refused(Refusal::UnknownMember { .. } | Refusal::NotOwned { .. }) => false,
+            exactlog::Error::Refused(_)
+            | exactlog::Error::TransactionTooLarge { .. }
+            | exactlog::Error::EventTooLarge { .. } => true,
+            _ => false,
+        };
+        if !is_about_events {
+            return Err(error.into());
+        }
+        self.shared.update(|metrics| metrics.refused += 1);
+        tracing::debug!(event = "commit.refused", %error, is_alone, "a round is made anew");
+        self.owned = Owned::default();
+        self.limit = 1;
+        self.refused += u32::from(is_alone);
+        let is_too_large = !matches!(error, exactlog::Error::Refused(_));
+        if is_alone && (is_too_large || self.refused >= REFUSED_MAX) {
+            let failure = match is_too_large {
+                true => Failure::permanent("TransactionTooLarge", &error),
+                false => Failure::transient("Refused", &error),
+            };
+            let Record { topic, partition, offset, .. } = first;
+            let (topic, partition, offset) = (topic.clone(), *partition, *offset);
+            self.doomed = Some(Doomed { topic, partition, offset, failure });
+        }
+        Ok(())
+    }
+}

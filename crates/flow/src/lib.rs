@@ -1,0 +1,99 @@
+//! Event processing on [`exactlog`]: every input ends exactly once in done, retried or dead-lettered.
+//!
+//! ```
+//! use exactlog::{Event, Log, TopicOptions};
+//! use exactlog_flow::{Context, Failure, Processor};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let data = directory.path().join("data");
+//! let log = Log::open(&data)?;
+//! let orders = log.create_topic("orders", TopicOptions::default().partitions(10))?;
+//! let invoices = log.create_topic("invoices", TopicOptions::default().partitions(10))?;
+//! # let producer = log.producer("shop")?;
+//! # producer.blocking_send(&orders, Event::new("order-1", "two chairs").header("message-id", "1"))?;
+//! # producer.blocking_send(&orders, Event::new("order-1", "two chairs").header("message-id", "1"))?;
+//! # producer.blocking_send(&orders, Event::new("order-2", "\u{0}"))?;
+//! # let invoices_of = invoices.clone();
+//!
+//! let billing = Processor::new(&log, "billing").topic(&orders).start(move |order: Context| {
+//!     let invoices = invoices.clone();
+//!     async move {
+//!         if order.value_str()?.contains('\0') {
+//!             return Err(Failure::poison("Text", "an order is text")); // into dlq.orders, at once
+//!         }
+//!         order.send(&invoices, Event::new(order.key().to_vec(), "invoice")) // with the order's commit, or not at all
+//!     }
+//! })?;
+//! # while log.lag("billing", &orders) > 0 {
+//! #     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+//! # }
+//! # let counts = billing.metrics().counts;
+//! billing.stop().await?; // what was begun is finished first
+//! # assert_eq!((counts.read, counts.done_total(), counts.duplicate, counts.dead), (3, 1, 1, 1));
+//! # assert_eq!(log.lag("nobody", &invoices_of), 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A handler only says what is to be: events to send, writes of tables, timers. **One commit** has all of it, with the
+//! position in the input, the mark that tells copies, and what waits or is given up. So wherever the process is killed,
+//! each event is in exactly one of these:
+//!
+//! | | |
+//! |---|---|
+//! | *done* | its effects are in the log, once |
+//! | *duplicate* | a copy of it was done |
+//! | *waiting* | it failed and is tried again, or stands behind one of its key that is |
+//! | *dead* | it is in the dead-letter topic, as it was, with what is known of its death |
+//! | *not read* | it is behind the group's position |
+//!
+//! What is exact are effects in the log. A handler itself may run more than once for an event: when it failed, when the
+//! process was killed before the commit, when what it had read from a table was another one by then. What it does
+//! elsewhere (a mail, a payment) it does at least once; give it [`Context::event_id`] as its idempotency key, and let
+//! [`Dedup::lease`] keep copies apart.
+//!
+//! Where to go on: [`Processor`] has the settings · [`Context`] is what a handler gets · [`Failure`] is what it says ·
+//! [`Retry`], [`Dedup`], [`DeadLetter`] · [`Running`] pauses, stops and counts ·
+//! [`inspect`] shows what a group has counted and what waits · [`DeadLetters`] puts them back.
+#![forbid(unsafe_code)]
+#![warn(unnameable_types)]
+
+mod attempt;
+mod chance;
+mod clock;
+mod commit;
+mod context;
+mod counts;
+mod dead_entry;
+mod dead_letter;
+mod dedup;
+mod engine;
+mod error;
+mod failure;
+mod inspect;
+mod outbox;
+mod owned;
+mod parked;
+mod processor;
+mod redrive;
+mod retry;
+mod round;
+mod running;
+mod settings;
+
+pub use attempt::Handler;
+pub use context::Context;
+pub use counts::Counts;
+pub use dead_entry::{DeadEntry, EntryState, Origin};
+pub use dead_letter::{DeadLetter, DlqHeaders, DlqNaming};
+pub use dedup::{Dedup, DedupBy};
+pub use error::Error;
+pub use failure::{Class, Failure, OrFail};
+pub use inspect::{GroupState, PartitionCounts, WaitingEvent, inspect};
+pub use parked::Waiting;
+pub use processor::Processor;
+pub use redrive::{DeadLetters, Redrive, RedriveTo, Redriven};
+pub use retry::{Jitter, Retry, RetryMode};
+pub use running::{Metrics, Running};

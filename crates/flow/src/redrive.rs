@@ -1,0 +1,576 @@
+//! Dead letters: looking at them, putting them back, giving them up. Each once, whoever is killed meanwhile.
+//!
+//! ```text
+//!   DEAD -> REDRIVEN     in one commit with what it becomes: a waiting event of its group, or an event of a topic
+//!       \-> DISCARDED
+//! ```
+//!
+//! What became of which entry is a row for each partition of the dead-letter topic, in a table of its own. It is
+//! written in the commit that puts entries back, which expects it to be as it was read: of two redrives at the same time
+//! one is refused and looks again.
+//!
+//! Invariants
+//!   * an entry is put back or given up at most once, and only with the commit of what follows
+
+use crate::clock::ms;
+use crate::counts::{Counts, counts_key};
+use crate::dead_entry::{DeadEntry, EntryState, Origin};
+use crate::dead_letter::{REDRIVE_COUNT, REDRIVEN_FROM, is_of_death};
+use crate::dedup::named_id;
+use crate::error::Error;
+use crate::inspect::table_name;
+use crate::parked::{RowOf, Wait, Waiting, row, row_key, row_prefix};
+use bytes::Bytes;
+use exactlog::{Log, Producer, Record, RecordHeader, Refusal, Table, TableOptions, Topic, Transaction};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Where dead letters are put back to.
+#[derive(Clone, Debug, Default)]
+pub enum RedriveTo {
+    /// To the group that could not process them, and no other: they wait there as if they had not been tried yet. The
+    /// default.
+    #[default]
+    Group,
+    /// To their topic, as new events for all of its groups.
+    Origin,
+    /// To this topic.
+    Topic(Topic),
+}
+
+/// What is done with an entry.
+#[derive(Clone, Debug)]
+enum Deed {
+    Redrive(RedriveTo),
+    Discard,
+}
+
+/// Which entries.
+type Filter = Arc<dyn Fn(&DeadEntry) -> bool + Send + Sync>;
+
+/// Whether to go on.
+type Progress = Box<dyn FnMut(&Redriven) -> bool + Send>;
+
+/// The dead letters of a topic.
+#[derive(Debug)]
+pub struct DeadLetters {
+    log: Log,
+    topic: Topic,
+    /// None: nothing was ever put back, and the log is only looked at.
+    ledger: Option<Table>,
+}
+
+/// What of a partition's entries has ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Ended {
+    /// Beginning, end and whether they were discarded, in order; neighbours that ended alike are one.
+    ranges: Vec<(u64, u64, bool)>,
+}
+
+impl Ended {
+    fn state(&self, offset: u64) -> EntryState {
+        let behind = self.ranges.partition_point(|(from, _, _)| *from <= offset);
+        match behind.checked_sub(1).map(|nth| self.ranges[nth]) {
+            Some((_, to, discarded)) if offset < to => match discarded {
+                true => EntryState::Discarded,
+                false => EntryState::Redriven,
+            },
+            _ => EntryState::Dead,
+        }
+    }
+
+    /// An entry has ended that had not before.
+    fn add(&mut self, offset: u64, discarded: bool) {
+        let at = self.ranges.partition_point(|(from, _, _)| *from <= offset);
+        self.ranges.insert(at, (offset, offset + 1, discarded));
+        let joins =
+            |before: (u64, u64, bool), next: (u64, u64, bool)| before.1 == next.0 && before.2 == next.2;
+        if at + 1 < self.ranges.len() && joins(self.ranges[at], self.ranges[at + 1]) {
+            self.ranges[at].1 = self.ranges.remove(at + 1).1;
+        }
+        if at > 0 && joins(self.ranges[at - 1], self.ranges[at]) {
+            self.ranges[at - 1].1 = self.ranges.remove(at).1;
+        }
+    }
+
+    /// What is no longer there needn't be remembered.
+    fn forget_below(&mut self, start: u64) {
+        self.ranges.retain(|(_, to, _)| *to > start);
+    }
+
+    fn count_from(&self, start: u64) -> u64 {
+        self.ranges.iter().map(|(from, to, _)| to.saturating_sub(start.max(*from))).sum()
+    }
+}
+
+/// The name of the table that remembers what became of a topic's dead letters.
+fn ledger_name(topic: &str) -> String {
+    format!("flow-dlq.{topic}")
+}
+
+impl DeadLetters {
+    /// The dead letters in a topic of this name, whoever wrote them.
+    ///
+    /// # Errors
+    /// [`exactlog::Error::NoSuchTopic`].
+    pub fn open(log: &Log, topic: &str) -> Result<DeadLetters, Error> {
+        let topic = log.open_topic(topic)?;
+        let ledger = match log.table(&ledger_name(topic.name())) {
+            Ok(table) => Some(table),
+            Err(exactlog::Error::NoSuchTable { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(DeadLetters { log: log.clone(), topic, ledger })
+    }
+
+    /// Their topic.
+    pub fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    /// How many of them nothing became of yet.
+    ///
+    /// # Errors
+    /// What reading can answer.
+    pub fn depth(&self) -> Result<u64, Error> {
+        let mut depth = 0;
+        for partition in 0..self.topic.partitions() {
+            let (start, end) = self.log.bounds(&self.topic, partition)?;
+            depth += (end - start).saturating_sub(self.ended(partition)?.0.count_from(start));
+        }
+        Ok(depth)
+    }
+
+    /// When the oldest one died that nothing became of yet, ms since 1970.
+    ///
+    /// # Errors
+    /// What reading can answer.
+    pub fn oldest_ms(&self) -> Result<Option<i64>, Error> {
+        let mut oldest: Option<i64> = None;
+        self.each(|entry| {
+            let died_ms = entry.record.timestamp_ms;
+            oldest = Some(oldest.map_or(died_ms, |oldest| oldest.min(died_ms)));
+            true
+        })?;
+        Ok(oldest)
+    }
+
+    /// All entries, by partition and offset, also those that have ended. `see` says whether to go on.
+    ///
+    /// # Errors
+    /// What reading can answer.
+    pub fn all(&self, mut see: impl FnMut(DeadEntry) -> bool) -> Result<(), Error> {
+        let view = self.log.read_view();
+        for partition in 0..self.topic.partitions() {
+            let ended = self.ended(partition)?.0;
+            let (start, _) = self.log.bounds(&self.topic, partition)?;
+            for record in view.records_from(&self.topic, partition, start) {
+                let record = record?;
+                if record.partition != partition {
+                    break;
+                }
+                let state = ended.state(record.offset);
+                if !see(DeadEntry::of(record, state)) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The entries that nothing became of yet, by partition and offset. `see` says whether to go on.
+    ///
+    /// # Errors
+    /// What reading can answer.
+    pub fn each(&self, mut see: impl FnMut(DeadEntry) -> bool) -> Result<(), Error> {
+        self.all(|entry| entry.state != EntryState::Dead || see(entry))
+    }
+
+    /// Puts them back.
+    pub fn redrive(self) -> Redrive {
+        Redrive::new(self, Deed::Redrive(RedriveTo::default()))
+    }
+
+    /// Gives them up for good. They stay in their topic as long as that keeps them.
+    pub fn discard(self) -> Redrive {
+        Redrive::new(self, Deed::Discard)
+    }
+
+    /// What has ended of a partition, and the version of the row that says so.
+    fn ended(&self, partition: u32) -> Result<(Ended, Option<u64>), Error> {
+        let Some(ledger) = &self.ledger else { return Ok((Ended::default(), None)) };
+        let key = partition.to_string();
+        let Some(entry) = ledger.get(&key)? else { return Ok((Ended::default(), None)) };
+        let row_of = RowOf { table: ledger.name(), key: &key };
+        Ok((entry.json().map_err(|error| row_of.wrong(error))?, Some(entry.version)))
+    }
+}
+
+/// Putting dead letters back, or giving them up: which, where to, how fast.
+///
+/// Entries that were put back before are left out: running it again goes on where it was.
+///
+/// ```
+/// # use exactlog::{Event, Log, TopicOptions};
+/// # use exactlog_flow::{DeadLetters, RedriveTo};
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let log = Log::open(directory.path()).unwrap();
+/// # let orders = log.create_topic("orders", TopicOptions::default()).unwrap();
+/// # let dlq = log.create_topic("dlq.orders", TopicOptions::default()).unwrap();
+/// # let event = Event::new("order-1", "two chairs").header("__dlq.errors.topic", "orders");
+/// # let event = event.header("__dlq.errors.partition", "0").header("__dlq.errors.offset", "7");
+/// # log.producer("p").unwrap().blocking_send(&dlq, event.header("dlq-error-class", "Timeout")).unwrap();
+/// let timeouts = || DeadLetters::open(&log, "dlq.orders").unwrap().redrive().error_class("Timeout").to(RedriveTo::Origin);
+/// assert_eq!(timeouts().count().unwrap(), 1); // a dry run
+/// assert_eq!(timeouts().blocking_run().unwrap().done, 1);
+/// assert_eq!(timeouts().blocking_run().unwrap().done, 0); // each once
+/// ```
+#[must_use = "run it"]
+pub struct Redrive {
+    letters: DeadLetters,
+    deed: Deed,
+    filters: Vec<Filter>,
+    most: u64,
+    per_second: Option<u32>,
+    progress: Option<Progress>,
+}
+
+/// What a redrive has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Redriven {
+    /// Entries that were put back, or given up.
+    pub done: u64,
+    /// Entries that can't be put back there, the first hundred of them with the reason. They stay as they are.
+    pub skipped: Vec<(u32, u64, String)>,
+    /// How many these are in all.
+    pub skipped_count: u64,
+}
+
+/// Most entries of one commit, and most bytes of them.
+const ENTRIES_MAX: usize = 200;
+const BYTES_MAX: usize = 4 << 20;
+const SKIPPED_SHOWN: usize = 100;
+
+impl Redrive {
+    fn new(letters: DeadLetters, deed: Deed) -> Redrive {
+        Redrive { letters, deed, filters: Vec::new(), most: u64::MAX, per_second: None, progress: None }
+    }
+
+    /// Where they are put back to.
+    pub fn to(mut self, to: RedriveTo) -> Redrive {
+        if let Deed::Redrive(before) = &mut self.deed {
+            *before = to;
+        }
+        self
+    }
+
+    /// Only those of which this is true, too.
+    pub fn filter(mut self, filter: impl Fn(&DeadEntry) -> bool + Send + Sync + 'static) -> Redrive {
+        self.filters.push(Arc::new(filter));
+        self
+    }
+
+    /// Only those that died of this error.
+    pub fn error_class(self, class: impl Into<String>) -> Redrive {
+        let class = class.into();
+        self.filter(move |entry| entry.error_class.as_deref() == Some(&class))
+    }
+
+    /// Only this one.
+    pub fn entry(self, partition: u32, offset: u64) -> Redrive {
+        self.filter(move |entry| (entry.record.partition, entry.record.offset) == (partition, offset))
+    }
+
+    /// At most so many.
+    pub fn most(mut self, entries: u64) -> Redrive {
+        self.most = entries;
+        self
+    }
+
+    /// At most so many a second.
+    pub fn rate(mut self, entries_per_second: u32) -> Redrive {
+        self.per_second = Some(entries_per_second.max(1));
+        self
+    }
+
+    /// Asked behind each commit: false ends it there.
+    pub fn progress(mut self, progress: impl FnMut(&Redriven) -> bool + Send + 'static) -> Redrive {
+        self.progress = Some(Box::new(progress));
+        self
+    }
+
+    /// How many entries it is about now: nothing is done.
+    ///
+    /// # Errors
+    /// What reading can answer.
+    pub fn count(&self) -> Result<u64, Error> {
+        let mut count = 0;
+        self.letters.each(|entry| {
+            count += u64::from(self.is_meant(&entry));
+            count < self.most
+        })?;
+        Ok(count)
+    }
+
+    /// Does it, commit by commit. Killed or cancelled in between it can be run again: what was done stays done.
+    ///
+    /// # Errors
+    /// What the log says; what was done before it is done.
+    pub fn blocking_run(mut self) -> Result<Redriven, Error> {
+        let ledger_options = TableOptions::default().max_message_bytes(16 << 20);
+        let topic = self.letters.topic.name().to_string();
+        self.letters.ledger = Some(self.letters.log.create_table(&ledger_name(&topic), ledger_options)?);
+        let mut producer = self.letters.log.producer(&format!("flow.redrive.{topic}"))?;
+        let (begin, mut redriven) = (Instant::now(), Redriven::default());
+        for partition in 0..self.letters.topic.partitions() {
+            let mut from = self.letters.log.bounds(&self.letters.topic, partition)?.0;
+            loop {
+                let room = self.most.saturating_sub(redriven.done);
+                let (entries, next) = self.gather(partition, from, room)?;
+                if entries.is_empty() {
+                    break;
+                }
+                match self.commit(&mut producer, partition, &entries, &mut redriven) {
+                    Ok(()) => from = next,
+                    // Somebody else has put some of them back, or the group has gone on: look again.
+                    Err(Error::Log(exactlog::Error::Refused(Refusal::KeyVersion { .. }))) => continue,
+                    Err(error) => return Err(error),
+                }
+                let goes_on = self.progress.as_mut().is_none_or(|progress| progress(&redriven));
+                if !goes_on || redriven.done >= self.most {
+                    return Ok(redriven);
+                }
+                if let Some(per_second) = self.per_second {
+                    let due = Duration::from_secs_f64(redriven.done as f64 / f64::from(per_second));
+                    std::thread::sleep(due.saturating_sub(begin.elapsed()));
+                }
+            }
+        }
+        Ok(redriven)
+    }
+
+    /// As [`blocking_run`](Redrive::blocking_run), on a thread that may block.
+    ///
+    /// # Errors
+    /// As [`blocking_run`](Redrive::blocking_run), and [`Error::Aborted`] if the runtime ends.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits it goes on. End it with [`progress`](Redrive::progress).
+    pub async fn run(self) -> Result<Redriven, Error> {
+        tokio::task::spawn_blocking(|| self.blocking_run()).await.map_err(|_| Error::Aborted)?
+    }
+
+    fn is_meant(&self, entry: &DeadEntry) -> bool {
+        self.filters.iter().all(|filter| filter(entry))
+    }
+
+    /// The next entries of a partition that are meant, and where to go on behind them.
+    fn gather(&self, partition: u32, from: u64, room: u64) -> Result<(Vec<DeadEntry>, u64), Error> {
+        let most = usize::try_from(room).unwrap_or(ENTRIES_MAX).min(match self.per_second {
+            // Rather often a few than all of a second at once.
+            Some(per_second) => (per_second as usize / 10).clamp(1, ENTRIES_MAX),
+            None => ENTRIES_MAX,
+        });
+        let ended = self.letters.ended(partition)?.0;
+        let (mut entries, mut bytes, mut next) = (Vec::new(), 0, from);
+        let view = self.letters.log.read_view();
+        for record in view.records_from(&self.letters.topic, partition, from) {
+            if entries.len() >= most || bytes >= BYTES_MAX {
+                break;
+            }
+            let record = record?;
+            if record.partition != partition {
+                break;
+            }
+            next = record.offset + 1;
+            let entry = DeadEntry::of(record, ended.state(next - 1));
+            if entry.state == EntryState::Dead && self.is_meant(&entry) {
+                bytes += entry.record.value().len() + entry.record.key().len();
+                entries.push(entry);
+            }
+        }
+        Ok((entries, next))
+    }
+
+    fn commit(
+        &self,
+        producer: &mut Producer,
+        partition: u32,
+        entries: &[DeadEntry],
+        redriven: &mut Redriven,
+    ) -> Result<(), Error> {
+        let ledger = self.letters.ledger.as_ref().expect("it was made when the run began");
+        let (mut ended, version) = self.letters.ended(partition)?;
+        let mut transaction = producer.begin();
+        let (mut done, mut skipped) = (0, Vec::new());
+        let mut groups = Groups::default();
+        for entry in entries {
+            let offset = entry.record.offset;
+            if ended.state(offset) != EntryState::Dead {
+                continue;
+            }
+            let refused = match &self.deed {
+                Deed::Discard => None,
+                Deed::Redrive(to) => self.put_back(&mut transaction, &mut groups, entry, to)?,
+            };
+            match refused {
+                None => {
+                    ended.add(offset, matches!(self.deed, Deed::Discard));
+                    done += 1;
+                }
+                Some(reason) => skipped.push((partition, offset, reason)),
+            }
+        }
+        if done > 0 {
+            ended.forget_below(self.letters.log.bounds(&self.letters.topic, partition)?.0);
+            transaction.expect_version(ledger, partition.to_string(), version);
+            transaction.put_json(ledger, partition.to_string(), &ended)?;
+            groups.fill(&mut transaction)?;
+            transaction.blocking_commit()?;
+        }
+        redriven.done += done;
+        redriven.skipped_count += skipped.len() as u64;
+        let room = SKIPPED_SHOWN.saturating_sub(redriven.skipped.len());
+        redriven.skipped.extend(skipped.into_iter().take(room));
+        Ok(())
+    }
+
+    /// Puts one back. Some: why that can't be.
+    fn put_back(
+        &self,
+        transaction: &mut Transaction<'_>,
+        groups: &mut Groups,
+        entry: &DeadEntry,
+        to: &RedriveTo,
+    ) -> Result<Option<String>, Error> {
+        let log = &self.letters.log;
+        let mut record = entry.record.clone();
+        let from = format!("{}/{}/{}", record.topic, record.partition, record.offset);
+        if let (None, Some(origin)) = (named_id(&record), &entry.origin) {
+            let id = format!("{}/{}/{}", origin.topic, origin.partition, origin.offset);
+            add_header(&mut record, "message-id", &id);
+        }
+        let ours = [REDRIVE_COUNT, REDRIVEN_FROM].map(str::as_bytes);
+        record.headers.retain(|header| !is_of_death(&header.key) && !ours.contains(&&*header.key));
+        add_header(&mut record, REDRIVE_COUNT, &(entry.redrives + 1).to_string());
+        add_header(&mut record, REDRIVEN_FROM, &from);
+        let topic = match (to, &entry.origin) {
+            (RedriveTo::Topic(topic), _) => topic.clone(),
+            (_, None) => return Ok(Some("it doesn't say where it comes from".to_string())),
+            (_, Some(origin)) => match log.open_topic(&origin.topic) {
+                Ok(topic) => topic,
+                Err(error @ exactlog::Error::NoSuchTopic { .. }) => return Ok(Some(error.to_string())),
+                Err(error) => return Err(error.into()),
+            },
+        };
+        match (to, &entry.origin) {
+            (RedriveTo::Group, Some(origin)) => groups.wait(log, transaction, record, origin, &topic),
+            _ => match transaction.forward(&topic, &record) {
+                Ok(()) => Ok(None),
+                Err(error @ exactlog::Error::EventTooLarge { .. }) => Ok(Some(error.to_string())),
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+}
+
+/// Counts of groups whose dead letters wait again.
+#[derive(Debug, Default)]
+struct Groups {
+    counts: BTreeMap<(String, String), (Table, Counts, Option<u64>)>,
+}
+
+impl Groups {
+    /// The event of a dead letter becomes one that waits. Some: why that can't be.
+    fn wait(
+        &mut self,
+        log: &Log,
+        transaction: &mut Transaction<'_>,
+        mut record: Record,
+        origin: &Origin,
+        topic: &Topic,
+    ) -> Result<Option<String>, Error> {
+        let Some(group) = &origin.group else { return Ok(Some("it names no group".to_string())) };
+        if origin.topic_id.is_some_and(|id| id != topic.id().0) {
+            return Ok(Some(format!("topic {:?} was deleted and made anew since", origin.topic)));
+        }
+        if origin.partition >= topic.partitions() {
+            return Ok(Some(format!("topic {:?} has no partition {}", origin.topic, origin.partition)));
+        }
+        let place = (group.clone(), counts_key(topic, origin.partition));
+        if !self.counts.contains_key(&place) {
+            let table = match log.table(&table_name(group)) {
+                Ok(table) => table,
+                Err(exactlog::Error::NoSuchTable { .. }) => {
+                    return Ok(Some(format!("group {group:?} has no processor that could take it")));
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let found = table.get(&place.1)?;
+            let row_of = RowOf { table: table.name(), key: &place.1 };
+            let counts = found.as_ref().map(|entry| entry.json().map_err(|error| row_of.wrong(error)));
+            let counts = counts.transpose()?.unwrap_or_default();
+            self.counts.insert(place.clone(), (table, counts, found.map(|entry| entry.version)));
+        }
+        let Some((table, counts, _)) = self.counts.get_mut(&place) else { return Ok(None) };
+        let key = row_key(&row_prefix(topic, origin.partition), origin.offset);
+        if counts.dead == 0 || table.version(&key)?.is_some() {
+            return Ok(Some(format!("group {group:?} has no dead event there")));
+        }
+        (record.topic, record.partition, record.offset) =
+            (topic.name().into(), origin.partition, origin.offset);
+        record.timestamp_ms = origin.timestamp_ms.unwrap_or(record.timestamp_ms);
+        let now_ms = ms(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+        let wait = Wait { waiting: Waiting::Held, attempts: 0, due_ms: now_ms, first_failed_ms: None };
+        transaction.expect_version(table, key.clone(), None);
+        transaction.put(table, key, row(&record, &wait, None, now_ms))?;
+        counts.dead -= 1;
+        Ok(None)
+    }
+
+    fn fill(&self, transaction: &mut Transaction<'_>) -> Result<(), Error> {
+        for ((_, key), (table, counts, version)) in &self.counts {
+            transaction.expect_version(table, key.clone(), *version);
+            transaction.put_json(table, key.clone(), counts)?;
+        }
+        Ok(())
+    }
+}
+
+fn add_header(record: &mut Record, name: &'static str, value: &str) {
+    let (key, value) = (Bytes::from_static(name.as_bytes()), Some(Bytes::copy_from_slice(value.as_bytes())));
+    record.headers.push(RecordHeader { key, value });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn ranges_are_what_was_added(ends in prop::collection::vec((0..40_u64, any::<bool>()), 0..60)) {
+            let (mut ended, mut model) = (Ended::default(), BTreeMap::new());
+            for (offset, discarded) in ends {
+                if ended.state(offset) == EntryState::Dead {
+                    prop_assert!(model.insert(offset, discarded).is_none());
+                    ended.add(offset, discarded);
+                }
+            }
+            for offset in 0..41 {
+                let expected = match model.get(&offset) {
+                    None => EntryState::Dead,
+                    Some(true) => EntryState::Discarded,
+                    Some(false) => EntryState::Redriven,
+                };
+                prop_assert_eq!(ended.state(offset), expected);
+            }
+            prop_assert_eq!(ended.count_from(0), model.len() as u64);
+            prop_assert_eq!(ended.count_from(20), model.range(20..).count() as u64);
+            prop_assert!(ended.ranges.windows(2).all(|two| two[0].1 < two[1].0 || two[0].2 != two[1].2));
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! One round: the events that end, or are put off, in one commit.
+//!
+//! Events of one queue (of a key, say) run one behind the other, those of different queues beside each other. What
+//! became of each is noted here in the order in which they ended; nothing is written.
+
+use crate::attempt;
+use crate::chance::Chance;
+use crate::clock::Clock;
+use crate::context::Context;
+use crate::error::Error;
+use crate::failure::{Class, Failure};
+use crate::outbox::{Outbox, Overlay, TableStage};
+use crate::parked::{Queue, Wait, Waiting};
+use crate::settings::Job;
+use exactlog::{EventId, Log, Record, Reservation, Reserve, Seen};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// An event of a round.
+#[derive(Debug)]
+pub(crate) struct Item {
+    pub(crate) record: Record,
+    pub(crate) queue: Queue,
+    /// Why it waited, if it did: then it has a row.
+    pub(crate) waited: Option<Wait>,
+    pub(crate) id: Option<EventId>,
+    pub(crate) scope: Option<Arc<str>>,
+}
+
+impl Item {
+    fn attempts(&self) -> u32 {
+        self.waited.as_ref().map_or(0, |wait| wait.attempts)
+    }
+}
+
+/// What becomes of an event with the round's commit.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// It was processed.
+    Done { outbox: Outbox, reservation: Option<Reservation> },
+    /// A copy of it was.
+    Duplicate,
+    /// It waits.
+    Wait { wait: Wait, failure: Option<Failure> },
+    /// It is given up.
+    Dead { failure: Failure, attempts: u32, first_failed_ms: i64 },
+}
+
+/// What a round has come to.
+#[derive(Debug, Default)]
+pub(crate) struct Round {
+    pub(crate) settled: Vec<(Item, Verdict)>,
+    pub(crate) tables: TableStage,
+    pub(crate) overlay: Arc<Overlay>,
+    /// Ids of events that are done in it.
+    done: HashSet<(Arc<str>, EventId)>,
+}
+
+/// An event that is known to fail, since its commit was refused.
+#[derive(Debug)]
+pub(crate) struct Doomed {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: u32,
+    pub(crate) offset: u64,
+    pub(crate) failure: Failure,
+}
+
+impl Doomed {
+    fn is(&self, record: &Record) -> bool {
+        (&self.topic, self.partition, self.offset) == (&record.topic, record.partition, record.offset)
+    }
+}
+
+/// How an attempt ended.
+enum Ended {
+    Handled {
+        context: Context,
+        result: Result<(), Failure>,
+        reservation: Option<Reservation>,
+    },
+    /// A copy was processed before.
+    Seen,
+    /// A copy is being processed.
+    InProgress {
+        until_ms: i64,
+    },
+    /// The log can't say.
+    Log(exactlog::Error),
+}
+
+type Attempt = Pin<Box<dyn Future<Output = Ended> + Send>>;
+
+/// What a round goes by.
+pub(crate) struct Runner<'r> {
+    pub(crate) log: &'r Log,
+    pub(crate) job: &'r Job,
+    pub(crate) clock: Clock,
+    pub(crate) chance: &'r mut Chance,
+    pub(crate) doomed: Option<&'r Doomed>,
+}
+
+impl Runner<'_> {
+    /// Runs all of them.
+    pub(crate) async fn run(mut self, items: Vec<Item>, blocked: Vec<Item>) -> Result<Round, Error> {
+        let mut round = Round::default();
+        for item in blocked {
+            round.settled.push((item, Verdict::Wait { wait: Wait::blocked(), failure: None }));
+        }
+        let mut chains = chains(items);
+        let mut ready: VecDeque<usize> = (0..chains.len()).collect();
+        let mut running: JoinSet<(usize, Item, Ended)> = JoinSet::new();
+        loop {
+            while running.len() < self.job.settings.concurrency {
+                let Some(nth) = ready.pop_front() else { break };
+                while let Some(item) = chains[nth].pop_front() {
+                    let Some((item, ended)) = self.start(nth, item, &round, &mut running) else { break };
+                    self.settle(item, ended, &mut chains[nth], &mut round)?;
+                }
+            }
+            let Some(joined) = running.join_next().await else { return Ok(round) };
+            let (nth, item, ended) = joined.map_err(|_| Error::Aborted)?;
+            self.settle(item, ended, &mut chains[nth], &mut round)?;
+            ready.push_front(nth);
+        }
+    }
+
+    /// Begins an attempt. If that ends without waiting for anything, it is how it ended; otherwise it goes on beside
+    /// the others.
+    fn start(
+        &self,
+        nth: usize,
+        item: Item,
+        round: &Round,
+        running: &mut JoinSet<(usize, Item, Ended)>,
+    ) -> Option<(Item, Ended)> {
+        if let Some(ended) = self.known(&item, round) {
+            return Some((item, ended));
+        }
+        let mut attempt = self.attempt(&item, round);
+        let mut task = std::task::Context::from_waker(Waker::noop());
+        match attempt.as_mut().poll(&mut task) {
+            Poll::Ready(ended) => Some((item, ended)),
+            Poll::Pending => {
+                // Polled again there at once, so that whatever it waits for knows whom to wake.
+                running.spawn(async move {
+                    let ended = attempt.await;
+                    (nth, item, ended)
+                });
+                None
+            }
+        }
+    }
+
+    /// What is known of an event without trying it.
+    fn known(&self, item: &Item, round: &Round) -> Option<Ended> {
+        let (Some(id), Some(scope)) = (&item.id, &item.scope) else { return None };
+        if round.done.contains(&(scope.clone(), id.clone())) {
+            return Some(Ended::Seen);
+        }
+        match self.log.seen(&**scope, id.clone()) {
+            Ok(Seen::Absent | Seen::Reserved { .. }) => None,
+            Ok(Seen::Done(_)) => Some(Ended::Seen),
+            Err(error) => Some(Ended::Log(error)),
+        }
+    }
+
+    fn attempt(&self, item: &Item, round: &Round) -> Attempt {
+        let settings = &self.job.settings;
+        let (number, max) = (item.attempts() + 1, settings.retry.max_attempts);
+        let context = Context::new(item.record.clone(), number, max, round.overlay.clone());
+        if let Some(doomed) = self.doomed.filter(|doomed| doomed.is(&item.record)) {
+            let result = Err(doomed.failure.clone());
+            return Box::pin(async move { Ended::Handled { context, result, reservation: None } });
+        }
+        let (handler, limit) = (self.job.handler.clone(), settings.timeout);
+        let lease = settings.dedup.as_ref().and_then(|dedup| dedup.lease);
+        let reserve = match (lease, &item.id, &item.scope) {
+            (Some(lease), Some(id), Some(scope)) => {
+                Some((self.log.clone(), scope.clone(), id.clone(), lease))
+            }
+            _ => None,
+        };
+        Box::pin(async move {
+            let reservation = match reserve {
+                None => None,
+                Some((log, scope, id, lease)) => match log.reserve(&scope, id, lease).await {
+                    Ok(Reserve::Reserved(reservation)) => Some(reservation),
+                    Ok(Reserve::InProgress { until_ms }) => return Ended::InProgress { until_ms },
+                    Ok(Reserve::Done(_)) => return Ended::Seen,
+                    Err(error) => return Ended::Log(error),
+                },
+            };
+            let result = attempt::run(&*handler, context.clone(), limit).await;
+            Ended::Handled { context, result, reservation }
+        })
+    }
+
+    fn settle(
+        &mut self,
+        item: Item,
+        ended: Ended,
+        rest: &mut VecDeque<Item>,
+        round: &mut Round,
+    ) -> Result<(), Error> {
+        let verdict = match ended {
+            Ended::Log(error) => return Err(error.into()),
+            Ended::Seen => Verdict::Duplicate,
+            Ended::InProgress { until_ms } => {
+                let (waiting, attempts) = (Waiting::Held, item.attempts());
+                let first_failed_ms = item.waited.as_ref().and_then(|wait| wait.first_failed_ms);
+                let wait = Wait { waiting, attempts, due_ms: until_ms, first_failed_ms };
+                Verdict::Wait { wait, failure: None }
+            }
+            Ended::Handled { context, result: Ok(()), reservation } => {
+                let mut outbox = context.finish();
+                let id = item.id.clone().zip(item.scope.clone()).map(|(id, scope)| (scope, id));
+                if id.as_ref().is_some_and(|id| round.done.contains(id)) {
+                    Verdict::Duplicate
+                } else if !round.tables.take(&mut outbox, &round.overlay) {
+                    // It was computed from what isn't so any more.
+                    rest.push_front(item);
+                    return Ok(());
+                } else {
+                    round.done.extend(id);
+                    Verdict::Done { outbox, reservation }
+                }
+            }
+            Ended::Handled { context, result: Err(failure), .. } => {
+                context.finish();
+                self.failed(&item, failure)?
+            }
+        };
+        let waits = matches!(verdict, Verdict::Wait { .. });
+        let queue = item.queue.clone();
+        round.settled.push((item, verdict));
+        if waits && !matches!(queue, Queue::Alone(_)) {
+            // Those that have rows stay behind it as they are.
+            let new = rest.drain(..).filter(|item| item.waited.is_none());
+            let blocked = |item| (item, Verdict::Wait { wait: Wait::blocked(), failure: None });
+            round.settled.extend(new.map(blocked));
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, item: &Item, failure: Failure) -> Result<Verdict, Error> {
+        if failure.class() == Class::Fatal {
+            let Record { topic, partition, offset, .. } = &item.record;
+            let (topic, partition, offset) = (topic.clone(), *partition, *offset);
+            return Err(Error::Fatal { topic, partition, offset, failure });
+        }
+        let (made, now_ms) = (item.attempts() + 1, self.clock.now_ms());
+        let first_failed_ms = item.waited.as_ref().and_then(|wait| wait.first_failed_ms).unwrap_or(now_ms);
+        let retry = &self.job.settings.retry;
+        Ok(match retry.next(made, &failure, self.chance.next()) {
+            Some(pause) => {
+                let due_ms = now_ms.saturating_add(up_to_ms(pause));
+                let (waiting, first_failed_ms) = (Waiting::Parked, Some(first_failed_ms));
+                let wait = Wait { waiting, attempts: made, due_ms, first_failed_ms };
+                Verdict::Wait { wait, failure: Some(failure) }
+            }
+            None => Verdict::Dead { failure, attempts: made, first_failed_ms },
+        })
+    }
+}
+
+fn up_to_ms(pause: Duration) -> i64 {
+    i64::try_from(pause.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
+}
+
+/// What runs one behind the other, in the order of the first of each.
+fn chains(items: Vec<Item>) -> Vec<VecDeque<Item>> {
+    let mut chains: Vec<VecDeque<Item>> = Vec::with_capacity(items.len());
+    let mut known: HashMap<(Arc<str>, u32, Queue), usize> = HashMap::new();
+    for item in items {
+        if let Queue::Alone(_) = item.queue {
+            chains.push(VecDeque::from([item]));
+            continue;
+        }
+        let place = (item.record.topic.clone(), item.record.partition, item.queue.clone());
+        let nth = *known.entry(place).or_insert_with(|| {
+            chains.push(VecDeque::new());
+            chains.len() - 1
+        });
+        chains[nth].push_back(item);
+    }
+    chains
+}

@@ -1,0 +1,193 @@
+//! Dead letters that are put back: each once, to whom it may concern.
+
+use crate::common::{House, ended, header, until};
+use exactlog::{Event, TopicOptions};
+use exactlog_flow::{
+    Context, DeadLetters, EntryState, Failure, Handler, Processor, RedriveTo, Retry, inspect,
+};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Fails for odd numbers until it is told that all is well.
+fn odd_fails(is_well: &Arc<AtomicBool>, done: &Arc<Mutex<Vec<u64>>>) -> impl Handler + use<> {
+    let (is_well, done) = (is_well.clone(), done.clone());
+    move |event: Context| {
+        let (is_well, done) = (is_well.clone(), done.clone());
+        async move {
+            let number: u64 = event.value_str()?.parse()?;
+            if number % 2 == 1 && !is_well.load(Ordering::SeqCst) {
+                let kind = if number % 4 == 1 { "Timeout" } else { "Closed" };
+                return Err(Failure::permanent(kind, "not now"));
+            }
+            done.lock().push(number);
+            Ok(())
+        }
+    }
+}
+
+async fn with_dead(house: &House, numbers: u64, is_well: &Arc<AtomicBool>, done: &Arc<Mutex<Vec<u64>>>) {
+    house.send((0..numbers).map(|n| Event::new(format!("key-{}", n % 7), n.to_string()).header("shop", "1")));
+    let processor = Processor::new(&house.log, "billing").topic(&house.orders).retry(Retry::never());
+    let running = processor.start(odd_fails(is_well, done)).unwrap();
+    assert_eq!(ended(&running, numbers).await.dead, numbers / 2);
+    running.stop().await.unwrap();
+}
+
+fn letters(house: &House) -> DeadLetters {
+    DeadLetters::open(&house.log, "dlq.orders").unwrap()
+}
+
+#[tokio::test]
+async fn to_the_group_each_is_processed_once_and_nobody_else_sees_it() {
+    let house = House::new(3);
+    let (is_well, done) = (Arc::default(), Arc::default());
+    with_dead(&house, 40, &is_well, &done).await;
+    assert_eq!(letters(&house).depth().unwrap(), 20);
+    assert_eq!(letters(&house).redrive().count().unwrap(), 20);
+    is_well.store(true, Ordering::SeqCst);
+
+    // While the group runs: it notices by itself.
+    let processor = Processor::new(&house.log, "billing").topic(&house.orders);
+    let running = processor.start(odd_fails(&is_well, &done)).unwrap();
+    let redriven = letters(&house).redrive().run().await.unwrap();
+    assert_eq!((redriven.done, redriven.skipped_count), (20, 0));
+    ended(&running, 20).await;
+    running.stop().await.unwrap();
+
+    let mut done = done.lock().clone();
+    done.sort_unstable();
+    assert_eq!(done, (0..40).collect::<Vec<u64>>());
+    let state = inspect(&house.log, "billing").unwrap();
+    assert_eq!((state.counts.read, state.counts.done_total(), state.counts.dead), (40, 40, 0));
+    assert_eq!(house.records("orders").len(), 40, "no other group sees it");
+    assert_eq!(letters(&house).depth().unwrap(), 0);
+    assert_eq!(letters(&house).redrive().run().await.unwrap().done, 0);
+}
+
+#[tokio::test]
+async fn what_dies_again_is_a_new_entry_that_counts() {
+    let house = House::new(1);
+    let (is_well, done) = (Arc::default(), Arc::default());
+    with_dead(&house, 2, &is_well, &done).await;
+    letters(&house).redrive().run().await.unwrap();
+    let running = Processor::new(&house.log, "billing").topic(&house.orders).retry(Retry::never());
+    let running = running.start(odd_fails(&is_well, &done)).unwrap();
+    assert_eq!(ended(&running, 1).await.dead, 1);
+    running.stop().await.unwrap();
+    let (mut states, mut again) = (Vec::new(), None);
+    letters(&house)
+        .all(|entry| {
+            states.push(entry.state);
+            again = Some(entry);
+            true
+        })
+        .unwrap();
+    assert_eq!(states, [EntryState::Redriven, EntryState::Dead]);
+    let again = again.unwrap();
+    assert_eq!(again.redrives, 1);
+    assert_eq!(header(&again.record, "dlq-redriven-from"), "dlq.orders/0/0");
+    assert_eq!(header(&again.record, "shop"), "1");
+    let origin = again.origin.unwrap();
+    assert_eq!((&*origin.topic, origin.offset, origin.group.as_deref()), ("orders", 1, Some("billing")));
+}
+
+#[tokio::test]
+async fn to_the_topic_it_is_a_new_event_with_the_id_of_the_old_one() {
+    let house = House::new(1);
+    with_dead(&house, 8, &Arc::default(), &Arc::default()).await;
+    let redriven =
+        letters(&house).redrive().to(RedriveTo::Origin).error_class("Timeout").run().await.unwrap();
+    assert_eq!(redriven.done, 2);
+    let records = house.records("orders");
+    assert_eq!(records.len(), 10);
+    for (record, origin) in records[8..].iter().zip([1, 5]) {
+        assert_eq!(record.value_str().unwrap(), origin.to_string());
+        assert_eq!(header(record, "message-id"), format!("orders/0/{origin}"));
+        let names: Vec<String> =
+            record.headers.iter().map(|it| String::from_utf8_lossy(&it.key).into_owned()).collect();
+        assert_eq!(names, ["shop", "message-id", "dlq-redrive-count", "dlq-redriven-from"]);
+    }
+    assert_eq!(letters(&house).depth().unwrap(), 2, "those of the other class");
+}
+
+#[tokio::test]
+async fn what_was_discarded_is_not_put_back() {
+    let house = House::new(1);
+    with_dead(&house, 8, &Arc::default(), &Arc::default()).await;
+    assert_eq!(letters(&house).discard().error_class("Closed").run().await.unwrap().done, 2);
+    assert_eq!(letters(&house).discard().entry(0, 0).run().await.unwrap().done, 1);
+    let elsewhere = house.topic("elsewhere");
+    assert_eq!(letters(&house).redrive().to(RedriveTo::Topic(elsewhere)).run().await.unwrap().done, 1);
+    assert_eq!(house.values("elsewhere"), ["5"]);
+    assert_eq!(letters(&house).oldest_ms().unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_cannot_go_back_stays_and_says_why() {
+    let house = House::new(1);
+    with_dead(&house, 2, &Arc::default(), &Arc::default()).await;
+    let dlq = house.log.open_topic("dlq.orders").unwrap();
+    house.log.producer("p").unwrap().blocking_send(&dlq, Event::unkeyed("of nobody")).unwrap();
+    house.log.delete_topic(&house.orders).unwrap();
+    house.log.create_topic("orders", TopicOptions::default()).unwrap();
+    let redriven = letters(&house).redrive().run().await.unwrap();
+    assert_eq!((redriven.done, redriven.skipped_count), (0, 2));
+    let reasons: Vec<&str> = redriven.skipped.iter().map(|(_, _, reason)| &**reason).collect();
+    assert_eq!(
+        reasons,
+        ["topic \"orders\" was deleted and made anew since", "it doesn't say where it comes from"]
+    );
+    assert_eq!(letters(&house).depth().unwrap(), 2);
+}
+
+/// Two at the same time, and one that is ended in the middle: together they put each back once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redrives_at_the_same_time_put_each_back_once() {
+    let house = House::new(2);
+    with_dead(&house, 2000, &Arc::default(), &Arc::default()).await;
+    let target = house.topic("target");
+    let redrive = || letters(&house).redrive().to(RedriveTo::Topic(target.clone()));
+    let mut rounds = 0;
+    let ended = redrive().progress(move |_| {
+        rounds += 1;
+        rounds < 2
+    });
+    let ended = ended.run().await.unwrap().done;
+    assert!((1..1000).contains(&ended), "{ended}");
+    let (first, second) = (tokio::spawn(redrive().run()), tokio::spawn(redrive().run()));
+    // They fence each other's producer; what one can't do the other does.
+    let _ = (first.await.unwrap(), second.await.unwrap());
+    redrive().run().await.unwrap();
+    let mut values: Vec<u64> = house.values("target").iter().map(|value| value.parse().unwrap()).collect();
+    values.sort_unstable();
+    assert_eq!(values, (0..2000).filter(|n| n % 2 == 1).collect::<Vec<u64>>());
+}
+
+#[tokio::test]
+async fn a_rate_spreads_them_over_time() {
+    let house = House::new(1);
+    with_dead(&house, 40, &Arc::default(), &Arc::default()).await;
+    let target = house.topic("target");
+    let begin = std::time::Instant::now();
+    let redriven =
+        letters(&house).redrive().to(RedriveTo::Topic(target)).rate(100).most(15).run().await.unwrap();
+    assert_eq!(redriven.done, 15);
+    assert!(begin.elapsed().as_millis() >= 50, "{:?}", begin.elapsed());
+}
+
+/// A processor that is paused by too much that waits goes on reading when that was processed, also over refusals.
+#[tokio::test(start_paused = true)]
+async fn a_full_partition_is_read_again_after_a_redrive_has_changed_it() {
+    let house = House::new(1);
+    let (is_well, done) = (Arc::default(), Arc::default());
+    with_dead(&house, 20, &is_well, &done).await;
+    letters(&house).redrive().run().await.unwrap();
+    is_well.store(true, Ordering::SeqCst);
+    house.send((20..60).map(|n| Event::new("key-1", n.to_string())));
+    let processor = Processor::new(&house.log, "billing").topic(&house.orders);
+    let processor = processor.batch(3).retry(Retry::default().parked_max(1, 2));
+    let running = processor.start(odd_fails(&is_well, &done)).unwrap();
+    until(&running, |metrics| metrics.counts.ended() >= 50).await;
+    running.stop().await.unwrap();
+}
