@@ -3,7 +3,7 @@
 //! ```text
 //!   follow the assignment -> rows that are due, new records -> round -> commit -> ..
 //!                                                               ^          |
-//!              refused: what is known is loaded anew, and less is taken <--/
+//!              refused: less is taken, and what others have changed is loaded <--/
 //! ```
 //!
 //! Invariants
@@ -150,7 +150,6 @@ impl Engine {
     /// What can be gone on after.
     async fn recover(&mut self, error: exactlog::Error) -> Result<(), Error> {
         use exactlog::Error as Log;
-        self.core.owned = Owned::default();
         match error {
             Log::ConsumerFenced { .. } => {
                 tracing::warn!(event = "consumer.fenced", group = %self.core.job.settings.group, "joining anew");
@@ -163,7 +162,7 @@ impl Engine {
                 tracing::error!(event = "group.lost_records", %topic, partition, from, to, "trimmed unread");
                 self.core.shared.update(|metrics| metrics.lost += to - from);
             }
-            error if error.is_retriable() => {
+            error if error.is_retriable() || is_about_room(&error) => {
                 let pause = self.core.pause;
                 tracing::warn!(event = "processor.waits", %error, ?pause, "the log takes nothing at the moment");
                 self.core.pause = (2 * pause).min(PAUSE_MAX);
@@ -337,6 +336,7 @@ impl Core {
     fn refused(&mut self, error: exactlog::Error, first: &Record, is_alone: bool) -> Result<(), Error> {
         let is_about_events = match &error {
             exactlog::Error::Refused(Refusal::UnknownMember { .. } | Refusal::NotOwned { .. }) => false,
+            error if is_about_room(error) => false,
             exactlog::Error::Refused(_)
             | exactlog::Error::TransactionTooLarge { .. }
             | exactlog::Error::EventTooLarge { .. } => true,
@@ -347,7 +347,6 @@ impl Core {
         }
         self.shared.update(|metrics| metrics.refused += 1);
         tracing::debug!(event = "commit.refused", %error, is_alone, "a round is made anew");
-        self.owned = Owned::default();
         self.limit = 1;
         self.refused += u32::from(is_alone);
         let is_too_large = !matches!(error, exactlog::Error::Refused(_));
@@ -362,4 +361,10 @@ impl Core {
         }
         Ok(())
     }
+}
+
+/// Whether a limit of the log is reached, which is no event's fault: it is waited for, as for a disk that is full.
+fn is_about_room(error: &exactlog::Error) -> bool {
+    let exactlog::Error::Refused(refusal) = error else { return false };
+    matches!(refusal, Refusal::DedupFull { .. } | Refusal::TablesFull { .. } | Refusal::TooManyTimers { .. })
 }

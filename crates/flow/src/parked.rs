@@ -207,6 +207,12 @@ pub(crate) struct Lane {
     queues: BTreeMap<Queue, BTreeSet<u64>>,
     /// The first one of each queue, by when it is due.
     due: BTreeSet<(i64, u64)>,
+    /// How many wait, by the reason.
+    counts: [usize; 3],
+    /// Those that failed, by when they did first.
+    failed: BTreeSet<(i64, u64)>,
+    /// How many queues there are of each length.
+    lengths: BTreeMap<usize, usize>,
 }
 
 impl Lane {
@@ -217,7 +223,7 @@ impl Lane {
 
     /// How many of them wait for this reason.
     pub(crate) fn count(&self, waiting: Waiting) -> usize {
-        self.rows.values().filter(|(_, wait)| wait.waiting == waiting).count()
+        self.counts[waiting as usize]
     }
 
     /// How many wait in a queue.
@@ -227,12 +233,12 @@ impl Lane {
 
     /// The longest queue.
     pub(crate) fn longest(&self) -> usize {
-        self.queues.values().map(BTreeSet::len).max().unwrap_or(0)
+        self.lengths.last_key_value().map_or(0, |(length, _)| *length)
     }
 
     /// Since when the oldest one that failed waits, ms since 1970.
     pub(crate) fn oldest_ms(&self) -> Option<i64> {
-        self.rows.values().filter_map(|(_, wait)| wait.first_failed_ms).min()
+        self.failed.first().map(|(failed_ms, _)| *failed_ms)
     }
 
     /// When the next one is to be tried.
@@ -259,17 +265,25 @@ impl Lane {
 
     /// A record waits from now on, or otherwise than before.
     pub(crate) fn set(&mut self, offset: u64, queue: Queue, wait: Wait) {
+        self.remove(offset);
         self.unlist(&queue);
+        self.counts[wait.waiting as usize] += 1;
+        self.failed.extend(wait.first_failed_ms.map(|failed_ms| (failed_ms, offset)));
         self.queues.entry(queue.clone()).or_default().insert(offset);
         self.rows.insert(offset, (queue.clone(), wait));
         self.list(&queue);
     }
 
-    /// A record has ended.
+    /// A record doesn't wait any more.
     pub(crate) fn remove(&mut self, offset: u64) {
         let Some(queue) = self.rows.get(&offset).map(|(queue, _)| queue.clone()) else { return };
         self.unlist(&queue);
-        self.rows.remove(&offset);
+        if let Some((_, wait)) = self.rows.remove(&offset) {
+            self.counts[wait.waiting as usize] -= 1;
+            wait.first_failed_ms
+                .into_iter()
+                .for_each(|failed_ms| _ = self.failed.remove(&(failed_ms, offset)));
+        }
         if let Some(offsets) = self.queues.get_mut(&queue) {
             offsets.remove(&offset);
             if offsets.is_empty() {
@@ -285,14 +299,26 @@ impl Lane {
         Some((wait.due_ms, offset))
     }
 
+    /// Takes what is known of a queue out of the indexes, until it is [listed](Lane::list) again.
     fn unlist(&mut self, queue: &Queue) {
         if let Some(first) = self.first(queue) {
             self.due.remove(&first);
+        }
+        let length = self.len_of(queue);
+        if let Some(count) = self.lengths.get_mut(&length) {
+            *count -= 1;
+            if *count == 0 {
+                self.lengths.remove(&length);
+            }
         }
     }
 
     fn list(&mut self, queue: &Queue) {
         self.due.extend(self.first(queue));
+        let length = self.len_of(queue);
+        if length > 0 {
+            *self.lengths.entry(length).or_default() += 1;
+        }
     }
 }
 
@@ -300,6 +326,7 @@ impl Lane {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn key(name: &str) -> Queue {
         Queue::Key(Bytes::copy_from_slice(name.as_bytes()))
@@ -367,5 +394,47 @@ mod tests {
         assert_eq!(row_offset(prefix, &row_key(prefix, 10)), Some(10));
         assert_eq!(row_offset(prefix, &row_key("wait/orders.4/11/", 10)), None);
         assert_eq!(parse_row_key(&row_key("wait/or.ders.4/11/", 10)), Some(("or.ders", 4, 11, 10)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_lane_is_what_its_rows_are(steps in prop::collection::vec((0..12_u64, 0..4_u8, 0..3_u8, 0..50_i64), 1..80)) {
+            let (mut lane, mut model) = (Lane::default(), BTreeMap::new());
+            for (offset, name, what, due_ms) in steps {
+                let waiting = match what {
+                    0 => Waiting::Parked,
+                    1 => Waiting::Blocked,
+                    _ => Waiting::Held,
+                };
+                if name == 3 {
+                    lane.remove(offset);
+                    model.remove(&offset);
+                } else {
+                    // A record stays in its queue.
+                    let queue = if offset % 4 == 3 { Queue::Alone(offset) } else { key(&(offset % 4).to_string()) };
+                    let first_failed_ms = (waiting == Waiting::Parked).then_some(due_ms / 2);
+                    let wait = Wait { waiting, attempts: 1, due_ms, first_failed_ms };
+                    lane.set(offset, queue.clone(), wait.clone());
+                    model.insert(offset, (queue, wait));
+                }
+                let mut firsts: BTreeMap<Queue, (i64, u64, usize)> = BTreeMap::new();
+                for (offset, (queue, wait)) in &model {
+                    firsts.entry(queue.clone()).or_insert((wait.due_ms, *offset, 0)).2 += 1;
+                }
+                let mut due: Vec<(i64, u64)> = firsts.values().map(|(due_ms, offset, _)| (*due_ms, *offset)).collect();
+                due.sort_unstable();
+                prop_assert_eq!(lane.next_due_ms(), due.first().map(|(due_ms, _)| *due_ms));
+                let expected: Vec<u64> = due.iter().map(|(_, offset)| *offset).collect();
+                let found: Vec<u64> = lane.due(100, 100).into_iter().map(|(offset, _, _)| offset).collect();
+                prop_assert_eq!(found, expected);
+                prop_assert_eq!(lane.longest(), firsts.values().map(|it| it.2).max().unwrap_or(0));
+                prop_assert_eq!(lane.oldest_ms(), model.values().filter_map(|(_, wait)| wait.first_failed_ms).min());
+                let count = |waiting| model.values().filter(|(_, wait)| wait.waiting == waiting).count();
+                for waiting in [Waiting::Parked, Waiting::Blocked, Waiting::Held] {
+                    prop_assert_eq!(lane.count(waiting), count(waiting));
+                }
+                prop_assert_eq!(lane.len(), model.len());
+            }
+        }
     }
 }

@@ -183,3 +183,22 @@ async fn an_output_is_stored_once_by_its_id() {
     running.stop().await.unwrap();
     assert_eq!(house.values("payments"), ["0"]);
 }
+
+/// The log remembers no more ids for the moment: that is no event's fault, and none dies of it.
+#[tokio::test(start_paused = true)]
+async fn when_no_more_ids_are_remembered_it_waits_until_there_is_room() {
+    let house = House::new(1);
+    let limits = house.log.dedup_limits();
+    let ttl = Duration::from_millis(limits.ttl_ms);
+    house.log.set_dedup_limits(ttl, 5, limits.at_cap).unwrap();
+    house.send((0..20).map(|n| event(&format!("k{n}"), "v", &format!("id-{n}"))));
+    let running = Processor::new(&house.log, "billing").topic(&house.orders).batch(2);
+    let running = running.start(counting(&Arc::default(), 0)).unwrap();
+    assert_eq!(ended(&running, 4).await.done_total(), 4);
+    // Long enough for many attempts, of virtual time.
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    house.log.set_dedup_limits(ttl, 1000, limits.at_cap).unwrap();
+    let counts = ended(&running, 20).await;
+    assert_eq!((counts.done_total(), counts.dead, counts.retried), (20, 0, 0));
+    running.stop().await.unwrap();
+}
