@@ -43,6 +43,19 @@ fn hello_log_goes_on_behind_what_its_first_run_stored() {
 }
 
 #[test]
+fn each_order_of_the_flow_ends_once_and_the_second_run_finds_nothing_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = run("order-flow", directory.path(), &[]);
+    let ends = "each order has ended once, and money and stock add up\n";
+    // 1,000 orders of which 33 come twice, and 15 that can't be processed.
+    assert_has(&first, &["payments       1033 read, ", " shipped, ", " 15 dead; ", ends]);
+    let second = run("order-flow", directory.path(), &[]);
+    assert_has(&second, &["payments       0 read, 0 tried again in this run\n", " 15 dead; ", ends]);
+    let refused = output("order-flow", directory.path(), &["--order", "7"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("usage: order-flow"), "{refused:?}");
+}
+
+#[test]
 fn a_feed_that_is_read_twice_is_stored_once_and_each_mail_is_sent_once() {
     let directory = tempfile::tempdir().unwrap();
     let first = run("dedup-feed", directory.path(), &[]);
