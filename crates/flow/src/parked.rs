@@ -396,9 +396,14 @@ mod tests {
         assert_eq!(parse_row_key(&row_key("wait/or.ders.4/11/", 10)), Some(("or.ders", 4, 11, 10)));
     }
 
+    /// Offset, whether it is taken out (3), why it waits, when it is due.
+    fn steps() -> impl Strategy<Value = Vec<(u64, u8, u8, i64)>> {
+        prop::collection::vec((0..12_u64, 0..4_u8, 0..3_u8, 0..50_i64), 1..80)
+    }
+
     proptest! {
         #[test]
-        fn a_lane_is_what_its_rows_are(steps in prop::collection::vec((0..12_u64, 0..4_u8, 0..3_u8, 0..50_i64), 1..80)) {
+        fn a_lane_is_what_its_rows_are(steps in steps()) {
             let (mut lane, mut model) = (Lane::default(), BTreeMap::new());
             for (offset, name, what, due_ms) in steps {
                 let waiting = match what {

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! What became of which entry is a row for each partition of the dead-letter topic, in a table of its own. It is
-//! written in the commit that puts entries back, which expects it to be as it was read: of two redrives at the same time
-//! one is refused and looks again.
+//! written in the commit that puts entries back, which expects it to be as it was read: of two redrives at the same
+//! time one is refused and looks again.
 //!
 //! Invariants
 //!   * an entry is put back or given up at most once, and only with the commit of what follows
@@ -222,7 +222,8 @@ impl DeadLetters {
 /// # let event = Event::new("order-1", "two chairs").header("__dlq.errors.topic", "orders");
 /// # let event = event.header("__dlq.errors.partition", "0").header("__dlq.errors.offset", "7");
 /// # log.producer("p").unwrap().blocking_send(&dlq, event.header("dlq-error-class", "Timeout")).unwrap();
-/// let timeouts = || DeadLetters::open(&log, "dlq.orders").unwrap().redrive().error_class("Timeout").to(RedriveTo::Origin);
+/// let letters = || DeadLetters::open(&log, "dlq.orders").unwrap();
+/// let timeouts = || letters().redrive().error_class("Timeout").to(RedriveTo::Origin);
 /// assert_eq!(timeouts().count().unwrap(), 1); // a dry run
 /// assert_eq!(timeouts().blocking_run().unwrap().done, 1);
 /// assert_eq!(timeouts().blocking_run().unwrap().done, 0); // each once

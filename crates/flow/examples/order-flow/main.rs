@@ -5,9 +5,10 @@
 //! cargo run --release -p exactlog-flow --example order-flow -- --orders 10000
 //! ```
 //!
-//! One order in twenty meets a bank that doesn't answer at first, some are declined, some can't be read, some come twice,
-//! and of one item there isn't enough: then the money goes back. Kill it at any time and run it again. At the end each
-//! order is in exactly one of shipped, refunded and dead, and money and stock add up; otherwise it says so and fails.
+//! One order in twenty meets a bank that doesn't answer at first, some are declined, some can't be read, some come
+//! twice, and of one item there isn't enough: then the money goes back. Kill it at any time and run it again. At the
+//! end each order is in exactly one of shipped, refunded and dead, and money and stock add up; otherwise it says so and
+//! fails.
 
 mod check;
 mod shop;
