@@ -39,8 +39,6 @@ struct RowChange {
 pub(crate) struct Changes {
     rows: Vec<RowChange>,
     counts: BTreeMap<Place, Counts>,
-    /// What ended in this commit, and how.
-    pub(crate) sum: Counts,
 }
 
 impl Committer<'_> {
@@ -86,10 +84,10 @@ impl Committer<'_> {
         verdict: Verdict,
     ) -> Result<(), Error> {
         let Item { record, queue, waited, id, scope } = item;
-        let place = (record.topic.clone(), record.partition);
+        let place: Place = (record.topic.clone(), record.partition);
         let Some(partition) = owned.partitions.get(&place) else { return Ok(()) };
-        let mut counts = Counts { read: u64::from(waited.is_none()), ..Counts::default() };
-        let row_key = partition.row_key(record.offset);
+        let counts = changes.counts.entry(place).or_default();
+        counts.read += u64::from(waited.is_none());
         let has_ended = !matches!(verdict, Verdict::Wait { .. });
         match verdict {
             Verdict::Done { outbox, reservation } => {
@@ -112,9 +110,10 @@ impl Committer<'_> {
             Verdict::Wait { wait, failure } => {
                 counts.retried += u64::from(wait.waiting == Waiting::Parked);
                 let bytes = row(&record, &wait, failure.as_ref(), self.now_ms);
-                transaction.put(self.table, row_key.clone(), bytes)?;
+                transaction.put(self.table, partition.row_key(record.offset), bytes)?;
+                let place = (record.topic.clone(), record.partition);
                 let waits = Some((queue.apart(), wait));
-                changes.rows.push(RowChange { place: place.clone(), offset: record.offset, waits });
+                changes.rows.push(RowChange { place, offset: record.offset, waits });
             }
             Verdict::Dead { failure, attempts, first_failed_ms } => {
                 counts.dead += 1;
@@ -126,11 +125,10 @@ impl Committer<'_> {
             }
         }
         if has_ended && waited.is_some() {
-            transaction.delete(self.table, row_key)?;
-            changes.rows.push(RowChange { place: place.clone(), offset: record.offset, waits: None });
+            transaction.delete(self.table, partition.row_key(record.offset))?;
+            let place = (record.topic.clone(), record.partition);
+            changes.rows.push(RowChange { place, offset: record.offset, waits: None });
         }
-        changes.sum.add(&counts);
-        changes.counts.entry(place).or_default().add(&counts);
         Ok(())
     }
 
@@ -183,6 +181,13 @@ fn place(record: &Record) -> (&str, u32, u64) {
 }
 
 impl Changes {
+    /// What ended in this commit, and how.
+    pub(crate) fn sum(&self) -> Counts {
+        let mut sum = Counts::default();
+        self.counts.values().for_each(|counts| sum.add(counts));
+        sum
+    }
+
     fn apply(&self, owned: &mut Owned, csn: u64) {
         for RowChange { place, offset, waits } in &self.rows {
             let Some(partition) = owned.partitions.get_mut(place) else { continue };

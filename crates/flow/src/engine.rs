@@ -325,7 +325,7 @@ impl Core {
         (self.refused, self.doomed, self.pause) = (0, None, PAUSE);
         self.limit = (self.limit * 2).min(self.job.settings.batch_max);
         self.shared.update(|metrics| {
-            metrics.counts.add(&changes.sum);
+            metrics.counts.add(&changes.sum());
             metrics.commits += 1;
             metrics.handled_us += handled_us;
         });

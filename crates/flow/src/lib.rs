@@ -26,10 +26,7 @@
 //!         order.send(&invoices, Event::new(order.key().to_vec(), "invoice")) // with the order's commit, or not at all
 //!     }
 //! })?;
-//! # while log.lag("billing", &orders) > 0 {
-//! #     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-//! # }
-//! # let counts = billing.metrics().counts;
+//! # let counts = billing.until(|metrics| metrics.counts.ended() == 3).await?.counts;
 //! billing.stop().await?; // what was begun is finished first
 //! # assert_eq!((counts.read, counts.done_total(), counts.duplicate, counts.dead), (3, 1, 1, 1));
 //! # assert_eq!(log.lag("nobody", &invoices_of), 1);

@@ -111,21 +111,19 @@ impl Runner<'_> {
         for item in blocked {
             round.settled.push((item, Verdict::Wait { wait: Wait::blocked(), failure: None }));
         }
-        let mut chains = chains(items);
-        let mut ready: VecDeque<usize> = (0..chains.len()).collect();
+        let mut chains = Chains::new(items);
         let mut running: JoinSet<(usize, Item, Ended)> = JoinSet::new();
         loop {
             while running.len() < self.job.settings.concurrency {
-                let Some(nth) = ready.pop_front() else { break };
-                while let Some(item) = chains[nth].pop_front() {
-                    let Some((item, ended)) = self.start(nth, item, &round, &mut running) else { break };
-                    self.settle(item, ended, &mut chains[nth], &mut round)?;
+                let Some(nth) = chains.ready.pop_front() else { break };
+                let Some(item) = chains.items[nth].take() else { continue };
+                if let Some((item, ended)) = self.start(nth, item, &round, &mut running) {
+                    self.settle(nth, item, ended, &mut chains, &mut round)?;
                 }
             }
             let Some(joined) = running.join_next().await else { return Ok(round) };
             let (nth, item, ended) = joined.map_err(|_| Error::Aborted)?;
-            self.settle(item, ended, &mut chains[nth], &mut round)?;
-            ready.push_front(nth);
+            self.settle(nth, item, ended, &mut chains, &mut round)?;
         }
     }
 
@@ -202,9 +200,10 @@ impl Runner<'_> {
 
     fn settle(
         &mut self,
+        nth: usize,
         item: Item,
         ended: Ended,
-        rest: &mut VecDeque<Item>,
+        chains: &mut Chains,
         round: &mut Round,
     ) -> Result<(), Error> {
         let verdict = match ended {
@@ -223,7 +222,7 @@ impl Runner<'_> {
                     Verdict::Duplicate
                 } else if !round.tables.take(&mut outbox, &round.overlay) {
                     // It was computed from what isn't so any more.
-                    rest.push_front(item);
+                    chains.again(nth, item);
                     return Ok(());
                 } else {
                     round.done.extend(id);
@@ -236,13 +235,16 @@ impl Runner<'_> {
             }
         };
         let waits = matches!(verdict, Verdict::Wait { .. });
-        let queue = item.queue.clone();
+        let others_wait = waits && !matches!(item.queue, Queue::Alone(_));
         round.settled.push((item, verdict));
-        if waits && !matches!(queue, Queue::Alone(_)) {
+        match others_wait {
+            false => chains.go_on(nth),
             // Those that have rows stay behind it as they are.
-            let new = rest.drain(..).filter(|item| item.waited.is_none());
-            let blocked = |item| (item, Verdict::Wait { wait: Wait::blocked(), failure: None });
-            round.settled.extend(new.map(blocked));
+            true => {
+                let new = chains.behind(nth).filter(|item| item.waited.is_none());
+                let blocked = |item| (item, Verdict::Wait { wait: Wait::blocked(), failure: None });
+                round.settled.extend(new.map(blocked));
+            }
         }
         Ok(())
     }
@@ -272,21 +274,52 @@ fn up_to_ms(pause: Duration) -> i64 {
     i64::try_from(pause.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
 }
 
-/// What runs one behind the other, in the order of the first of each.
-fn chains(items: Vec<Item>) -> Vec<VecDeque<Item>> {
-    let mut chains: Vec<VecDeque<Item>> = Vec::with_capacity(items.len());
-    let mut known: HashMap<(Arc<str>, u32, Queue), usize> = HashMap::new();
-    for item in items {
-        if let Queue::Alone(_) = item.queue {
-            chains.push(VecDeque::from([item]));
-            continue;
+/// The events of a round, and what runs one behind the other of them.
+struct Chains {
+    items: Vec<Option<Item>>,
+    /// The next one of the same queue.
+    next: Vec<Option<usize>>,
+    /// Those whose turn it is.
+    ready: VecDeque<usize>,
+}
+
+impl Chains {
+    fn new(items: Vec<Item>) -> Chains {
+        let (mut next, mut ready) = (vec![None; items.len()], VecDeque::with_capacity(items.len()));
+        let mut last: HashMap<(&str, u32, &Queue), usize> = HashMap::with_capacity(items.len());
+        for (nth, item) in items.iter().enumerate() {
+            let before = match item.queue {
+                Queue::Alone(_) => None,
+                _ => last.insert((&item.record.topic, item.record.partition, &item.queue), nth),
+            };
+            match before {
+                Some(before) => next[before] = Some(nth),
+                None => ready.push_back(nth),
+            }
         }
-        let place = (item.record.topic.clone(), item.record.partition, item.queue.clone());
-        let nth = *known.entry(place).or_insert_with(|| {
-            chains.push(VecDeque::new());
-            chains.len() - 1
-        });
-        chains[nth].push_back(item);
+        Chains { items: items.into_iter().map(Some).collect(), next, ready }
     }
-    chains
+
+    /// The one behind this one has its turn, before any other.
+    fn go_on(&mut self, nth: usize) {
+        if let Some(next) = self.next[nth] {
+            self.ready.push_front(next);
+        }
+    }
+
+    /// This one has its turn again.
+    fn again(&mut self, nth: usize, item: Item) {
+        self.items[nth] = Some(item);
+        self.ready.push_front(nth);
+    }
+
+    /// Takes out all that are behind this one.
+    fn behind(&mut self, nth: usize) -> impl Iterator<Item = Item> + '_ {
+        let mut at = self.next[nth];
+        std::iter::from_fn(move || {
+            let nth = at?;
+            at = self.next[nth];
+            self.items[nth].take()
+        })
+    }
 }
