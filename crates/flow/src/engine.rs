@@ -123,15 +123,14 @@ impl Engine {
     async fn round(&mut self, order: Order) -> Result<(), Error> {
         let Engine { core, consumer, producer, orders } = self;
         core.follow(consumer)?;
-        let due = match order {
-            Order::Run => core.due(),
-            Order::Pause | Order::Stop => Vec::new(),
-        };
-        let reads = order == Order::Run;
+        let (room, opens_ms) = core.breaker_room();
+        let reads = order == Order::Run && room > 0;
+        let due = if reads { core.due(room) } else { Vec::new() };
         let look = tokio::time::Instant::now() + LOOK;
-        let next_due = core.owned.next_due_ms().filter(|_| reads).map(|due_ms| core.clock.instant(due_ms));
-        consumer.set_max_poll_records(core.limit.saturating_sub(due.len()).max(1));
-        let batch = match (due.is_empty(), due.len() >= core.limit) {
+        let wakes_ms = if reads { core.owned.next_due_ms() } else { opens_ms };
+        let next_due = wakes_ms.map(|due_ms| core.clock.instant(due_ms));
+        consumer.set_max_poll_records(room.saturating_sub(due.len()).max(1));
+        let batch = match (due.is_empty(), due.len() >= room) {
             (false, true) => None,
             (false, false) => consumer.try_next()?,
             (true, _) => tokio::select! {
@@ -245,8 +244,15 @@ impl Core {
         Ok(())
     }
 
-    fn due(&self) -> Vec<Due> {
-        self.owned.due(self.clock.now_ms(), self.limit)
+    fn due(&self, most: usize) -> Vec<Due> {
+        self.owned.due(self.clock.now_ms(), most)
+    }
+
+    /// How many events a round may have, and if none, when to ask again.
+    fn breaker_room(&self) -> (usize, Option<i64>) {
+        let Some(breaker) = &self.job.settings.breaker else { return (self.limit, None) };
+        let (room, opens_ms) = breaker.room(self.clock.now_ms());
+        (room.unwrap_or(self.limit).min(self.limit), opens_ms)
     }
 
     /// Runs what is due and what is new, and commits it.

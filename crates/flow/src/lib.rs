@@ -52,12 +52,13 @@
 //! [`Dedup::lease`] keep copies apart.
 //!
 //! Where to go on: [`Processor`] has the settings · [`Context`] is what a handler gets · [`Failure`] is what it says ·
-//! [`Retry`], [`Dedup`], [`DeadLetter`] · [`Running`] pauses, stops and counts ·
+//! [`Retry`], [`Dedup`], [`DeadLetter`], [`Breaker`] · [`Running`] pauses, stops and counts ·
 //! [`inspect`] shows what a group has counted and what waits · [`DeadLetters`] puts them back.
 #![forbid(unsafe_code)]
 #![warn(unnameable_types)]
 
 mod attempt;
+mod breaker;
 mod chance;
 mod clock;
 mod commit;
@@ -81,6 +82,7 @@ mod running;
 mod settings;
 
 pub use attempt::Handler;
+pub use breaker::{Breaker, BreakerConfig, BreakerMetrics, BreakerState, SlidingWindow};
 pub use context::Context;
 pub use counts::Counts;
 pub use dead_entry::{DeadEntry, EntryState, Origin};

@@ -64,7 +64,7 @@ pub enum Waiting {
     Parked,
     /// An earlier one of its queue waits.
     Blocked,
-    /// It could not be tried: another copy is being processed, or the circuit breaker was open.
+    /// It could not be tried: another copy was being processed, or the circuit breaker was open.
     Held,
 }
 

@@ -1,6 +1,7 @@
 //! Making and starting a processor.
 
 use crate::attempt::Handler;
+use crate::breaker::Breaker;
 use crate::dead_letter::DeadLetter;
 use crate::dedup::Dedup;
 use crate::engine::{Engine, Parts};
@@ -85,6 +86,13 @@ impl Processor {
         self
     }
 
+    /// What is asked before each attempt. Default: nothing. While it is open, nothing is read and nothing tried, the
+    /// group keeps its partitions, and no attempt is lost; when it is half open, as many events are tried as it permits.
+    pub fn breaker(mut self, breaker: &Breaker) -> Processor {
+        self.settings.breaker = Some(breaker.clone());
+        self
+    }
+
     /// How long a handler may take (`handler.timeout.ms`). Default 30 s. Then its future is dropped, and the attempt
     /// has failed: [`Class::Transient`](crate::Class::Transient).
     pub fn timeout(mut self, timeout: Duration) -> Processor {
@@ -118,6 +126,7 @@ impl Processor {
     ///     processor.describe(),
     ///     "group        billing reads orders\n\
     ///      commit       at most 500 events, all of their effects at once\n\
+    ///      breaker      none\n\
     ///      dedup        by header ce_id or message-id, within the group\n\
     ///      dead letter  to dlq.orders\n\
     ///      retry        ordered, attempts at 0ns, 1s, 3s\n\

@@ -4,6 +4,7 @@
 //! became of each is noted here in the order in which they ended; nothing is written.
 
 use crate::attempt;
+use crate::breaker::{Permit, Went};
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::context::Context;
@@ -85,8 +86,8 @@ enum Ended {
     },
     /// A copy was processed before.
     Seen,
-    /// A copy is being processed.
-    InProgress {
+    /// It can't be tried now: a copy is being processed, or the circuit breaker is open.
+    Later {
         until_ms: i64,
     },
     /// The log can't say.
@@ -139,7 +140,13 @@ impl Runner<'_> {
         if let Some(ended) = self.known(&item, round) {
             return Some((item, ended));
         }
-        let mut attempt = self.attempt(&item, round);
+        let now_ms = self.clock.now_ms();
+        let breaker = self.job.settings.breaker.as_ref();
+        let permit = match breaker.map(|breaker| breaker.permit(now_ms)).transpose() {
+            Ok(permit) => permit,
+            Err(until_ms) => return Some((item, Ended::Later { until_ms })),
+        };
+        let mut attempt = self.attempt(&item, round, permit);
         let mut task = std::task::Context::from_waker(Waker::noop());
         match attempt.as_mut().poll(&mut task) {
             Poll::Ready(ended) => Some((item, ended)),
@@ -167,7 +174,7 @@ impl Runner<'_> {
         }
     }
 
-    fn attempt(&self, item: &Item, round: &Round) -> Attempt {
+    fn attempt(&self, item: &Item, round: &Round, permit: Option<Permit>) -> Attempt {
         let settings = &self.job.settings;
         let (number, max) = (item.attempts() + 1, settings.retry.max_attempts);
         let context = Context::new(item.record.clone(), number, max, round.overlay.clone());
@@ -175,7 +182,7 @@ impl Runner<'_> {
             let result = Err(doomed.failure.clone());
             return Box::pin(async move { Ended::Handled { context, result, reservation: None } });
         }
-        let (handler, limit) = (self.job.handler.clone(), settings.timeout);
+        let (handler, limit, clock) = (self.job.handler.clone(), settings.timeout, self.clock);
         let lease = settings.dedup.as_ref().and_then(|dedup| dedup.lease);
         let reserve = match (lease, &item.id, &item.scope) {
             (Some(lease), Some(id), Some(scope)) => {
@@ -188,12 +195,16 @@ impl Runner<'_> {
                 None => None,
                 Some((log, scope, id, lease)) => match log.reserve(&scope, id, lease).await {
                     Ok(Reserve::Reserved(reservation)) => Some(reservation),
-                    Ok(Reserve::InProgress { until_ms }) => return Ended::InProgress { until_ms },
+                    Ok(Reserve::InProgress { until_ms }) => return Ended::Later { until_ms },
                     Ok(Reserve::Done(_)) => return Ended::Seen,
                     Err(error) => return Ended::Log(error),
                 },
             };
+            let begin = tokio::time::Instant::now();
             let result = attempt::run(&*handler, context.clone(), limit).await;
+            if let Some(permit) = permit {
+                permit.end(went(&result), begin.elapsed(), clock.now_ms());
+            }
             Ended::Handled { context, result, reservation }
         })
     }
@@ -209,7 +220,7 @@ impl Runner<'_> {
         let verdict = match ended {
             Ended::Log(error) => return Err(error.into()),
             Ended::Seen => Verdict::Duplicate,
-            Ended::InProgress { until_ms } => {
+            Ended::Later { until_ms } => {
                 let (waiting, attempts) = (Waiting::Held, item.attempts());
                 let first_failed_ms = item.waited.as_ref().and_then(|wait| wait.first_failed_ms);
                 let wait = Wait { waiting, attempts, due_ms: until_ms, first_failed_ms };
@@ -267,6 +278,15 @@ impl Runner<'_> {
             }
             None => Verdict::Dead { failure, attempts: made, first_failed_ms },
         })
+    }
+}
+
+/// What an attempt says of whatever the handler calls.
+fn went(result: &Result<(), Failure>) -> Went {
+    match result {
+        Ok(()) => Went::Well,
+        Err(failure) if failure.class() == Class::Transient => Went::Badly,
+        Err(_) => Went::Ignored,
     }
 }
 

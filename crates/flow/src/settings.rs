@@ -1,6 +1,7 @@
 //! What a processor is told, checked once, and the order in which it is done.
 
 use crate::attempt::Handler;
+use crate::breaker::Breaker;
 use crate::dead_letter::DeadLetter;
 use crate::dedup::{Dedup, DedupBy};
 use crate::error::Error;
@@ -17,6 +18,7 @@ pub(crate) struct Settings {
     pub(crate) retry: Retry,
     pub(crate) dedup: Option<Dedup>,
     pub(crate) dead_letter: DeadLetter,
+    pub(crate) breaker: Option<Breaker>,
     pub(crate) timeout: Duration,
     pub(crate) concurrency: usize,
     pub(crate) batch_max: usize,
@@ -30,6 +32,7 @@ impl Settings {
             retry: Retry::default(),
             dedup: Some(Dedup::default()),
             dead_letter: DeadLetter::default(),
+            breaker: None,
             timeout: Duration::from_secs(30),
             concurrency: 64,
             batch_max: 500,
@@ -67,6 +70,7 @@ impl Settings {
         let mut line = |name: &str, what: String| _ = writeln!(text, "{name:<12} {what}");
         line("group", format!("{} reads {}", self.group, topics.join(", ")));
         line("commit", format!("at most {} events, all of their effects at once", self.batch_max));
+        line("breaker", self.breaker.as_ref().map_or("none".to_string(), |it| it.name().to_string()));
         line(
             "dedup",
             match &self.dedup {

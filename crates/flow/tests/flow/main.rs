@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod basics;
+mod breaking;
 mod common;
 mod crashes;
 mod dead_letters;
