@@ -28,8 +28,8 @@ const EDGES: [(&str, &[&str]); 6] = [
     ("exactlog", &["exactlog-core", "exactlog-storage"]),
     ("exactlog-sim", &["exactlog-core", "exactlog-storage", "exactlog"]),
     ("exactlog-flow", &["exactlog"]),
-    // Later also flow, broker and client.
-    ("exactlog-cli", &["exactlog"]),
+    // Later also broker and client.
+    ("exactlog-cli", &["exactlog", "exactlog-flow"]),
 ];
 
 /// The packages that may use everything, and that nothing may use.

@@ -88,6 +88,16 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: DedupVerb,
     },
+    /// Show events that no processor could process, put them back, give them up
+    Dlq {
+        #[command(subcommand)]
+        verb: DlqVerb,
+    },
+    /// Show events that wait to be tried again, and when attempts are made
+    Retry {
+        #[command(subcommand)]
+        verb: RetryVerb,
+    },
     /// Look at the files of a log, also of a copy
     Log {
         #[command(subcommand)]
@@ -516,6 +526,93 @@ pub(crate) enum DedupVerb {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum DlqVerb {
+    /// List the topics of dead letters: how many nothing became of yet, and of which errors they died
+    List,
+    /// Show dead letters, with where they come from and why they died
+    Show {
+        #[command(flatten)]
+        letters: Letters,
+        /// Also those that were put back or given up
+        #[arg(long)]
+        all: bool,
+    },
+    /// Put dead letters back, each once. Exit 1 if some can't be put back there
+    Redrive {
+        #[command(flatten)]
+        letters: Letters,
+        /// Where to: group (the one that gave them up, alone), origin (their topic, for all its groups), or a topic
+        #[arg(long, value_name = "group|origin|TOPIC", default_value = "group")]
+        to: String,
+        /// At most so many a second
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        rate: Option<u32>,
+        /// Do it, instead of saying what would be done
+        #[arg(long)]
+        execute: bool,
+    },
+    /// Give dead letters up for good. They stay in their topic as long as that keeps them
+    Discard {
+        #[command(flatten)]
+        letters: Letters,
+        /// Do it, instead of saying what would be done
+        #[arg(long)]
+        execute: bool,
+    },
+    /// Write dead letters to standard output, one envelope per line, as consume -f json does
+    Export {
+        #[command(flatten)]
+        letters: Letters,
+        /// Also those that were put back or given up
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+/// Which dead letters.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Letters {
+    #[arg(value_name = "TOPIC")]
+    pub(crate) topic: String,
+    /// Only those that died of this error
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) error_class: Option<String>,
+    /// Only those in this partition
+    #[arg(short, long)]
+    pub(crate) partition: Option<u32>,
+    /// Only the one at this offset of the partition
+    #[arg(long, value_name = "OFFSET", requires = "partition")]
+    pub(crate) offset: Option<u64>,
+    /// At most so many; show: 1000 if nothing is said
+    #[arg(short = 'n', long = "limit", value_name = "N")]
+    pub(crate) limit: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RetryVerb {
+    /// List the events of a group that wait, why, and when they are due
+    List {
+        #[arg(value_name = "GROUP")]
+        group: String,
+    },
+    /// Show when attempts are made; needs no log
+    Explain {
+        /// Tries in all, the first one included. Default: 3
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        max_attempts: Option<u32>,
+        /// The first wait. Default: 1s
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        initial: Option<Duration>,
+        /// What each further wait is longer by. Default: 2
+        #[arg(long, value_name = "X", value_parser = multiplier)]
+        multiplier: Option<f64>,
+        /// The longest wait. Default: 10s
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        max: Option<Duration>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum LogVerb {
     /// Position, files and sizes
     Stat,
@@ -595,4 +692,10 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let number: u64 = number.parse().map_err(|_| format!("{text:?} doesn't begin with a number"))?;
     let ms = number.checked_mul(factor).filter(|ms| *ms <= 1_000 * 366 * 24 * 3_600_000);
     ms.map(Duration::from_millis).ok_or_else(|| format!("{text:?} is more than a thousand years"))
+}
+
+/// `2`, `1.5`.
+fn multiplier(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number >= 1.0);
+    number.ok_or_else(|| format!("{text:?} is no number from 1 on"))
 }

@@ -162,6 +162,7 @@ fn kind_of(verb: &str, arg: &Arg) -> Option<Kind> {
     let name = arg.get_value_names()?.first()?.as_str();
     match (verb, arg.get_id().as_str(), name) {
         ("create", _, _) | ("repartition", "into", _) => None,
+        ("redrive", "to", _) => Some(Kind::Topics),
         (_, _, "TOPIC") => Some(Kind::Topics),
         (_, _, "GROUP") => Some(Kind::Groups),
         (_, _, "TABLE") => Some(Kind::Tables),
@@ -255,6 +256,10 @@ mod tests {
             ("-q group delete bill", Kind::Groups, "bill"),
             ("table get ", Kind::Tables, ""),
             ("table put co", Kind::Tables, "co"),
+            ("dlq show d", Kind::Topics, "d"),
+            ("dlq redrive dlq.orders --to o", Kind::Topics, "o"),
+            ("dlq discard --error-class Timeout ", Kind::Topics, ""),
+            ("retry list b", Kind::Groups, "b"),
         ] {
             assert_eq!(asked(line), Some((kind, prefix.into(), "from-env".into())), "{line}");
         }
@@ -269,6 +274,8 @@ mod tests {
             "topic repartition orders --into ",
             "table get counts ",
             "timer cancel ",
+            "dlq redrive dlq.orders ",
+            "retry explain ",
             "explain ",
             "no verb ",
         ] {

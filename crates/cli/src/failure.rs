@@ -119,3 +119,12 @@ impl From<Error> for Failure {
         }
     }
 }
+
+impl From<exactlog_flow::Error> for Failure {
+    fn from(error: exactlog_flow::Error) -> Failure {
+        match error {
+            exactlog_flow::Error::Log(error) => error.into(),
+            error => Failure::new("OTHER", error.to_string()),
+        }
+    }
+}

@@ -21,6 +21,7 @@ mod config;
 mod consume;
 mod copying;
 mod dedup;
+mod dlq;
 mod doctor;
 mod envelope;
 mod event_id;
@@ -38,6 +39,7 @@ mod repair;
 mod repartition;
 mod replay;
 mod report;
+mod retry;
 mod settings;
 mod suggest;
 mod table;
@@ -130,6 +132,8 @@ fn run(arguments: Arguments) -> Result<Report, Failure> {
         Verb::Timer { verb } => timer::run(&global, verb),
         Verb::Table { verb } => table::run(&global, verb),
         Verb::Dedup { verb } => dedup::run(&global, &verb),
+        Verb::Dlq { verb } => dlq::run(&global, verb),
+        Verb::Retry { verb } => retry::run(&global, verb),
         Verb::Log { verb: LogVerb::Stat } => inspect::stat(&global),
         Verb::Log { verb: LogVerb::Dump { from, limit } } => inspect::dump(&global, from, limit),
         Verb::Log { verb: LogVerb::Verify } => inspect::verify(&global),

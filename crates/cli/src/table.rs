@@ -156,7 +156,7 @@ fn row(entry: &Entry) -> Vec<Value> {
 }
 
 /// Bytes that are no text are shown as such, with what isn't escaped.
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
         Err(_) => bytes.escape_ascii().to_string(),

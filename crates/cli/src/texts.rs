@@ -63,6 +63,14 @@ exactlog table get counts chair table
 exactlog table scan counts --prefix chair
 exactlog table put counts chair 12
 
+# what could not be processed: look, put it back once, give it up; what waits to be tried again
+exactlog dlq list
+exactlog dlq show dlq.orders --error-class Timeout
+exactlog dlq redrive dlq.orders --error-class Timeout              # says what it would do
+exactlog dlq redrive dlq.orders --error-class Timeout --execute
+exactlog dlq discard dlq.orders --partition 0 --offset 17 --execute
+exactlog retry list billing
+
 # names of topics and groups are completed
 source <(exactlog completion bash)
 

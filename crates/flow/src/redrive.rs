@@ -23,7 +23,7 @@ use crate::parked::{RowOf, Wait, Waiting, row, row_key, row_prefix};
 use bytes::Bytes;
 use exactlog::{Log, Producer, Record, RecordHeader, Refusal, Table, TableOptions, Topic, Transaction};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -325,11 +325,11 @@ impl Redrive {
         let topic = self.letters.topic.name().to_string();
         self.letters.ledger = Some(self.letters.log.create_table(&ledger_name(&topic), ledger_options)?);
         let mut producer = self.letters.log.producer(&format!("flow.redrive.{topic}"))?;
-        let (begin, mut redriven) = (Instant::now(), Redriven::default());
+        let (begin, mut redriven, mut entries_max) = (Instant::now(), Redriven::default(), ENTRIES_MAX);
         for partition in 0..self.letters.topic.partitions() {
             let mut from = self.letters.log.bounds(&self.letters.topic, partition)?.0;
             loop {
-                let room = self.most.saturating_sub(redriven.done);
+                let room = self.most.saturating_sub(redriven.done).min(entries_max as u64);
                 let (entries, next) = self.gather(partition, from, room)?;
                 if entries.is_empty() {
                     break;
@@ -338,6 +338,11 @@ impl Redrive {
                     Ok(()) => from = next,
                     // Somebody else has put some of them back, or the group has gone on: look again.
                     Err(Error::Log(exactlog::Error::Refused(Refusal::KeyVersion { .. }))) => continue,
+                    // What becomes of them is larger than they are. One that is too large by itself is skipped.
+                    Err(Error::Log(exactlog::Error::TransactionTooLarge { .. })) if entries.len() > 1 => {
+                        entries_max = entries.len() / 2;
+                        continue;
+                    }
                     Err(error) => return Err(error),
                 }
                 let goes_on = self.progress.as_mut().is_none_or(|progress| progress(&redriven));
@@ -379,19 +384,23 @@ impl Redrive {
         let (mut entries, mut bytes, mut next) = (Vec::new(), 0, from);
         let view = self.letters.log.read_view();
         for record in view.records_from(&self.letters.topic, partition, from) {
-            if entries.len() >= most || bytes >= BYTES_MAX {
+            if entries.len() >= most {
                 break;
             }
             let record = record?;
             if record.partition != partition {
                 break;
             }
-            next = record.offset + 1;
-            let entry = DeadEntry::of(record, ended.state(next - 1));
+            let behind = record.offset + 1;
+            let entry = DeadEntry::of(record, ended.state(behind - 1));
             if entry.state == EntryState::Dead && self.is_meant(&entry) {
-                bytes += entry.record.value().len() + entry.record.key().len();
+                bytes += bytes_of(&entry.record);
+                if bytes > BYTES_MAX && !entries.is_empty() {
+                    break;
+                }
                 entries.push(entry);
             }
+            next = behind;
         }
         Ok((entries, next))
     }
@@ -415,7 +424,10 @@ impl Redrive {
             }
             let refused = match &self.deed {
                 Deed::Discard => None,
-                Deed::Redrive(to) => self.put_back(&mut transaction, &mut groups, entry, to)?,
+                Deed::Redrive(to) => match self.put_back(&mut transaction, &mut groups, entry, to) {
+                    Err(Error::Log(error)) if is_too_large(&error, entries.len()) => Some(error.to_string()),
+                    put_back => put_back?,
+                },
             };
             match refused {
                 None => {
@@ -469,11 +481,10 @@ impl Redrive {
         };
         match (to, &entry.origin) {
             (RedriveTo::Group, Some(origin)) => groups.wait(log, transaction, record, origin, &topic),
-            _ => match transaction.forward(&topic, &record) {
-                Ok(()) => Ok(None),
-                Err(error @ exactlog::Error::EventTooLarge { .. }) => Ok(Some(error.to_string())),
-                Err(error) => Err(error.into()),
-            },
+            _ => {
+                transaction.forward(&topic, &record)?;
+                Ok(None)
+            }
         }
     }
 }
@@ -482,6 +493,8 @@ impl Redrive {
 #[derive(Debug, Default)]
 struct Groups {
     counts: BTreeMap<(String, String), (Table, Counts, Option<u64>)>,
+    /// Rows that this commit writes, with the group: a second letter of the same death would be counted twice.
+    rows: BTreeSet<(String, String)>,
 }
 
 impl Groups {
@@ -518,7 +531,8 @@ impl Groups {
         }
         let Some((table, counts, _)) = self.counts.get_mut(&place) else { return Ok(None) };
         let key = row_key(&row_prefix(topic, origin.partition), origin.offset);
-        if counts.dead == 0 || table.version(&key)?.is_some() {
+        let row_of = (group.clone(), key.clone());
+        if counts.dead == 0 || self.rows.contains(&row_of) || table.version(&key)?.is_some() {
             return Ok(Some(format!("group {group:?} has no dead event there")));
         }
         (record.topic, record.partition, record.offset) =
@@ -529,6 +543,7 @@ impl Groups {
         transaction.expect_version(table, key.clone(), None);
         transaction.put(table, key, row(&record, &wait, None, now_ms))?;
         counts.dead -= 1;
+        self.rows.insert(row_of);
         Ok(None)
     }
 
@@ -539,6 +554,21 @@ impl Groups {
         }
         Ok(())
     }
+}
+
+/// Whether an entry can't be put back there however few go with it: it is one of so many of a transaction.
+fn is_too_large(error: &exactlog::Error, entries: usize) -> bool {
+    match error {
+        exactlog::Error::EventTooLarge { .. } => true,
+        exactlog::Error::TransactionTooLarge { .. } => entries == 1,
+        _ => false,
+    }
+}
+
+/// About how large a record is, with its headers.
+fn bytes_of(record: &Record) -> usize {
+    let header = |it: &RecordHeader| it.key.len() + it.value.as_ref().map_or(0, Bytes::len);
+    record.key().len() + record.value().len() + record.headers.iter().map(header).sum::<usize>()
 }
 
 fn add_header(record: &mut Record, name: &'static str, value: &str) {

@@ -4,7 +4,7 @@ use crate::common::{Place, lines};
 use serde_json::Value;
 
 /// Every verb that answers with a report.
-const VERBS: [&[&str]; 33] = [
+const VERBS: [&[&str]; 38] = [
     &["topic", "list"],
     &["topic", "describe", "t"],
     &["topic", "create", "t2"],
@@ -31,6 +31,11 @@ const VERBS: [&[&str]; 33] = [
     &["table", "limits"],
     &["dedup", "stats"],
     &["dedup", "limits"],
+    &["dlq", "list"],
+    &["dlq", "show", "t-dlt"],
+    &["dlq", "redrive", "t-dlt", "--to", "t"],
+    &["dlq", "discard", "t-dlt"],
+    &["retry", "explain"],
     &["log", "stat"],
     &["log", "dump"],
     &["log", "verify"],
@@ -45,6 +50,8 @@ fn filled() -> Place {
     place.run_with(&["produce", "t"], lines(0..3)).good();
     place.run(&["consume", "t", "-g", "g"]).good();
     place.run_with(&["produce", "t", "--deliver-after", "7d"], "later").good();
+    place.run(&["topic", "create", "t-dlt"]).good();
+    place.run_with(&["produce", "t-dlt"], "dead").good();
     crate::tables::put(&place, &[("chair", "12"), ("table", "3")]);
     place
 }
@@ -81,6 +88,8 @@ fn an_error_is_one_object_too() {
     for (verb, code, exit) in [
         (&["topic", "describe", "x"][..], "NO_SUCH_TOPIC", 1),
         (&["group", "describe", "x"], "NO_SUCH_GROUP", 1),
+        (&["dlq", "show", "x"], "NO_SUCH_TOPIC", 1),
+        (&["retry", "list", "g"], "NO_SUCH_GROUP", 1),
         (&["consume", "t", "-o", "x"], "USAGE", 2),
         (&["topic", "list", "-X", "no=1"], "SETTING", 2),
         (&["topic", "create", "u", "-X", "journal.file.bytes=1"], "SETTING", 2),

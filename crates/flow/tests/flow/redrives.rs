@@ -191,3 +191,72 @@ async fn a_full_partition_is_read_again_after_a_redrive_has_changed_it() {
     until(&running, |metrics| metrics.counts.ended() >= 50).await;
     running.stop().await.unwrap();
 }
+
+/// A letter whose headers are most of it, or whose value is: it is about as large as a transaction may be.
+fn large(number: usize, header_bytes: usize, value_bytes: usize) -> Event {
+    Event::new("key", "v".repeat(value_bytes))
+        .header("__dlq.errors.topic", "orders")
+        .header("__dlq.errors.partition", "0")
+        .header("__dlq.errors.offset", number.to_string())
+        .header("__dlq.errors.group", "billing")
+        .header("large", "x".repeat(header_bytes))
+}
+
+#[tokio::test]
+async fn large_headers_make_small_transactions() {
+    let house = House::new(1);
+    let (dlq, target) = (house.topic("dlq.orders"), house.topic("target"));
+    let producer = house.log.producer("dead").unwrap();
+    for number in 0..100 {
+        producer.send(&dlq, large(number, 300_000, 1)).await.unwrap();
+    }
+    let redriven = letters(&house).redrive().to(RedriveTo::Topic(target)).run().await.unwrap();
+    assert_eq!((redriven.done, redriven.skipped_count), (100, 0));
+    assert_eq!(house.records("target").len(), 100);
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_skipped_and_keeps_nothing_else_back() {
+    let house = House::new(1);
+    let most = TopicOptions::default().max_message_bytes(16 << 20);
+    let dlq = house.log.create_topic("dlq.orders", most).unwrap();
+    let target =
+        house.log.create_topic("target", TopicOptions::default().max_message_bytes(1 << 20)).unwrap();
+    let producer = house.log.producer("dead").unwrap();
+    for (number, bytes) in [10, 3 << 20, 15 << 20, 10, 10].into_iter().enumerate() {
+        producer.send(&dlq, large(number, 1, bytes)).await.unwrap();
+    }
+    let redriven = letters(&house).redrive().to(RedriveTo::Topic(target)).run().await.unwrap();
+    let skipped: Vec<u64> = redriven.skipped.iter().map(|(_, offset, _)| *offset).collect();
+    assert_eq!((redriven.done, skipped), (3, vec![1, 2]));
+}
+
+#[tokio::test]
+async fn what_is_too_large_to_wait_is_skipped_and_what_is_behind_it_waits() {
+    let house = House::new(1);
+    with_dead(&house, 4, &Arc::default(), &Arc::default()).await;
+    let most = TopicOptions::default().max_message_bytes(16 << 20);
+    let dlq = house.log.create_topic("dlq.large", most).unwrap();
+    let producer = house.log.producer("dead").unwrap();
+    // As a row of its group's table it is larger than it is.
+    for (number, bytes) in [(1, 15 << 20), (3, 10)] {
+        producer.send(&dlq, large(number, 1, bytes)).await.unwrap();
+    }
+    let redriven = DeadLetters::open(&house.log, "dlq.large").unwrap().redrive().run().await.unwrap();
+    assert_eq!((redriven.done, redriven.skipped_count, redriven.skipped[0].1), (1, 1, 0), "{redriven:?}");
+}
+
+#[tokio::test]
+async fn two_letters_of_one_death_make_one_event_that_waits() {
+    let house = House::new(1);
+    with_dead(&house, 8, &Arc::default(), &Arc::default()).await;
+    let dlq = house.log.open_topic("dlq.orders").unwrap();
+    let producer = house.log.producer("dead").unwrap();
+    producer.send(&dlq, large(1, 1, 1)).await.unwrap();
+    let of_one =
+        |entry: &exactlog_flow::DeadEntry| entry.origin.as_ref().is_some_and(|origin| origin.offset == 1);
+    let redriven = letters(&house).redrive().filter(of_one).run().await.unwrap();
+    assert_eq!((redriven.done, redriven.skipped_count), (1, 1), "{redriven:?}");
+    let state = inspect(&house.log, "billing").unwrap();
+    assert_eq!((state.waiting.len(), state.counts.dead), (1, 3));
+}
