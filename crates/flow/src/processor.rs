@@ -87,7 +87,7 @@ impl Processor {
     }
 
     /// What is asked before each attempt. Default: nothing. While it is open, nothing is read and nothing tried, the
-    /// group keeps its partitions, and no attempt is lost; when it is half open, as many events are tried as it permits.
+    /// group keeps its partitions, and no attempt is lost; half open, it is given as many events as it permits.
     pub fn breaker(mut self, breaker: &Breaker) -> Processor {
         self.settings.breaker = Some(breaker.clone());
         self

@@ -24,6 +24,7 @@ use bytes::Bytes;
 use exactlog::{Log, Producer, Record, RecordHeader, Refusal, Table, TableOptions, Topic, Transaction};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -326,11 +327,15 @@ impl Redrive {
         self.letters.ledger = Some(self.letters.log.create_table(&ledger_name(&topic), ledger_options)?);
         let mut producer = self.letters.log.producer(&format!("flow.redrive.{topic}"))?;
         let (begin, mut redriven, mut entries_max) = (Instant::now(), Redriven::default(), ENTRIES_MAX);
-        for partition in 0..self.letters.topic.partitions() {
-            let mut from = self.letters.log.bounds(&self.letters.topic, partition)?.0;
+        let bounds = |partition| self.letters.log.bounds(&self.letters.topic, partition);
+        // What dies again meanwhile, or is put back to where it is read, is left for the next run.
+        let bounds: Vec<(u64, u64)> =
+            (0..self.letters.topic.partitions()).map(bounds).collect::<Result<_, _>>()?;
+        for (partition, (start, end)) in (0..).zip(bounds) {
+            let mut from = start;
             loop {
                 let room = self.most.saturating_sub(redriven.done).min(entries_max as u64);
-                let (entries, next) = self.gather(partition, from, room)?;
+                let (entries, next) = self.gather(partition, from..end, room)?;
                 if entries.is_empty() {
                     break;
                 }
@@ -374,21 +379,21 @@ impl Redrive {
     }
 
     /// The next entries of a partition that are meant, and where to go on behind them.
-    fn gather(&self, partition: u32, from: u64, room: u64) -> Result<(Vec<DeadEntry>, u64), Error> {
+    fn gather(&self, partition: u32, offsets: Range<u64>, room: u64) -> Result<(Vec<DeadEntry>, u64), Error> {
         let most = usize::try_from(room).unwrap_or(ENTRIES_MAX).min(match self.per_second {
             // Rather often a few than all of a second at once.
             Some(per_second) => (per_second as usize / 10).clamp(1, ENTRIES_MAX),
             None => ENTRIES_MAX,
         });
         let ended = self.letters.ended(partition)?.0;
-        let (mut entries, mut bytes, mut next) = (Vec::new(), 0, from);
+        let (mut entries, mut bytes, mut next) = (Vec::new(), 0, offsets.start);
         let view = self.letters.log.read_view();
-        for record in view.records_from(&self.letters.topic, partition, from) {
+        for record in view.records_from(&self.letters.topic, partition, offsets.start) {
             if entries.len() >= most {
                 break;
             }
             let record = record?;
-            if record.partition != partition {
+            if record.partition != partition || record.offset >= offsets.end {
                 break;
             }
             let behind = record.offset + 1;

@@ -260,3 +260,13 @@ async fn two_letters_of_one_death_make_one_event_that_waits() {
     let state = inspect(&house.log, "billing").unwrap();
     assert_eq!((state.waiting.len(), state.counts.dead), (1, 3));
 }
+
+/// What is put back to where it is read is left for the next run: this one ends.
+#[tokio::test]
+async fn a_redrive_into_its_own_topic_ends() {
+    let house = House::new(1);
+    with_dead(&house, 8, &Arc::default(), &Arc::default()).await;
+    let dlq = house.log.open_topic("dlq.orders").unwrap();
+    let redriven = letters(&house).redrive().to(RedriveTo::Topic(dlq)).run().await.unwrap();
+    assert_eq!((redriven.done, house.records("dlq.orders").len()), (4, 8));
+}
