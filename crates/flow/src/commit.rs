@@ -7,12 +7,15 @@
 use crate::counts::Counts;
 use crate::dead_letter::{Death, dead_letter};
 use crate::error::Error;
+use crate::failure::Failure;
 use crate::outbox::Output;
 use crate::owned::{Owned, Place};
 use crate::parked::{Queue, Wait, Waiting, row};
 use crate::round::{Item, Round, Verdict};
 use crate::settings::Settings;
-use exactlog::{Batch, EventId, Log, Producer, Record, Seen, Table, Topic, TopicId, Transaction};
+use exactlog::{
+    Batch, EventId, Log, Producer, Record, Seen, Table, Topic, TopicId, Transaction, UnreadableBatch,
+};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -48,6 +51,7 @@ impl Committer<'_> {
         producer: &mut Producer,
         owned: &mut Owned,
         mut round: Round,
+        unreadable: Vec<UnreadableBatch>,
         batch: Option<Batch<'_>>,
     ) -> Result<Changes, Error> {
         let mut transaction = producer.begin();
@@ -58,6 +62,9 @@ impl Committer<'_> {
         round.settled.sort_by(|(one, _), (other, _)| place(&one.record).cmp(&place(&other.record)));
         for (item, verdict) in round.settled {
             self.add(&mut transaction, owned, &mut changes, &mut sent_ids, item, verdict)?;
+        }
+        for batch in &unreadable {
+            self.bury_batch(&mut transaction, owned, &mut changes, batch)?;
         }
         for (place, added) in &changes.counts {
             let Some(partition) = owned.partitions.get(place) else { continue };
@@ -152,6 +159,40 @@ impl Committer<'_> {
             (None, Some(delay)) => transaction.send_after(&topic, event, delay)?,
         }
         Ok(())
+    }
+
+    /// A batch whose records can't be had is dead as a whole, with its bytes as they are stored.
+    fn bury_batch(
+        &self,
+        transaction: &mut Transaction<'_>,
+        owned: &Owned,
+        changes: &mut Changes,
+        batch: &UnreadableBatch,
+    ) -> Result<(), Error> {
+        let place: Place = (batch.topic.clone(), batch.partition);
+        let Some(partition) = owned.partitions.get(&place) else { return Ok(()) };
+        let counts = changes.counts.entry(place).or_default();
+        counts.read += batch.to - batch.from;
+        counts.dead += batch.to - batch.from;
+        let record = Record {
+            topic: batch.topic.clone(),
+            partition: batch.partition,
+            offset: batch.from,
+            timestamp_ms: self.now_ms,
+            key: None,
+            value: Some(batch.raw.clone()),
+            headers: Vec::new(),
+        };
+        let death = Death {
+            group: &self.settings.group,
+            handler: &self.settings.name,
+            attempts: 0,
+            failure: &Failure::poison("UnreadableBatch", batch),
+            failed_ms: self.now_ms,
+            first_failed_ms: self.now_ms,
+            topic_id: partition.topic.id().0,
+        };
+        self.bury(transaction, &record, &death)
     }
 
     fn bury(

@@ -83,7 +83,8 @@ impl Dedup {
 
     /// For effects outside of the log (`dedup.lease.ms`): the id is reserved before the handler runs, for so long, and
     /// finished by the commit. Of several copies one runs at a time, and the others wait until it is done or its lease
-    /// is over. Choose it longer than the handler takes. It costs a sync more for each event.
+    /// is over. It has to last until the round is committed: choose it
+    /// longer than the slowest handlers of a round take. It costs a sync more for each event.
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Dedup {
         self.lease = Some(lease);

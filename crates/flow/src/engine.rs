@@ -20,7 +20,7 @@ use crate::retry::RetryMode;
 use crate::round::{Doomed, Item, Runner};
 use crate::running::{Order, Shared};
 use crate::settings::Job;
-use exactlog::{Batch, Consumer, Log, Producer, Record, Refusal, Start, Table, Topic};
+use exactlog::{Batch, Consumer, Log, Producer, Record, Refusal, Start, Table, Topic, UnreadableBatch};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +57,8 @@ struct Core {
     clock: Clock,
     chance: Chance,
     shared: Arc<Shared>,
+    /// Batches that can't be taken apart: dead letters of the commit that goes over them.
+    unreadable: Vec<UnreadableBatch>,
     /// Most events of a round: fewer after one was refused, to find the one that it was refused for.
     limit: usize,
     refused: u32,
@@ -92,6 +94,7 @@ impl Engine {
             start,
             owned: Owned::default(),
             paused: BTreeSet::new(),
+            unreadable: Vec::new(),
             clock: Clock::start(),
             chance: Chance::default(),
             shared,
@@ -161,6 +164,7 @@ impl Engine {
                 tracing::error!(event = "group.lost_records", %topic, partition, from, to, "trimmed unread");
                 self.core.shared.update(|metrics| metrics.lost += to - from);
             }
+            Log::UnreadableBatch(batch) => self.core.unreadable(*batch),
             error if error.is_retriable() || is_about_room(&error) => {
                 let pause = self.core.pause;
                 tracing::warn!(event = "processor.waits", %error, ?pause, "the log takes nothing at the moment");
@@ -284,12 +288,33 @@ impl Core {
             dead_letters: &self.dead_letters,
             now_ms: clock.now_ms(),
         };
-        match committer.commit(producer, &mut self.owned, round, batch).await {
-            Ok(changes) => self.committed(&changes, handled_us),
+        let read: BTreeSet<Place> = match &batch {
+            Some(batch) if !self.unreadable.is_empty() => batch.records().iter().map(place_of).collect(),
+            _ => BTreeSet::new(),
+        };
+        let goes_over = |it: &UnreadableBatch| read.contains(&(it.topic.clone(), it.partition));
+        let (unreadable, rest) = self.unreadable.iter().cloned().partition(goes_over);
+        match committer.commit(producer, &mut self.owned, round, unreadable, batch).await {
+            Ok(changes) => {
+                self.unreadable = rest;
+                self.committed(&changes, handled_us);
+            }
             Err(Error::Log(error)) => self.refused(error, &first, is_alone)?,
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Its records can't be had: it becomes one dead letter, as it is stored.
+    fn unreadable(&mut self, batch: UnreadableBatch) {
+        tracing::error!(event = "batch.unreadable", error = %batch, "a stored batch can't be taken apart");
+        let is_same = |it: &UnreadableBatch| {
+            (&it.topic, it.partition, it.from) == (&batch.topic, batch.partition, batch.from)
+        };
+        // What is read once more is said once more.
+        if !self.unreadable.iter().any(is_same) {
+            self.unreadable.push(batch);
+        }
     }
 
     /// The events of a round: those to be tried, and new ones that go behind others at once.
@@ -351,6 +376,11 @@ impl Core {
         if !is_about_events {
             return Err(error.into());
         }
+        let is_known = |it: &Doomed| is_alone && it.is(first);
+        if !matches!(error, exactlog::Error::Refused(_)) && self.doomed.as_ref().is_some_and(is_known) {
+            // Not even its dead letter has room: that needs somebody.
+            return Err(error.into());
+        }
         self.shared.update(|metrics| metrics.refused += 1);
         tracing::debug!(event = "commit.refused", %error, is_alone, "a round is made anew");
         self.limit = 1;
@@ -367,6 +397,10 @@ impl Core {
         }
         Ok(())
     }
+}
+
+fn place_of(record: &Record) -> Place {
+    (record.topic.clone(), record.partition)
 }
 
 /// Whether a limit of the log is reached, which is no event's fault: it is waited for, as for a disk that is full.

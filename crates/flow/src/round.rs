@@ -72,7 +72,7 @@ pub(crate) struct Doomed {
 }
 
 impl Doomed {
-    fn is(&self, record: &Record) -> bool {
+    pub(crate) fn is(&self, record: &Record) -> bool {
         (&self.topic, self.partition, self.offset) == (&record.topic, record.partition, record.offset)
     }
 }

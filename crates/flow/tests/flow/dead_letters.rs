@@ -76,3 +76,61 @@ async fn the_message_gives_way_before_the_event() {
     let dead = &house.records("dlq.orders")[0];
     assert_eq!((dead.value().len(), header(dead, "__dlq.errors.message").len()), (2500, 0));
 }
+
+/// Kafka's record batch v2 with a sound checksum, compressed by nobody.
+fn unreadable(records: i32) -> Vec<u8> {
+    let body = [0xee; 40];
+    let mut behind_crc: Vec<u8> = 1_i16.to_be_bytes().to_vec(); // gzip
+    behind_crc.extend((records - 1).to_be_bytes());
+    behind_crc.extend([1000_i64, 1000, -1].iter().flat_map(|it| it.to_be_bytes())); // times, producer id
+    behind_crc.extend((-1_i16).to_be_bytes());
+    behind_crc.extend((-1_i32).to_be_bytes());
+    behind_crc.extend(records.to_be_bytes());
+    behind_crc.extend(body);
+    let mut batch = 0_i64.to_be_bytes().to_vec();
+    batch.extend((4 + 1 + 4 + behind_crc.len() as i32).to_be_bytes());
+    batch.extend((-1_i32).to_be_bytes());
+    batch.push(2);
+    batch.extend(crc32c::crc32c(&behind_crc).to_be_bytes());
+    batch.extend(behind_crc);
+    batch
+}
+
+/// A batch that can't be decompressed stands between two events: it is dead with its bytes, and they are processed.
+#[tokio::test]
+async fn a_batch_that_cannot_be_taken_apart_is_one_dead_letter() {
+    let house = House::new(1);
+    house.send([Event::new("a", "1")]);
+    house.log.append_batch(&house.orders, 0, unreadable(3).into()).unwrap();
+    house.send([Event::new("a", "2")]);
+    let processor = || Processor::new(&house.log, "billing").topic(&house.orders).batch(1);
+    let handler = async |_: Context| Ok::<(), Failure>(());
+    let running = processor().start(handler).unwrap();
+    let counts = ended(&running, 5).await;
+    assert_eq!((counts.read, counts.done_total(), counts.dead), (5, 2, 3));
+    running.stop().await.unwrap();
+    let dead = house.records("dlq.orders");
+    assert_eq!((dead.len(), header(&dead[0], "dlq-error-class")), (1, "UnreadableBatch".to_string()));
+    assert_eq!(header(&dead[0], "__dlq.errors.offset"), "1");
+    assert!(dead[0].value().ends_with(&[0xee; 40]), "as it is stored");
+    // It isn't said again.
+    let running = processor().start(handler).unwrap();
+    house.send([Event::new("a", "3")]);
+    assert_eq!(ended(&running, 1).await.dead, 0);
+    running.stop().await.unwrap();
+}
+
+/// A dead-letter topic that takes nothing of this size stops the processor, and says which.
+#[tokio::test]
+async fn a_dead_letter_that_has_no_room_stops_it_and_loses_nothing() {
+    let house = House::new(1);
+    house.log.create_topic("dlq.orders", TopicOptions::default().max_message_bytes(2048)).unwrap();
+    house.send([Event::new("a", vec![b'x'; 3000])]);
+    let running = Processor::new(&house.log, "billing")
+        .topic(&house.orders)
+        .start(async |_: Context| Err::<(), _>(Failure::permanent("Closed", "no")))
+        .unwrap();
+    let error = running.ended().await.unwrap_err().to_string();
+    assert!(error.contains("dlq.orders") && error.contains("2048"), "{error}");
+    assert_eq!(house.log.lag("billing", &house.orders), 1);
+}
