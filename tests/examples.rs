@@ -56,6 +56,22 @@ fn each_order_of_the_flow_ends_once_and_the_second_run_finds_nothing_to_do() {
 }
 
 #[test]
+fn an_order_that_fails_is_dead_and_put_back_and_paid_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = run("retry-dlq", directory.path(), &[]);
+    let dead = "dead        order-1  BankClosed: come back later, after 3 attempts\n";
+    assert_has(&first, &["order-1  attempt 3\n", dead, "put back    1\n"]);
+    let paid = "paid        order-1, order-2, order-3, order-4\n";
+    assert_has(&first, &[paid]);
+    // The next order of the same customer waits until the first one has ended.
+    let at = |text: &str| first.find(text).unwrap_or_else(|| panic!("{text:?} isn't in\n{first}"));
+    assert!(at("order-1  attempt 3") < at("order-3  attempt 1"), "{first}");
+    assert!(at("order-4  attempt 1") < at("order-1  attempt 2"), "{first}");
+    let second = run("retry-dlq", directory.path(), &[]);
+    assert_eq!(second, format!("put back    0\n{paid}"));
+}
+
+#[test]
 fn a_feed_that_is_read_twice_is_stored_once_and_each_mail_is_sent_once() {
     let directory = tempfile::tempdir().unwrap();
     let first = run("dedup-feed", directory.path(), &[]);
