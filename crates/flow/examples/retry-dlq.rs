@@ -4,9 +4,9 @@
 //! cargo run --release -p exactlog-flow --example retry-dlq
 //! ```
 //!
-//! The bank is closed for one customer. Look at the attempts: the order of that customer is tried at 0, 1 and 3 tenths of
-//! a second, the next order of the same customer waits behind it, those of others don't. Run it again: nothing is left
-//! to do, and each order was paid once.
+//! The bank is closed for one customer. Look at the attempts: the order of that customer is tried at 0, 1 and 3 tenths
+//! of a second, the next order of the same customer waits behind it, those of others don't. Run it again: nothing is
+//! left to do, and each order was paid once.
 
 use exactlog::{Event, Log, TopicOptions};
 use exactlog_flow::{Context, DeadLetters, Failure, Processor, Retry, Running};

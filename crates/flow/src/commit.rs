@@ -8,6 +8,7 @@ use crate::counts::Counts;
 use crate::dead_letter::{Death, dead_letter};
 use crate::error::Error;
 use crate::failure::Failure;
+use crate::lines::{self, Line};
 use crate::outbox::Output;
 use crate::owned::{Owned, Place};
 use crate::parked::{Queue, Wait, Waiting, row};
@@ -60,6 +61,10 @@ impl Committer<'_> {
         round.tables.fill(&round.overlay, &mut transaction)?;
         // Keys ended beside each other; what comes of them is in the order of their events.
         round.settled.sort_by(|(one, _), (other, _)| place(&one.record).cmp(&place(&other.record)));
+        let lines: Vec<Line> = match lines::are_wanted() {
+            true => round.settled.iter().filter_map(|(item, verdict)| Line::of(item, verdict)).collect(),
+            false => Vec::new(),
+        };
         for (item, verdict) in round.settled {
             self.add(&mut transaction, owned, &mut changes, &mut sent_ids, item, verdict)?;
         }
@@ -78,6 +83,7 @@ impl Committer<'_> {
         }
         let receipt = transaction.commit().await?;
         changes.apply(owned, receipt.csn);
+        lines.iter().for_each(|line| line.tell(&self.settings.group, self.settings.retry.max_attempts));
         Ok(changes)
     }
 
@@ -90,7 +96,7 @@ impl Committer<'_> {
         item: Item,
         verdict: Verdict,
     ) -> Result<(), Error> {
-        let Item { record, queue, waited, id, scope } = item;
+        let Item { record, queue, waited, id, scope, .. } = item;
         let place: Place = (record.topic.clone(), record.partition);
         let Some(partition) = owned.partitions.get(&place) else { return Ok(()) };
         let counts = changes.counts.entry(place).or_default();

@@ -349,7 +349,7 @@ impl Core {
     fn item(&self, record: Record, queue: Queue, waited: Option<Wait>) -> Item {
         let scope = self.scopes.get(&record.topic).cloned();
         let id = self.job.settings.dedup.as_ref().and_then(|dedup| dedup.id(&record));
-        Item { record, queue, waited, id, scope }
+        Item { record, queue, waited, id, scope, took: Duration::ZERO }
     }
 
     fn committed(&mut self, changes: &Changes, handled_us: u64) {

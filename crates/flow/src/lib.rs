@@ -71,6 +71,7 @@ mod engine;
 mod error;
 mod failure;
 mod inspect;
+mod lines;
 mod outbox;
 mod owned;
 mod parked;

@@ -31,10 +31,12 @@ pub(crate) struct Item {
     pub(crate) waited: Option<Wait>,
     pub(crate) id: Option<EventId>,
     pub(crate) scope: Option<Arc<str>>,
+    /// How long its last attempt took.
+    pub(crate) took: Duration,
 }
 
 impl Item {
-    fn attempts(&self) -> u32 {
+    pub(crate) fn attempts(&self) -> u32 {
         self.waited.as_ref().map_or(0, |wait| wait.attempts)
     }
 }
@@ -83,13 +85,12 @@ enum Ended {
         context: Context,
         result: Result<(), Failure>,
         reservation: Option<Reservation>,
+        took: Duration,
     },
     /// A copy was processed before.
     Seen,
     /// It can't be tried now: a copy is being processed, or the circuit breaker is open.
-    Later {
-        until_ms: i64,
-    },
+    Later { until_ms: i64 },
     /// The log can't say.
     Log(exactlog::Error),
 }
@@ -180,7 +181,9 @@ impl Runner<'_> {
         let context = Context::new(item.record.clone(), number, max, round.overlay.clone());
         if let Some(doomed) = self.doomed.filter(|doomed| doomed.is(&item.record)) {
             let result = Err(doomed.failure.clone());
-            return Box::pin(async move { Ended::Handled { context, result, reservation: None } });
+            return Box::pin(async move {
+                Ended::Handled { context, result, reservation: None, took: Duration::ZERO }
+            });
         }
         let (handler, limit, clock) = (self.job.handler.clone(), settings.timeout, self.clock);
         let lease = settings.dedup.as_ref().and_then(|dedup| dedup.lease);
@@ -202,17 +205,18 @@ impl Runner<'_> {
             };
             let begin = tokio::time::Instant::now();
             let result = attempt::run(&*handler, context.clone(), limit).await;
+            let took = begin.elapsed();
             if let Some(permit) = permit {
-                permit.end(went(&result), begin.elapsed(), clock.now_ms());
+                permit.end(went(&result), took, clock.now_ms());
             }
-            Ended::Handled { context, result, reservation }
+            Ended::Handled { context, result, reservation, took }
         })
     }
 
     fn settle(
         &mut self,
         nth: usize,
-        item: Item,
+        mut item: Item,
         ended: Ended,
         chains: &mut Chains,
         round: &mut Round,
@@ -226,7 +230,8 @@ impl Runner<'_> {
                 let wait = Wait { waiting, attempts, due_ms: until_ms, first_failed_ms };
                 Verdict::Wait { wait, failure: None }
             }
-            Ended::Handled { context, result: Ok(()), reservation } => {
+            Ended::Handled { context, result: Ok(()), reservation, took } => {
+                item.took = took;
                 let mut outbox = context.finish();
                 let id = item.id.clone().zip(item.scope.clone()).map(|(id, scope)| (scope, id));
                 if id.as_ref().is_some_and(|id| round.done.contains(id)) {
@@ -240,7 +245,8 @@ impl Runner<'_> {
                     Verdict::Done { outbox, reservation }
                 }
             }
-            Ended::Handled { context, result: Err(failure), .. } => {
+            Ended::Handled { context, result: Err(failure), took, .. } => {
+                item.took = took;
                 context.finish();
                 self.failed(&item, failure)?
             }

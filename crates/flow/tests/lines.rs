@@ -1,0 +1,104 @@
+//! What a subscriber is told of each event.
+//!
+//! A program of its own: what threads without a subscriber ask first is remembered for those that have one.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[allow(dead_code, unused_imports)]
+#[path = "flow/common.rs"]
+mod common;
+
+use common::{House, ended, event};
+use exactlog::Event;
+use exactlog_flow::{Context, Failure, Processor};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Metadata, Subscriber};
+
+type Fields = BTreeMap<String, String>;
+
+/// Keeps the fields of what it is told by a processor.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<Fields>>>);
+
+struct Collect(Fields);
+
+impl Visit for Collect {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.0.insert(field.name().to_string(), format!("{value:?}").trim_matches('"').to_string());
+    }
+}
+
+impl Subscriber for Told {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        if event.metadata().target() == "exactlog_flow::events" {
+            let mut fields = Collect(Fields::new());
+            event.record(&mut fields);
+            fields.0.insert("level".to_string(), event.metadata().level().to_string());
+            self.0.lock().push(fields.0);
+        }
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_end_of_an_event_is_told_with_its_id_and_without_its_payload() {
+    let told = Told::default();
+    let _guard = tracing::subscriber::set_default(told.clone());
+    let house = House::new(1);
+    house.send([
+        event("a", "good-payload", "id-1").header("type", "order.placed"),
+        event("a", "good-payload", "id-1"),
+        event("b", "bad-payload", "id-2"),
+        Event::new("c", "good-payload"),
+    ]);
+    let processor = Processor::new(&house.log, "billing").topic(&house.orders);
+    let running = processor
+        .start(async |order: Context| match order.value_str()? {
+            "bad-payload" => Err(Failure::transient("Timeout", "late")),
+            _ => Ok(()),
+        })
+        .unwrap();
+    ended(&running, 4).await;
+    running.stop().await.unwrap();
+    let told = told.0.lock();
+    let said: Vec<[&str; 5]> = told
+        .iter()
+        .map(|fields| ["level", "event", "event_id", "attempt", "success"].map(|name| &*fields[name]))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            ["INFO", "event.processed", "id-1", "1", "true"],
+            ["INFO", "event.duplicate_skipped", "id-1", "0", "true"],
+            ["WARN", "event.retry_scheduled", "id-2", "1", "false"],
+            ["INFO", "event.processed", "orders/0/3", "1", "true"],
+            ["WARN", "event.retry_scheduled", "id-2", "2", "false"],
+            ["ERROR", "event.dead_lettered", "id-2", "3", "false"],
+        ]
+    );
+    assert_eq!(
+        (&*told[0]["event_type"], &*told[0]["max_attempts"], &*told[0]["group"]),
+        ("order.placed", "3", "billing")
+    );
+    assert_eq!((&*told[5]["error.type"], &*told[5]["error.message"]), ("Timeout", "late"));
+    assert!(told.iter().all(|fields| !format!("{fields:?}").contains("payload")), "{told:?}");
+}
