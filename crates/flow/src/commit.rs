@@ -12,6 +12,7 @@ use crate::lines::{self, Line};
 use crate::outbox::Output;
 use crate::owned::{Owned, Place};
 use crate::parked::{Queue, Wait, Waiting, row};
+use crate::request::reply_of_death;
 use crate::round::{Item, Round, Verdict};
 use crate::settings::Settings;
 use exactlog::{
@@ -130,6 +131,11 @@ impl Committer<'_> {
             }
             Verdict::Dead { failure, attempts, first_failed_ms } => {
                 counts.dead += 1;
+                if let Some((table, key, reply)) =
+                    reply_of_death(self.log, &record, &self.settings.group, &failure)
+                {
+                    transaction.put(&table, key, reply)?;
+                }
                 let (group, handler) = (&self.settings.group, &self.settings.name);
                 let (failed_ms, topic_id) = (self.now_ms, partition.topic.id().0);
                 let failure = &failure;

@@ -28,6 +28,7 @@ pub struct Context {
 #[derive(Debug)]
 struct Attempt {
     record: Record,
+    group: Arc<str>,
     number: u32,
     max: u32,
     overlay: Arc<Overlay>,
@@ -35,9 +36,14 @@ struct Attempt {
 }
 
 impl Context {
-    pub(crate) fn new(record: Record, number: u32, max: u32, overlay: Arc<Overlay>) -> Context {
+    pub(crate) fn new(
+        record: Record,
+        group: Arc<str>,
+        (number, max): (u32, u32),
+        overlay: Arc<Overlay>,
+    ) -> Context {
         let outbox = Mutex::new(Some(Outbox::default()));
-        Context { attempt: Arc::new(Attempt { record, number, max, overlay, outbox }) }
+        Context { attempt: Arc::new(Attempt { record, group, number, max, overlay, outbox }) }
     }
 
     /// The event.
@@ -96,6 +102,11 @@ impl Context {
     /// Its type: the header `ce_type` or `type`.
     pub fn event_type(&self) -> Option<&str> {
         dedup::event_type(self.record())
+    }
+
+    /// The group that processes it.
+    pub fn group(&self) -> &str {
+        &self.attempt.group
     }
 
     /// Which attempt this is; the first one is 1.

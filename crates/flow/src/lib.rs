@@ -53,7 +53,8 @@
 //!
 //! Where to go on: [`Processor`] has the settings · [`Context`] is what a handler gets · [`Failure`] is what it says ·
 //! [`Retry`], [`Dedup`], [`DeadLetter`], [`Breaker`] · [`Running`] pauses, stops and counts ·
-//! [`inspect`] shows what a group has counted and what waits · [`DeadLetters`] puts them back.
+//! [`inspect`] shows what a group has counted and what waits · [`DeadLetters`] puts them back ·
+//! [`Requester`] asks and waits for the reply.
 #![forbid(unsafe_code)]
 #![warn(unnameable_types)]
 
@@ -77,6 +78,7 @@ mod owned;
 mod parked;
 mod processor;
 mod redrive;
+mod request;
 mod retry;
 mod round;
 mod running;
@@ -95,5 +97,6 @@ pub use inspect::{GroupState, PartitionCounts, WaitingEvent, inspect};
 pub use parked::Waiting;
 pub use processor::Processor;
 pub use redrive::{DeadLetters, Redrive, RedriveTo, Redriven};
+pub use request::{Answer, Call, RequestError, Requester};
 pub use retry::{Jitter, Retry, RetryMode};
 pub use running::{Metrics, Running};

@@ -151,7 +151,7 @@ impl Processor {
         let Processor { log, topics, start, settings } = self;
         settings.check()?;
         if topics.is_empty() {
-            return Err(Error::NoTopic { group: settings.group });
+            return Err(Error::NoTopic { group: settings.group.to_string() });
         }
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| Error::NoRuntime)?;
         // Within the runtime's clock from the first moment on.

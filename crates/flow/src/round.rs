@@ -178,7 +178,8 @@ impl Runner<'_> {
     fn attempt(&self, item: &Item, round: &Round, permit: Option<Permit>) -> Attempt {
         let settings = &self.job.settings;
         let (number, max) = (item.attempts() + 1, settings.retry.max_attempts);
-        let context = Context::new(item.record.clone(), number, max, round.overlay.clone());
+        let context =
+            Context::new(item.record.clone(), settings.group.clone(), (number, max), round.overlay.clone());
         if let Some(doomed) = self.doomed.filter(|doomed| doomed.is(&item.record)) {
             let result = Err(doomed.failure.clone());
             return Box::pin(async move {

@@ -13,7 +13,7 @@ use std::time::Duration;
 /// The settings of a processor.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    pub(crate) group: String,
+    pub(crate) group: Arc<str>,
     pub(crate) name: String,
     pub(crate) retry: Retry,
     pub(crate) dedup: Option<Dedup>,
@@ -27,7 +27,7 @@ pub(crate) struct Settings {
 impl Settings {
     pub(crate) fn new(group: &str) -> Settings {
         Settings {
-            group: group.to_string(),
+            group: group.into(),
             name: group.to_string(),
             retry: Retry::default(),
             dedup: Some(Dedup::default()),
@@ -60,7 +60,7 @@ impl Settings {
     pub(crate) fn scope(&self, topic: &str) -> Option<String> {
         let dedup = self.dedup.as_ref()?;
         Some(match dedup.scope {
-            DedupBy::Group => self.group.clone(),
+            DedupBy::Group => self.group.to_string(),
             DedupBy::Topic => format!("{}.{topic}", self.group),
         })
     }

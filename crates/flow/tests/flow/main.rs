@@ -9,5 +9,6 @@ mod dead_letters;
 mod dedup;
 mod ordering;
 mod redrives;
+mod requests;
 mod retries;
 mod tables;
