@@ -24,15 +24,15 @@ fn command(directory: &Path, orders: u64) -> Command {
 
 #[test]
 fn killed_again_and_again_every_order_ends_once_and_money_and_stock_add_up() {
-    let (orders, kills) = (setting("EXACTLOG_ORDERS", 3000), setting("EXACTLOG_KILLS", 10));
+    let (orders, kills) = (setting("EXACTLOG_ORDERS", 10_000), setting("EXACTLOG_KILLS", 10));
     let directory = tempfile::tempdir().unwrap();
     let mut random = Random::new(7);
     built::example("order-flow");
     let (mut killed, begin) = (0, Instant::now());
     while killed < kills {
         let mut child = command(directory.path(), orders).stdout(Stdio::null()).spawn().unwrap();
-        // From before the log is open to some thousand commits.
-        std::thread::sleep(Duration::from_millis(5 + random.below(300)));
+        // From before the log is open to some hundred commits: all of them together are less than a run takes.
+        std::thread::sleep(Duration::from_millis(2 + random.below(120)));
         child.kill().unwrap();
         if child.wait().unwrap().success() {
             break;
