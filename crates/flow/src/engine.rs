@@ -183,7 +183,9 @@ impl Engine {
 impl Core {
     fn subscribe(&self) -> Result<Consumer, Error> {
         let builder = self.log.consumer(&self.job.settings.group).start(self.start);
-        Ok(builder.max_poll_records(self.limit).subscribe(self.topics.values())?)
+        let interval = self.job.settings.max_poll_interval;
+        let builder = builder.max_poll_records(self.limit).max_poll_interval(interval);
+        Ok(builder.subscribe(self.topics.values())?)
     }
 
     /// Loads what the group keeps about partitions that this processor was given, and forgets others.

@@ -113,6 +113,14 @@ impl Processor {
         self
     }
 
+    /// How long a round may take while another processor of the group waits for its partitions
+    /// (`max.poll.interval.ms`). Default 300 s. After that the group goes on without this one: what it was doing is
+    /// refused when it wants to commit, and comes again to whoever has the partition.
+    pub fn max_poll_interval(mut self, interval: Duration) -> Processor {
+        self.settings.max_poll_interval = interval;
+        self
+    }
+
     /// What is done, outermost first.
     ///
     /// ```

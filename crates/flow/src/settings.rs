@@ -22,6 +22,7 @@ pub(crate) struct Settings {
     pub(crate) timeout: Duration,
     pub(crate) concurrency: usize,
     pub(crate) batch_max: usize,
+    pub(crate) max_poll_interval: Duration,
 }
 
 impl Settings {
@@ -36,6 +37,7 @@ impl Settings {
             timeout: Duration::from_secs(30),
             concurrency: 64,
             batch_max: 500,
+            max_poll_interval: Duration::from_secs(300),
         }
     }
 

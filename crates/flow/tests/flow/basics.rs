@@ -276,3 +276,53 @@ async fn different_keys_run_beside_each_other_and_one_key_in_order() {
         assert!(offsets.is_sorted() && offsets.len() == 5, "{key}: {offsets:?}");
     }
 }
+
+/// The group has gone on without a processor that is still at an event which had waited: no position says so, since
+/// that lies behind it, and yet its commit is refused.
+#[tokio::test]
+async fn who_was_away_for_too_long_commits_nothing() {
+    let house = House::new(2);
+    let payments = house.topic("payments");
+    let mut producer = house.log.producer("shop").unwrap();
+    let mut transaction = producer.begin();
+    for partition in 0..2 {
+        transaction.send_to(&house.orders, partition, Event::new(partition.to_string(), "order")).unwrap();
+    }
+    transaction.blocking_commit().unwrap();
+    let retry = Retry::default().backoff(Duration::from_millis(1), 1.0, Duration::from_millis(1));
+    let start = |hangs: bool| {
+        let payments = payments.clone();
+        let processor = Processor::new(&house.log, "billing").topic(&house.orders).retry(retry.clone());
+        let processor = processor.max_poll_interval(Duration::from_millis(50));
+        let running = processor.start(move |order: Context| {
+            let payments = payments.clone();
+            async move {
+                match order.attempt() {
+                    1 => return Err(Failure::transient("Timeout", "at first")),
+                    _ if hangs => tokio::time::sleep(Duration::from_millis(600)).await,
+                    _ => {}
+                }
+                order.send(&payments, Event::new(order.key().to_vec(), "payment"))
+            }
+        });
+        running.unwrap()
+    };
+    let away = start(true);
+    crate::common::until(&away, |metrics| metrics.counts.retried == 2).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let other = start(false);
+    let refused = crate::common::until(&away, |metrics| metrics.refused + metrics.fenced > 0).await;
+    assert_eq!(refused.counts.done_total(), 0);
+    let ends = || exactlog_flow::inspect(&house.log, "billing").unwrap().counts.ended();
+    while ends() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    away.stop().await.unwrap();
+    other.stop().await.unwrap();
+    let mut keys: Vec<String> =
+        house.records("payments").iter().map(|it| it.key_str().unwrap().to_string()).collect();
+    keys.sort();
+    assert_eq!(keys, ["0", "1"], "each was paid once");
+    let counts = exactlog_flow::inspect(&house.log, "billing").unwrap().counts;
+    assert_eq!((counts.read, counts.ended()), (2, 2));
+}
