@@ -396,10 +396,7 @@ impl Producer {
     fn check(&self, topic: &Topic, event: &Event) -> Result<usize, Error> {
         self.inner.check_codec(topic.id())?;
         let bytes = event_bytes(event);
-        let max = topic.batch_bytes_max();
-        if bytes + exactlog_core::batch::HEADER_BYTES > max {
-            return Err(Error::EventTooLarge { topic: topic.name().to_string(), bytes, max });
-        }
+        topic.check_bytes(bytes)?;
         Ok(bytes)
     }
 

@@ -13,7 +13,7 @@ use crate::table::Table;
 use crate::topic::Topic;
 use crate::transaction::Transaction;
 use bytes::Bytes;
-use exactlog_core::batch::{BatchBuilder, BatchError, Compression, HEADER_BYTES};
+use exactlog_core::batch::{BatchBuilder, BatchError, Compression};
 use exactlog_core::command::{Condition, TableWrite, TableWrites};
 use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::partitioner::partition_for_key;
@@ -161,10 +161,8 @@ impl Transaction<'_> {
         let topic = table.topic();
         let event = Event { key: Some(key.clone()), value, ..Event::default() };
         self.inner().check_codec(topic.id())?;
-        let (bytes, max) = (event_bytes(&event), topic.batch_bytes_max());
-        if bytes > max - HEADER_BYTES {
-            return Err(Error::EventTooLarge { topic: topic.name().to_string(), bytes, max });
-        }
+        let bytes = event_bytes(&event);
+        topic.check_bytes(bytes)?;
         // What it has written of the key before stays counted: a little too much, never too little.
         self.bytes = self.total_with(bytes + key.len() + WRITE_BYTES)?;
         let written = self.tables.written.entry(topic.id());

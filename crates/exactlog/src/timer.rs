@@ -21,7 +21,7 @@ use crate::room::Claim;
 
 use crate::topic::Topic;
 use crate::writer;
-use exactlog_core::batch::{BatchBuilder, HEADER_BYTES};
+use exactlog_core::batch::BatchBuilder;
 use exactlog_core::command::{Command, ConfigChange, NewTimer, TimerCommand};
 use exactlog_core::ids::{Partition, TimerId, TopicId};
 use exactlog_core::partitioner::partition_for_key;
@@ -244,10 +244,7 @@ pub(crate) fn delayed_batch(topic: &Topic, event: &Event, due_ms: i64) -> Result
         return Err(Error::EventIdDelayed);
     }
     let bytes = event_bytes(event);
-    let max = topic.batch_bytes_max();
-    if bytes + HEADER_BYTES > max {
-        return Err(Error::EventTooLarge { topic: topic.name().to_string(), bytes, max });
-    }
+    topic.check_bytes(bytes)?;
     let mut builder = BatchBuilder::new(bytes);
     append(&mut builder, event, event.timestamp_ms.unwrap_or(due_ms));
     Ok(builder)

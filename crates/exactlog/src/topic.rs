@@ -96,11 +96,17 @@ impl Topic {
     /// # Errors
     /// [`Error::EventTooLarge`], [`Error::EventIdLength`].
     pub fn check(&self, event: &Event) -> Result<(), Error> {
-        let (bytes, max) = (event_bytes(event), self.batch_bytes_max());
-        if bytes > max - HEADER_BYTES {
-            return Err(Error::EventTooLarge { topic: self.name().to_string(), bytes, max });
-        }
+        self.check_bytes(event_bytes(event))?;
         event.id.as_ref().map_or(Ok(()), |id| id.in_log(None).map(|_| ()))
+    }
+
+    /// Whether a record of at most so many bytes has room in a batch.
+    pub(crate) fn check_bytes(&self, bytes: usize) -> Result<(), Error> {
+        let max = self.batch_bytes_max();
+        match bytes > max - HEADER_BYTES {
+            true => Err(Error::EventTooLarge { topic: self.name().to_string(), bytes, max }),
+            false => Ok(()),
+        }
     }
 
     /// Most bytes of a batch that is made of events, before it is compressed: with what the topic's codec adds to

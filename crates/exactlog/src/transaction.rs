@@ -159,10 +159,8 @@ impl<'p> Transaction<'p> {
         append: impl FnOnce(&mut BatchBuilder) -> u32,
     ) -> Result<(Partition, usize, u32), Error> {
         self.producer.inner.check_codec(topic.id())?;
+        topic.check_bytes(bytes)?;
         let max = topic.batch_bytes_max();
-        if bytes > max - HEADER_BYTES {
-            return Err(Error::EventTooLarge { topic: topic.name().to_string(), bytes, max });
-        }
         let total = self.total_with(bytes)?;
         let partition = Partition { topic: topic.id(), index };
         let batches = self.batches.entry(partition).or_default();
