@@ -14,8 +14,7 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn start() -> Clock {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Clock { begin: Instant::now(), begin_ms: ms(since_1970) }
+        Clock { begin: Instant::now(), begin_ms: wall_ms() }
     }
 
     pub(crate) fn now_ms(&self) -> i64 {
@@ -27,6 +26,11 @@ impl Clock {
         let behind = u64::try_from(at_ms.saturating_sub(self.begin_ms)).unwrap_or(0);
         self.begin + Duration::from_millis(behind)
     }
+}
+
+/// The wall clock's time now, ms since 1970.
+pub(crate) fn wall_ms() -> i64 {
+    ms(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 pub(crate) fn ms(duration: Duration) -> i64 {

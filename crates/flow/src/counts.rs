@@ -6,7 +6,9 @@
 //! Invariants
 //!   * after every commit: done + duplicate + dead + those that wait = read
 
-use exactlog::Topic;
+use crate::error::Error;
+use crate::parked::RowOf;
+use exactlog::{Entry, Table, Topic};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -27,6 +29,12 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// What the row of a partition has, and its version.
+    pub(crate) fn of(table: &Table, key: &str, found: Option<Entry>) -> Result<(Counts, Option<u64>), Error> {
+        let Some(entry) = found else { return Ok((Counts::default(), None)) };
+        Ok((RowOf { table: table.name(), key }.json(entry.value())?, Some(entry.version)))
+    }
+
     /// Those that were done, whatever their outcome.
     pub fn done_total(&self) -> u64 {
         self.done.values().sum()

@@ -2,7 +2,7 @@
 
 use crate::counts::{Counts, parse_counts_key};
 use crate::error::Error;
-use crate::parked::{RowOf, Waiting, error_of_row, parse_row, parse_row_key};
+use crate::parked::{Parsed, RowOf, Waiting, parse_row, parse_row_key};
 use exactlog::{KeyRange, Log, Record};
 
 /// A group as of one moment.
@@ -78,7 +78,7 @@ pub fn inspect(log: &Log, group: &str) -> Result<GroupState, Error> {
         let row_of = RowOf { table: table.name(), key: &key };
         let (topic, topic_id, partition) =
             parse_counts_key(&key).ok_or_else(|| row_of.wrong("its key names no partition"))?;
-        let counts: Counts = entry.json().map_err(|error| row_of.wrong(error))?;
+        let counts: Counts = row_of.json(entry.value())?;
         state.counts.add(&counts);
         let topic = topic.to_string();
         state.partitions.push(PartitionCounts { topic, topic_id, partition, counts, waiting: 0 });
@@ -89,7 +89,8 @@ pub fn inspect(log: &Log, group: &str) -> Result<GroupState, Error> {
         let row_of = RowOf { table: table.name(), key: &key };
         let (topic, topic_id, partition, offset) =
             parse_row_key(&key).ok_or_else(|| row_of.wrong("its key names no record"))?;
-        let (record, wait) = parse_row(&row_of, (&topic.into(), partition, offset), entry.value(), i64::MAX)?;
+        let Parsed { record, wait, error } =
+            parse_row(&row_of, (&topic.into(), partition, offset), entry.value(), i64::MAX)?;
         let known =
             state.partitions.iter_mut().find(|it| (it.topic_id, it.partition) == (topic_id, partition));
         known.into_iter().for_each(|it| it.waiting += 1);
@@ -99,7 +100,7 @@ pub fn inspect(log: &Log, group: &str) -> Result<GroupState, Error> {
             attempts: wait.attempts,
             due_ms: wait.due_ms,
             first_failed_ms: wait.first_failed_ms,
-            error: error_of_row(entry.value()),
+            error,
         });
     }
     Ok(state)

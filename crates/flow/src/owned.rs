@@ -5,7 +5,7 @@
 
 use crate::counts::{Counts, counts_key};
 use crate::error::Error;
-use crate::parked::{Lane, Queue, RowOf, Wait, Waiting, parse_row, row_key, row_offset, row_prefix};
+use crate::parked::{Lane, Parsed, Queue, RowOf, Wait, Waiting, parse_row, row_key, row_offset, row_prefix};
 use crate::retry::RetryMode;
 use exactlog::{KeyRange, Log, Record, Table, Topic};
 use std::collections::BTreeMap;
@@ -40,12 +40,7 @@ impl Partition {
         let (prefix, counts_key) = (row_prefix(topic, index), counts_key(topic, index));
         // Both as of one moment: the version of the counts proves the rows.
         let view = log.read_view();
-        let found = view.get(table, &counts_key)?;
-        let counts = found.as_ref().map(|entry| {
-            let row_of = RowOf { table: table.name(), key: &counts_key };
-            entry.json().map_err(|error| row_of.wrong(error))
-        });
-        let (counts, version) = (counts.transpose()?.unwrap_or_default(), found.map(|entry| entry.version));
+        let (counts, version) = Counts::of(table, &counts_key, view.get(table, &counts_key)?)?;
         let mut lane = Lane::default();
         let name: Arc<str> = topic.name().into();
         for entry in view.scan(table, KeyRange::prefix(prefix.clone())) {
@@ -53,7 +48,8 @@ impl Partition {
             let key = String::from_utf8_lossy(entry.key());
             let row_of = RowOf { table: table.name(), key: &key };
             let offset = row_offset(&prefix, &key).ok_or_else(|| row_of.wrong("its key has no offset"))?;
-            let (record, wait) = parse_row(&row_of, (&name, index, offset), entry.value(), now_ms)?;
+            let Parsed { record, wait, .. } =
+                parse_row(&row_of, (&name, index, offset), entry.value(), now_ms)?;
             lane.set(offset, Queue::of(mode, &record).apart(), wait);
         }
         let topic = topic.clone();
@@ -70,7 +66,7 @@ impl Partition {
         let row_of = RowOf { table: table.name(), key: &key };
         let entry = table.get(&key)?.ok_or_else(|| row_of.wrong("it is gone"))?;
         let name: Arc<str> = self.topic.name().into();
-        Ok(parse_row(&row_of, (&name, self.index, offset), entry.value(), now_ms)?.0)
+        Ok(parse_row(&row_of, (&name, self.index, offset), entry.value(), now_ms)?.record)
     }
 }
 

@@ -22,6 +22,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use exactlog::{Record, RecordHeader, Topic};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -105,7 +106,6 @@ struct Row {
 
 /// The row of a record, as bytes.
 pub(crate) fn row(record: &Record, wait: &Wait, failure: Option<&Failure>, now_ms: i64) -> Vec<u8> {
-    let base64 = |bytes: &Bytes| STANDARD.encode(bytes);
     let header = |it: &RecordHeader| (base64(&it.key), it.value.as_ref().map(base64));
     let row = Row {
         waiting: wait.waiting,
@@ -122,29 +122,33 @@ pub(crate) fn row(record: &Record, wait: &Wait, failure: Option<&Failure>, now_m
     serde_json::to_vec(&row).expect("texts and numbers can be written as JSON")
 }
 
+/// What a row says.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    pub(crate) record: Record,
+    pub(crate) wait: Wait,
+    /// Its last failure: kind and text.
+    pub(crate) error: Option<String>,
+}
+
 /// The record of a row and why it waits, by the time of now.
 pub(crate) fn parse_row(
     row_of: &RowOf<'_>,
     (topic, partition, offset): (&Arc<str>, u32, u64),
     bytes: &[u8],
     now_ms: i64,
-) -> Result<(Record, Wait), Error> {
-    let wrong = |reason: String| row_of.wrong(reason);
-    let row: Row = serde_json::from_slice(bytes).map_err(|error| wrong(error.to_string()))?;
-    let bytes = |text: &String| match STANDARD.decode(text) {
-        Ok(bytes) => Ok(Bytes::from(bytes)),
-        Err(error) => Err(wrong(error.to_string())),
+) -> Result<Parsed, Error> {
+    let row: Row = row_of.json(bytes)?;
+    let header = |(key, value): &(String, Option<String>)| {
+        Ok(RecordHeader { key: row_of.bytes(key)?, value: row_of.maybe_bytes(value)? })
     };
-    let maybe = |text: &Option<String>| text.as_ref().map(bytes).transpose();
-    let header =
-        |(key, value): &(String, Option<String>)| Ok(RecordHeader { key: bytes(key)?, value: maybe(value)? });
     let record = Record {
         topic: topic.clone(),
         partition,
         offset,
         timestamp_ms: row.timestamp_ms,
-        key: maybe(&row.key)?,
-        value: maybe(&row.value)?,
+        key: row_of.maybe_bytes(&row.key)?,
+        value: row_of.maybe_bytes(&row.value)?,
         headers: row.headers.iter().map(header).collect::<Result<_, Error>>()?,
     };
     let longest = row.due_ms.saturating_sub(row.written_ms).max(0);
@@ -154,7 +158,7 @@ pub(crate) fn parse_row(
         due_ms: row.due_ms.min(now_ms.saturating_add(longest)),
         first_failed_ms: row.first_failed_ms,
     };
-    Ok((record, wait))
+    Ok(Parsed { record, wait, error: row.error })
 }
 
 /// Which row, for errors.
@@ -169,6 +173,25 @@ impl RowOf<'_> {
         let (table, key) = (self.table.to_string(), self.key.to_string());
         Error::Row { table, key, reason: reason.to_string() }
     }
+
+    /// What a row says, as JSON.
+    pub(crate) fn json<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, Error> {
+        serde_json::from_slice(bytes).map_err(|error| self.wrong(error))
+    }
+
+    /// What [`base64`] has made text of.
+    pub(crate) fn bytes(&self, text: &String) -> Result<Bytes, Error> {
+        STANDARD.decode(text).map(Bytes::from).map_err(|error| self.wrong(error))
+    }
+
+    pub(crate) fn maybe_bytes(&self, text: &Option<String>) -> Result<Option<Bytes>, Error> {
+        text.as_ref().map(|text| self.bytes(text)).transpose()
+    }
+}
+
+/// Bytes as text, where they needn't be text in a row of JSON.
+pub(crate) fn base64(bytes: &Bytes) -> String {
+    STANDARD.encode(bytes)
 }
 
 /// What the rows of a partition's records begin with. A topic that was deleted and made anew is another one: its id
@@ -193,11 +216,6 @@ pub(crate) fn parse_row_key(key: &str) -> Option<(&str, u32, u32, u64)> {
     let (name, id) = topic.rsplit_once('.')?;
     let (partition, offset) = place.split_once('/')?;
     Some((name, id.parse().ok()?, partition.parse().ok()?, offset.parse().ok()?))
-}
-
-/// The last failure that a row names.
-pub(crate) fn error_of_row(bytes: &[u8]) -> Option<String> {
-    serde_json::from_slice::<Row>(bytes).ok()?.error
 }
 
 /// The records of a partition that wait.
@@ -378,10 +396,11 @@ mod tests {
         let bytes = row(&record, &parked(1500), Some(&failure), 500);
         let at = (&record.topic, 2, 17);
         let row_of = RowOf { table: "flow.billing", key: "wait/orders.1/2/00000000000000000017" };
-        let (parsed, wait) = parse_row(&row_of, at, &bytes, 700).unwrap();
-        assert_eq!((parsed, wait), (record.clone(), parked(1500)));
+        let parsed = parse_row(&row_of, at, &bytes, 700).unwrap();
+        assert_eq!((parsed.record, parsed.wait), (record.clone(), parked(1500)));
+        assert_eq!(parsed.error.as_deref(), Some("Timeout: late"));
         // A clock that was set back by a day: it doesn't wait for a day.
-        let (_, wait) = parse_row(&row_of, at, &bytes, 500 - 86_400_000).unwrap();
+        let wait = parse_row(&row_of, at, &bytes, 500 - 86_400_000).unwrap().wait;
         assert_eq!(wait.due_ms, 1500 - 86_400_000);
         let error = parse_row(&row_of, at, b"{", 0).unwrap_err().to_string();
         assert!(error.contains(row_of.key) && error.contains("flow.billing"), "{error}");

@@ -12,7 +12,7 @@
 //! Invariants
 //!   * an entry is put back or given up at most once, and only with the commit of what follows
 
-use crate::clock::ms;
+use crate::clock::wall_ms;
 use crate::counts::{Counts, counts_key};
 use crate::dead_entry::{DeadEntry, EntryState, Origin};
 use crate::dead_letter::{REDRIVE_COUNT, REDRIVEN_FROM, is_of_death};
@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Where dead letters are put back to.
 #[derive(Clone, Debug, Default)]
@@ -205,7 +205,7 @@ impl DeadLetters {
         let key = partition.to_string();
         let Some(entry) = ledger.get(&key)? else { return Ok((Ended::default(), None)) };
         let row_of = RowOf { table: ledger.name(), key: &key };
-        Ok((entry.json().map_err(|error| row_of.wrong(error))?, Some(entry.version)))
+        Ok((row_of.json(entry.value())?, Some(entry.version)))
     }
 }
 
@@ -528,11 +528,8 @@ impl Groups {
                 }
                 Err(error) => return Err(error.into()),
             };
-            let found = table.get(&place.1)?;
-            let row_of = RowOf { table: table.name(), key: &place.1 };
-            let counts = found.as_ref().map(|entry| entry.json().map_err(|error| row_of.wrong(error)));
-            let counts = counts.transpose()?.unwrap_or_default();
-            self.counts.insert(place.clone(), (table, counts, found.map(|entry| entry.version)));
+            let (counts, version) = Counts::of(&table, &place.1, table.get(&place.1)?)?;
+            self.counts.insert(place.clone(), (table, counts, version));
         }
         let Some((table, counts, _)) = self.counts.get_mut(&place) else { return Ok(None) };
         let key = row_key(&row_prefix(topic, origin.partition), origin.offset);
@@ -543,7 +540,7 @@ impl Groups {
         (record.topic, record.partition, record.offset) =
             (topic.name().into(), origin.partition, origin.offset);
         record.timestamp_ms = origin.timestamp_ms.unwrap_or(record.timestamp_ms);
-        let now_ms = ms(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+        let now_ms = wall_ms();
         let wait = Wait { waiting: Waiting::Held, attempts: 0, due_ms: now_ms, first_failed_ms: None };
         transaction.expect_version(table, key.clone(), None);
         transaction.put(table, key, row(&record, &wait, None, now_ms))?;

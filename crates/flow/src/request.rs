@@ -13,20 +13,20 @@
 //!   * of each group there is one reply to a request, written with the position that goes over it
 //!   * a call with an id that was called before sends nothing anew and has the same reply, also after a restart
 
-use crate::clock::ms;
+use crate::clock::{ms, wall_ms};
 use crate::context::Context;
 use crate::error::Error;
 use crate::failure::Failure;
-use crate::parked::RowOf;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use crate::parked::{RowOf, base64};
 use bytes::Bytes;
-use exactlog::{Consumer, Event, KeyRange, Log, Producer, Record, Start, Table, TableOptions, Topic};
+use exactlog::{Consumer, Event, KeyRange, Log, Producer, Record, Start, Stream, Table, TableOptions, Topic};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
 use tokio::sync::Notify;
@@ -140,7 +140,6 @@ impl Context {
             return Err(Failure::permanent("NoRequest", "the event has no correlation-id and reply-to"));
         };
         let table = log.table(table)?;
-        let base64 = |bytes: &Bytes| STANDARD.encode(bytes);
         let headers = reply.headers.iter().map(|(name, value)| (name.clone(), value.as_ref().map(base64)));
         let row = Row { error: None, value: reply.value.as_ref().map(base64), headers: headers.collect() };
         self.put_json(&table, reply_key(id, self.group()), &row)
@@ -199,7 +198,7 @@ pub struct Requester {
     producer: Producer,
     waiters: Arc<Waiters>,
     ids: RandomState,
-    next: std::sync::atomic::AtomicU64,
+    next: AtomicU64,
     listening: JoinHandle<()>,
 }
 
@@ -255,7 +254,7 @@ impl Requester {
             producer,
             waiters,
             ids: RandomState::new(),
-            next: std::sync::atomic::AtomicU64::new(0),
+            next: AtomicU64::new(0),
             listening: runtime.spawn(listening.run()),
         })
     }
@@ -278,21 +277,17 @@ impl Requester {
             let entry = entry?;
             let key = String::from_utf8_lossy(entry.key()).into_owned();
             let row_of = RowOf { table: self.table.name(), key: &key };
-            let row: Row = entry.json().map_err(|error| row_of.wrong(error))?;
+            let row: Row = row_of.json(entry.value())?;
             let group = key.strip_prefix(&prefix).unwrap_or_default().to_string();
-            let bytes = |text: &String| match STANDARD.decode(text) {
-                Ok(bytes) => Ok(Bytes::from(bytes)),
-                Err(error) => Err(row_of.wrong(error)),
-            };
             replies.push(match row.error {
                 Some((class, message)) => {
                     let correlation_id = correlation_id.to_string();
                     Err(RequestError::Remote { correlation_id, group, class, message })
                 }
                 None => {
-                    let value = row.value.as_ref().map(bytes).transpose()?;
+                    let value = row_of.maybe_bytes(&row.value)?;
                     let header = |(name, value): &(String, Option<String>)| {
-                        Ok((name.clone(), value.as_ref().map(bytes).transpose()?))
+                        Ok((name.clone(), row_of.maybe_bytes(value)?))
                     };
                     let headers = row.headers.iter().map(header).collect::<Result<_, Error>>()?;
                     Ok(Answer { group, value, headers })
@@ -304,7 +299,7 @@ impl Requester {
 
     /// An id that no other request has: 128 bits by which nobody else counts.
     fn fresh_id(&self) -> String {
-        let nth = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let nth = self.next.fetch_add(1, Ordering::Relaxed);
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
         format!("{:016x}{:016x}", self.ids.hash_one((nth, since_1970)), self.ids.hash_one((since_1970, nth)))
     }
@@ -412,40 +407,33 @@ struct Listening {
 }
 
 impl Listening {
-    async fn run(mut self) {
+    async fn run(self) {
+        let Listening { consumer, waiters, table, mut sweeper, retention } = self;
+        // Nothing is committed: it begins behind the last reply, whenever it begins.
+        let mut replies = consumer.into_stream();
         let mut sweeps = tokio::time::interval(SWEEP);
         loop {
-            let seen = tokio::select! {
-                seen = self.consumer.next() => seen,
+            let next = std::future::poll_fn(|task| Pin::new(&mut replies).poll_next(task));
+            let reply = tokio::select! {
+                reply = next => reply,
                 _ = sweeps.tick() => {
-                    if let Err(error) = sweep(&self.table, &mut self.sweeper, self.retention).await {
+                    if let Err(error) = sweep(&table, &mut sweeper, retention).await {
                         tracing::warn!(event = "replies.kept", %error, "old replies weren't taken out");
                     }
                     continue;
                 }
             };
-            match seen {
-                Ok(Some(batch)) => {
-                    let by_id = self.waiters.by_id.lock();
-                    for record in &batch {
-                        let Ok(key) = record.key_str() else { continue };
-                        let id = key.rsplit_once('/').map_or(key, |(id, _)| id);
-                        by_id.get(id).into_iter().for_each(|came| came.notify_waiters());
-                    }
-                    drop(by_id);
-                    // Nothing is committed: it begins behind the last reply, whenever it begins.
-                    let read: BTreeMap<u32, u64> =
-                        batch.records().iter().map(|it| (it.partition, it.offset + 1)).collect();
-                    drop(batch);
-                    for (partition, next) in read {
-                        let _ = self.consumer.seek(self.table.topic(), partition, next);
-                    }
+            match reply {
+                Some(Ok(record)) => {
+                    let Ok(key) = record.key_str() else { continue };
+                    let id = key.rsplit_once('/').map_or(key, |(id, _)| id);
+                    waiters.by_id.lock().get(id).into_iter().for_each(|came| came.notify_waiters());
                 }
-                Ok(None) | Err(exactlog::Error::Closed) => return,
-                Err(error) => {
+                Some(Err(error)) => {
                     tracing::warn!(event = "replies.unread", %error, "replies weren't seen");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
+                None => return,
             }
         }
     }
@@ -453,8 +441,7 @@ impl Listening {
 
 /// Takes out replies that are older than this.
 async fn sweep(table: &Table, producer: &mut Producer, retention: Duration) -> Result<(), exactlog::Error> {
-    let now_ms = ms(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
-    let oldest_ms = now_ms.saturating_sub(ms(retention));
+    let oldest_ms = wall_ms().saturating_sub(ms(retention));
     loop {
         let mut transaction = producer.begin();
         let mut taken = 0;

@@ -141,9 +141,8 @@ impl Runner<'_> {
         if let Some(ended) = self.known(&item, round) {
             return Some((item, ended));
         }
-        let now_ms = self.clock.now_ms();
         let breaker = self.job.settings.breaker.as_ref();
-        let permit = match breaker.map(|breaker| breaker.permit(now_ms)).transpose() {
+        let permit = match breaker.map(|breaker| breaker.permit(self.clock.now_ms())).transpose() {
             Ok(permit) => permit,
             Err(until_ms) => return Some((item, Ended::Later { until_ms })),
         };

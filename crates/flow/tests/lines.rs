@@ -3,7 +3,7 @@
 //! A program of its own: what threads without a subscriber ask first is remembered for those that have one.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-#[allow(dead_code, unused_imports)]
+#[expect(dead_code, reason = "one test needs few of them")]
 #[path = "flow/common.rs"]
 mod common;
 

@@ -15,18 +15,16 @@ pub(crate) fn start(house: &House) -> Result<Vec<Stage>, Error> {
     let stage = |group: &'static str, topics: &[&Topic]| {
         Processor::new(&house.log, group).topics(topics.iter().copied()).retry(retry.clone())
     };
-    let with = |house: &House| house.clone();
-
-    let at = with(house);
+    let at = house.clone();
     let payment = stage("payments", &[&house.orders]).start(move |event| pay(event, at.clone()))?;
-    let at = with(house);
+    let at = house.clone();
     let inventory = stage("inventory", &[&house.payments]).start(move |event| take(event, at.clone()))?;
-    let at = with(house);
+    let at = house.clone();
     let shipping = stage("shipping", &[&house.taken]).start(move |event| ship(event, at.clone()))?;
-    let at = with(house);
+    let at = house.clone();
     let refunds = stage("refunds", &[&house.refunds]).start(move |event| refund(event, at.clone()))?;
     let told = [&house.shipped, &house.refunds];
-    let at = with(house);
+    let at = house.clone();
     let mails = stage("notifications", &told).start(move |event| tell(event, at.clone()))?;
 
     Ok(vec![
