@@ -19,7 +19,7 @@ use crate::report::{Column, Format, Report, column, wide};
 use crate::table::text;
 use crate::texts::count;
 use crate::topic::{DRY_RUN, close};
-use exactlog::{Log, Topic};
+use exactlog::Log;
 use exactlog_flow::{DeadEntry, DeadLetters, EntryState, RedriveTo, Redriven};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -135,22 +135,15 @@ fn find(log: &Log, asked: &Letters) -> Result<DeadLetters, Failure> {
     Ok(DeadLetters::open(log, &asked.topic)?)
 }
 
-/// Which entries are meant. Those that come while they are put back aren't: where they go may be where they are.
-fn meant(
-    log: &Log,
-    topic: &Topic,
-    asked: &Letters,
-) -> Result<impl Fn(&DeadEntry) -> bool + Send + Sync + 'static, Failure> {
-    let ends = (0..topic.partitions()).map(|partition| log.bounds(topic, partition).map(|bounds| bounds.1));
-    let ends = ends.collect::<Result<Vec<u64>, _>>()?;
+/// Which entries are meant.
+fn meant(asked: &Letters) -> impl Fn(&DeadEntry) -> bool + Send + Sync + use<> + 'static {
     let Letters { error_class, partition, offset, .. } = asked.clone();
-    Ok(move |entry: &DeadEntry| {
+    move |entry: &DeadEntry| {
         let record = &entry.record;
-        ends.get(record.partition as usize).is_some_and(|end| record.offset < *end)
-            && error_class.as_ref().is_none_or(|class| entry.error_class.as_ref() == Some(class))
+        error_class.as_ref().is_none_or(|class| entry.error_class.as_ref() == Some(class))
             && partition.is_none_or(|partition| record.partition == partition)
             && offset.is_none_or(|offset| record.offset == offset)
-    })
+    }
 }
 
 /// The entries that are meant: dead ones, or also those that have ended. `see` says whether to go on.
@@ -161,7 +154,7 @@ fn each(
     mut see: impl FnMut(DeadEntry) -> Result<bool, Failure>,
 ) -> Result<(), Failure> {
     let letters = find(log, asked)?;
-    let is_meant = meant(log, letters.topic(), asked)?;
+    let is_meant = meant(asked);
     let mut failure = None;
     let take = |entry: DeadEntry| {
         if !is_meant(&entry) {
@@ -338,12 +331,11 @@ impl Deed<'_> {
             false => copying::progress(global, 0),
         };
         interrupt::watch();
-        let is_meant = meant(&log, letters.topic(), self.letters)?;
         let mut deed = match &target {
             Some(to) => letters.redrive().to(to.clone()),
             None => letters.discard(),
         };
-        deed = deed.filter(is_meant).most(self.letters.limit.unwrap_or(u64::MAX));
+        deed = deed.filter(meant(self.letters)).most(self.letters.limit.unwrap_or(u64::MAX));
         if let Some(rate) = self.rate {
             deed = deed.rate(rate);
         }
