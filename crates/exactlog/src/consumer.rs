@@ -11,11 +11,14 @@
 //!   * two members of a group never own a partition at the same time (the state decides, not the handles)
 //!   * a position moves forward with `next`, and back to where it was when a batch is neither acked nor kept
 
+use crate::clients::{Consumed, Traffic};
+use crate::clock::wall_ms;
 use crate::delivery::{Batch, RecordStream};
 use crate::error::Error;
 use crate::event::Record;
 use crate::log::{Handle, Inner};
 use crate::members::{Leaving, Polls};
+use crate::metrics::add;
 use crate::queue::{Answer, Push, Queue};
 use crate::reading::{Pending, Position, Reading, Span, offsets_of};
 use crate::signal::Signal;
@@ -195,11 +198,13 @@ pub struct Consumer {
     committing: Option<(Arc<Answer>, Vec<Span>)>,
     /// The partition behind the one that was read last: each has its turn.
     turn: Option<Partition>,
+    consumed: Arc<Consumed>,
 }
 
 impl Consumer {
     fn new(builder: ConsumerBuilder, topics: Vec<Topic>, signal: Arc<Signal>) -> Self {
         Consumer {
+            consumed: builder.inner.clients.group(&builder.group),
             inner: builder.inner,
             group: builder.group.into(),
             member: None,
@@ -482,6 +487,23 @@ impl Consumer {
 
     /// Records from the partitions in turn, until there are enough.
     pub(crate) fn take(&mut self) -> Result<Option<Taken>, Error> {
+        let taken = self.take_next();
+        match &taken {
+            Ok(Some(taken)) => {
+                add(&self.consumed.records, taken.records.len() as u64);
+                add(&self.consumed.bytes, taken.bytes as u64);
+                self.inner.clients.add(taken.traffic.iter().copied());
+                let last_ms = taken.records.last().map_or(0, |record| record.timestamp_ms);
+                let age_ms = u64::try_from(wall_ms().saturating_sub(last_ms)).unwrap_or(0);
+                self.consumed.age.observe(Duration::from_millis(age_ms));
+            }
+            Ok(None) => {}
+            Err(_) => add(&self.consumed.errors, 1),
+        }
+        taken
+    }
+
+    fn take_next(&mut self) -> Result<Option<Taken>, Error> {
         if let Some(polls) = &self.polls {
             polls.note(self.inner.monotonic_ms());
         }
@@ -549,6 +571,8 @@ impl Consumer {
             if to == next {
                 return Ok(());
             }
+            let (records_out, bytes_out) = (records.len() as u64, bytes as u64);
+            taken.traffic.push((partition.topic, Traffic { records_out, bytes_out, ..Traffic::default() }));
             taken.records.extend(records);
             taken.bytes += bytes;
             taken.advance(self.reading.lock().advance(partition, to));
@@ -658,6 +682,7 @@ pub(crate) struct Taken {
     pub(crate) records: Vec<Record>,
     pub(crate) spans: Vec<Span>,
     bytes: usize,
+    traffic: Vec<(TopicId, Traffic)>,
 }
 
 impl Taken {

@@ -1,6 +1,7 @@
 //! The log: open it, make topics, get producers and consumers, close it.
 
 use crate::cleaning::{self, Cleaned, Cleaning};
+use crate::clients::Clients;
 use crate::clock::{Stamper, wall_ms};
 use crate::consumer::ConsumerBuilder;
 use crate::dedup::EventId;
@@ -14,6 +15,7 @@ use crate::producer::{Accumulator, Producer};
 use crate::queue::{Answer, Push, Queue, Responder, Work};
 use crate::read_only::Watch;
 use crate::room::Claim;
+use crate::samples::MetricsSource;
 use crate::signal::Signals;
 use crate::storing;
 use crate::timer::Timing;
@@ -79,6 +81,9 @@ pub(crate) struct Inner {
     /// As the writer has left it.
     pub(crate) stamper: Mutex<Stamper>,
     pub(crate) counters: Counters,
+    pub(crate) clients: Clients,
+    /// Who else has metrics.
+    pub(crate) sources: Mutex<Vec<Weak<dyn MetricsSource>>>,
     pub(crate) members: Members,
     pub(crate) timing: Timing,
     /// How long a view can be read.
@@ -853,6 +858,8 @@ impl Inner {
             views: Mutex::new(Views::new(read_view_max)),
             stamper: Mutex::new(Stamper::new(state_ms, 0, wall_ms())),
             counters: Counters::default(),
+            clients: Clients::default(),
+            sources: Mutex::default(),
             members: Members::default(),
             timing: Timing::new(state_ms, timers_held_bytes),
             read_view_max,

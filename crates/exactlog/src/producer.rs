@@ -11,6 +11,7 @@
 //!   * records of one producer and partition keep their order
 //!   * a record is either answered or its slot says why not; nothing is dropped silently
 
+use crate::clients::Sent;
 use crate::clock::{ticked_wall_ms, wall_ms};
 use crate::dedup::Reservation;
 use crate::error::Error;
@@ -71,6 +72,7 @@ pub(crate) struct Accumulator {
     epoch: i16,
     /// Codec of what is sealed from now on, by its number.
     compression: AtomicU8,
+    sent: Arc<Sent>,
     gathered: Mutex<Gathered>,
 }
 
@@ -208,6 +210,7 @@ impl Producer {
             id: producer,
             epoch: producer_epoch,
             compression: AtomicU8::new(Compression::None.id()),
+            sent: inner.clients.producer(&name),
             gathered,
         });
         inner.register(&accumulator);
@@ -362,6 +365,8 @@ impl Producer {
     pub(crate) fn conclude(&mut self) -> Result<Option<CommitReceipt>, Error> {
         let Some(mut in_flight) = self.in_flight.take() else { return Ok(None) };
         let answer = in_flight.answer.peek().expect("the answer was awaited").clone();
+        let InFlight { since, records, bytes, .. } = in_flight;
+        self.accumulator.sent.answered(&answer, records, bytes, since.elapsed());
         // Only a commit that went well settles the numbers: one that was refused says nothing of the one before.
         self.in_doubt = answer.is_err() && (self.in_doubt || matches!(answer, Err(Error::Unknown(_))));
         // What has finished them may be in the log; after a refusal they are released, as they are dropped.
@@ -505,7 +510,7 @@ impl Accumulator {
         let Lane { open, last_len, .. } = lane;
         let open = open.get_or_insert_with(|| OpenBatch {
             builder: BatchBuilder::new(bytes.max(*last_len)),
-            responder: Responder::new(Arc::default(), None),
+            responder: Responder::counting(Arc::default(), &self.sent),
             config_version: topic.config_version(),
             first_ms: wall_ms(),
             ids: id.map(|_| Box::default()),

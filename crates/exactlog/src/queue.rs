@@ -13,6 +13,7 @@
 //!   * what was pushed is answered, also if the writer panics or the queue is closed: a [`Responder`] that is dropped
 //!     answers that the outcome is unknown
 
+use crate::clients::Sent;
 use crate::error::Error;
 use crate::producer::Accumulator;
 use crate::room::{Claim, Reserved, Room};
@@ -33,12 +34,28 @@ pub(crate) type Answer = Slot<Result<Applied, Error>>;
 pub(crate) struct Responder<T> {
     slot: Arc<Slot<Result<T, Error>>>,
     claim: Option<Claim>,
+    tally: Option<Box<Tally>>,
+}
+
+/// Records that are counted with the answer.
+#[derive(Debug)]
+struct Tally {
+    by: Arc<Sent>,
+    since: Instant,
+    records: u64,
+    bytes: u64,
 }
 
 impl<T> Responder<T> {
     /// An answer that is owed, and the room that is given back with it.
     pub(crate) fn new(slot: Arc<Slot<Result<T, Error>>>, claim: Option<Claim>) -> Self {
-        Responder { slot, claim }
+        Responder { slot, claim, tally: None }
+    }
+
+    /// One that counts the records that are [added](Responder::add).
+    pub(crate) fn counting(slot: Arc<Slot<Result<T, Error>>>, by: &Arc<Sent>) -> Self {
+        let tally = Tally { by: by.clone(), since: Instant::now(), records: 0, bytes: 0 };
+        Responder { slot, claim: None, tally: Some(Box::new(tally)) }
     }
 
     /// Where the answer will be.
@@ -46,8 +63,12 @@ impl<T> Responder<T> {
         &self.slot
     }
 
-    /// More room that is given back with the answer.
+    /// A record, whose room is given back with the answer.
     pub(crate) fn add(&mut self, more: Reserved<'_>) {
+        if let Some(tally) = &mut self.tally {
+            tally.records += 1;
+            tally.bytes += more.bytes() as u64;
+        }
         match &mut self.claim {
             Some(claim) => claim.add(more),
             claim => *claim = Some(more.claim()),
@@ -56,7 +77,15 @@ impl<T> Responder<T> {
 
     /// Answers, and gives the room back first: whoever waits for the answer may go on at once.
     pub(crate) fn answer(mut self, answer: Result<T, Error>) {
+        self.complete(answer);
+    }
+
+    fn complete(&mut self, answer: Result<T, Error>) {
         self.claim = None;
+        if let Some(tally) = self.tally.take() {
+            let Tally { by, since, records, bytes } = *tally;
+            by.answered(&answer, records, bytes, since.elapsed());
+        }
         self.slot.complete(answer);
     }
 }
@@ -66,7 +95,7 @@ impl<T> Drop for Responder<T> {
         self.claim = None;
         if self.slot.peek().is_none() {
             let reason = "the writer ended without an answer".into();
-            self.slot.complete(Err(Error::Unknown(StorageError::Poisoned { reason })));
+            self.complete(Err(Error::Unknown(StorageError::Poisoned { reason })));
         }
     }
 }

@@ -51,6 +51,11 @@ pub(crate) struct Reserved<'a> {
 }
 
 impl Reserved<'_> {
+    /// How much it is, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The same, to be kept.
     pub(crate) fn claim(mut self) -> Claim {
         Claim { room: self.room.clone(), bytes: std::mem::take(&mut self.bytes) }

@@ -27,7 +27,7 @@ use exactlog_core::partitioner::partition_for_key;
 use exactlog_core::reply::Refusal;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// An open transaction of a producer. Dropping it aborts: what it consumed is delivered again.
 #[derive(Debug)]
@@ -394,6 +394,7 @@ impl<'p> Transaction<'p> {
             builders.into_iter().map(move |builder| Ok((partition, finish(partition, builder)?)))
         });
         let batches = finished.collect::<Result<Vec<_>, BatchError>>()?;
+        let records = batches.iter().map(|(_, batch)| u64::from(batch.record_count())).sum();
         let set = std::mem::take(&mut self.delayed).into_iter().map(|Delayed { target, due_ms, builder }| {
             Ok(NewTimer { target, due_ms, batch: finish(target, builder)? })
         });
@@ -436,6 +437,9 @@ impl<'p> Transaction<'p> {
             cursor,
             reservations,
             timers: timer_count,
+            since: Instant::now(),
+            records,
+            bytes: self.bytes as u64,
         });
         Ok(answer)
     }
@@ -478,4 +482,8 @@ pub(crate) struct InFlight {
     pub(crate) reservations: Vec<Reservation>,
     /// How many timers it sets.
     pub(crate) timers: u64,
+    /// When it was submitted, with how many records, and their bytes.
+    pub(crate) since: Instant,
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
 }

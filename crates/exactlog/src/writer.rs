@@ -14,6 +14,7 @@ mod firing;
 
 pub(crate) use firing::payload;
 
+use crate::clients::Traffic;
 use crate::clock::{Stamper, wall_ms};
 use crate::error::Error;
 use crate::handover::Handovers;
@@ -618,10 +619,16 @@ fn count(inner: &Inner, submissions: &[Submission], applied: &[Applied]) {
     add(&counters.commands, applied.len() as u64);
     let (mut records, mut bytes, mut refused, mut duplicates, mut commits) = (0, 0, 0, 0, 0);
     let (mut hits, mut released) = (0, 0);
+    let mut traffic = Vec::new();
     for (submission, applied) in submissions.iter().zip(applied) {
         // What waits in a timer is no record of the log yet.
-        let placed = applied.placements.iter().filter(|placed| !placed.partition.topic.is_hidden());
-        records += placed.map(|placed| placed.next_offset - placed.base_offset).sum::<u64>();
+        let batches = submission.command.batches();
+        for placed in applied.placements.iter().filter(|placed| !placed.partition.topic.is_hidden()) {
+            let records_in = placed.next_offset - placed.base_offset;
+            let bytes_in = batches.get(placed.index as usize).map_or(0, |batch| batch.len_bytes() as u64);
+            traffic.push((placed.partition.topic, Traffic { records_in, bytes_in, ..Traffic::default() }));
+            records += records_in;
+        }
         firing::count(inner, submission, applied);
         hits += match &applied.reply {
             Reply::Refused(Refusal::EventsSeen { seen }) => seen.len() as u64,
@@ -648,6 +655,7 @@ fn count(inner: &Inner, submissions: &[Submission], applied: &[Applied]) {
             _ => {}
         }
     }
+    inner.clients.add(traffic);
     add(&counters.records_in, records);
     add(&counters.bytes_in, bytes);
     add(&counters.refused, refused);

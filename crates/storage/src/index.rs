@@ -483,6 +483,12 @@ impl Reader {
         })
     }
 
+    /// What a partition's segments take on disk, in bytes, without their indexes. What is only in the journal isn't
+    /// among it.
+    pub fn segment_bytes(&self, partition: Partition) -> u64 {
+        self.segments.ends(partition).segments.iter().map(|segment| segment.len_bytes).sum()
+    }
+
     /// Batches from the one that holds `offset` on, up to `max_bytes` but at least one; none if `offset` is at or
     /// behind the end. Base offset and leader epoch are set. Doesn't look at the start offset: that is the caller's.
     pub fn read(
