@@ -1,6 +1,7 @@
 //! One attempt: the handler's future, its time limit, and what becomes of a panic.
 
 use crate::context::Context;
+use crate::error::Error;
 use crate::failure::Failure;
 use std::any::Any;
 use std::future::Future;
@@ -18,6 +19,21 @@ pub(crate) type Called = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send
 pub trait Handler: Send + Sync + 'static {
     /// Processes one event. It may be called for several events at a time, but never for two of one key.
     fn call(&self, context: Context) -> Called;
+
+    /// What to do instead of dead-lettering an event whose last attempt has failed so: it was given up, and what this
+    /// hands into the context is committed. `None`, and an error of it: it is dead-lettered.
+    fn recover(&self, context: Context, failure: &Failure) -> Option<Called> {
+        let _ = (context, failure);
+        None
+    }
+
+    /// Asked when a processor is started with it: an error is that of the start.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 impl<F, R, E> Handler for F
@@ -36,7 +52,28 @@ where
 /// too long one of kind `timeout`: both are [`Class::Transient`](crate::Class::Transient).
 pub(crate) async fn run(handler: &dyn Handler, context: Context, limit: Duration) -> Result<(), Failure> {
     let called = catch_unwind(AssertUnwindSafe(|| handler.call(context)));
-    let mut called = called.map_err(|panic| panicked(&*panic))?;
+    guard(called.map_err(|panic| panicked(&*panic))?, limit).await
+}
+
+/// Lets a handler do something about an event that is given up. What it then hands in is in the context of the answer;
+/// `None`: nothing is to be done about it.
+pub(crate) async fn recover(
+    handler: &dyn Handler,
+    context: &Context,
+    failure: &Failure,
+    limit: Duration,
+) -> Option<(Context, Result<(), Failure>)> {
+    let context = context.afresh();
+    let called = catch_unwind(AssertUnwindSafe(|| handler.recover(context.clone(), failure)));
+    let result = match called {
+        Ok(None) => return None,
+        Ok(Some(called)) => guard(called, limit).await,
+        Err(panic) => Err(panicked(&*panic)),
+    };
+    Some((context, result))
+}
+
+async fn guard(mut called: Called, limit: Duration) -> Result<(), Failure> {
     let guarded = std::future::poll_fn(move |task| {
         // It is never polled again after a panic.
         match catch_unwind(AssertUnwindSafe(|| called.as_mut().poll(task))) {

@@ -37,6 +37,18 @@ pub enum BreakerState {
     MetricsOnly,
 }
 
+impl BreakerState {
+    /// All of them.
+    pub const ALL: [BreakerState; 6] = [
+        BreakerState::Closed,
+        BreakerState::Open,
+        BreakerState::HalfOpen,
+        BreakerState::Disabled,
+        BreakerState::ForcedOpen,
+        BreakerState::MetricsOnly,
+    ];
+}
+
 impl Display for BreakerState {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {

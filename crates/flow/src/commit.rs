@@ -9,7 +9,7 @@ use crate::dead_letter::{Death, dead_letter};
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::lines::{self, Line};
-use crate::outbox::Output;
+use crate::outbox::{End, Outbox, Output};
 use crate::owned::{Owned, Place};
 use crate::parked::{Queue, Wait, Waiting, row};
 use crate::request::reply_of_death;
@@ -20,6 +20,7 @@ use exactlog::{
 };
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where a round is written to.
 pub(crate) struct Committer<'c> {
@@ -44,6 +45,16 @@ struct RowChange {
 pub(crate) struct Changes {
     rows: Vec<RowChange>,
     counts: BTreeMap<Place, Counts>,
+    attempts: Vec<Attempted>,
+}
+
+/// One attempt, or a death, for whoever counts them.
+#[derive(Debug)]
+pub(crate) enum Attempted {
+    Took(Duration),
+    /// Another one follows on the attempt of this number.
+    Retried(u32),
+    Died(String),
 }
 
 impl Committer<'_> {
@@ -97,7 +108,8 @@ impl Committer<'_> {
         item: Item,
         verdict: Verdict,
     ) -> Result<(), Error> {
-        let Item { record, queue, waited, id, scope, .. } = item;
+        let Item { record, queue, waited, id, scope, took } = item;
+        changes.attempts.extend((!took.is_zero()).then_some(Attempted::Took(took)));
         let place: Place = (record.topic.clone(), record.partition);
         let Some(partition) = owned.partitions.get(&place) else { return Ok(()) };
         let counts = changes.counts.entry(place).or_default();
@@ -105,15 +117,10 @@ impl Committer<'_> {
         let has_ended = !matches!(verdict, Verdict::Wait { .. });
         match verdict {
             Verdict::Done { outbox, reservation } => {
-                counts.done(outbox.outcome);
-                for output in outbox.outputs {
-                    self.send(transaction, sent_ids, output)?;
+                if let End::Done(outcome) = outbox.end {
+                    counts.done(outcome);
                 }
-                for timer in outbox.cancelled {
-                    if self.log.timer(timer)?.is_some() {
-                        transaction.cancel(timer);
-                    }
-                }
+                self.hand_in(transaction, sent_ids, outbox)?;
                 match (reservation, id, scope) {
                     (Some(reservation), _, _) => transaction.finish(reservation)?,
                     (None, Some(id), Some(scope)) => transaction.mark(&scope, id)?,
@@ -121,16 +128,22 @@ impl Committer<'_> {
                 }
             }
             Verdict::Duplicate => counts.duplicate += 1,
-            Verdict::Wait { wait, failure } => {
-                counts.retried += u64::from(wait.waiting == Waiting::Parked);
+            Verdict::Wait { wait, failure, outbox } => {
+                if wait.waiting == Waiting::Parked {
+                    counts.retried += 1;
+                    changes.attempts.push(Attempted::Retried(wait.attempts));
+                }
+                self.hand_in(transaction, sent_ids, outbox)?;
                 let bytes = row(&record, &wait, failure.as_ref(), self.now_ms);
                 transaction.put(self.table, partition.row_key(record.offset), bytes)?;
                 let place = (record.topic.clone(), record.partition);
                 let waits = Some((queue.apart(), wait));
                 changes.rows.push(RowChange { place, offset: record.offset, waits });
             }
-            Verdict::Dead { failure, attempts, first_failed_ms } => {
+            Verdict::Dead { failure, attempts, first_failed_ms, outbox } => {
                 counts.dead += 1;
+                changes.attempts.push(Attempted::Died(failure.kind().to_string()));
+                self.hand_in(transaction, sent_ids, outbox)?;
                 if let Some((table, key, reply)) =
                     reply_of_death(self.log, &record, &self.settings.group, &failure)
                 {
@@ -147,6 +160,23 @@ impl Committer<'_> {
             transaction.delete(self.table, partition.row_key(record.offset))?;
             let place = (record.topic.clone(), record.partition);
             changes.rows.push(RowChange { place, offset: record.offset, waits: None });
+        }
+        Ok(())
+    }
+
+    fn hand_in(
+        &self,
+        transaction: &mut Transaction<'_>,
+        sent_ids: &mut HashSet<(TopicId, EventId)>,
+        outbox: Outbox,
+    ) -> Result<(), Error> {
+        for output in outbox.outputs {
+            self.send(transaction, sent_ids, output)?;
+        }
+        for timer in outbox.cancelled {
+            if self.log.timer(timer)?.is_some() {
+                transaction.cancel(timer);
+            }
         }
         Ok(())
     }
@@ -184,6 +214,7 @@ impl Committer<'_> {
         let place: Place = (batch.topic.clone(), batch.partition);
         let Some(partition) = owned.partitions.get(&place) else { return Ok(()) };
         let counts = changes.counts.entry(place).or_default();
+        changes.attempts.push(Attempted::Died("UnreadableBatch".to_string()));
         counts.read += batch.to - batch.from;
         counts.dead += batch.to - batch.from;
         let record = Record {
@@ -239,6 +270,11 @@ impl Changes {
         let mut sum = Counts::default();
         self.counts.values().for_each(|counts| sum.add(counts));
         sum
+    }
+
+    /// What there is to count beside.
+    pub(crate) fn attempts(&self) -> &[Attempted] {
+        &self.attempts
     }
 
     fn apply(&self, owned: &mut Owned, csn: u64) {

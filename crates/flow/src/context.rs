@@ -4,10 +4,13 @@
 //!   * outputs are kept in memory until the commit of their event: an attempt that fails leaves none
 //!   * what was read from a table through it is still so when it commits, or the attempt is made anew
 
+use crate::clock::Clock;
 use crate::dedup;
 use crate::error::Error;
 use crate::failure::Failure;
-use crate::outbox::{Outbox, Overlay};
+use crate::outbox::{End, Outbox, Overlay};
+use crate::settings::Settings;
+use crate::trace::Trace;
 use bytes::Bytes;
 use exactlog::{Event, Record, Table, TimerId, Topic, Undecodable};
 use parking_lot::Mutex;
@@ -28,9 +31,10 @@ pub struct Context {
 #[derive(Debug)]
 struct Attempt {
     record: Record,
-    group: Arc<str>,
+    settings: Arc<Settings>,
     number: u32,
-    max: u32,
+    clock: Clock,
+    trace: Option<Trace>,
     overlay: Arc<Overlay>,
     outbox: Mutex<Option<Outbox>>,
 }
@@ -38,12 +42,42 @@ struct Attempt {
 impl Context {
     pub(crate) fn new(
         record: Record,
-        group: Arc<str>,
-        (number, max): (u32, u32),
+        settings: Arc<Settings>,
+        number: u32,
+        clock: Clock,
         overlay: Arc<Overlay>,
     ) -> Context {
-        let outbox = Mutex::new(Some(Outbox::default()));
-        Context { attempt: Arc::new(Attempt { record, group, number, max, overlay, outbox }) }
+        let (trace, outbox) = (Trace::of(&record), Mutex::new(Some(Outbox::default())));
+        Context { attempt: Arc::new(Attempt { record, settings, number, clock, trace, overlay, outbox }) }
+    }
+
+    /// The same attempt, with nothing handed in yet.
+    pub(crate) fn afresh(&self) -> Context {
+        let Attempt { record, settings, number, clock, overlay, .. } = &*self.attempt;
+        Context::new(record.clone(), settings.clone(), *number, *clock, overlay.clone())
+    }
+
+    /// The trace of the event.
+    pub(crate) fn trace(&self) -> Option<&Trace> {
+        self.attempt.trace.as_ref()
+    }
+
+    /// The header `traceparent` for what this attempt asks of others (W3C Trace Context), if the event has one. Events
+    /// that it [sends](Context::send) get it by themselves.
+    pub fn traceparent(&self) -> Option<String> {
+        self.trace().map(Trace::traceparent)
+    }
+
+    fn traced(&self, event: Event) -> Event {
+        match self.trace() {
+            Some(trace) => trace.put_in(event, self.record()),
+            None => event,
+        }
+    }
+
+    /// The time, ms since 1970, as the processor has it.
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.attempt.clock.now_ms()
     }
 
     /// The event.
@@ -106,7 +140,7 @@ impl Context {
 
     /// The group that processes it.
     pub fn group(&self) -> &str {
-        &self.attempt.group
+        &self.attempt.settings.group
     }
 
     /// Which attempt this is; the first one is 1.
@@ -116,12 +150,12 @@ impl Context {
 
     /// How many attempts are made at most.
     pub fn max_attempts(&self) -> u32 {
-        self.attempt.max
+        self.attempt.settings.retry.max_attempts
     }
 
     /// Whether a failure of this attempt would be the last.
     pub fn is_last_attempt(&self) -> bool {
-        self.attempt.number >= self.attempt.max
+        self.attempt.number >= self.max_attempts()
     }
 
     /// Sends an event when this one commits. Where it goes is as with a producer: by its key. If it has an id
@@ -130,6 +164,7 @@ impl Context {
     /// # Errors
     /// [`exactlog::Error::EventTooLarge`] and [`exactlog::Error::EventIdLength`], which no retry makes better.
     pub fn send(&self, topic: &Topic, event: Event) -> Result<(), Failure> {
+        let event = self.traced(event);
         topic.check(&event)?;
         self.outbox(|outbox| outbox.send(topic, None, event))
     }
@@ -139,6 +174,7 @@ impl Context {
     /// # Errors
     /// As [`send`](Context::send), and [`exactlog::Error::NoSuchPartition`].
     pub fn send_to(&self, topic: &Topic, partition: u32, event: Event) -> Result<(), Failure> {
+        let event = self.traced(event);
         if partition >= topic.partitions() {
             let (topic, partitions) = (topic.name().to_string(), topic.partitions());
             return Err(exactlog::Error::NoSuchPartition { topic, partition, partitions }.into());
@@ -152,6 +188,7 @@ impl Context {
     /// # Errors
     /// As [`send`](Context::send), and [`exactlog::Error::EventIdDelayed`].
     pub fn send_after(&self, topic: &Topic, event: Event, delay: Duration) -> Result<(), Failure> {
+        let event = self.traced(event);
         topic.check(&event)?;
         if event.id.is_some() {
             return Err(exactlog::Error::EventIdDelayed.into());
@@ -226,7 +263,41 @@ impl Context {
     /// # Errors
     /// [`Error::AttemptOver`].
     pub fn set_outcome(&self, outcome: &'static str) -> Result<(), Failure> {
-        self.outbox(|outbox| outbox.outcome = outcome)
+        self.end(End::Done(outcome))
+    }
+
+    /// What was handed in is committed, but the event isn't done: its handler is called for it again, after `after` or
+    /// a little later, and all attempts are its again. Until then it waits as failed events do, with others of its key
+    /// behind it. So a handler can work in stages, each one a commit; a table tells it where it is.
+    ///
+    /// # Errors
+    /// [`Error::AttemptOver`].
+    pub fn call_again(&self, after: Duration) -> Result<(), Failure> {
+        self.end(End::Again { after, failure: None })
+    }
+
+    /// What was handed in is committed, and the event is dead-lettered for this failure, whatever its class. (A handler
+    /// that answers with an error hands in nothing.)
+    ///
+    /// # Errors
+    /// [`Error::AttemptOver`].
+    pub fn give_up(&self, failure: Failure) -> Result<(), Failure> {
+        self.end(End::Dead(failure))
+    }
+
+    /// Where it goes if it is dead-lettered.
+    pub(crate) fn dead_letter_topic(&self) -> String {
+        let settings = &self.attempt.settings;
+        settings.dead_letter.topic_for(&self.record().topic, &settings.group)
+    }
+
+    pub(crate) fn end(&self, end: End) -> Result<(), Failure> {
+        self.outbox(|outbox| outbox.end = end)
+    }
+
+    /// Gives each event that is sent from now on these headers, too.
+    pub(crate) fn stamp(&self, headers: Vec<(&'static str, Bytes)>) -> Result<(), Failure> {
+        self.outbox(|outbox| outbox.stamp.extend(headers))
     }
 
     fn write(&self, table: &Table, key: Bytes, value: Option<Bytes>) -> Result<(), Failure> {

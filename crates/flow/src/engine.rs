@@ -11,9 +11,10 @@
 
 use crate::chance::Chance;
 use crate::clock::Clock;
-use crate::commit::{Changes, Committer};
+use crate::commit::{Attempted, Changes, Committer};
 use crate::error::Error;
 use crate::failure::Failure;
+use crate::meters::Meters;
 use crate::owned::{Due, Owned, Partition, Place};
 use crate::parked::{Queue, Wait, Waiting};
 use crate::retry::RetryMode;
@@ -57,6 +58,7 @@ struct Core {
     clock: Clock,
     chance: Chance,
     shared: Arc<Shared>,
+    meters: Arc<Meters>,
     /// Batches that can't be taken apart: dead letters of the commit that goes over them.
     unreadable: Vec<UnreadableBatch>,
     /// Most events of a round: fewer after one was refused, to find the one that it was refused for.
@@ -83,6 +85,9 @@ impl Engine {
         let Parts { log, job, table, topics, dead_letters, start, producer, shared } = parts;
         let name = |topic: &Topic| -> Arc<str> { topic.name().into() };
         let scope = |topic: &Topic| job.settings.scope(topic.name()).map(|it| (name(topic), it.into()));
+        let settings = &job.settings;
+        let meters = Arc::new(Meters::new(&log, settings, dead_letters.values().cloned().collect(), &shared));
+        log.add_metrics(&meters);
         let core = Core {
             scopes: topics.iter().filter_map(scope).collect(),
             topics: topics.iter().map(|topic| (name(topic), topic.clone())).collect(),
@@ -98,6 +103,7 @@ impl Engine {
             clock: Clock::start(),
             chance: Chance::default(),
             shared,
+            meters,
             refused: 0,
             doomed: None,
             pause: PAUSE,
@@ -357,6 +363,13 @@ impl Core {
     fn committed(&mut self, changes: &Changes, handled_us: u64) {
         (self.refused, self.doomed, self.pause) = (0, None, PAUSE);
         self.limit = (self.limit * 2).min(self.job.settings.batch_max);
+        for attempted in changes.attempts() {
+            match attempted {
+                Attempted::Took(took) => self.meters.took(*took),
+                Attempted::Retried(attempt) => self.meters.retried(*attempt),
+                Attempted::Died(kind) => self.meters.dead(kind),
+            }
+        }
         self.shared.update(|metrics| {
             metrics.counts.add(&changes.sum());
             metrics.commits += 1;

@@ -53,6 +53,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A saga that can't be started, or whose compensation can't be tried once more.
+    #[error("saga {saga:?}: {reason}")]
+    Saga {
+        /// Its name.
+        saga: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// The runtime that a processor ran on was shut down, or its task was aborted. Nothing is lost: what wasn't
     /// committed comes again.
     #[error("the task of the processor was aborted")]

@@ -56,6 +56,19 @@ pub(crate) fn table_name(group: &str) -> String {
     format!("flow.{group}")
 }
 
+/// What a group has counted, of all partitions together.
+pub(crate) fn counts_of(log: &Log, group: &str) -> Result<Counts, Error> {
+    let table = log.table(&table_name(group))?;
+    let mut counts = Counts::default();
+    for entry in log.read_view().scan(&table, KeyRange::prefix("count/")) {
+        let entry = entry?;
+        let key = String::from_utf8_lossy(entry.key());
+        let of_partition: Counts = RowOf { table: table.name(), key: &key }.json(entry.value())?;
+        counts.add(&of_partition);
+    }
+    Ok(counts)
+}
+
 /// What a group has counted and what of it waits, as of now.
 ///
 /// ```

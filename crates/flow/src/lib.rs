@@ -54,7 +54,7 @@
 //! Where to go on: [`Processor`] has the settings · [`Context`] is what a handler gets · [`Failure`] is what it says ·
 //! [`Retry`], [`Dedup`], [`DeadLetter`], [`Breaker`] · [`Running`] pauses, stops and counts ·
 //! [`inspect`] shows what a group has counted and what waits · [`DeadLetters`] puts them back ·
-//! [`Requester`] asks and waits for the reply.
+//! [`Requester`] asks and waits for the reply · [`Saga`] undoes what can't be done as a whole.
 #![forbid(unsafe_code)]
 #![warn(unnameable_types)]
 
@@ -72,7 +72,9 @@ mod engine;
 mod error;
 mod failure;
 mod inspect;
+mod lag_alert;
 mod lines;
+mod meters;
 mod outbox;
 mod owned;
 mod parked;
@@ -82,7 +84,9 @@ mod request;
 mod retry;
 mod round;
 mod running;
+mod saga;
 mod settings;
+mod trace;
 
 pub use attempt::Handler;
 pub use breaker::{Breaker, BreakerConfig, BreakerMetrics, BreakerState, SlidingWindow};
@@ -94,9 +98,13 @@ pub use dedup::{Dedup, DedupBy};
 pub use error::Error;
 pub use failure::{Class, Failure, OrFail};
 pub use inspect::{GroupState, PartitionCounts, WaitingEvent, inspect};
+pub use lag_alert::{LagAlert, LagChange, LagEvent, LagWatch};
 pub use parked::Waiting;
 pub use processor::Processor;
 pub use redrive::{DeadLetters, Redrive, RedriveTo, Redriven};
 pub use request::{Answer, Call, RequestError, Requester};
 pub use retry::{Jitter, Retry, RetryMode};
 pub use running::{Metrics, Running};
+pub use saga::{
+    OnCompensationFailure, Saga, SagaInstance, SagaStatus, SagaStep, Sagas, Step, StepFailure, StepStatus,
+};

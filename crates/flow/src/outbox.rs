@@ -47,12 +47,27 @@ pub(crate) struct Output {
     pub(crate) delay: Option<Duration>,
 }
 
+/// What becomes of an event when its handler has succeeded.
+#[derive(Clone, Debug)]
+pub(crate) enum End {
+    /// It is done, with this outcome.
+    Done(&'static str),
+    /// Its handler is called again after a while, for what comes next.
+    Again { after: Duration, failure: Option<Failure> },
+    /// It is a copy of one that is done, or on its way.
+    Duplicate,
+    /// It is given up.
+    Dead(Failure),
+}
+
 /// The outputs of one attempt.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     pub(crate) outputs: Vec<Output>,
     pub(crate) cancelled: Vec<TimerId>,
-    pub(crate) outcome: &'static str,
+    pub(crate) end: End,
+    /// Headers that each event gets that is sent from now on.
+    pub(crate) stamp: Vec<(&'static str, Bytes)>,
     writes: BTreeMap<Place, Write>,
     reads: BTreeMap<Place, Read>,
 }
@@ -62,7 +77,8 @@ impl Default for Outbox {
         Outbox {
             outputs: Vec::new(),
             cancelled: Vec::new(),
-            outcome: "ok",
+            end: End::Done("ok"),
+            stamp: Vec::new(),
             writes: BTreeMap::new(),
             reads: BTreeMap::new(),
         }
@@ -71,11 +87,17 @@ impl Default for Outbox {
 
 impl Outbox {
     pub(crate) fn send(&mut self, topic: &Topic, partition: Option<u32>, event: Event) {
+        let event = self.stamped(event);
         self.outputs.push(Output { topic: topic.clone(), partition, event, delay: None });
     }
 
     pub(crate) fn send_after(&mut self, topic: &Topic, event: Event, delay: Duration) {
+        let event = self.stamped(event);
         self.outputs.push(Output { topic: topic.clone(), partition: None, event, delay: Some(delay) });
+    }
+
+    fn stamped(&self, event: Event) -> Event {
+        self.stamp.iter().fold(event, |event, (name, value)| event.header(*name, value.clone()))
     }
 
     pub(crate) fn cancel(&mut self, timer: TimerId) {

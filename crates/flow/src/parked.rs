@@ -197,7 +197,12 @@ pub(crate) fn base64(bytes: &Bytes) -> String {
 /// What the rows of a partition's records begin with. A topic that was deleted and made anew is another one: its id
 /// tells.
 pub(crate) fn row_prefix(topic: &Topic, partition: u32) -> String {
-    format!("wait/{}.{}/{partition}/", topic.name(), topic.id().0)
+    row_prefix_of(topic.name(), topic.id().0, partition)
+}
+
+/// The same, of a topic that is known by name and id.
+pub(crate) fn row_prefix_of(topic: &str, topic_id: u32, partition: u32) -> String {
+    format!("wait/{topic}.{topic_id}/{partition}/")
 }
 
 /// The key of a record's row: in the order of offsets.

@@ -9,8 +9,8 @@ use crate::error::Error;
 use crate::inspect::table_name;
 use crate::retry::Retry;
 use crate::running::{Order, Running, Shared};
-use crate::settings::{Job, Settings};
-use exactlog::{Log, Start, TableOptions, Topic, TopicOptions};
+use crate::settings::{Job, Settings, SpanName};
+use exactlog::{Log, Record, Start, TableOptions, Topic, TopicOptions};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -121,6 +121,12 @@ impl Processor {
         self
     }
 
+    /// What the span of an attempt is called (`otel.name`). Default: `process` and the topic.
+    pub fn span_name(mut self, name: impl Fn(&Record) -> String + Send + Sync + 'static) -> Processor {
+        self.settings.span_name = Some(SpanName(Arc::new(name)));
+        self
+    }
+
     /// What is done, outermost first.
     ///
     /// ```
@@ -158,6 +164,7 @@ impl Processor {
     pub fn start(self, handler: impl Handler) -> Result<Running, Error> {
         let Processor { log, topics, start, settings } = self;
         settings.check()?;
+        handler.check()?;
         if topics.is_empty() {
             return Err(Error::NoTopic { group: settings.group.to_string() });
         }

@@ -101,6 +101,18 @@ impl Ended {
         self.ranges.retain(|(_, to, _)| *to > start);
     }
 
+    /// The first offset from this one on that hasn't ended.
+    fn first_from(&self, start: u64) -> u64 {
+        let ends_here = self.ranges.iter().filter(|(_, to, _)| *to > start);
+        let joined = ends_here.scan(start, |at, (from, to, _)| {
+            (*from <= *at).then(|| {
+                *at = *to;
+                *to
+            })
+        });
+        joined.last().unwrap_or(start)
+    }
+
     fn count_from(&self, start: u64) -> u64 {
         self.ranges.iter().map(|(from, to, _)| to.saturating_sub(start.max(*from))).sum()
     }
@@ -149,13 +161,38 @@ impl DeadLetters {
     /// # Errors
     /// What reading can answer.
     pub fn oldest_ms(&self) -> Result<Option<i64>, Error> {
+        let view = self.log.read_view();
         let mut oldest: Option<i64> = None;
-        self.each(|entry| {
-            let died_ms = entry.record.timestamp_ms;
-            oldest = Some(oldest.map_or(died_ms, |oldest| oldest.min(died_ms)));
-            true
-        })?;
+        for partition in 0..self.topic.partitions() {
+            let ended = self.ended(partition)?.0;
+            let (start, _) = self.log.bounds(&self.topic, partition)?;
+            // The first one of a partition died first.
+            for record in view.records_from(&self.topic, partition, ended.first_from(start)) {
+                let record = record?;
+                if record.partition != partition {
+                    break;
+                }
+                if ended.state(record.offset) == EntryState::Dead {
+                    let died_ms = record.timestamp_ms;
+                    oldest = Some(oldest.map_or(died_ms, |oldest| oldest.min(died_ms)));
+                    break;
+                }
+            }
+        }
         Ok(oldest)
+    }
+
+    /// How many of those that are kept were put back, and how many given up.
+    pub(crate) fn ended_counts(&self) -> Result<(u64, u64), Error> {
+        let (mut redriven, mut discarded) = (0, 0);
+        for partition in 0..self.topic.partitions() {
+            let (start, _) = self.log.bounds(&self.topic, partition)?;
+            for (from, to, is_discarded) in self.ended(partition)?.0.ranges {
+                *if is_discarded { &mut discarded } else { &mut redriven } +=
+                    to.saturating_sub(start.max(from));
+            }
+        }
+        Ok((redriven, discarded))
     }
 
     /// All entries, by partition and offset, also those that have ended. `see` says whether to go on.

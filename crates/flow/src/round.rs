@@ -3,16 +3,17 @@
 //! Events of one queue (of a key, say) run one behind the other, those of different queues beside each other. What
 //! became of each is noted here in the order in which they ended; nothing is written.
 
-use crate::attempt;
+use crate::attempt::{self, Handler};
 use crate::breaker::{Permit, Went};
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::context::Context;
 use crate::error::Error;
 use crate::failure::{Class, Failure};
-use crate::outbox::{Outbox, Overlay, TableStage};
+use crate::outbox::{End, Outbox, Overlay, TableStage};
 use crate::parked::{Queue, Wait, Waiting};
-use crate::settings::Job;
+use crate::settings::{Job, Settings};
+use crate::trace;
 use exactlog::{EventId, Log, Record, Reservation, Reserve, Seen};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 /// An event of a round.
 #[derive(Debug)]
@@ -48,10 +50,17 @@ pub(crate) enum Verdict {
     Done { outbox: Outbox, reservation: Option<Reservation> },
     /// A copy of it was.
     Duplicate,
-    /// It waits.
-    Wait { wait: Wait, failure: Option<Failure> },
-    /// It is given up.
-    Dead { failure: Failure, attempts: u32, first_failed_ms: i64 },
+    /// It waits. Its outbox is empty, unless its handler asked to be called again.
+    Wait { wait: Wait, failure: Option<Failure>, outbox: Outbox },
+    /// It is given up. Its outbox is empty, unless its handler has given it up.
+    Dead { failure: Failure, attempts: u32, first_failed_ms: i64, outbox: Outbox },
+}
+
+impl Verdict {
+    /// It waits, and nothing comes of it.
+    fn wait(wait: Wait, failure: Option<Failure>) -> Verdict {
+        Verdict::Wait { wait, failure, outbox: Outbox::default() }
+    }
 }
 
 /// What a round has come to.
@@ -111,7 +120,7 @@ impl Runner<'_> {
     pub(crate) async fn run(mut self, items: Vec<Item>, blocked: Vec<Item>) -> Result<Round, Error> {
         let mut round = Round::default();
         for item in blocked {
-            round.settled.push((item, Verdict::Wait { wait: Wait::blocked(), failure: None }));
+            round.settled.push((item, Verdict::wait(Wait::blocked(), None)));
         }
         let mut chains = Chains::new(items);
         let mut running: JoinSet<(usize, Item, Ended)> = JoinSet::new();
@@ -175,17 +184,17 @@ impl Runner<'_> {
     }
 
     fn attempt(&self, item: &Item, round: &Round, permit: Option<Permit>) -> Attempt {
-        let settings = &self.job.settings;
-        let (number, max) = (item.attempts() + 1, settings.retry.max_attempts);
-        let context =
-            Context::new(item.record.clone(), settings.group.clone(), (number, max), round.overlay.clone());
+        let (settings, clock, number) = (&self.job.settings, self.clock, item.attempts() + 1);
+        let overlay = round.overlay.clone();
+        let context = Context::new(item.record.clone(), settings.clone(), number, clock, overlay);
+        let (handler, settings) = (self.job.handler.clone(), settings.clone());
         if let Some(doomed) = self.doomed.filter(|doomed| doomed.is(&item.record)) {
             let result = Err(doomed.failure.clone());
             return Box::pin(async move {
+                let (context, result) = recovered(&*handler, &settings, number, context, result).await;
                 Ended::Handled { context, result, reservation: None, took: Duration::ZERO }
             });
         }
-        let (handler, limit, clock) = (self.job.handler.clone(), settings.timeout, self.clock);
         let lease = settings.dedup.as_ref().and_then(|dedup| dedup.lease);
         let reserve = match (lease, &item.id, &item.scope) {
             (Some(lease), Some(id), Some(scope)) => {
@@ -204,11 +213,16 @@ impl Runner<'_> {
                 },
             };
             let begin = tokio::time::Instant::now();
-            let result = attempt::run(&*handler, context.clone(), limit).await;
+            let span = trace::span(&settings, context.record(), context.trace(), number);
+            let attempt = attempt::run(&*handler, context.clone(), settings.timeout);
+            let result = attempt.instrument(span.clone()).await;
+            trace::end(&span, &result);
+            drop(span);
             let took = begin.elapsed();
             if let Some(permit) = permit {
                 permit.end(went(&result), took, clock.now_ms());
             }
+            let (context, result) = recovered(&*handler, &settings, number, context, result).await;
             Ended::Handled { context, result, reservation, took }
         })
     }
@@ -228,21 +242,42 @@ impl Runner<'_> {
                 let (waiting, attempts) = (Waiting::Held, item.attempts());
                 let first_failed_ms = item.waited.as_ref().and_then(|wait| wait.first_failed_ms);
                 let wait = Wait { waiting, attempts, due_ms: until_ms, first_failed_ms };
-                Verdict::Wait { wait, failure: None }
+                Verdict::wait(wait, None)
             }
             Ended::Handled { context, result: Ok(()), reservation, took } => {
                 item.took = took;
                 let mut outbox = context.finish();
                 let id = item.id.clone().zip(item.scope.clone()).map(|(id, scope)| (scope, id));
-                if id.as_ref().is_some_and(|id| round.done.contains(id)) {
+                if matches!(outbox.end, End::Duplicate)
+                    || id.as_ref().is_some_and(|id| round.done.contains(id))
+                {
                     Verdict::Duplicate
                 } else if !round.tables.take(&mut outbox, &round.overlay) {
                     // It was computed from what isn't so any more.
                     chains.again(nth, item);
                     return Ok(());
                 } else {
-                    round.done.extend(id);
-                    Verdict::Done { outbox, reservation }
+                    match outbox.end.clone() {
+                        End::Done(_) | End::Duplicate => {
+                            round.done.extend(id);
+                            Verdict::Done { outbox, reservation }
+                        }
+                        End::Again { after, failure } => {
+                            let due_ms = self.clock.now_ms().saturating_add(up_to_ms(after));
+                            let wait =
+                                Wait { waiting: Waiting::Held, attempts: 0, due_ms, first_failed_ms: None };
+                            Verdict::Wait { wait, failure, outbox }
+                        }
+                        End::Dead(failure) => {
+                            let attempts = item.attempts() + 1;
+                            Verdict::Dead {
+                                failure,
+                                attempts,
+                                first_failed_ms: self.first_failed_ms(&item),
+                                outbox,
+                            }
+                        }
+                    }
                 }
             }
             Ended::Handled { context, result: Err(failure), took, .. } => {
@@ -259,7 +294,7 @@ impl Runner<'_> {
             // Those that have rows stay behind it as they are.
             true => {
                 let new = chains.behind(nth).filter(|item| item.waited.is_none());
-                let blocked = |item| (item, Verdict::Wait { wait: Wait::blocked(), failure: None });
+                let blocked = |item| (item, Verdict::wait(Wait::blocked(), None));
                 round.settled.extend(new.map(blocked));
             }
         }
@@ -273,17 +308,49 @@ impl Runner<'_> {
             return Err(Error::Fatal { topic, partition, offset, failure });
         }
         let (made, now_ms) = (item.attempts() + 1, self.clock.now_ms());
-        let first_failed_ms = item.waited.as_ref().and_then(|wait| wait.first_failed_ms).unwrap_or(now_ms);
+        let first_failed_ms = self.first_failed_ms(item);
         let retry = &self.job.settings.retry;
         Ok(match retry.next(made, &failure, self.chance.next()) {
             Some(pause) => {
                 let due_ms = now_ms.saturating_add(up_to_ms(pause));
                 let (waiting, first_failed_ms) = (Waiting::Parked, Some(first_failed_ms));
                 let wait = Wait { waiting, attempts: made, due_ms, first_failed_ms };
-                Verdict::Wait { wait, failure: Some(failure) }
+                Verdict::wait(wait, Some(failure))
             }
-            None => Verdict::Dead { failure, attempts: made, first_failed_ms },
+            None => Verdict::Dead { failure, attempts: made, first_failed_ms, outbox: Outbox::default() },
         })
+    }
+
+    fn first_failed_ms(&self, item: &Item) -> i64 {
+        let before = item.waited.as_ref().and_then(|wait| wait.first_failed_ms);
+        before.unwrap_or_else(|| self.clock.now_ms())
+    }
+}
+
+/// What the handler makes of an event whose last attempt has failed, instead of its being dead-lettered.
+async fn recovered(
+    handler: &dyn Handler,
+    settings: &Settings,
+    made: u32,
+    context: Context,
+    result: Result<(), Failure>,
+) -> (Context, Result<(), Failure>) {
+    let Err(failure) = &result else { return (context, result) };
+    if failure.class() == Class::Fatal || settings.retry.next(made, failure, 0.0).is_some() {
+        return (context, result);
+    }
+    match attempt::recover(handler, &context, failure, settings.timeout).await {
+        None => (context, result),
+        Some((recovered, Ok(()))) => {
+            context.finish();
+            (recovered, Ok(()))
+        }
+        Some((_, Err(worse))) if worse.class() == Class::Fatal => (context, Err(worse)),
+        Some((_, Err(error))) => {
+            let event = context.event_id();
+            tracing::error!(event = "recover.failed", id = event, %error, "it is dead-lettered for what it failed of");
+            (context, result)
+        }
     }
 }
 

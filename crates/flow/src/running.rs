@@ -49,6 +49,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    pub(crate) fn metrics(&self) -> Metrics {
+        self.metrics.lock().clone()
+    }
+
     pub(crate) fn update(&self, update: impl FnOnce(&mut Metrics)) {
         update(&mut self.metrics.lock());
         self.changed.notify_waiters();
@@ -85,7 +89,7 @@ impl Running {
 
     /// Its counters.
     pub fn metrics(&self) -> Metrics {
-        self.shared.metrics.lock().clone()
+        self.shared.metrics()
     }
 
     /// Waits until this is true of its counters. It is asked whenever they change, and no clock is: good for tests.

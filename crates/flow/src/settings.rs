@@ -6,7 +6,8 @@ use crate::dead_letter::DeadLetter;
 use crate::dedup::{Dedup, DedupBy};
 use crate::error::Error;
 use crate::retry::Retry;
-use std::fmt::Write;
+use exactlog::Record;
+use std::fmt::{self, Debug, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,17 @@ pub(crate) struct Settings {
     pub(crate) concurrency: usize,
     pub(crate) batch_max: usize,
     pub(crate) max_poll_interval: Duration,
+    pub(crate) span_name: Option<SpanName>,
+}
+
+/// What the span of an attempt is called.
+#[derive(Clone)]
+pub(crate) struct SpanName(pub(crate) Arc<dyn Fn(&Record) -> String + Send + Sync>);
+
+impl Debug for SpanName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("SpanName(..)")
+    }
 }
 
 impl Settings {
@@ -38,6 +50,7 @@ impl Settings {
             concurrency: 64,
             batch_max: 500,
             max_poll_interval: Duration::from_secs(300),
+            span_name: None,
         }
     }
 

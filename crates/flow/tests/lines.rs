@@ -20,9 +20,9 @@ use tracing::{Metadata, Subscriber};
 
 type Fields = BTreeMap<String, String>;
 
-/// Keeps the fields of what it is told by a processor.
+/// Keeps the fields of what it is told by a processor, and of spans.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<Fields>>>);
+struct Told(Arc<Mutex<Vec<Fields>>>, Arc<Mutex<Vec<Fields>>>);
 
 struct Collect(Fields);
 
@@ -37,11 +37,20 @@ impl Subscriber for Told {
         true
     }
 
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
+    fn new_span(&self, attributes: &Attributes<'_>) -> Id {
+        let mut spans = self.1.lock();
+        let mut fields = Collect(Fields::new());
+        attributes.record(&mut fields);
+        fields.0.insert("target".to_string(), attributes.metadata().target().to_string());
+        spans.push(fields.0);
+        Id::from_u64(spans.len() as u64)
     }
 
-    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record(&self, id: &Id, values: &Record<'_>) {
+        let mut fields = Collect(Fields::new());
+        values.record(&mut fields);
+        self.1.lock()[id.into_u64() as usize - 1].extend(fields.0);
+    }
 
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
@@ -59,18 +68,21 @@ impl Subscriber for Told {
     fn exit(&self, _: &Id) {}
 }
 
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
 #[tokio::test(start_paused = true)]
 async fn each_end_of_an_event_is_told_with_its_id_and_without_its_payload() {
     let told = Told::default();
     let _guard = tracing::subscriber::set_default(told.clone());
     let house = House::new(1);
     house.send([
-        event("a", "good-payload", "id-1").header("type", "order.placed"),
+        event("a", "good-payload", "id-1").header("type", "order.placed").header("traceparent", TRACEPARENT),
         event("a", "good-payload", "id-1"),
         event("b", "bad-payload", "id-2"),
         Event::new("c", "good-payload"),
     ]);
     let processor = Processor::new(&house.log, "billing").topic(&house.orders);
+    let processor = processor.span_name(|record| format!("bill {}", record.offset));
     let running = processor
         .start(async |order: Context| match order.value_str()? {
             "bad-payload" => Err(Failure::transient("Timeout", "late")),
@@ -79,7 +91,8 @@ async fn each_end_of_an_event_is_told_with_its_id_and_without_its_payload() {
         .unwrap();
     ended(&running, 4).await;
     running.stop().await.unwrap();
-    let told = told.0.lock();
+    let Told(told, spans) = told;
+    let told = told.lock();
     let said: Vec<[&str; 5]> = told
         .iter()
         .map(|fields| ["level", "event", "event_id", "attempt", "success"].map(|name| &*fields[name]))
@@ -100,5 +113,27 @@ async fn each_end_of_an_event_is_told_with_its_id_and_without_its_payload() {
         ("order.placed", "3", "billing")
     );
     assert_eq!((&*told[5]["error.type"], &*told[5]["error.message"]), ("Timeout", "late"));
+    assert_eq!((&*told[0]["trace_id"], &*told[2]["trace_id"]), ("4bf92f3577b34da6a3ce929d0e0e4736", ""));
     assert!(told.iter().all(|fields| !format!("{fields:?}").contains("payload")), "{told:?}");
+
+    let spans = spans.lock();
+    let spans: Vec<&Fields> = spans.iter().filter(|span| span["target"] == "exactlog_flow::spans").collect();
+    let names: Vec<[&str; 4]> = spans
+        .iter()
+        .map(|span| ["otel.name", "event.id", "attempt", "error"].map(|name| &*span[name]))
+        .collect();
+    assert_eq!(
+        names,
+        [
+            ["bill 0", "id-1", "1", "false"],
+            ["bill 2", "id-2", "1", "true"],
+            ["bill 3", "orders/0/3", "1", "false"],
+            ["bill 2", "id-2", "2", "true"],
+            ["bill 2", "id-2", "3", "true"],
+        ]
+    );
+    assert_eq!(spans[0]["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+    assert_eq!((&*spans[0]["parent_span_id"], spans[0]["span_id"].len()), ("00f067aa0ba902b7", 16));
+    assert_eq!((&*spans[0]["event.type"], &*spans[1]["error.message"]), ("order.placed", "late"));
+    assert!(spans.iter().all(|fields| !format!("{fields:?}").contains("payload")), "{spans:?}");
 }

@@ -29,7 +29,7 @@ const DUPLICATE: u64 = 2;
 const DEAD: u64 = 2;
 const STOCK: u64 = 100;
 
-fn open(disk: &SimDisk) -> Log {
+pub(crate) fn open(disk: &SimDisk) -> Log {
     let builder = Log::builder()
         .disk(Arc::new(disk.clone()))
         .journal_file_bytes(1 << 20)
@@ -90,7 +90,7 @@ async fn finish(log: &Log, parts: &Parts) {
     }
 }
 
-fn values(log: &Log, topic: &str) -> Vec<String> {
+pub(crate) fn values(log: &Log, topic: &str) -> Vec<String> {
     let Ok(topic) = log.open_topic(topic) else { return Vec::new() };
     let view = log.read_view();
     view.records(&topic).map(|record| record.unwrap().value_str().unwrap().to_string()).collect()
@@ -118,7 +118,7 @@ fn check(log: &Log, at: &str) -> GroupState {
     state
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
