@@ -5,6 +5,7 @@ use crate::settings::Setting;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use exactlog::Compression;
+use exactlog_flow::SagaStatus;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -97,6 +98,11 @@ pub(crate) enum Verb {
     Retry {
         #[command(subcommand)]
         verb: RetryVerb,
+    },
+    /// Show what has steps that are done all or undone, and try once more to undo
+    Saga {
+        #[command(subcommand)]
+        verb: SagaVerb,
     },
     /// Look at the files of a log, also of a copy
     Log {
@@ -586,6 +592,46 @@ pub(crate) struct Letters {
     /// At most so many; show: 1000 if nothing is said
     #[arg(short = 'n', long = "limit", value_name = "N")]
     pub(crate) limit: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SagaVerb {
+    /// List the sagas, or those of one name: where each is, and why it was compensated
+    List {
+        #[arg(value_name = "SAGA")]
+        name: Option<String>,
+        /// Only those that are there: running, completed, compensating, compensated or compensation_failed
+        #[arg(long, value_parser = saga_status, requires = "name")]
+        status: Option<SagaStatus>,
+        /// At most so many; 1000 if nothing is said
+        #[arg(short = 'n', long = "limit", value_name = "N")]
+        limit: Option<usize>,
+    },
+    /// Show one with its steps, their results and errors
+    Show {
+        #[arg(value_name = "SAGA")]
+        name: String,
+        /// Its id: that of its event
+        id: String,
+    },
+    /// Try once more to compensate what could not be: its dead letter is put back to its group
+    RetryCompensation {
+        #[arg(value_name = "SAGA")]
+        name: String,
+        /// Its id: that of its event
+        id: String,
+        /// Do it, instead of saying what would be done
+        #[arg(long)]
+        execute: bool,
+    },
+}
+
+fn saga_status(text: &str) -> Result<SagaStatus, String> {
+    let found = SagaStatus::ALL.into_iter().find(|status| status.name().eq_ignore_ascii_case(text));
+    found.ok_or_else(|| {
+        let names: Vec<String> = SagaStatus::ALL.iter().map(|status| status.name().to_lowercase()).collect();
+        format!("it is one of {}", names.join(", "))
+    })
 }
 
 #[derive(Debug, Subcommand)]

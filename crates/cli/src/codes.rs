@@ -57,6 +57,12 @@ const CODES: &[Code] = &[
         "The key of a table has another version than was expected. Nothing was written.",
         "table get shows what it has; decide anew by that.",
     ),
+    code(
+        "NO_SUCH_SAGA",
+        None,
+        "There is no saga of this name, or none of it with this id.",
+        "saga list shows their names, saga list NAME those of one.",
+    ),
     code("NO_SUCH_PARTITION", Some(3), "The topic has fewer partitions.", "topic describe shows how many."),
     code(
         "ILLEGAL_NAME",

@@ -124,6 +124,7 @@ impl From<exactlog_flow::Error> for Failure {
     fn from(error: exactlog_flow::Error) -> Failure {
         match error {
             exactlog_flow::Error::Log(error) => error.into(),
+            error @ exactlog_flow::Error::Saga { .. } => Failure::new("REFUSED", error.to_string()),
             error => Failure::new("OTHER", error.to_string()),
         }
     }

@@ -40,6 +40,7 @@ mod repartition;
 mod replay;
 mod report;
 mod retry;
+mod saga;
 mod settings;
 mod suggest;
 mod table;
@@ -134,6 +135,7 @@ fn run(arguments: Arguments) -> Result<Report, Failure> {
         Verb::Dedup { verb } => dedup::run(&global, &verb),
         Verb::Dlq { verb } => dlq::run(&global, verb),
         Verb::Retry { verb } => retry::run(&global, verb),
+        Verb::Saga { verb } => saga::run(&global, verb),
         Verb::Log { verb: LogVerb::Stat } => inspect::stat(&global),
         Verb::Log { verb: LogVerb::Dump { from, limit } } => inspect::dump(&global, from, limit),
         Verb::Log { verb: LogVerb::Verify } => inspect::verify(&global),

@@ -20,6 +20,7 @@ mod repair;
 mod repartition;
 mod replay;
 mod retry;
+mod sagas;
 mod tables;
 mod timers;
 mod topics;

@@ -7,12 +7,12 @@ fn help_shows_what_there_is_and_nothing_else() {
     let place = Place::new();
     let help = place.run(&["--help"]).good();
     for verb in [
-        "topic", "produce", "consume", "replay", "group", "timer", "table", "dedup", "dlq", "retry", "log",
-        "bench", "doctor", "config", "explain", "cheat",
+        "topic", "produce", "consume", "replay", "group", "timer", "table", "dedup", "dlq", "retry", "saga",
+        "log", "bench", "doctor", "config", "explain", "cheat",
     ] {
         assert!(help.contains(&format!("\n  {verb} ")), "{verb}: {help}");
     }
-    for absent in ["serve", "txn ", "compact", "add-partitions", "saga", "--bootstrap", "--profile"] {
+    for absent in ["serve", "txn ", "compact", "add-partitions", "--bootstrap", "--profile"] {
         assert!(!help.contains(absent), "{absent}: {help}");
     }
     for (verb, parts) in [
@@ -22,6 +22,7 @@ fn help_shows_what_there_is_and_nothing_else() {
         ("table", &["put", "delete"]),
         ("dlq", &["redrive", "discard", "export"]),
         ("retry", &["list", "explain"]),
+        ("saga", &["list", "show", "retry-compensation"]),
     ] {
         let help = place.run(&[verb, "--help"]).good();
         assert!(parts.iter().all(|part| help.contains(&format!("\n  {part} "))), "{verb}: {help}");
