@@ -1,6 +1,6 @@
 //! `Durability::Interval`: acknowledged at once, on disk a little later.
 
-use crate::common::{builder, topic, until, values};
+use crate::common::{builder, spare_is_ready, topic, until, values};
 use exactlog::{Builder, Durability, Error, Event, Log};
 use exactlog_sim::disk::{Call, EIO, Effect, Fault, SimDisk, Survival};
 use exactlog_storage::error::StorageError;
@@ -68,6 +68,7 @@ fn lg_10_a_sync_that_fails_beside_the_writer_ends_writing_until_a_reopen() {
     let send = |value: &str| producer.blocking_send(&topic, Event::new("k", value.to_owned()));
     (0..10).for_each(|n| assert!(send(&n.to_string()).is_ok()));
     until("all is durable", || log.metrics().durable_lsn == log.metrics().lsn);
+    spare_is_ready(&disk);
     disk.set_failed_sync(Survival::AllLost);
     disk.add_fault(Fault::once(Some(Call::Sync), 0, Effect::Errno(EIO)).on("journal/"));
     send("acknowledged, and lost").unwrap();
