@@ -114,7 +114,7 @@ async fn what_happens_is_counted_from_0_on() {
     moved("exactlog_read_total{group=billing}", 0.0, 6.0);
     moved("exactlog_processed_total{group=billing,outcome=ok}", 0.0, 4.0);
     moved("exactlog_processed_total{group=billing,outcome=duplicate}", 0.0, 1.0);
-    moved("exactlog_processed_total{group=billing,outcome=dead}", 0.0, 1.0);
+    moved("exactlog_dead{group=billing}", 0.0, 1.0);
     moved("exactlog_waiting{group=billing}", 0.0, 0.0);
     moved("exactlog_retry_total{attempt=1,group=billing}", 0.0, 1.0);
     moved("exactlog_dlq_total{error=Refused,group=billing}", 0.0, 1.0);

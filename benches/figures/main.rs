@@ -18,6 +18,7 @@ mod ids;
 mod limits;
 mod memory;
 mod opening;
+mod ordered;
 mod report;
 mod scan;
 mod setup;
@@ -35,7 +36,7 @@ use std::path::PathBuf;
 /// A section's name, and what runs it.
 type Section = (&'static str, fn(&Measures, &Limits, &mut Report) -> Result<()>);
 
-const SECTIONS: [Section; 11] = [
+const SECTIONS: [Section; 12] = [
     ("burst", burst::run),
     ("burst-os", burst::run_os),
     ("sustained", sustained::run),
@@ -47,6 +48,7 @@ const SECTIONS: [Section; 11] = [
     ("memory", memory::run),
     ("ids", ids::run),
     ("tables", tables::run),
+    ("ordered", ordered::run),
 ];
 
 fn main() -> Result<()> {

@@ -75,15 +75,21 @@ impl Meters {
         let Counts { read, done, duplicate, dead, retried } = &counts;
         let labels = &[("group", group)];
         samples.counter("read_total", "Events that a group has taken over.", labels, *read);
-        let help = "Events of a group that have ended, by outcome: what its handler said, duplicate or dead.";
+        let help = "Events of a group that are done, by outcome: what its handler said, or duplicate.";
         let mut ended = |outcome: &str, count: u64| {
             samples.counter("processed_total", help, &[("group", group), ("outcome", outcome)], count);
         };
         ended("ok", 0);
         done.iter().for_each(|(outcome, count)| ended(outcome, *count));
         ended("duplicate", *duplicate);
-        ended("dead", *dead);
-        let help = "Events of a group that wait: read_total less processed_total, at every moment.";
+        // No counter: what is put back isn't dead any more.
+        samples.gauge(
+            "dead",
+            "Events of a group that are dead, and were not put back to it.",
+            labels,
+            *dead as f64,
+        );
+        let help = "Events of a group that wait: read_total less processed_total and dead, at every moment.";
         samples.gauge("waiting", help, labels, (read - counts.ended()) as f64);
         let help = "Attempts of a group that were followed by another one, since it was made.";
         samples.counter("group_retries_total", help, labels, *retried);
@@ -160,6 +166,7 @@ impl MetricsSource for Meters {
             samples.counter("retry_total", help, &[("group", group), ("attempt", &attempt)], *count);
         }
         let help = "Events that were dead-lettered, by the kind of their failure.";
+        samples.counter("dlq_total", help, &[("group", group), ("error", "other")], 0);
         for (kind, count) in &*self.dead.lock() {
             samples.counter("dlq_total", help, &[("group", group), ("error", kind)], *count);
         }
