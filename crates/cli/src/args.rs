@@ -114,6 +114,11 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: BenchVerb,
     },
+    /// Show topics by their rates, and how far groups are behind: of a log that is in use, too
+    Top {
+        #[command(flatten)]
+        watching: Watching,
+    },
     /// Check the machine, the directory and the log; each finding says what to do
     Doctor,
     /// The settings
@@ -133,6 +138,17 @@ pub(crate) enum Verb {
     Completion { shell: Shell },
     /// The manual page, for `man -l -`
     Man,
+}
+
+/// Whether a report is shown again and again.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Watching {
+    /// Show it again every so often, until Ctrl-C; 2s if no time is given
+    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "2s", value_parser = duration)]
+    pub(crate) watch: Option<Duration>,
+    /// End after so many times
+    #[arg(long, value_name = "N", requires = "watch", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) times: Option<u64>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -362,6 +378,8 @@ pub(crate) enum GroupVerb {
         /// Exit with 4 if a group's lag is over this many records
         #[arg(long, value_name = "RECORDS")]
         limit: Option<u64>,
+        #[command(flatten)]
+        watching: Watching,
     },
     /// Move a group that has no members
     Seek {

@@ -9,6 +9,7 @@ use crate::offsets::Offsets;
 use crate::open;
 use crate::report::{Column, Report, column, wide};
 use crate::topic::{DRY_RUN, close, message_of, no_such_group};
+use crate::watch;
 use exactlog::{Error, GroupDetails, GroupPosition, Log, SeekTo};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -36,7 +37,9 @@ pub(crate) fn run(global: &Global, verb: GroupVerb) -> Result<Report, Failure> {
     match verb {
         GroupVerb::List => list(global),
         GroupVerb::Describe { names } => open::looking(global, |log| describe(log, &names)),
-        GroupVerb::Lag { names, limit } => open::looking(global, |log| lag(log, &names, limit)),
+        GroupVerb::Lag { names, limit, watching } => {
+            watch::run(global, &watching, || open::looking(global, |log| lag(log, &names, limit)))
+        }
         GroupVerb::Seek { name, to, topics, partition, new, execute } => {
             let to = Offsets::parse_place(&to, open::now_ms())?;
             let seek = Seek { name: &name, to, topics: &topics, partition, new };

@@ -47,9 +47,11 @@ mod table;
 mod template;
 mod texts;
 mod timer;
+mod top;
 mod topic;
 mod topic_settings;
 mod unpack;
+mod watch;
 mod yaml;
 
 use args::{Arguments, IndexVerb, LogVerb, Verb};
@@ -144,6 +146,7 @@ fn run(arguments: Arguments) -> Result<Report, Failure> {
             repair::rebuild_indexes(&global, write)
         }
         Verb::Bench { verb } => bench::run(&global, &verb),
+        Verb::Top { watching } => top::run(&global, &watching),
         Verb::Doctor => doctor::run(&global),
         Verb::Config { verb } => config::run(verb),
         Verb::Explain { code } => codes::explain(&code),

@@ -70,6 +70,7 @@ exactlog dlq redrive dlq.orders --error-class Timeout              # says what i
 exactlog dlq redrive dlq.orders --error-class Timeout --execute
 exactlog dlq discard dlq.orders --partition 0 --offset 17 --execute
 exactlog retry list billing
+exactlog top --watch                                               # rates and lag, of a log in use, too
 exactlog saga list order --status compensation_failed
 
 # names of topics and groups are completed

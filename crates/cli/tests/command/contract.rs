@@ -4,7 +4,7 @@ use crate::common::{Place, lines};
 use serde_json::Value;
 
 /// Every verb that answers with a report.
-const VERBS: [&[&str]; 41] = [
+const VERBS: [&[&str]; 42] = [
     &["topic", "list"],
     &["topic", "describe", "t"],
     &["topic", "create", "t2"],
@@ -37,6 +37,7 @@ const VERBS: [&[&str]; 41] = [
     &["dlq", "discard", "t-dlt"],
     &["retry", "explain"],
     &["saga", "list"],
+    &["top"],
     &["saga", "list", "order"],
     &["saga", "show", "order", "a"],
     &["log", "stat"],

@@ -89,3 +89,43 @@ fn following_ends_where_it_was_asked_to() {
     assert_eq!(String::from_utf8(output.stdout).unwrap(), lines(0..5));
     assert!(output.status.success());
 }
+
+#[test]
+fn lag_and_rates_are_shown_again_and_again_while_somebody_writes() {
+    let place = Place::with_topic(1);
+    place.run_with(&["produce", "t"], lines(0..10)).good();
+    place.run(&["consume", "t", "-q", "-g", "g", "-n", "4"]).good();
+    let log = exactlog::Log::open(&place.data).unwrap();
+    let topic = log.open_topic("t").unwrap();
+    let producer = log.producer("p").unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                producer.blocking_send(&topic, exactlog::Event::new("k", "v")).unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        });
+        let shown = |arguments: &[&str]| -> Vec<serde_json::Value> {
+            let out = place
+                .run(&[arguments, &["--watch", "50ms", "--times", "3", "--format", "json"]].concat())
+                .good();
+            out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        };
+        let lags: Vec<u64> =
+            shown(&["group", "lag", "g"]).iter().map(|it| it["total_lag"].as_u64().unwrap()).collect();
+        let tops = shown(&["top"]);
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(lags.len() == 3 && lags[0] >= 6 && lags.is_sorted(), "{lags:?}");
+        assert_eq!((tops.len(), &tops[0]["topics"][0]["records_per_second"]), (3, &serde_json::Value::Null));
+        let row = &tops[2]["topics"][0];
+        assert!(row["records_per_second"].as_f64().unwrap() > 0.0, "{row}");
+        assert_eq!(
+            (&row["topic"], &row["groups"], &row["slowest_group"]),
+            (&"t".into(), &1.into(), &"g".into())
+        );
+    });
+    let row = &place.run(&["top", "--format", "json"]).json()["topics"][0];
+    assert!(row["records_per_second"].is_number() && row["lag"].as_u64().unwrap() >= 6, "{row}");
+    place.run(&["top", "--times", "2"]).fails(2, "--watch");
+}

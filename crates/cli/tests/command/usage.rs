@@ -8,7 +8,7 @@ fn help_shows_what_there_is_and_nothing_else() {
     let help = place.run(&["--help"]).good();
     for verb in [
         "topic", "produce", "consume", "replay", "group", "timer", "table", "dedup", "dlq", "retry", "saga",
-        "log", "bench", "doctor", "config", "explain", "cheat",
+        "log", "bench", "top", "doctor", "config", "explain", "cheat",
     ] {
         assert!(help.contains(&format!("\n  {verb} ")), "{verb}: {help}");
     }
