@@ -199,12 +199,15 @@ pub struct Consumer {
     /// The partition behind the one that was read last: each has its turn.
     turn: Option<Partition>,
     consumed: Arc<Consumed>,
+    /// Where partitions end for it, if not at their own end.
+    ends: BTreeMap<Partition, u64>,
 }
 
 impl Consumer {
     fn new(builder: ConsumerBuilder, topics: Vec<Topic>, signal: Arc<Signal>) -> Self {
         Consumer {
             consumed: builder.inner.clients.group(&builder.group),
+            ends: BTreeMap::new(),
             inner: builder.inner,
             group: builder.group.into(),
             member: None,
@@ -333,6 +336,21 @@ impl Consumer {
     /// [`Error::NotAssigned`].
     pub fn resume(&mut self, topic: &Topic, partition: u32) -> Result<(), Error> {
         self.set_paused(topic, partition, false)
+    }
+
+    /// Reads a partition only up to this offset, whatever comes behind it; `None`: all of it. It holds as long as the
+    /// consumer lives, also when the partition is another member's meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchPartition`].
+    pub fn set_end(&mut self, topic: &Topic, partition: u32, end: Option<u64>) -> Result<(), Error> {
+        self.inner.bounds(topic, partition)?;
+        let at = Partition { topic: topic.id(), index: partition };
+        match end {
+            Some(end) => _ = self.ends.insert(at, end),
+            None => _ = self.ends.remove(&at),
+        }
+        Ok(())
     }
 
     /// The partitions that it reads now (topic name, index) and the next offset of each.
@@ -539,6 +557,10 @@ impl Consumer {
         let Some(topic) = self.topics.get(&partition.topic) else { return Ok(()) };
         // A topic that was deleted has nothing to read.
         let Ok((start, end)) = self.inner.stable_bounds(topic, partition.index) else { return Ok(()) };
+        let end = self.ends.get(&partition).map_or(end, |bound| end.min(*bound));
+        if next >= end && next >= start {
+            return Ok(());
+        }
         let (room, had) = (self.max_poll_records - taken.records.len(), taken.records.len());
         let mut next = next;
         loop {

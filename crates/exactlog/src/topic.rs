@@ -1,8 +1,8 @@
 //! A handle on a topic.
 
 use crate::error::Error;
-use crate::event::Event;
-use crate::producer::event_bytes;
+use crate::event::{Event, Record};
+use crate::producer::{event_bytes, len, record_bytes};
 use exactlog_core::batch::{Compression, HEADER_BYTES};
 use exactlog_core::command::{CleanupPolicy, TopicCompression, TopicConfig, TopicDurability};
 use exactlog_core::ids::TopicId;
@@ -98,6 +98,15 @@ impl Topic {
     pub fn check(&self, event: &Event) -> Result<(), Error> {
         self.check_bytes(event_bytes(event))?;
         event.id.as_ref().map_or(Ok(()), |id| id.in_log(None).map(|_| ()))
+    }
+
+    /// Whether a record is small enough to be [forwarded](crate::Transaction::forward) to it.
+    ///
+    /// # Errors
+    /// [`Error::EventTooLarge`].
+    pub fn check_record(&self, record: &Record) -> Result<(), Error> {
+        let headers = record.headers.iter().map(|it| it.key.len() + len(&it.value));
+        self.check_bytes(record_bytes(&record.key, &record.value, headers))
     }
 
     /// Whether a record of at most so many bytes has room in a batch.

@@ -9,7 +9,7 @@ use crate::dead_letter::{Death, dead_letter};
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::lines::{self, Line};
-use crate::outbox::{End, Outbox, Output};
+use crate::outbox::{End, Forwarded, Outbox, Output};
 use crate::owned::{Owned, Place};
 use crate::parked::{Queue, Wait, Waiting, row};
 use crate::request::reply_of_death;
@@ -172,6 +172,9 @@ impl Committer<'_> {
     ) -> Result<(), Error> {
         for output in outbox.outputs {
             self.send(transaction, sent_ids, output)?;
+        }
+        for Forwarded { topic, record } in outbox.forwarded {
+            transaction.forward(&topic, &record)?;
         }
         for timer in outbox.cancelled {
             if self.log.timer(timer)?.is_some() {

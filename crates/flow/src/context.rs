@@ -47,7 +47,9 @@ impl Context {
         clock: Clock,
         overlay: Arc<Overlay>,
     ) -> Context {
-        let (trace, outbox) = (Trace::of(&record), Mutex::new(Some(Outbox::default())));
+        let trace = Trace::of(&record);
+        let stamp = settings.replay.as_ref().map_or_else(Vec::new, |replay| replay.headers(&record));
+        let outbox = Mutex::new(Some(Outbox::stamping(stamp)));
         Context { attempt: Arc::new(Attempt { record, settings, number, clock, trace, overlay, outbox }) }
     }
 
@@ -194,6 +196,22 @@ impl Context {
             return Err(exactlog::Error::EventIdDelayed.into());
         }
         self.outbox(|outbox| outbox.send_after(topic, event, delay))
+    }
+
+    /// Sends the event itself on when it commits: key, value, headers and timestamp byte for byte. Where it goes is as
+    /// with a producer: by its key.
+    ///
+    /// # Errors
+    /// [`exactlog::Error::EventTooLarge`], which no retry makes better.
+    pub fn forward(&self, topic: &Topic) -> Result<(), Failure> {
+        topic.check_record(self.record())?;
+        self.outbox(|outbox| outbox.forward(topic, self.record().clone()))
+    }
+
+    /// Whether the event is processed once more, by a [`Replay`](crate::Replay): what was done outside of the log was
+    /// done before.
+    pub fn is_replay(&self) -> bool {
+        self.attempt.settings.replay.is_some()
     }
 
     /// Gives a timer up when this event commits. One that has ended by then is left alone.

@@ -21,7 +21,9 @@ use crate::retry::RetryMode;
 use crate::round::{Doomed, Item, Runner};
 use crate::running::{Order, Shared};
 use crate::settings::Job;
-use exactlog::{Batch, Consumer, Log, Producer, Record, Refusal, Start, Table, Topic, UnreadableBatch};
+use exactlog::{
+    Batch, Consumer, KeyRange, Log, Producer, Record, Refusal, Start, Table, Topic, UnreadableBatch,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,7 +123,7 @@ impl Engine {
             }
             match self.round(order).await {
                 Ok(()) => {}
-                Err(Error::Log(exactlog::Error::Closed)) => return Ok(()),
+                Err(Error::Log(exactlog::Error::Closed) | Error::Replayed) => return Ok(()),
                 Err(Error::Log(error)) => self.recover(error).await?,
                 Err(error) => return Err(error),
             }
@@ -132,6 +134,9 @@ impl Engine {
     async fn round(&mut self, order: Order) -> Result<(), Error> {
         let Engine { core, consumer, producer, orders } = self;
         core.follow(consumer)?;
+        if core.has_replayed()? {
+            return Err(Error::Replayed);
+        }
         let (room, opens_ms) = core.breaker_room();
         let reads = order == Order::Run && room > 0;
         let due = if reads { core.due(room) } else { Vec::new() };
@@ -191,7 +196,30 @@ impl Core {
         let builder = self.log.consumer(&self.job.settings.group).start(self.start);
         let interval = self.job.settings.max_poll_interval;
         let builder = builder.max_poll_records(self.limit).max_poll_interval(interval);
-        Ok(builder.subscribe(self.topics.values())?)
+        let mut consumer = builder.subscribe(self.topics.values())?;
+        if let Some(plan) = &self.job.settings.replay {
+            for (topic, partition, end) in plan.ends(&self.topics) {
+                consumer.set_end(topic, partition, Some(end))?;
+            }
+        }
+        Ok(consumer)
+    }
+
+    /// Whether a replay has come to its end: all of it is consumed, and nothing waits, whoever has it.
+    fn has_replayed(&self) -> Result<bool, Error> {
+        let Some(plan) = &self.job.settings.replay else { return Ok(false) };
+        if plan.is_live || self.owned.len() > 0 {
+            return Ok(false);
+        }
+        let group = &*self.job.settings.group;
+        let is_done = |(topic, partition, end): (&Topic, u32, u64)| {
+            self.log.committed(group, topic, partition).unwrap_or(0) >= end
+        };
+        if !plan.ends(&self.topics).all(is_done) {
+            return Ok(false);
+        }
+        let mut waiting = self.table.scan(KeyRange::prefix("wait/"));
+        Ok(waiting.next().transpose()?.is_none())
     }
 
     /// Loads what the group keeps about partitions that this processor was given, and forgets others.

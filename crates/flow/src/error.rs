@@ -61,6 +61,20 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A replay has come to its end: its processor ends.
+    #[doc(hidden)]
+    #[error("the replay has come to its end")]
+    Replayed,
+    /// A replay that was begun with other topics.
+    #[error("replay {name:?} was begun of {begun}; {asked} is another one, and needs another name")]
+    OtherReplay {
+        /// Its name.
+        name: String,
+        /// What it was begun of.
+        begun: String,
+        /// What it was asked for now.
+        asked: String,
+    },
     /// The runtime that a processor ran on was shut down, or its task was aborted. Nothing is lost: what wasn't
     /// committed comes again.
     #[error("the task of the processor was aborted")]

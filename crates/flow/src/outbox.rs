@@ -9,7 +9,7 @@
 
 use crate::failure::Failure;
 use bytes::Bytes;
-use exactlog::{Event, Table, TimerId, Topic, TopicId};
+use exactlog::{Event, Record, RecordHeader, Table, TimerId, Topic, TopicId};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -47,6 +47,13 @@ pub(crate) struct Output {
     pub(crate) delay: Option<Duration>,
 }
 
+/// A record to be sent on as it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Forwarded {
+    pub(crate) topic: Topic,
+    pub(crate) record: Record,
+}
+
 /// What becomes of an event when its handler has succeeded.
 #[derive(Clone, Debug)]
 pub(crate) enum End {
@@ -64,6 +71,7 @@ pub(crate) enum End {
 #[derive(Debug)]
 pub(crate) struct Outbox {
     pub(crate) outputs: Vec<Output>,
+    pub(crate) forwarded: Vec<Forwarded>,
     pub(crate) cancelled: Vec<TimerId>,
     pub(crate) end: End,
     /// Headers that each event gets that is sent from now on.
@@ -76,6 +84,7 @@ impl Default for Outbox {
     fn default() -> Self {
         Outbox {
             outputs: Vec::new(),
+            forwarded: Vec::new(),
             cancelled: Vec::new(),
             end: End::Done("ok"),
             stamp: Vec::new(),
@@ -86,6 +95,11 @@ impl Default for Outbox {
 }
 
 impl Outbox {
+    /// One whose events all have these headers.
+    pub(crate) fn stamping(stamp: Vec<(&'static str, Bytes)>) -> Outbox {
+        Outbox { stamp, ..Outbox::default() }
+    }
+
     pub(crate) fn send(&mut self, topic: &Topic, partition: Option<u32>, event: Event) {
         let event = self.stamped(event);
         self.outputs.push(Output { topic: topic.clone(), partition, event, delay: None });
@@ -94,6 +108,15 @@ impl Outbox {
     pub(crate) fn send_after(&mut self, topic: &Topic, event: Event, delay: Duration) {
         let event = self.stamped(event);
         self.outputs.push(Output { topic: topic.clone(), partition: None, event, delay: Some(delay) });
+    }
+
+    pub(crate) fn forward(&mut self, topic: &Topic, mut record: Record) {
+        let header = |(name, value): &(&'static str, Bytes)| RecordHeader {
+            key: Bytes::from_static(name.as_bytes()),
+            value: Some(value.clone()),
+        };
+        record.headers.extend(self.stamp.iter().map(header));
+        self.forwarded.push(Forwarded { topic: topic.clone(), record });
     }
 
     fn stamped(&self, event: Event) -> Event {

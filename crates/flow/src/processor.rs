@@ -7,6 +7,7 @@ use crate::dedup::Dedup;
 use crate::engine::{Engine, Parts};
 use crate::error::Error;
 use crate::inspect::table_name;
+use crate::replay::Plan;
 use crate::retry::Retry;
 use crate::running::{Order, Running, Shared};
 use crate::settings::{Job, Settings, SpanName};
@@ -36,6 +37,17 @@ impl Processor {
     pub fn new(log: &Log, group: &str) -> Processor {
         let settings = Settings::new(group);
         Processor { log: log.clone(), topics: Vec::new(), start: Start::Earliest, settings }
+    }
+
+    /// One that does a replay.
+    pub(crate) fn of_replay(log: &Log, group: &str, topics: Vec<Topic>, plan: Plan) -> Processor {
+        let mut processor = Processor { topics, ..Processor::new(log, group) };
+        if plan.speed.is_some() {
+            // Each waits for its time: one that is done shouldn't wait for the commit of those behind it.
+            processor.settings.batch_max = 1;
+        }
+        processor.settings.replay = Some(Arc::new(plan));
+        processor
     }
 
     /// Adds a topic to read.
@@ -171,8 +183,6 @@ impl Processor {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| Error::NoRuntime)?;
         // Within the runtime's clock from the first moment on.
         let _entered = runtime.enter();
-        /// What waits has the bytes of its event in base64.
-        const ROW_BYTES_MAX: u32 = 16 * 1024 * 1024;
         let options = TableOptions::default().max_message_bytes(ROW_BYTES_MAX);
         let table = log.create_table(&table_name(&settings.group), options)?;
         let mut dead_letters = BTreeMap::new();
@@ -196,6 +206,9 @@ impl Processor {
         Ok(Running::new(orders, shared, task))
     }
 }
+
+/// What waits has the bytes of its event in base64.
+pub(crate) const ROW_BYTES_MAX: u32 = 16 * 1024 * 1024;
 
 /// The topic for the dead letters of a topic: the one that is there, or a new one with as many partitions.
 fn dead_letter_topic(log: &Log, settings: &Settings, topic: &Topic) -> Result<Topic, Error> {

@@ -212,6 +212,9 @@ impl Runner<'_> {
                     Err(error) => return Ended::Log(error),
                 },
             };
+            if let Some(plan) = &settings.replay {
+                plan.wait(context.record().timestamp_ms).await;
+            }
             let begin = tokio::time::Instant::now();
             let span = trace::span(&settings, context.record(), context.trace(), number);
             let attempt = attempt::run(&*handler, context.clone(), settings.timeout);

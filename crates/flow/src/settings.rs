@@ -5,6 +5,7 @@ use crate::breaker::Breaker;
 use crate::dead_letter::DeadLetter;
 use crate::dedup::{Dedup, DedupBy};
 use crate::error::Error;
+use crate::replay::Plan;
 use crate::retry::Retry;
 use exactlog::Record;
 use std::fmt::{self, Debug, Write};
@@ -25,6 +26,7 @@ pub(crate) struct Settings {
     pub(crate) batch_max: usize,
     pub(crate) max_poll_interval: Duration,
     pub(crate) span_name: Option<SpanName>,
+    pub(crate) replay: Option<Arc<Plan>>,
 }
 
 /// What the span of an attempt is called.
@@ -51,6 +53,7 @@ impl Settings {
             batch_max: 500,
             max_poll_interval: Duration::from_secs(300),
             span_name: None,
+            replay: None,
         }
     }
 

@@ -388,3 +388,33 @@ fn how_many_records_come_at_once_can_be_changed() {
         assert_eq!(consumer.try_next().unwrap().unwrap().blocking_ack().unwrap().len(), expected);
     }
 }
+
+#[test]
+fn a_consumer_reads_up_to_the_end_that_it_was_given_and_no_further() {
+    let house = tempfile::tempdir().unwrap();
+    let log = Log::open(house.path()).unwrap();
+    let topic = log.create_topic("t", TopicOptions::default().partitions(2)).unwrap();
+    let producer = log.producer("p").unwrap();
+    let mut consumer = log.consumer("g").subscribe([&topic]).unwrap();
+    // Within a batch, at its end, and behind everything.
+    let tickets: Vec<_> =
+        (0..20).map(|n| producer.blocking_submit(&topic, Event::new("k", n.to_string())).unwrap()).collect();
+    let partition = tickets.into_iter().map(|ticket| ticket.wait().unwrap().partition).max().unwrap();
+    let read = |consumer: &mut exactlog::Consumer| {
+        let mut offsets = Vec::new();
+        while let Some(batch) = consumer.try_next().unwrap() {
+            offsets.extend(batch.blocking_ack().unwrap().iter().map(|record| record.offset));
+        }
+        offsets
+    };
+    for (end, expected) in [(0, 0..0), (7, 0..7), (3, 7..7), (15, 7..15), (100, 15..20)] {
+        consumer.set_end(&topic, partition, Some(end)).unwrap();
+        assert_eq!(read(&mut consumer), expected.collect::<Vec<u64>>(), "up to {end}");
+    }
+    producer.blocking_send(&topic, Event::new("k", "20")).unwrap();
+    consumer.set_end(&topic, partition, Some(20)).unwrap();
+    assert_eq!(read(&mut consumer), [0; 0]);
+    consumer.set_end(&topic, partition, None).unwrap();
+    assert_eq!(read(&mut consumer), [20]);
+    assert!(consumer.set_end(&topic, 2, Some(0)).is_err());
+}

@@ -10,6 +10,7 @@ mod dedup;
 mod lags;
 mod ordering;
 mod redrives;
+mod replays;
 mod requests;
 mod retries;
 mod saga_crashes;
