@@ -3,8 +3,8 @@
 use crate::common::{House, ended, event, header, until};
 use exactlog::Event;
 use exactlog_flow::{
-    Error, Failure, Handler, OnCompensationFailure, Processor, Retry, Saga, SagaInstance, SagaStatus, Sagas,
-    Step, StepStatus,
+    Dedup, Error, Failure, Handler, OnCompensationFailure, Processor, Retry, Saga, SagaInstance, SagaStatus,
+    Sagas, Step, StepStatus,
 };
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -298,6 +298,20 @@ async fn a_copy_of_one_under_way_is_a_duplicate_also_without_dedup() {
     assert_eq!(ended(&running, 2).await.done["completed"], 1);
     house.send([event("c", "chairs", "1")]);
     assert_eq!(ended(&running, 3).await.duplicate, 2);
+    running.stop().await.unwrap();
+    assert_eq!(world.done(), ["reserve", "look", "charge", "ship"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_given_back_between_two_steps() {
+    let house = House::new(1);
+    let world = World::default();
+    house.send([event("a", "chairs", "1")]);
+    let begin = Instant::now();
+    let leased = processor(&house).dedup(Dedup::default().lease(Duration::from_secs(600)));
+    let running = leased.start(world.saga(&house)).unwrap();
+    assert_eq!(ended(&running, 1).await.done["completed"], 1);
+    assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
     running.stop().await.unwrap();
     assert_eq!(world.done(), ["reserve", "look", "charge", "ship"]);
 }
