@@ -1,7 +1,7 @@
 //! The same work done by exactlog and by other crates, one after the other, in one process on one machine.
 //!
 //! ```text
-//!   cargo run --release --manifest-path benches/rivals/Cargo.toml -- [durable] [batches] [read] [bus] [--quick]
+//!   cargo run --release --manifest-path benches/rivals/Cargo.toml -- [durable] [batches] [read] [bus] [ids] [--quick]
 //!             [--data DIR]
 //! ```
 //!
@@ -9,6 +9,7 @@
 //! where less is better. Each crate gets a new directory, and the system writes back what it holds before the next.
 
 mod bus;
+mod ids;
 mod rivals;
 mod work;
 
@@ -29,8 +30,13 @@ impl Plan {
 
 type Suite = fn(&Plan) -> Result<()>;
 
-const SUITES: [(&str, Suite); 4] =
-    [("durable", work::durable), ("batches", work::batches), ("read", work::read), ("bus", bus::run)];
+const SUITES: [(&str, Suite); 5] = [
+    ("durable", work::durable),
+    ("batches", work::batches),
+    ("read", work::read),
+    ("bus", bus::run),
+    ("ids", ids::run),
+];
 
 fn main() -> Result<()> {
     let mut plan = Plan { directory: std::env::temp_dir(), quick: false };
