@@ -1,20 +1,24 @@
 //! Which ids were seen, and where: the marks, found by id and given up in the order of their expiry.
 //!
 //! ```text
-//!   by key:   256 maps, key -> place          found in one of them; each is copied on write, alone
+//!   by key:   256 maps, key -> place          found in one of them (`mark_map`); each is copied on write, alone
 //!   by time:  bucket end -> chunks of keys    1,024 keys a chunk, in the order of marking
 //! ```
 //!
 //! Invariants
 //!   * a key stands in exactly one map and one chunk
 //!   * only whole chunks are given up, so that equal marks lie in equal chunks, also after a restart
-//!   * no map, bucket or chunk is empty
+//!   * no bucket or chunk is empty
 
+use super::mark_map::MarkMap;
 use crate::ids::{DedupId, Partition, TopicId};
 use crate::reply::Sighting;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// How many maps the keys are in.
+const MAPS: usize = 256;
 
 /// Where an id was seen: a record's offset and the index of its partition, or the lsn of a command and 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -69,6 +73,13 @@ pub fn mark_digest(key: &MarkKey, place: Place) -> u64 {
         .fold(mix(scope), |mixed, part| mix(mixed ^ part))
 }
 
+/// A number by which keys are spread over maps, and within each. The same one whatever the scope: there is one for each
+/// event as a rule.
+pub(super) fn spread(id: &DedupId) -> u64 {
+    let id = u128::from_le_bytes(id.0);
+    mix(id as u64 ^ mix((id >> 64) as u64))
+}
+
 /// Spreads each bit over all (the finalizer of SplitMix64).
 fn mix(number: u64) -> u64 {
     let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -80,14 +91,14 @@ fn mix(number: u64) -> u64 {
 /// Marks that were in memory together, whatever became of them since.
 #[derive(Clone, Debug)]
 pub struct RolledMarks {
-    by_key: BTreeMap<u8, Arc<BTreeMap<MarkKey, Place>>>,
+    by_key: Maps,
     chunks: Vec<Arc<Vec<MarkKey>>>,
 }
 
 impl RolledMarks {
     /// All of them, by their keys.
     pub fn sorted(self) -> Vec<(MarkKey, Place)> {
-        let place = |key: &MarkKey| self.by_key.get(&map_of(key)).and_then(|map| map.get(key)).copied();
+        let place = |key: &MarkKey| self.by_key.find(key);
         let keys = self.chunks.iter().flat_map(|keys| keys.iter());
         let mut marks: Vec<(MarkKey, Place)> = keys.filter_map(|key| Some((*key, place(key)?))).collect();
         marks.sort_unstable();
@@ -97,9 +108,45 @@ impl RolledMarks {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Marks {
-    by_key: BTreeMap<u8, Arc<BTreeMap<MarkKey, Place>>>,
+    by_key: Maps,
     by_time: BTreeMap<i64, Vec<Chunk>>,
     count: u64,
+}
+
+/// All maps: none as long as there is no mark.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Maps(Vec<Arc<MarkMap>>);
+
+impl Maps {
+    fn find(&self, key: &MarkKey) -> Option<Place> {
+        let spread = spread(&key.id);
+        self.0.get(map_of(spread))?.find(key, spread)
+    }
+
+    /// Adds a key; whether it wasn't there.
+    fn add(&mut self, key: MarkKey, place: Place) -> bool {
+        if self.0.is_empty() {
+            self.0 = vec![Arc::default(); MAPS];
+        }
+        let spread = spread(&key.id);
+        Arc::make_mut(&mut self.0[map_of(spread)]).add(key, place, spread)
+    }
+
+    fn remove(&mut self, key: &MarkKey) {
+        let spread = spread(&key.id);
+        if let Some(map) = self.0.get_mut(map_of(spread)) {
+            Arc::make_mut(map).remove(key, spread);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// Which of the maps: by bits that say nothing of the place within it.
+fn map_of(spread: u64) -> usize {
+    (spread >> 56) as usize % MAPS
 }
 
 /// Keys of one bucket that were marked one after the other.
@@ -138,14 +185,13 @@ impl Marks {
     }
 
     pub(super) fn find(&self, key: &MarkKey) -> Option<Place> {
-        self.by_key.get(&map_of(key))?.get(key).copied()
+        self.by_key.find(key)
     }
 
     /// Marks a key that isn't marked, at a time, until the end of a bucket.
     pub(super) fn add(&mut self, key: MarkKey, place: Place, now_ms: i64, end_ms: i64) {
-        let map = Arc::make_mut(self.by_key.entry(map_of(&key)).or_default());
-        let before = map.insert(key, place);
-        debug_assert!(before.is_none(), "{key:?} was marked already");
+        let is_new = self.by_key.add(key, place);
+        debug_assert!(is_new, "{key:?} was marked already");
         let chunks = self.by_time.entry(end_ms).or_default();
         let digest = mark_digest(&key, place);
         match chunks.last_mut().filter(|chunk| chunk.keys.len() < WHOLE_CHUNK) {
@@ -221,18 +267,11 @@ impl Marks {
         if chunks.is_empty() {
             self.by_time.remove(&end_ms);
         }
-        for key in keys.iter() {
-            let number = map_of(key);
-            let map = self.by_key.get_mut(&number).map(Arc::make_mut);
-            let is_empty = map.is_some_and(|map| {
-                map.remove(key);
-                map.is_empty()
-            });
-            if is_empty {
-                self.by_key.remove(&number);
-            }
-        }
+        keys.iter().for_each(|key| self.by_key.remove(key));
         self.count -= keys.len() as u64;
+        if self.count == 0 {
+            self.by_key.clear();
+        }
         Some((newest_ms, keys))
     }
 
@@ -258,8 +297,7 @@ impl Marks {
         let mut digest = 0_u64;
         for (key, place) in marks {
             digest = digest.wrapping_add(mark_digest(&key, place));
-            let map = Arc::make_mut(self.by_key.entry(map_of(&key)).or_default());
-            if map.insert(key, place).is_some() {
+            if !self.by_key.add(key, place) {
                 return Err(format!("the id {} is marked twice", key.id));
             }
             keys.push(key);
@@ -268,9 +306,4 @@ impl Marks {
         self.by_time.entry(end_ms).or_default().push(Chunk { keys: Arc::new(keys), newest_ms, digest });
         Ok(())
     }
-}
-
-/// Whatever an id is made of, some of its bytes differ from those of its neighbours.
-fn map_of(key: &MarkKey) -> u8 {
-    key.id.0.iter().fold(0, |folded, byte| folded ^ byte)
 }
