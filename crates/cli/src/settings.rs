@@ -104,7 +104,7 @@ const LOG_SETTINGS: [Known; 8] = [
         default: "200000",
         bounds: "any",
         what: "Ids of events kept in memory: when there are more, they go into sorted files that are looked up.",
-        costs: "About 90 bytes of memory each, and 36 in each checkpoint; on disk each takes 3.2 bytes of memory.",
+        costs: "About 115 bytes of memory each, and 36 in each checkpoint; on disk each takes 3.2 bytes of memory.",
     },
     Known {
         key: "log.retention.check.interval.ms",
