@@ -98,6 +98,8 @@ impl Intake {
             let bounds = self.log.bounds(topic, partition)?;
             unclaimed.push(Unclaimed { place, topic_id: topic.id().0, bounds });
         }
+        // In the order in which batches update them: nobody waits in a circle.
+        unclaimed.sort_by(|one, other| one.place.cmp(&other.place));
         Ok(unclaimed)
     }
 
