@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The question: what the sink costs, by the size of its batches. The workload: 200,000 records of 100 bytes in four
-//! partitions (20,000 for batches of one), a table with a key and a value, WAL, `synchronous=FULL`: each batch is on disk
-//! before the next one begins. Beside it the same rows in transactions of the same size without any log.
+//! partitions (20,000 for batches of one), a table with a key and a value, WAL, `synchronous=FULL`: each batch is on
+//! disk before the next one begins. Beside it the same rows in transactions of the same size without any log.
 
 use exactlog::{Event, Log, Record, Topic, TopicOptions};
 use exactlog_sql::Error;

@@ -82,8 +82,8 @@ pub enum Error {
         /// Number of the relay that was opened last.
         current: u64,
     },
-    /// A row of the outbox that the log doesn't take: its topic isn't there, or the event is too large for it. It stays,
-    /// and so do those behind it, until the topic takes it or somebody deletes the row.
+    /// A row of the outbox that the log doesn't take: its topic isn't there, or the event is too large for it. It
+    /// stays, and so do those behind it, until the topic takes it or somebody deletes the row.
     #[error("row {id} of the outbox can't be sent to topic {topic:?}: {reason}")]
     Unsendable {
         /// The row.

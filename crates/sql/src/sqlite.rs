@@ -28,7 +28,7 @@
 //! A connection that finds another one writing waits for as long as its `busy_timeout` says (rusqlite sets 5 s).
 //!
 //! Invariants
-//!   * every transaction of this crate begins `IMMEDIATE`: it never has to be taken back because it read before it wrote
+//!   * every transaction of this crate begins `IMMEDIATE`: none is refused for having read before it wrote
 
 mod inbox;
 mod outbox;

@@ -1,6 +1,7 @@
 //! The tables of this crate in PostgreSQL.
 
 use crate::error::Error;
+use crate::postgres::outbox::only;
 use tokio_postgres::Client;
 
 /// Written so that making them again changes nothing. A later version adds tables or columns, and never alters these.
@@ -34,6 +35,12 @@ CREATE INDEX IF NOT EXISTS _exactlog_inbox_at ON _exactlog_inbox (scope, at_ms);
 /// # Errors
 /// What PostgreSQL answers; it has to be version 13 or newer.
 pub async fn create_tables(client: &mut Client) -> Result<(), Error> {
+    // They are made in one transaction: the last one is there, or none. Asked before, as `CREATE INDEX IF NOT EXISTS` on an
+    // index that is there waits for everybody who has written to its table.
+    let last = client.query_typed("SELECT to_regclass('_exactlog_inbox') IS NOT NULL", &[]).await?;
+    if only(&last)?.try_get(0)? {
+        return Ok(());
+    }
     let transaction = client.transaction().await?;
     transaction.batch_execute(TABLES).await?;
     Ok(transaction.commit().await?)

@@ -58,8 +58,8 @@ impl ExactlyOnceSinkBuilder {
     }
 }
 
-/// Consumes topics as a member of a group. For each batch a function of yours runs inside a transaction of the database,
-/// which also has the next offset of each partition: both are there, or neither.
+/// Consumes topics as a member of a group. For each batch a function of yours runs inside a transaction of the
+/// database, which also has the next offset of each partition: both are there, or neither.
 ///
 /// The database's offset is the truth: the sink reads on where that is, whatever is committed in the log. There the
 /// offsets are committed afterwards, so that the group's lag is right, and nothing is read from them.
@@ -106,12 +106,13 @@ impl ExactlyOnceSink {
     /// Safe: the transaction is rolled back, or it is committed and the next call finds that in the database.
     pub async fn next<E: From<Error>>(
         &mut self,
-        body: impl AsyncFnMut(&Transaction<'_>, &[Record]) -> Result<(), E>,
+        mut body: impl AsyncFnMut(&Transaction<'_>, &[Record]) -> Result<(), E>,
     ) -> Result<Option<usize>, E> {
-        self.step(true, body).await
+        self.step(true, &mut body).await
     }
 
-    /// Applies what is there now. `None`: nothing is; a log that is closed is [`exactlog::Error::Closed`].
+    /// Applies what is there now. `None`: nothing is; a log that is closed is [`exactlog::Error::Closed`]. After a call
+    /// that was dropped, `None` also says that what this has told the log is still on its way.
     ///
     /// # Errors
     /// As [`next`](ExactlyOnceSink::next).
@@ -120,9 +121,9 @@ impl ExactlyOnceSink {
     /// As [`next`](ExactlyOnceSink::next).
     pub async fn try_next<E: From<Error>>(
         &mut self,
-        body: impl AsyncFnMut(&Transaction<'_>, &[Record]) -> Result<(), E>,
+        mut body: impl AsyncFnMut(&Transaction<'_>, &[Record]) -> Result<(), E>,
     ) -> Result<Option<usize>, E> {
-        self.step(false, body).await
+        self.step(false, &mut body).await
     }
 
     /// Applies batches until the log is closed.
@@ -143,7 +144,7 @@ impl ExactlyOnceSink {
     async fn step<E: From<Error>>(
         &mut self,
         waits: bool,
-        mut body: impl AsyncFnMut(&Transaction<'_>, &[Record]) -> Result<(), E>,
+        body: &mut impl AsyncFnMut(&Transaction<'_>, &[Record]) -> Result<(), E>,
     ) -> Result<Option<usize>, E> {
         loop {
             match self.claim().await {
@@ -169,7 +170,7 @@ impl ExactlyOnceSink {
                 }
             };
             let Plan::Apply { records, advances } = plan(claims, batch.records()) else { continue };
-            match transact(&mut self.client, group, &advances, &records, &mut body).await {
+            match transact(&mut self.client, group, &advances, &records, body).await {
                 Ok(Transacted::Applied) => advance(claims, advances),
                 // Somebody has moved the offset by hand, or a commit whose answer was lost had taken place.
                 Ok(Transacted::Moved) => {
@@ -232,7 +233,7 @@ async fn transact<E: From<Error>>(
     group: &str,
     advances: &[Advance],
     records: &[Record],
-    mut body: impl AsyncFnMut(&Transaction<'_>, &[Record]) -> Result<(), E>,
+    body: &mut impl AsyncFnMut(&Transaction<'_>, &[Record]) -> Result<(), E>,
 ) -> Result<Transacted, E> {
     if advances.is_empty() {
         return Ok(Transacted::Applied);

@@ -57,8 +57,8 @@ impl ExactlyOnceSinkBuilder {
     }
 }
 
-/// Consumes topics as a member of a group. For each batch a function of yours runs inside a transaction of the database,
-/// which also has the next offset of each partition: both are there, or neither.
+/// Consumes topics as a member of a group. For each batch a function of yours runs inside a transaction of the
+/// database, which also has the next offset of each partition: both are there, or neither.
 ///
 /// The database's offset is the truth: the sink reads on where that is, whatever is committed in the log. There the
 /// offsets are committed afterwards, so that the group's lag is right, and nothing is read from them.

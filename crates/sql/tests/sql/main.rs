@@ -1,5 +1,5 @@
-//! Sink, outbox and inbox on real databases: SQLite in files with a WAL, and a PostgreSQL that `.ci/sql` starts. Most of
-//! them kill processes.
+//! Sink, outbox and inbox on real databases: SQLite in files with a WAL, and a PostgreSQL that `.ci/sql` starts. Some
+//! of them kill processes.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on says so by panicking")]
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
