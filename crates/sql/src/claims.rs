@@ -125,7 +125,11 @@ mod tests {
         (0..2).map(|partition| (("orders".to_string(), partition), claim)).collect()
     }
 
-    fn applied(claims: &Claims, records: &[Record]) -> (Vec<(u32, u64)>, Vec<(u32, u64)>) {
+    /// Partitions with offsets.
+    type Places = Vec<(u32, u64)>;
+
+    /// Which records are applied, and how far that moves their partitions.
+    fn applied(claims: &Claims, records: &[Record]) -> (Places, Places) {
         let Plan::Apply { records, advances } = plan(claims, records) else { panic!("all are claimed") };
         let records = records.iter().map(|record| (record.partition, record.offset)).collect();
         (records, advances.iter().map(|advance| (advance.place.1, advance.to)).collect())

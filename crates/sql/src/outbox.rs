@@ -51,7 +51,8 @@ impl Row {
         Ok(Row { id, topic, event: Event { key, value, headers, timestamp_ms, id: None } })
     }
 
-    /// About how many bytes it takes.
+    /// About how many bytes it takes. PostgreSQL counts them itself.
+    #[cfg(feature = "sqlite")]
     pub(crate) fn bytes(&self) -> usize {
         bytes(&self.event)
     }

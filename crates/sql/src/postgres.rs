@@ -20,8 +20,8 @@
 //! # }
 //! ```
 //!
-//! In a task of its own (`tokio::spawn`) the function is an `async fn` or an `async move` closure: what a closure borrows
-//! keeps the compiler from seeing that the task is [`Send`].
+//! In a task of its own (`tokio::spawn`) the function is an `async fn` or an `async move` closure: what a closure
+//! borrows keeps the compiler from seeing that the task is [`Send`].
 //!
 //! A client whose connection has ended is of no more use, and neither is the sink or relay that has it: make another
 //! one. What became of a commit that was under way then is read from the database.

@@ -35,8 +35,8 @@ CREATE INDEX IF NOT EXISTS _exactlog_inbox_at ON _exactlog_inbox (scope, at_ms);
 /// # Errors
 /// What PostgreSQL answers; it has to be version 13 or newer.
 pub async fn create_tables(client: &mut Client) -> Result<(), Error> {
-    // They are made in one transaction: the last one is there, or none. Asked before, as `CREATE INDEX IF NOT EXISTS` on an
-    // index that is there waits for everybody who has written to its table.
+    // They are made in one transaction: the last one is there, or none. Asked before, as `CREATE INDEX IF NOT EXISTS`
+    // waits for everybody who has written to its table, also when the index is there.
     let last = client.query_typed("SELECT to_regclass('_exactlog_inbox') IS NOT NULL", &[]).await?;
     if only(&last)?.try_get(0)? {
         return Ok(());
