@@ -6,7 +6,7 @@
 //! | database | log | *outbox*: the event is a row of your transaction; a relay hands rows over in numbered batches |
 //! | anywhere | database | *inbox*: an id is marked in your transaction, and a second one is told so |
 //!
-//! Both modules have the same three things. In [`sqlite`] calls block their thread, in [`postgres`] they are async, as
+//! Both modules have the same three things. In `sqlite` calls block their thread, in `postgres` they are async, as
 //! the two clients are. Neither feature is on by default, and without them nothing of C is built.
 //!
 //! The pages behind this: `docs/SQL.md` has the guarantees and what happens in each failure.
