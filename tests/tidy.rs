@@ -22,12 +22,13 @@ use std::sync::LazyLock;
 static HOUSE: LazyLock<House> = LazyLock::new(House::read);
 
 /// Which of our crates a crate may use. Adding to this table is a change of the architecture.
-const EDGES: [(&str, &[&str]); 6] = [
+const EDGES: [(&str, &[&str]); 7] = [
     ("exactlog-core", &[]),
     ("exactlog-storage", &["exactlog-core"]),
     ("exactlog", &["exactlog-core", "exactlog-storage"]),
     ("exactlog-sim", &["exactlog-core", "exactlog-storage", "exactlog"]),
     ("exactlog-flow", &["exactlog"]),
+    ("exactlog-sql", &["exactlog"]),
     // Later also broker and client.
     ("exactlog-cli", &["exactlog", "exactlog-flow"]),
 ];
@@ -79,9 +80,13 @@ const DISK: &str = "crates/storage/src/disk";
 const CHECKPOINT: &str = "crates/storage/src/checkpoint";
 
 /// Dependencies that have their place: who must have them. The others must not, except as the third column says.
-const PLACES: [(&str, &[&str], &[&str]); 12] = [
-    ("tokio", &["exactlog", "exactlog-flow", "exactlog-cli"], &[]),
-    ("bytes", &["exactlog-core", "exactlog-storage", "exactlog", "exactlog-flow", "exactlog-sim"], &[]),
+const PLACES: [(&str, &[&str], &[&str]); 14] = [
+    ("tokio", &["exactlog", "exactlog-flow", "exactlog-cli", "exactlog-sql"], &[]),
+    (
+        "bytes",
+        &["exactlog-core", "exactlog-storage", "exactlog", "exactlog-flow", "exactlog-sql", "exactlog-sim"],
+        &[],
+    ),
     ("crc32fast", &["exactlog-storage"], &["exactlog-sim"]),
     ("memmap2", &["exactlog-storage"], &[]),
     ("bincode", &["exactlog-storage"], &[]),
@@ -92,6 +97,9 @@ const PLACES: [(&str, &[&str], &[&str]); 12] = [
     ("comfy-table", &["exactlog-cli"], &[]),
     ("jiff", &["exactlog-flow", "exactlog-cli"], &[]),
     ("regex", &["exactlog-cli"], &[]),
+    // Optional, and off by default: SQLite is C.
+    ("rusqlite", &["exactlog-sql"], &[]),
+    ("tokio-postgres", &["exactlog-sql"], &[]),
 ];
 
 /// Dependencies of tests and benchmarks that have their place, and who must have them.
