@@ -1,7 +1,7 @@
 //! Set if absent, with a time to live, of ids of events: marks in the log beside `SET key 1 NX EX` of Redis.
 //!
-//! Redis is the one that is installed (`redis-server`, Debian's, say), started here on a port of its own of the loopback
-//! without any persistence: as fast as it gets. The log's marks are synced to disk before they are answered.
+//! Redis is the one that is installed (`redis-server`, Debian's, say), started here on a port of its own of the
+//! loopback without any persistence: as fast as it gets. The log's marks are synced to disk before they are answered.
 
 use crate::Plan;
 use crate::rivals::Result;
@@ -49,7 +49,8 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
     }
     let rate = |rows: &[Row], nth: usize| rows.get(nth).map_or(f64::NAN, |row| row.per_second);
     println!(
-        "\nexactlog: {:.1} x as many ids a second as Redis with a call for each, {:.2} x as many as with {BATCH} calls in flight, in {:.2} of its memory",
+        "\nexactlog: {:.1} x as many ids a second as Redis with a call for each, {:.2} x as many as with {BATCH} calls \
+         in flight, in {:.2} of its memory",
         rate(&ours.rows, 0) / rate(&theirs.rows, 1),
         rate(&ours.rows, 0) / rate(&theirs.rows, 2),
         ours.memory_bytes as f64 / theirs.memory_bytes as f64

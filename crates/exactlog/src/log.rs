@@ -275,8 +275,8 @@ impl Builder {
     }
 
     /// How many ids of events are kept in memory (`dedup.memory.entries`): when there are more, they go into sorted
-    /// files that are looked up. Default 200,000, at about 115 bytes each; on disk each takes 3.2 bytes of memory and 36
-    /// of the disk. It changes what is fast, not what is known.
+    /// files that are looked up. Default 200,000, at about 115 bytes each; on disk each takes 3.2 bytes of memory and
+    /// 36 of the disk. It changes what is fast, not what is known.
     #[must_use]
     pub fn dedup_memory_entries(mut self, entries: u64) -> Self {
         self.options.dedup_memory_entries = entries;

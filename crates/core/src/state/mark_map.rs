@@ -1,8 +1,8 @@
 //! A map from keys of marks to places: what is asked for most, so it is found at one place in memory.
 //!
-//! Open addressing: a key stands at the slot that its spread number says, or behind it, with no empty slot between. The
-//! slots depend on the order in which keys came and went, so nobody goes through them, and two maps are compared by what
-//! they find.
+//! Open addressing: a key stands at the slot that its spread number says, or behind it, with no empty slot between.
+//! The slots depend on the order in which keys came and went, so nobody goes through them, and two maps are compared by
+//! what they find.
 //!
 //! Invariants
 //!   * the number of slots is 0 or a power of two, and a quarter of them at least are empty
