@@ -9,7 +9,7 @@ use crate::dead_letter::{Death, dead_letter};
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::lines::{self, Line};
-use crate::outbox::{End, Forwarded, Outbox, Output};
+use crate::outbox::{Forwarded, Outbox, Output};
 use crate::owned::{Owned, Place};
 use crate::parked::{Queue, Wait, Waiting, row};
 use crate::request::reply_of_death;
@@ -116,10 +116,8 @@ impl Committer<'_> {
         counts.read += u64::from(waited.is_none());
         let has_ended = !matches!(verdict, Verdict::Wait { .. });
         match verdict {
-            Verdict::Done { outbox, reservation } => {
-                if let End::Done(outcome) = outbox.end {
-                    counts.done(outcome);
-                }
+            Verdict::Done { outcome, outbox, reservation } => {
+                counts.done(outcome);
                 self.hand_in(transaction, sent_ids, outbox)?;
                 match (reservation, id, scope) {
                     (Some(reservation), _, _) => transaction.finish(reservation)?,

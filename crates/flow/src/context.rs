@@ -48,15 +48,17 @@ impl Context {
         overlay: Arc<Overlay>,
     ) -> Context {
         let trace = Trace::of(&record);
-        let stamp = settings.replay.as_ref().map_or_else(Vec::new, |replay| replay.headers(&record));
-        let outbox = Mutex::new(Some(Outbox::stamping(stamp)));
+        let outbox = Mutex::new(Some(Outbox::stamping(stamp_of(&settings, &record))));
         Context { attempt: Arc::new(Attempt { record, settings, number, clock, trace, overlay, outbox }) }
     }
 
     /// The same attempt, with nothing handed in yet.
     pub(crate) fn afresh(&self) -> Context {
-        let Attempt { record, settings, number, clock, overlay, .. } = &*self.attempt;
-        Context::new(record.clone(), settings.clone(), *number, *clock, overlay.clone())
+        let Attempt { record, settings, number, clock, trace, overlay, .. } = &*self.attempt;
+        let outbox = Mutex::new(Some(Outbox::stamping(stamp_of(settings, record))));
+        let (record, settings, trace) = (record.clone(), settings.clone(), trace.clone());
+        let (number, clock, overlay) = (*number, *clock, overlay.clone());
+        Context { attempt: Arc::new(Attempt { record, settings, number, clock, trace, overlay, outbox }) }
     }
 
     /// The trace of the event.
@@ -129,10 +131,7 @@ impl Context {
     /// Its id: the header `ce_id` or `message-id`, or `topic/partition/offset`. A good idempotency key for effects
     /// outside of the log.
     pub fn event_id(&self) -> String {
-        match dedup::named_id(self.record()) {
-            Some(id) => String::from_utf8_lossy(id).into_owned(),
-            None => dedup::position_id(self.record()),
-        }
+        dedup::event_id(self.record())
     }
 
     /// Its type: the header `ce_type` or `type`.
@@ -340,4 +339,9 @@ impl Context {
             }
         }
     }
+}
+
+/// Headers of everything that comes of a record.
+fn stamp_of(settings: &Settings, record: &Record) -> Vec<(&'static str, Bytes)> {
+    settings.replay.as_ref().map_or_else(Vec::new, |replay| replay.headers(record))
 }

@@ -131,7 +131,15 @@ pub(crate) fn event_type(record: &Record) -> Option<&str> {
     std::str::from_utf8(found).ok()
 }
 
+/// What an event is called: the id that it carries, or else its position.
+pub(crate) fn event_id(record: &Record) -> String {
+    match named_id(record) {
+        Some(id) => String::from_utf8_lossy(id).into_owned(),
+        None => position_id(record),
+    }
+}
+
 /// What an event is called in logs, and what stands for its id if it has none: topic, partition and offset.
-pub(crate) fn position_id(record: &Record) -> String {
+fn position_id(record: &Record) -> String {
     format!("{}/{}/{}", record.topic, record.partition, record.offset)
 }

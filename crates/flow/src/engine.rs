@@ -122,20 +122,20 @@ impl Engine {
                 return Ok(());
             }
             match self.round(order).await {
-                Ok(()) => {}
-                Err(Error::Log(exactlog::Error::Closed) | Error::Replayed) => return Ok(()),
+                Ok(true) => {}
+                Ok(false) | Err(Error::Log(exactlog::Error::Closed)) => return Ok(()),
                 Err(Error::Log(error)) => self.recover(error).await?,
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Waits for something to do, and does it.
-    async fn round(&mut self, order: Order) -> Result<(), Error> {
+    /// Waits for something to do, and does it. False: a replay has come to its end.
+    async fn round(&mut self, order: Order) -> Result<bool, Error> {
         let Engine { core, consumer, producer, orders } = self;
         core.follow(consumer)?;
         if core.has_replayed()? {
-            return Err(Error::Replayed);
+            return Ok(false);
         }
         let (room, opens_ms) = core.breaker_room();
         let reads = order == Order::Run && room > 0;
@@ -149,15 +149,15 @@ impl Engine {
             (false, false) => consumer.try_next()?,
             (true, _) => tokio::select! {
                 biased;
-                _ = orders.changed() => return Ok(()),
+                _ = orders.changed() => return Ok(true),
                 batch = consumer.next(), if reads => match batch? {
                     Some(batch) => Some(batch),
                     None => return Err(exactlog::Error::Closed.into()),
                 },
-                () = tokio::time::sleep_until(next_due.map_or(look, |due| due.min(look))) => return Ok(()),
+                () = tokio::time::sleep_until(next_due.map_or(look, |due| due.min(look))) => return Ok(true),
             },
         };
-        core.work(producer, due, batch).await
+        core.work(producer, due, batch).await.map(|()| true)
     }
 
     /// What can be gone on after.

@@ -61,10 +61,6 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// A replay has come to its end: its processor ends.
-    #[doc(hidden)]
-    #[error("the replay has come to its end")]
-    Replayed,
     /// A replay that was begun with other topics.
     #[error("replay {name:?} was begun of {begun}; {asked} is another one, and needs another name")]
     OtherReplay {

@@ -3,7 +3,7 @@
 //!
 //! Payloads and keys are never among it.
 
-use crate::dedup::{event_type, named_id, position_id};
+use crate::dedup::{event_id, event_type};
 use crate::failure::Failure;
 use crate::outbox::End;
 use crate::parked::{Wait, Waiting};
@@ -56,10 +56,7 @@ impl Line {
     /// What there is to say of an event; of one that just waits for others nothing.
     pub(crate) fn of(item: &Item, verdict: &Verdict) -> Option<Line> {
         let (what, attempt) = match verdict {
-            Verdict::Done { outbox, .. } => {
-                let End::Done(outcome) = outbox.end else { return None };
-                (What::Processed { outcome }, item.attempts() + 1)
-            }
+            Verdict::Done { outcome, .. } => (What::Processed { outcome }, item.attempts() + 1),
             Verdict::Duplicate => (What::DuplicateSkipped, item.attempts()),
             Verdict::Wait {
                 wait: Wait { waiting: Waiting::Parked, due_ms, attempts, .. }, failure, ..
@@ -85,10 +82,7 @@ impl Line {
             topic: record.topic.clone(),
             partition: record.partition,
             offset: record.offset,
-            event_id: match named_id(record) {
-                Some(id) => String::from_utf8_lossy(id).into_owned(),
-                None => position_id(record),
-            },
+            event_id: event_id(record),
             event_type: event_type(record).map(str::to_owned),
             trace_id: trace_id(record).unwrap_or_default().to_string(),
             attempt,

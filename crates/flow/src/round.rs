@@ -47,7 +47,7 @@ impl Item {
 #[derive(Debug)]
 pub(crate) enum Verdict {
     /// It was processed.
-    Done { outbox: Outbox, reservation: Option<Reservation> },
+    Done { outcome: &'static str, outbox: Outbox, reservation: Option<Reservation> },
     /// A copy of it was.
     Duplicate,
     /// It waits. Its outbox is empty, unless its handler asked to be called again.
@@ -251,36 +251,17 @@ impl Runner<'_> {
                 item.took = took;
                 let mut outbox = context.finish();
                 let id = item.id.clone().zip(item.scope.clone()).map(|(id, scope)| (scope, id));
-                if matches!(outbox.end, End::Duplicate)
-                    || id.as_ref().is_some_and(|id| round.done.contains(id))
-                {
+                let is_copy = matches!(outbox.end, End::Duplicate);
+                if is_copy || id.as_ref().is_some_and(|id| round.done.contains(id)) {
                     Verdict::Duplicate
                 } else if !round.tables.take(&mut outbox, &round.overlay) {
                     // It was computed from what isn't so any more.
                     chains.again(nth, item);
                     return Ok(());
                 } else {
-                    match outbox.end.clone() {
-                        End::Done(_) | End::Duplicate => {
-                            round.done.extend(id);
-                            Verdict::Done { outbox, reservation }
-                        }
-                        End::Again { after, failure } => {
-                            let due_ms = self.clock.now_ms().saturating_add(up_to_ms(after));
-                            let wait =
-                                Wait { waiting: Waiting::Held, attempts: 0, due_ms, first_failed_ms: None };
-                            Verdict::Wait { wait, failure, outbox }
-                        }
-                        End::Dead(failure) => {
-                            let attempts = item.attempts() + 1;
-                            Verdict::Dead {
-                                failure,
-                                attempts,
-                                first_failed_ms: self.first_failed_ms(&item),
-                                outbox,
-                            }
-                        }
-                    }
+                    let verdict = self.handed_in(&item, outbox, reservation);
+                    round.done.extend(id.filter(|_| matches!(verdict, Verdict::Done { .. })));
+                    verdict
                 }
             }
             Ended::Handled { context, result: Err(failure), took, .. } => {
@@ -302,6 +283,23 @@ impl Runner<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What becomes of an event whose handler has succeeded: what that has said.
+    fn handed_in(&self, item: &Item, outbox: Outbox, reservation: Option<Reservation>) -> Verdict {
+        match outbox.end.clone() {
+            End::Done(outcome) => Verdict::Done { outcome, outbox, reservation },
+            End::Duplicate => Verdict::Duplicate,
+            End::Again { after, failure } => {
+                let due_ms = self.clock.now_ms().saturating_add(up_to_ms(after));
+                let wait = Wait { waiting: Waiting::Held, attempts: 0, due_ms, first_failed_ms: None };
+                Verdict::Wait { wait, failure, outbox }
+            }
+            End::Dead(failure) => {
+                let (attempts, first_failed_ms) = (item.attempts() + 1, self.first_failed_ms(item));
+                Verdict::Dead { failure, attempts, first_failed_ms, outbox }
+            }
+        }
     }
 
     fn failed(&mut self, item: &Item, failure: Failure) -> Result<Verdict, Error> {

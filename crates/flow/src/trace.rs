@@ -3,7 +3,7 @@
 //! An event's headers are kept as they are while it waits, when it is dead-lettered and when it is put back, so all of
 //! its attempts, and what comes of them, are of one trace.
 
-use crate::dedup::{event_type, named_id, position_id};
+use crate::dedup::{event_id, event_type};
 use crate::failure::Failure;
 use crate::settings::{Settings, SpanName};
 use exactlog::{Event, Record};
@@ -106,8 +106,7 @@ pub(crate) fn span(settings: &Settings, record: &Record, trace: Option<&Trace>, 
         Some(SpanName(name)) => name(record),
         None => format!("process {}", record.topic),
     };
-    let id =
-        named_id(record).map_or_else(|| position_id(record), |id| String::from_utf8_lossy(id).into_owned());
+    let id = event_id(record);
     let span = tracing::info_span!(
         target: "exactlog_flow::spans",
         "process",
