@@ -88,7 +88,7 @@ fn why(waiting: Waiting) -> &'static str {
 }
 
 /// As text; a number that is no time stays one.
-fn time(ms: Option<i64>) -> Value {
+pub(crate) fn time(ms: Option<i64>) -> Value {
     match ms.map(|ms| (ms, Timestamp::from_millisecond(ms))) {
         None => Value::Null,
         Some((_, Ok(time))) => json!(time.to_string()),

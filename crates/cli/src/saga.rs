@@ -4,11 +4,11 @@ use crate::args::{Global, SagaVerb};
 use crate::failure::Failure;
 use crate::open;
 use crate::report::{Column, Report, column, wide};
+use crate::retry::time;
 use crate::suggest;
 use crate::topic::{DRY_RUN, close};
 use exactlog::Log;
 use exactlog_flow::{SagaInstance, SagaStatus, Sagas};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 const NAMES: &[Column] = &[
@@ -109,7 +109,7 @@ fn row(saga: &SagaInstance) -> Vec<Value> {
         json!(saga.id),
         json!(saga.status.name()),
         json!(saga.next_step()),
-        time(saga.changed_ms),
+        time(Some(saga.changed_ms)),
         json!(saga.failure.as_ref().map(|failure| &failure.step)),
         json!(saga.failure.as_ref().map(|failure| &failure.kind)),
         json!(saga.group),
@@ -141,8 +141,8 @@ fn show(saga: &SagaInstance) -> Result<Report, Failure> {
         .field("topic", saga.topic.as_str())
         .field("partition", saga.partition)
         .field("offset", saga.offset)
-        .field("began", time(saga.began_ms))
-        .field("changed", time(saga.changed_ms));
+        .field("began", time(Some(saga.began_ms)))
+        .field("changed", time(Some(saga.changed_ms)));
     Ok(match &saga.failure {
         None => report,
         Some(failure) => report
@@ -184,8 +184,4 @@ fn without_letter(report: Report, saga: &SagaInstance, entries: u64) -> Report {
             .exit(1),
         _ => report,
     }
-}
-
-fn time(ms: i64) -> Value {
-    Timestamp::from_millisecond(ms).map_or_else(|_| json!(ms), |time| json!(time.to_string()))
 }

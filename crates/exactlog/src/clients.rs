@@ -10,7 +10,7 @@ use exactlog_core::ids::TopicId;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// Most names of a kind.
@@ -107,10 +107,6 @@ impl Clients {
     }
 }
 
-pub(crate) fn read(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
-}
-
 fn of_name<T: Default>(names: &Mutex<BTreeMap<String, Arc<T>>>, name: &str) -> Arc<T> {
     let mut names = names.lock();
     if let Some(known) = names.get(name) {
@@ -123,6 +119,7 @@ fn of_name<T: Default>(names: &Mutex<BTreeMap<String, Arc<T>>>, name: &str) -> A
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::read;
 
     #[test]
     fn names_are_bounded() {

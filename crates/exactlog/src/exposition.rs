@@ -2,10 +2,10 @@
 //!
 //! docs/METRICS.md has each with Kafka's name for it.
 
-use crate::clients::{Traffic, read};
+use crate::clients::Traffic;
 use crate::clock::wall_ms;
 use crate::log::Log;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, read};
 use crate::samples::{MetricsSource, Samples};
 use exactlog_core::ids::Partition;
 use std::sync::{Arc, Weak};

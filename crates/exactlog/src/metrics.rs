@@ -141,7 +141,6 @@ pub(crate) struct Counters {
 
 impl Counters {
     pub(crate) fn snapshot(&self) -> Metrics {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Metrics {
             records_in: read(&self.records_in),
             bytes_in: read(&self.bytes_in),
@@ -163,4 +162,9 @@ impl Counters {
 /// Adds to a counter.
 pub(crate) fn add(counter: &AtomicU64, value: u64) {
     counter.fetch_add(value, Ordering::Relaxed);
+}
+
+/// What a counter says.
+pub(crate) fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
 }
