@@ -4,7 +4,7 @@
 use crate::common::{event, until};
 use exactlog::{Event, Log, Table, TableOptions, Topic, TopicOptions};
 use exactlog_flow::{Context, Failure, GroupState, Handler, Processor, Retry, Running, inspect};
-use exactlog_sim::disk::{SimDisk, Survival};
+use exactlog_sim::disk::{Point, SimDisk, Survival};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,6 +122,23 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
+/// What crashes at an operation leave: where, and the disk.
+pub(crate) fn crashes_at(
+    nth: usize,
+    point: &Point,
+    points: usize,
+) -> impl Iterator<Item = (String, SimDisk)> {
+    let torn = point.written_bytes().and_then(|bytes| point.torn_kill(bytes / 2));
+    let images = [
+        ("killed", Some(point.disk.process_kill())),
+        ("killed within the write", torn),
+        ("power lost", Some(point.disk.power_loss(&mut Survival::AllLost))),
+        ("power lost, some kept", Some(point.disk.power_loss(&mut Survival::random(nth as u64)))),
+    ];
+    let at = move |crash| format!("{crash} at operation {nth} of {points}");
+    images.into_iter().filter_map(move |(crash, image)| Some((at(crash), image?)))
+}
+
 #[test]
 fn a_crash_after_every_operation_loses_nothing_and_doubles_nothing() {
     let disk = SimDisk::new();
@@ -142,15 +159,7 @@ fn a_crash_after_every_operation_loses_nothing_and_doubles_nothing() {
 
     let (mut crashes, mut waiting, mut half) = (0, 0, 0);
     for (nth, point) in points.iter().enumerate() {
-        let torn = point.written_bytes().and_then(|bytes| point.torn_kill(bytes / 2));
-        let images = [
-            ("killed", Some(point.disk.process_kill())),
-            ("killed within the write", torn),
-            ("power lost", Some(point.disk.power_loss(&mut Survival::AllLost))),
-            ("power lost, some kept", Some(point.disk.power_loss(&mut Survival::random(nth as u64)))),
-        ];
-        for (crash, image) in images.into_iter().filter_map(|(crash, image)| Some((crash, image?))) {
-            let at = format!("{crash} at operation {} of {}", nth, points.len());
+        for (at, image) in crashes_at(nth, point, points.len()) {
             let log = open(&image);
             let state = check(&log, &at);
             waiting += u64::from(!state.waiting.is_empty());

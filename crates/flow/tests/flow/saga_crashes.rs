@@ -2,12 +2,12 @@
 //! its row says, and going on ends as a run without a crash does.
 
 use crate::common::{event, until};
-use crate::crashes::{open, runtime, values};
+use crate::crashes::{crashes_at, open, runtime, values};
 use exactlog::{Event, Log, Topic, TopicOptions};
 use exactlog_flow::{
     Failure, GroupState, Processor, Retry, Saga, SagaInstance, SagaStatus, Sagas, Step, StepStatus, inspect,
 };
-use exactlog_sim::disk::{SimDisk, Survival};
+use exactlog_sim::disk::SimDisk;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -145,15 +145,7 @@ fn a_crash_between_any_two_operations_leaves_each_saga_where_its_row_says() {
     let points = disk.take_points();
     let (mut crashes, mut seen) = (0, BTreeMap::<&str, u32>::new());
     for (nth, point) in points.iter().enumerate() {
-        let torn = point.written_bytes().and_then(|bytes| point.torn_kill(bytes / 2));
-        let images = [
-            ("killed", Some(point.disk.process_kill())),
-            ("killed within the write", torn),
-            ("power lost", Some(point.disk.power_loss(&mut Survival::AllLost))),
-            ("power lost, some kept", Some(point.disk.power_loss(&mut Survival::random(nth as u64)))),
-        ];
-        for (crash, image) in images.into_iter().filter_map(|(crash, image)| Some((crash, image?))) {
-            let at = format!("{crash} at operation {} of {}", nth, points.len());
+        for (at, image) in crashes_at(nth, point, points.len()) {
             let log = open(&image);
             for saga in check(&log, &at).values() {
                 *seen.entry(saga.status.name()).or_default() += 1;
