@@ -700,6 +700,14 @@ impl Shard {
         self.journal.used_bytes() > self.options.journal_ring_bytes
     }
 
+    /// How far the journal is into the last quarter of what it may take, 0 to 1: who writes goes slower by it, so that
+    /// nobody comes to stand still for a whole round of writing behind.
+    pub fn pressure(&self) -> f64 {
+        let quarter = (self.options.journal_ring_bytes / 4).max(1);
+        let free = self.options.journal_ring_bytes.saturating_sub(self.journal.used_bytes());
+        1.0 - (free as f64 / quarter as f64).min(1.0)
+    }
+
     /// The disk, for [`Image::write`].
     pub fn disk(&self) -> Arc<dyn Disk> {
         self.disk.clone()

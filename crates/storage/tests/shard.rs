@@ -298,3 +298,24 @@ fn lg_13_what_an_earlier_open_has_dropped_is_removed_by_the_next_one() {
     assert!(after < before / 2, "{before} files, then {after}");
     assert_eq!(shard.reader().read(partition, 250, 1).unwrap()[0].base_offset(), 250);
 }
+
+#[test]
+fn pressure_begins_in_the_last_quarter_of_the_journal_and_ends_with_what_checkpoints_give_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut shard, _) = open(directory.path());
+    let topic = create_topic(&mut shard, 1);
+    let (mut n, mut last) = (0, 0.0);
+    while !shard.is_full() {
+        let used = shard.journal().used_bytes();
+        assert_eq!(shard.pressure() > 0.0, used > options().journal_ring_bytes / 4 * 3, "{used}");
+        assert!(shard.pressure() >= last && shard.pressure() <= 1.0);
+        last = shard.pressure();
+        append(&mut shard, topic, n, 1);
+        n += 1;
+    }
+    assert_eq!(shard.pressure(), 1.0);
+    shard.checkpoint().unwrap();
+    shard.checkpoint().unwrap();
+    assert_eq!(shard.pressure(), 0.0);
+    check(&shard, topic, n, 1);
+}
