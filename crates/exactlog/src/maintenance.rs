@@ -9,7 +9,7 @@
 //! ```
 
 use crate::log::Inner;
-use exactlog_storage::behind::{self, Owned};
+use exactlog_storage::behind::{self, Extent, Owned};
 use exactlog_storage::error::StorageError;
 use exactlog_storage::shard::Shard;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -67,6 +67,18 @@ impl Maintenance {
     /// Asks for a round and waits until one has ended: the reason if it failed.
     pub(crate) fn round(&self) -> Result<(), StorageError> {
         self.round_with(false)
+    }
+
+    /// Asks for a round and waits until one has ended, be it the one that runs: whether it ended well.
+    pub(crate) fn any_round(&self) -> bool {
+        let mut requests = self.requests.lock();
+        requests.kicked = true;
+        self.wake.notify_one();
+        let before = requests.rounds;
+        while requests.rounds == before && !requests.closing {
+            self.done.wait_for(&mut requests, Duration::from_millis(100));
+        }
+        requests.failure.is_none() && !requests.closing
     }
 
     /// As [`round`](Maintenance::round), with a checkpoint in any case.
@@ -167,7 +179,11 @@ fn round(inner: &Inner, forced: bool) -> Result<(), StorageError> {
         }
     }
     roll(inner);
-    if due || forced { behind::rounds(&mut &inner.shard) } else { Ok(()) }
+    match (forced, due) {
+        (true, _) => behind::rounds(&mut &inner.shard, Extent::Whole),
+        (false, true) => behind::rounds(&mut &inner.shard, Extent::Due),
+        (false, false) => Ok(()),
+    }
 }
 
 /// Moves ids of events from memory into runs, and merges runs. What can't be written stays in memory, and is tried
@@ -195,7 +211,7 @@ pub(crate) fn at_close(shard: &mut Shard) -> Result<(), StorageError> {
     /// More batches than this go to segments first, instead of into the checkpoint.
     const PLACED_MAX: usize = 100_000;
     if shard.wants_checkpoint() {
-        behind::rounds(&mut Owned(shard))?;
+        behind::rounds(&mut Owned(shard), Extent::Whole)?;
     }
     if shard.bytes_since_checkpoint() < REPLAY_BYTES {
         return Ok(());

@@ -335,7 +335,7 @@ impl Desk {
             let Group { submissions, recipients, since, .. } = std::mem::take(&mut self.group);
             self.in_writing.extend(recipients);
             match execute(inner, since, &submissions) {
-                Ok((applied, pause)) => {
+                Ok(applied) => {
                     self.seal_due = Some(Instant::now() + SEAL_AFTER);
                     inner.interval.note_written();
                     count(inner, &submissions, &applied);
@@ -344,9 +344,6 @@ impl Desk {
                     for applied in applied {
                         let recipient = self.in_writing.pop_front().expect("each command has a recipient");
                         self.answer(inner, recipient, applied);
-                    }
-                    if !pause.is_zero() {
-                        std::thread::sleep(pause);
                     }
                 }
                 Err(error) => {
@@ -568,17 +565,15 @@ fn append_command(accumulator: &Accumulator, sealed: &Sealed, config_version: u3
 
 /// Executes a group that was gathered when the log had been opened again `since` times.
 ///
-/// Beside the answers how long to pause, once they are given. [`Error::Unknown`] if the group was being written when it
-/// failed; any other error means that nothing of it was.
-fn execute(
-    inner: &Inner,
-    since: u64,
-    submissions: &[Submission],
-) -> Result<(Vec<Applied>, Duration), Error> {
+/// [`Error::Unknown`] if the group was being written when it failed; any other error means that nothing of it was.
+fn execute(inner: &Inner, since: u64, submissions: &[Submission]) -> Result<Vec<Applied>, Error> {
     let data = submissions.iter().any(|submission| adds_data(&submission.command));
     let mut shard = inner.shard.lock();
     while data && shard.is_full() && shard.failure().is_none() {
         // The journal has what it may take: whoever sends waits for the disk, and hears of it if that fails.
+        if MutexGuard::unlocked(&mut shard, || inner.maintenance.any_round()) {
+            continue;
+        }
         match MutexGuard::unlocked(&mut shard, || inner.maintenance.round()) {
             Err(error) if error.is_disk_full() => return Err(Error::Storage(shard.note_full(error))),
             ended => ended?,
@@ -594,30 +589,18 @@ fn execute(
     }
     let began = Instant::now();
     let applied = shard.execute(submissions);
-    let took = began.elapsed();
-    add(&inner.counters.group_us, took.as_micros() as u64);
+    add(&inner.counters.group_us, began.elapsed().as_micros() as u64);
     add(&inner.counters.groups, 1);
     if shard.wants_checkpoint() || shard.wants_spare() || shard.wants_run() {
         inner.maintenance.kick();
     }
-    let pause = if data { took.mul_f64(pause_times(shard.pressure())) } else { Duration::ZERO };
-    applied.map(|applied| (applied, pause)).map_err(|error| match shard.failure() {
+    applied.map_err(|error| match shard.failure() {
         Some(_) => {
             inner.failed.store(true, Ordering::Release);
             Error::Unknown(error)
         }
         None => Error::Storage(error),
     })
-}
-
-/// How many times as long as a group took nothing is written behind it, by the
-/// [pressure](exactlog_storage::shard::Shard::pressure) on the journal: writing behind catches up meanwhile. Without
-/// this the writer runs into the bound and stands still for all of a round.
-fn pause_times(pressure: f64) -> f64 {
-    /// From here on the bound does the rest.
-    const TIMES_MAX: f64 = 16.0;
-    let left = (1.0 - pressure).max(f64::EPSILON);
-    (4.0 * pressure / left).min(TIMES_MAX)
 }
 
 /// The error of what was submitted to an earlier open and certainly not written.
@@ -744,17 +727,4 @@ pub(crate) fn restart(inner: &Inner, accumulator: &Accumulator, reopens: u64) ->
     let state = inner.state.read();
     let next = |partition, producer, epoch| state.partition(partition)?.next_sequence(producer, epoch);
     accumulator.restart(reopens, next)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::pause_times;
-
-    #[test]
-    fn who_writes_pauses_the_longer_the_fuller_the_journal_is_and_not_before_its_last_quarter() {
-        let times: Vec<f64> = (0..=100).map(|percent| pause_times(f64::from(percent) / 100.0)).collect();
-        assert_eq!((times[0], times[100]), (0.0, 16.0), "nothing at first, and never for ever");
-        assert!(times.is_sorted(), "{times:?}");
-        assert_eq!(times[50], 4.0);
-    }
 }

@@ -6,6 +6,9 @@
 //!
 //! Not here: when a round is due ([`Shard::wants_checkpoint`]) and on which thread.
 //!
+//! A round that is due because the journal takes more than half of what it may brings its oldest part into segments,
+//! so that whoever waits for room waits for that part, and not for hundreds of megabytes.
+//!
 //! Invariants
 //!   * the shard is held for the picture and for the recycling only: commands go on meanwhile
 //!   * a full disk ends a round only if the round can't lead to more space
@@ -36,17 +39,26 @@ impl Hold for &Mutex<Shard> {
     }
 }
 
+/// How much a round brings into segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All that was applied.
+    Whole,
+    /// If the journal is long its oldest part, else all.
+    Due,
+}
+
 /// Makes checkpoints as long as one more is of use, at least one.
 ///
 /// # Errors
 /// As [`checkpoint`].
-pub fn rounds(shard: &mut impl Hold) -> Result<(), StorageError> {
+pub fn rounds(shard: &mut impl Hold, extent: Extent) -> Result<(), StorageError> {
     /// What a full disk needs at most until all that can be freed is: the first one passes over what was trimmed, and
     /// two newer ones let go of what only older ones name; one more for what only then can be flushed.
     const ROUNDS_MAX: usize = 4;
     let mut ended = Ok(());
     for _ in 0..ROUNDS_MAX {
-        ended = checkpoint(shard);
+        ended = checkpoint(shard, extent);
         let may_help = ended.as_ref().err().is_none_or(StorageError::is_disk_full);
         if !may_help || !shard.with(|shard| shard.wants_another()) {
             break;
@@ -75,9 +87,12 @@ pub fn roll(shard: &mut impl Hold) -> Result<bool, StorageError> {
 /// # Errors
 /// As its parts. After a failed flush there is no checkpoint. Only if the disk is full and files wait to be removed it
 /// is made all the same, since it leads to what the flush needs.
-pub fn checkpoint(shard: &mut impl Hold) -> Result<(), StorageError> {
-    let (flusher, spares) = shard.with(|shard| (shard.flusher(), shard.journal().spares()));
-    let full = match flusher.flush() {
+pub fn checkpoint(shard: &mut impl Hold, extent: Extent) -> Result<(), StorageError> {
+    let (flusher, spares, part) = shard.with(|shard| {
+        let part = shard.oldest_part().filter(|_| extent == Extent::Due);
+        (shard.flusher(), shard.journal().spares(), part)
+    });
+    let full = match flusher.flush_through(part) {
         Err(error) if error.is_disk_full() => {
             // What was made ahead is the first to go.
             spares.remove_all()?;

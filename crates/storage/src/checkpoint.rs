@@ -82,6 +82,8 @@ pub struct Kept {
     pub applied_lsn: u64,
     /// Its F: the journal is needed from the lsn behind it on.
     pub flushed_lsn: u64,
+    /// Its size, if this open has made it, else 0.
+    pub bytes: u64,
 }
 
 /// What was found at open.
@@ -150,12 +152,12 @@ impl Image {
     /// # Errors
     /// Whatever the disk answers; a temporary file may be left, which the next open removes.
     pub fn write(&self, disk: &dyn Disk) -> Result<Kept, StorageError> {
-        self.write_as(disk, &file_name(self.applied_lsn))?;
-        Ok(Kept { applied_lsn: self.applied_lsn, flushed_lsn: self.flushed_lsn })
+        let bytes = self.write_as(disk, &file_name(self.applied_lsn))?;
+        Ok(Kept { applied_lsn: self.applied_lsn, flushed_lsn: self.flushed_lsn, bytes })
     }
 
-    /// The same under another name in the directory of checkpoints.
-    pub(crate) fn write_as(&self, disk: &dyn Disk, name: &str) -> Result<(), StorageError> {
+    /// The same under another name in the directory of checkpoints; its size.
+    pub(crate) fn write_as(&self, disk: &dyn Disk, name: &str) -> Result<u64, StorageError> {
         let temporary = format!("{name}.tmp");
         let bytes = self.encode()?;
         let io = |what| move |error| StorageError::io(what, CHECKPOINT_DIR, error);
@@ -172,7 +174,7 @@ impl Image {
         if !on(Mutant::M3NoDirectorySync) {
             disk.sync_dir(CHECKPOINT_DIR).map_err(io("sync"))?;
         }
-        Ok(())
+        Ok(bytes.len() as u64)
     }
 
     fn encode(&self) -> Result<Vec<u8>, StorageError> {
@@ -324,7 +326,8 @@ pub fn find(disk: &dyn Disk) -> Result<Found, StorageError> {
     for lsn in lsns(disk)?.iter().rev() {
         match read(disk, *lsn) {
             Ok(image) => {
-                found.kept.insert(0, Kept { applied_lsn: image.applied_lsn, flushed_lsn: image.flushed_lsn });
+                let Image { applied_lsn, flushed_lsn, .. } = image;
+                found.kept.insert(0, Kept { applied_lsn, flushed_lsn, bytes: 0 });
                 found.newest.get_or_insert(image);
             }
             Err(error @ StorageError::Damaged { .. }) => {

@@ -79,7 +79,7 @@ impl Snapshot {
         let applied_lsn = self.image.applied_lsn;
         let state = self.image.state.clone();
         let image = Image { applied_lsn, flushed_lsn: applied_lsn, applied_at: None, state, partitions };
-        image.write_as(disk, &file_name(applied_lsn, self.term))
+        image.write_as(disk, &file_name(applied_lsn, self.term)).map(drop)
     }
 }
 

@@ -47,17 +47,26 @@ impl Flusher {
     /// A damaged journal file or a segment that can't be written: what was flushed before stays so, the rest is in the
     /// journal still. It may be tried again; a file that failed isn't touched again.
     pub fn flush(&self) -> Result<u64, StorageError> {
+        self.flush_through(None)
+    }
+
+    /// As [`flush`](Flusher::flush), of what was applied up to this lsn.
+    ///
+    /// # Errors
+    /// As [`flush`](Flusher::flush).
+    pub fn flush_through(&self, part: Option<u64>) -> Result<u64, StorageError> {
         let _one = self.one_at_a_time.lock();
-        let target = {
+        let now_lsn = {
             let state = self.state.read();
             let exists = |topic| state.topics.contains_key(&topic);
             self.segments.look_around(exists)?;
             self.segments.forget_deleted(exists, state.lsn);
             state.lsn
         };
+        let target = part.map_or(now_lsn, |part| part.min(now_lsn));
         let mut full = None;
         for partition in self.index.partitions() {
-            let flushed = self.flush_partition(partition, target);
+            let flushed = self.flush_partition(partition, target, now_lsn);
             self.index_transactions(partition);
             match flushed {
                 // Others may need no space: what was trimmed is only passed over.
@@ -100,7 +109,7 @@ impl Flusher {
         self.flushed_lsn.load(Ordering::Acquire)
     }
 
-    fn flush_partition(&self, partition: Partition, target: u64) -> Result<(), StorageError> {
+    fn flush_partition(&self, partition: Partition, target: u64, now_lsn: u64) -> Result<(), StorageError> {
         let start_offset = self.index.start_offset(partition);
         let ends = self.segments.ends(partition);
         let trimmed = segments_below(&ends, start_offset) > 0;
@@ -111,12 +120,12 @@ impl Flusher {
         let log = self.segments.log(partition, || options);
         let (end, appended) = self.segments.with(partition, &log, |opened| {
             // First what frees space, then what takes some.
-            self.drop_below(partition, opened, start_offset, target);
+            self.drop_below(partition, opened, start_offset, now_lsn);
             let appended = self.append_due(partition, opened, target);
             // Without room for all of it a part is synced: it is less that has to find some next time.
             if appended.as_ref().err().is_none_or(|error| matches!(error, StorageError::DiskFull { .. })) {
                 opened.sync()?;
-                self.drop_below(partition, opened, start_offset, target);
+                self.drop_below(partition, opened, start_offset, now_lsn);
             }
             Ok((opened.ends().end_offset, appended))
         })?;

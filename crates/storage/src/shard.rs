@@ -611,7 +611,7 @@ impl Shard {
     /// # Errors
     /// As [`behind::checkpoint`].
     pub fn checkpoint(&mut self) -> Result<(), StorageError> {
-        behind::checkpoint(&mut behind::Owned(self))
+        behind::checkpoint(&mut behind::Owned(self), behind::Extent::Whole)
     }
 
     /// Notes that data was refused for want of space: writing behind may free some. The error with numbers.
@@ -674,12 +674,37 @@ impl Shard {
     /// Whether a checkpoint is due: much was written, the journal takes more than half of what it may, or earlier opens
     /// left many files, each of them begun by one open.
     pub fn wants_checkpoint(&self) -> bool {
-        let half_full = self.journal.used_bytes() > self.options.journal_ring_bytes / 2;
-        let some = self.since_checkpoint > self.options.journal_file_bytes;
+        let some = self.since_checkpoint > self.options.journal_file_bytes
+            || self.journal.closed_lsn() > self.flusher.flushed_lsn();
         self.since_checkpoint >= self.options.checkpoint_bytes
-            || (half_full && some)
+            || (self.is_half_full() && some)
             || self.is_full()
             || self.wants_another()
+    }
+
+    fn is_half_full(&self) -> bool {
+        self.journal.used_bytes() > self.options.journal_ring_bytes / 2
+    }
+
+    /// The last lsn of the oldest part of a long journal that isn't in segments; `None`: it isn't that long. It is
+    /// large enough for what the checkpoint behind it costs, in which stands batch by batch what isn't flushed.
+    pub(crate) fn oldest_part(&self) -> Option<u64> {
+        const PARTS_OF_THE_RING: u64 = 16;
+        const BATCHES_MAX: usize = 50_000;
+        if !self.is_half_full() || self.index.unflushed_batches() > BATCHES_MAX {
+            return None;
+        }
+        let checkpoint_bytes = self.own.last().map_or(0, |own| own.bytes);
+        let part_bytes = (self.options.journal_ring_bytes / PARTS_OF_THE_RING).max(2 * checkpoint_bytes);
+        let flushed_lsn = self.flusher.flushed_lsn();
+        let files = self.journal.files();
+        let (_, closed) = files.split_last()?;
+        let mut bytes = 0;
+        let part = closed.iter().filter(|file| file.last_lsn > flushed_lsn).find(|file| {
+            bytes += file.len_bytes;
+            bytes >= part_bytes
+        });
+        part.map(|file| file.last_lsn)
     }
 
     /// Whether one checkpoint more is due behind the last: the files of earlier opens go with the second of this one,
@@ -698,14 +723,6 @@ impl Shard {
     /// Whether the journal takes what it may: the next group waits for a checkpoint.
     pub fn is_full(&self) -> bool {
         self.journal.used_bytes() > self.options.journal_ring_bytes
-    }
-
-    /// How far the journal is into the last quarter of what it may take, 0 to 1: who writes goes slower by it, so that
-    /// nobody comes to stand still for a whole round of writing behind.
-    pub fn pressure(&self) -> f64 {
-        let quarter = (self.options.journal_ring_bytes / 4).max(1);
-        let free = self.options.journal_ring_bytes.saturating_sub(self.journal.used_bytes());
-        1.0 - (free as f64 / quarter as f64).min(1.0)
     }
 
     /// The disk, for [`Image::write`].

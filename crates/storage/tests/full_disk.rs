@@ -7,7 +7,7 @@ use exactlog_core::command::{Command, TopicConfig};
 use exactlog_core::ids::{Partition, ProducerId, TopicId};
 use exactlog_core::reply::Reply;
 use exactlog_sim::disk::SimDisk;
-use exactlog_storage::behind::{self, Owned};
+use exactlog_storage::behind::{self, Extent, Owned};
 use exactlog_storage::disk::Disk;
 use exactlog_storage::error::StorageError;
 use exactlog_storage::segment::{self, Ends, PartitionLog};
@@ -120,7 +120,7 @@ fn lg_13_a_full_log_of_many_small_batches_has_room_for_the_checkpoint_that_names
     // Their segments find no room, so each checkpoint has to name them until what is deleted here is free.
     execute(&mut shard, vec![Command::DeleteTopic { topic: large }]).unwrap();
     for _ in 0..3 {
-        if let Err(error) = behind::rounds(&mut Owned(&mut shard)) {
+        if let Err(error) = behind::rounds(&mut Owned(&mut shard), Extent::Due) {
             assert!(error.is_disk_full(), "{error}");
         }
     }

@@ -8,6 +8,7 @@ use exactlog_core::command::{Command, TopicConfig};
 use exactlog_core::ids::{Partition, ProducerId, TopicId};
 use exactlog_core::reply::Reply;
 use exactlog_storage::StorageError;
+use exactlog_storage::behind::{self, Extent, Owned};
 use exactlog_storage::checkpoint::state_hash;
 use exactlog_storage::disk::{Disk, RealDisk};
 use exactlog_storage::shard::{Options, RecoveryReport, Shard, Submission};
@@ -299,23 +300,34 @@ fn lg_13_what_an_earlier_open_has_dropped_is_removed_by_the_next_one() {
     assert_eq!(shard.reader().read(partition, 250, 1).unwrap()[0].base_offset(), 250);
 }
 
+/// A round of hundreds of megabytes made whoever waited for room wait for all of it.
 #[test]
-fn pressure_begins_in_the_last_quarter_of_the_journal_and_ends_with_what_checkpoints_give_back() {
+fn a_journal_that_is_full_is_given_back_part_by_part_without_waiting_for_all_of_it() {
     let directory = tempfile::tempdir().unwrap();
     let (mut shard, _) = open(directory.path());
-    let topic = create_topic(&mut shard, 1);
-    let (mut n, mut last) = (0, 0.0);
+    let topic = create_topic(&mut shard, 3);
+    let mut n = 0;
     while !shard.is_full() {
-        let used = shard.journal().used_bytes();
-        assert_eq!(shard.pressure() > 0.0, used > options().journal_ring_bytes / 4 * 3, "{used}");
-        assert!(shard.pressure() >= last && shard.pressure() <= 1.0);
-        last = shard.pressure();
-        append(&mut shard, topic, n, 1);
+        append(&mut shard, topic, n, 3);
         n += 1;
     }
-    assert_eq!(shard.pressure(), 1.0);
-    shard.checkpoint().unwrap();
-    shard.checkpoint().unwrap();
-    assert_eq!(shard.pressure(), 0.0);
-    check(&shard, topic, n, 1);
+    let flushed = |shard: &Shard| shard.flusher().flushed_lsn();
+    let mut before = 0;
+    while shard.journal().used_bytes() > options().journal_ring_bytes / 2 {
+        assert!(shard.wants_checkpoint());
+        let (used, unflushed) = (shard.journal().used_bytes(), shard.unflushed_batches());
+        behind::checkpoint(&mut Owned(&mut shard), Extent::Due).unwrap();
+        let (now, left) = (shard.journal().used_bytes(), shard.unflushed_batches());
+        assert!(flushed(&shard) > before && left < unflushed, "each round brings a part into segments");
+        assert!(used - now <= 2 * options().journal_file_bytes, "and a small one: {used} -> {now}");
+        before = flushed(&shard);
+        check(&shard, topic, n, 3);
+    }
+    assert!(shard.unflushed_batches() > 0, "what is left may wait");
+    let live = state_hash(&shard.state());
+    drop(shard);
+    let (shard, report) = open(directory.path());
+    assert!(report.checkpoint_lsn > before, "a checkpoint knows more than is in segments");
+    assert_ne!(state_hash(&shard.state()), live, "opening is a command");
+    check(&shard, topic, n, 3);
 }

@@ -64,7 +64,12 @@ impl Run {
     fn maintenance(&mut self, shard: &mut Shard, step: u64) -> Result<(), StorageError> {
         match step {
             0 => shard.journal().spares().prepare(),
-            1 => shard.flusher().flush().map(|_| ()),
+            1 => {
+                let (flushed_lsn, lsn) = (shard.flusher().flushed_lsn(), shard.state().lsn);
+                // All of it, or a part.
+                let part = lsn.is_multiple_of(2).then_some(flushed_lsn.midpoint(lsn));
+                shard.flusher().flush_through(part).map(|_| ())
+            }
             SYNC => self.sync(shard),
             8.. => self.compact(shard),
             // Made now, kept when groups have come in between.

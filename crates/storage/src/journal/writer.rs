@@ -160,6 +160,11 @@ impl FileJournal {
         self.last_lsn
     }
 
+    /// The last lsn of the files that are full.
+    pub fn closed_lsn(&self) -> u64 {
+        self.earlier.last().map_or(0, |file| file.last_lsn)
+    }
+
     /// The last lsn written before the newest successful sync began.
     pub fn durable_lsn(&self) -> u64 {
         self.durable_lsn
