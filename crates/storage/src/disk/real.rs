@@ -241,7 +241,7 @@ impl Disk for RealDisk {
 
     fn lock(&self, owner: &str) -> io::Result<Box<dyn fmt::Debug + Send + Sync>> {
         /// Somebody may only be asking whether it is held: what that takes, many times over.
-        const TRIES: u32 = 10;
+        const TRIES: u32 = 50;
         let file = self.file(LOCK_NAME, sys::OFlags::RDWR | sys::OFlags::CREATE)?;
         let mut tries = 1;
         loop {
