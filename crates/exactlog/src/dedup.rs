@@ -20,7 +20,7 @@ use bytes::Bytes;
 use exactlog_core::command::{AtCap, Command, ConfigChange, Dedup, DedupScope};
 use exactlog_core::ids::DedupId;
 use exactlog_core::reply::{Refusal, Reply, Seen, Sighting};
-use exactlog_core::state::{Answers, DedupLimits};
+use exactlog_core::state::{Answers, DedupLimits, MarkKey};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 use std::sync::Arc;
@@ -255,26 +255,50 @@ impl Log {
     /// # Errors
     /// [`Error::EventIdLength`], [`Error::Closed`]; what is wrong with the file that had to be read for it.
     pub fn seen(&self, scope: impl Into<Scope>, id: impl Into<EventId>) -> Result<Seen, Error> {
+        self.seen_all(scope, [&id.into()]).map(|seen| seen[0])
+    }
+
+    /// As [`seen`](Log::seen) for many ids, as of one moment: in their order.
+    ///
+    /// # Errors
+    /// As [`seen`](Log::seen).
+    pub fn seen_all<'i>(
+        &self,
+        scope: impl Into<Scope>,
+        ids: impl IntoIterator<Item = &'i EventId>,
+    ) -> Result<Vec<Seen>, Error> {
         self.inner.check_open()?;
-        let Some(id) = id.into().in_log(self.inner.dedup_key())? else {
-            // A log without a key has never hashed an id.
-            return Ok(Seen::Absent);
-        };
-        let scope = scope.into().0;
+        let (scope, hash_key) = (scope.into().0, self.inner.dedup_key());
+        let ids = ids.into_iter().map(|id| id.in_log(hash_key)).collect::<Result<Vec<_>, _>>()?;
         loop {
-            let (manifest, key) = {
+            let (manifest, mut seen, asked) = {
                 let state = self.inner.state.read();
-                match state.question(&scope, id) {
-                    Some(key) => (state.dedup.runs().clone(), key),
-                    None => return Ok(state.seen(&scope, id, &Answers::none())),
-                }
+                let mut asked = Vec::new();
+                let seen = ids.iter().enumerate().map(|(nth, id)| {
+                    // A log without a key has never hashed an id.
+                    let Some(id) = *id else { return Seen::Absent };
+                    match state.question(&scope, id) {
+                        Some(key) => asked.push((nth, key)),
+                        None => return state.seen(&scope, id, &Answers::none()),
+                    }
+                    Seen::Absent
+                });
+                let seen: Vec<Seen> = seen.collect();
+                (state.dedup.runs().clone(), seen, asked)
             };
+            if asked.is_empty() {
+                return Ok(seen);
+            }
             let runs = self.inner.runs.read().clone();
             let is_over = || !Arc::ptr_eq(&manifest, self.inner.state.read().dedup.runs());
-            match runs.look_up(&manifest, &[key]) {
+            let keys: Vec<MarkKey> = asked.iter().map(|(_, key)| *key).collect();
+            match runs.look_up(&manifest, &keys) {
                 Ok(answers) => {
-                    let found = answers.iter().find_map(|(key, place)| Some(key.sighting(place?)));
-                    return Ok(found.map_or(Seen::Absent, Seen::Done));
+                    for (nth, key) in asked {
+                        let found = answers.of(&key).map(|place| Seen::Done(key.sighting(place)));
+                        seen[nth] = found.unwrap_or(Seen::Absent);
+                    }
+                    return Ok(seen);
                 }
                 // A run may have gone while it was looked into: what has its place knows.
                 Err(_) if is_over() => {}

@@ -47,7 +47,12 @@ impl Batch<'_> {
         &self.records
     }
 
-    /// Number of records.
+    /// Takes the records out. What becomes of the batch is decided by its end all the same.
+    pub fn take_records(&mut self) -> Vec<Record> {
+        std::mem::take(&mut self.records)
+    }
+
+    /// Number of records that are in it.
     pub fn len(&self) -> usize {
         self.records.len()
     }

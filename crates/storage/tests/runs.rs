@@ -172,7 +172,7 @@ fn is_sound(damaged: &SimDisk, ids: Range<u64>) -> Result<bool, String> {
     };
     match shard.runs().look_up(&manifest, &keys) {
         Err(error) => return refused(error),
-        Ok(answers) if answers.iter().any(|(_, place)| place.is_none()) => {
+        Ok(answers) if keys.iter().any(|key| answers.of(key).is_none()) => {
             return Err("an id is absent".into());
         }
         Ok(_) => {}

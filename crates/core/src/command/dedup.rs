@@ -118,6 +118,34 @@ pub enum DedupScope {
     Named(String),
 }
 
+/// A [`DedupScope`] as a command names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ScopeRef<'s> {
+    /// The records of one topic.
+    Topic(TopicId),
+    /// Whatever goes by this name.
+    Named(&'s str),
+}
+
+impl ScopeRef<'_> {
+    /// With a name of its own.
+    pub fn to_scope(self) -> DedupScope {
+        match self {
+            ScopeRef::Topic(topic) => DedupScope::Topic(topic),
+            ScopeRef::Named(name) => DedupScope::Named(name.to_string()),
+        }
+    }
+}
+
+impl<'s> From<&'s DedupScope> for ScopeRef<'s> {
+    fn from(scope: &'s DedupScope) -> ScopeRef<'s> {
+        match scope {
+            DedupScope::Topic(topic) => ScopeRef::Topic(*topic),
+            DedupScope::Named(name) => ScopeRef::Named(name),
+        }
+    }
+}
+
 impl fmt::Display for DedupScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

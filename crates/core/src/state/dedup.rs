@@ -18,7 +18,7 @@
 use super::marks::{ChunkPiece, MarkKey, Marks, Place, ScopeKey, Taken};
 use super::runs::{Answers, Manifest};
 use super::{DAY_MS, SETTING_MS_MAX, check_bounds};
-use crate::command::{AtCap, DedupScope};
+use crate::command::{AtCap, ScopeRef};
 use crate::ids::DedupId;
 use crate::mutants::{Mutant, on};
 use crate::reply::{Refusal, Seen};
@@ -271,24 +271,24 @@ impl Dedup {
         }
     }
 
-    pub(super) fn key_of(&self, scope: &DedupScope, id: DedupId) -> Option<MarkKey> {
+    pub(super) fn key_of(&self, scope: ScopeRef<'_>, id: DedupId) -> Option<MarkKey> {
         let scope = match scope {
-            DedupScope::Topic(topic) => ScopeKey::Topic(*topic),
-            DedupScope::Named(name) => ScopeKey::Named(*self.numbers.get(name)?),
+            ScopeRef::Topic(topic) => ScopeKey::Topic(topic),
+            ScopeRef::Named(name) => ScopeKey::Named(*self.numbers.get(name)?),
         };
         Some(MarkKey { scope, id })
     }
 
     /// The key of an id that is about to be marked or reserved: a name gets a number.
-    fn enter(&mut self, scope: &DedupScope, id: DedupId) -> MarkKey {
+    fn enter(&mut self, scope: ScopeRef<'_>, id: DedupId) -> MarkKey {
         let name = match scope {
-            DedupScope::Topic(topic) => return MarkKey { scope: ScopeKey::Topic(*topic), id },
-            DedupScope::Named(name) => name,
+            ScopeRef::Topic(topic) => return MarkKey { scope: ScopeKey::Topic(topic), id },
+            ScopeRef::Named(name) => name,
         };
         let number = self.numbers.get(name).copied().unwrap_or_else(|| self.free_number());
         let scope = self.head.scopes.entry(number).or_insert_with(|| {
-            self.numbers.insert(name.clone(), number);
-            NamedScope { name: name.clone(), entries: 0 }
+            self.numbers.insert(name.to_string(), number);
+            NamedScope { name: name.to_string(), entries: 0 }
         });
         scope.entries += 1;
         MarkKey { scope: ScopeKey::Named(number), id }
@@ -311,13 +311,18 @@ impl Dedup {
 
     /// Whether only the runs can tell if an id is marked: it isn't in memory, and a reserved one is none.
     pub(super) fn is_question(&self, key: &MarkKey) -> bool {
-        !self.runs.is_empty() && self.marks.find(key).is_none() && !self.head.reservations.contains_key(key)
+        self.runs_may_have(key) && self.marks.find(key).is_none()
     }
 
-    pub(super) fn seen(&self, scope: &DedupScope, id: DedupId, now_ms: i64, answers: &Answers) -> Seen {
+    fn runs_may_have(&self, key: &MarkKey) -> bool {
+        !self.runs.is_empty() && !self.head.reservations.contains_key(key)
+    }
+
+    pub(super) fn seen(&self, scope: ScopeRef<'_>, id: DedupId, now_ms: i64, answers: &Answers) -> Seen {
         let Some(key) = self.key_of(scope, id) else { return Seen::Absent };
-        let found = if self.is_question(&key) { answers.of(&key) } else { self.marks.find(&key) };
-        if let Some(place) = found {
+        let found = self.marks.find(&key);
+        let is_question = found.is_none() && self.runs_may_have(&key);
+        if let Some(place) = if is_question { answers.of(&key) } else { found } {
             return Seen::Done(key.sighting(place));
         }
         match self.holder(&key, now_ms) {
@@ -332,7 +337,7 @@ impl Dedup {
     }
 
     /// Reserves an id that is absent.
-    pub(super) fn reserve(&mut self, scope: &DedupScope, id: DedupId, reservation: Reservation) {
+    pub(super) fn reserve(&mut self, scope: ScopeRef<'_>, id: DedupId, reservation: Reservation) {
         self.drop_lapsed(scope, id);
         let key = self.enter(scope, id);
         self.head.reservations.insert(key, reservation);
@@ -340,7 +345,10 @@ impl Dedup {
     }
 
     /// An id that is absent may still have a reservation, whose lease is over.
-    fn drop_lapsed(&mut self, scope: &DedupScope, id: DedupId) {
+    fn drop_lapsed(&mut self, scope: ScopeRef<'_>, id: DedupId) {
+        if self.head.reservations.is_empty() {
+            return;
+        }
         if let Some(key) = self.key_of(scope, id).filter(|key| self.head.reservations.contains_key(key)) {
             self.release(&key);
         }
@@ -387,7 +395,7 @@ impl Dedup {
     }
 
     /// Marks an id that is absent.
-    pub(super) fn mark(&mut self, scope: &DedupScope, id: DedupId, place: Place, now_ms: i64) {
+    pub(super) fn mark(&mut self, scope: ScopeRef<'_>, id: DedupId, place: Place, now_ms: i64) {
         let end_ms = self.end_ms(now_ms);
         self.drop_lapsed(scope, id);
         let key = self.enter(scope, id);

@@ -16,7 +16,7 @@ use super::runs::Answers;
 use super::topic::{Arrival, appended, check_shape};
 use super::{Outcome, State, check_bounds, done};
 use crate::batch::{Batch, ProducerStamp};
-use crate::command::{Commit, Dedup as Request, DedupScope, LEASE_MS_MAX, Mark, is_legal_name};
+use crate::command::{Commit, Dedup as Request, LEASE_MS_MAX, Mark, ScopeRef, is_legal_name};
 use crate::ids::{DedupId, Partition, ProducerId};
 use crate::mutants::{Mutant, on};
 use crate::reply::{Placement, Refusal, Reply, Seen, SeenEvent, Sighting};
@@ -27,8 +27,8 @@ impl State {
     ///
     /// # Panics
     /// If there is a [`question`](State::question) that the answers don't have.
-    pub fn seen(&self, scope: &DedupScope, id: DedupId, answers: &Answers) -> Seen {
-        self.dedup.seen(scope, id, self.time_ms, answers)
+    pub fn seen<'s>(&self, scope: impl Into<ScopeRef<'s>>, id: DedupId, answers: &Answers) -> Seen {
+        self.dedup.seen(scope.into(), id, self.time_ms, answers)
     }
 
     pub(super) fn dedup(&mut self, term: u32, request: &Request, answers: &Answers) -> Outcome {
@@ -42,8 +42,7 @@ impl State {
                 self.finish_reservation(scope, *id, *reservation, answers)
             }
             Request::Release { scope, id, reservation } => {
-                let scope = DedupScope::Named(scope.clone());
-                let key = self.check_reservation(&scope, *id, *reservation)?;
+                let key = self.check_reservation(ScopeRef::Named(scope), *id, *reservation)?;
                 self.dedup.release(&key);
                 done(Reply::Released)
             }
@@ -64,8 +63,8 @@ impl State {
         check_shape(batch)?;
         check_identified(batch, ids)?;
         self.check_producer_epoch(&ProducerStamp { id, epoch, base_sequence: 0 })?;
-        let scope = DedupScope::Topic(partition.topic);
-        let seen = |(index, id): (u32, &DedupId)| match self.seen(&scope, *id, answers) {
+        let scope = ScopeRef::Topic(partition.topic);
+        let seen = |(index, id): (u32, &DedupId)| match self.seen(scope, *id, answers) {
             Seen::Done(sighting) => Some(SeenEvent { index, sighting }),
             _ => None,
         };
@@ -78,7 +77,7 @@ impl State {
         let placement = self.place_batch(arrival);
         self.dedup.make_room(ids.len() as u64);
         for (at, id) in (placement.base_offset..).zip(ids) {
-            self.dedup.mark(&scope, *id, Place { at, index: partition.index }, self.time_ms);
+            self.dedup.mark(scope, *id, Place { at, index: partition.index }, self.time_ms);
         }
         Ok(appended(placement, batch, start_offset))
     }
@@ -86,11 +85,11 @@ impl State {
     fn reserve(&mut self, scope: &str, id: DedupId, lease_ms: u64, answers: &Answers) -> Outcome {
         let scope = check_scope(scope)?;
         check_bounds("dedup.lease.ms", lease_ms, 1, LEASE_MS_MAX)?;
-        self.check_absent(&scope, id, answers)?;
+        self.check_absent(scope, id, answers)?;
         self.dedup.check_room(1)?;
         self.dedup.make_room(1);
         let (lsn, until_ms) = (self.lsn, self.time_ms.saturating_add(lease_ms as i64));
-        self.dedup.reserve(&scope, id, Reservation { lsn, until_ms });
+        self.dedup.reserve(scope, id, Reservation { lsn, until_ms });
         done(Reply::Reserved { reservation: lsn, until_ms })
     }
 
@@ -101,37 +100,38 @@ impl State {
         reservation: u64,
         answers: &Answers,
     ) -> Outcome {
-        let scope = DedupScope::Named(scope.to_string());
-        if self.seen(&scope, id, answers) == Seen::Done(Sighting::Command { lsn: reservation }) {
+        let scope = ScopeRef::Named(scope);
+        if self.seen(scope, id, answers) == Seen::Done(Sighting::Command { lsn: reservation }) {
             // The same owner again, who has lost the answer.
             return done(Reply::Finished);
         }
-        let key = self.check_reservation(&scope, id, reservation)?;
+        let key = self.check_reservation(scope, id, reservation)?;
         self.dedup.finish(key, reservation, self.time_ms);
         done(Reply::Finished)
     }
 
-    fn check_not_done(&self, scope: &DedupScope, id: DedupId, answers: &Answers) -> Result<(), Refusal> {
-        match self.seen(scope, id, answers) {
-            Seen::Done(sighting) => Err(Refusal::EventSeen { scope: scope.clone(), id, sighting }),
-            Seen::Absent | Seen::Reserved { .. } => Ok(()),
+    fn check_not_done(&self, scope: ScopeRef<'_>, id: DedupId, answers: &Answers) -> Result<(), Refusal> {
+        match self.check_absent(scope, id, answers) {
+            Err(Refusal::EventReserved { .. }) => Ok(()),
+            checked => checked,
         }
     }
 
-    fn check_absent(&self, scope: &DedupScope, id: DedupId, answers: &Answers) -> Result<(), Refusal> {
-        self.check_not_done(scope, id, answers)?;
+    fn check_absent(&self, scope: ScopeRef<'_>, id: DedupId, answers: &Answers) -> Result<(), Refusal> {
+        let named = || scope.to_scope();
         match self.seen(scope, id, answers) {
+            Seen::Absent => Ok(()),
+            Seen::Done(sighting) => Err(Refusal::EventSeen { scope: named(), id, sighting }),
             Seen::Reserved { reservation, until_ms } => {
-                Err(Refusal::EventReserved { scope: scope.clone(), id, reservation, until_ms })
+                Err(Refusal::EventReserved { scope: named(), id, reservation, until_ms })
             }
-            Seen::Absent | Seen::Done(_) => Ok(()),
         }
     }
 
     /// The key of an id that this reservation still holds.
     fn check_reservation(
         &self,
-        scope: &DedupScope,
+        scope: ScopeRef<'_>,
         id: DedupId,
         reservation: u64,
     ) -> Result<MarkKey, Refusal> {
@@ -142,7 +142,7 @@ impl State {
             self.dedup.holder(key, self.time_ms).is_some_and(|holder| holder.lsn == reservation)
         };
         let held = self.dedup.key_of(scope, id).filter(is_held);
-        held.ok_or(Refusal::ReservationLapsed { scope: scope.clone(), id, reservation })
+        held.ok_or(Refusal::ReservationLapsed { scope: scope.to_scope(), id, reservation })
     }
 
     /// Whether all marks of a commit can be set.
@@ -156,22 +156,22 @@ impl State {
                     let found = found.filter(|(_, batch)| *record < batch.record_count());
                     let (partition, _) =
                         found.ok_or(Refusal::MarkWithoutRecord { batch: *batch, record: *record })?;
-                    (DedupScope::Topic(partition.topic), *id, None)
+                    (ScopeRef::Topic(partition.topic), *id, None)
                 }
                 Mark::Named { scope, id, reservation } => (check_scope(scope)?, *id, *reservation),
             };
             match reservation {
                 Some(reservation) => {
-                    self.check_not_done(&scope, id, answers)?;
-                    self.check_reservation(&scope, id, reservation)?;
+                    self.check_not_done(scope, id, answers)?;
+                    self.check_reservation(scope, id, reservation)?;
                 }
                 None => {
-                    self.check_absent(&scope, id, answers)?;
+                    self.check_absent(scope, id, answers)?;
                     more += 1;
                 }
             }
-            if !in_commit.insert((scope.clone(), id)) {
-                return Err(Refusal::EventTwice { scope, id });
+            if !in_commit.insert((id, scope)) {
+                return Err(Refusal::EventTwice { scope: scope.to_scope(), id });
             }
         }
         self.dedup.check_room(more)
@@ -190,16 +190,16 @@ impl State {
                     let placement = &placements[*batch as usize];
                     let Partition { topic, index } = placement.partition;
                     let place = Place { at: placement.base_offset + u64::from(*record), index };
-                    self.dedup.mark(&DedupScope::Topic(topic), *id, place, self.time_ms);
+                    self.dedup.mark(ScopeRef::Topic(topic), *id, place, self.time_ms);
                 }
                 Mark::Named { scope, id, reservation } => {
-                    let scope = DedupScope::Named(scope.clone());
-                    let held = reservation.and_then(|_| self.dedup.key_of(&scope, *id));
+                    let scope = ScopeRef::Named(scope);
+                    let held = reservation.and_then(|_| self.dedup.key_of(scope, *id));
                     match held {
                         Some(key) => self.dedup.finish(key, self.lsn, self.time_ms),
                         None => {
                             let place = Place { at: self.lsn, index: 0 };
-                            self.dedup.mark(&scope, *id, place, self.time_ms);
+                            self.dedup.mark(scope, *id, place, self.time_ms);
                         }
                     }
                 }
@@ -208,9 +208,9 @@ impl State {
     }
 }
 
-fn check_scope(name: &str) -> Result<DedupScope, Refusal> {
+fn check_scope(name: &str) -> Result<ScopeRef<'_>, Refusal> {
     match is_legal_name(name) {
-        true => Ok(DedupScope::Named(name.to_string())),
+        true => Ok(ScopeRef::Named(name)),
         false => Err(Refusal::IllegalName { name: name.to_string() }),
     }
 }

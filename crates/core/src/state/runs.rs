@@ -16,7 +16,7 @@
 
 use super::marks::{MarkKey, Place, RolledMarks, ScopeKey, WHOLE_CHUNK};
 use super::{Outcome, State, done};
-use crate::command::{Command, Dedup as Request, DedupScope, Mark, RunReady};
+use crate::command::{Command, Dedup as Request, Mark, RunReady, ScopeRef};
 use crate::reply::{Refusal, Reply};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -127,13 +127,11 @@ impl Answers {
         Answers(answers)
     }
 
-    /// What was found, and where, key by key.
-    pub fn iter(&self) -> impl Iterator<Item = (&MarkKey, Option<Place>)> {
-        self.0.iter().map(|(key, place)| (key, *place))
-    }
-
-    /// Whoever applies a command without asking for its keys would answer from half of the marks.
-    pub(super) fn of(&self, key: &MarkKey) -> Option<Place> {
+    /// Where a key was seen. Whoever applies a command without asking for its keys would answer from half of the marks.
+    ///
+    /// # Panics
+    /// If the key wasn't asked for.
+    pub fn of(&self, key: &MarkKey) -> Option<Place> {
         let at = self.0.binary_search_by_key(key, |(key, _)| *key);
         self.0[at.expect("State::questions has named the key, and the shell has looked it up")].1
     }
@@ -154,7 +152,6 @@ impl State {
         if self.dedup.runs().is_empty() {
             return Vec::new();
         }
-        let named = |scope: &String| DedupScope::Named(scope.clone());
         let mut keys: Vec<MarkKey> = match command {
             Command::Dedup(request) => match &**request {
                 Request::Append { partition, ids, .. } => {
@@ -162,7 +159,7 @@ impl State {
                     ids.iter().map(|id| MarkKey { scope, id: *id }).collect()
                 }
                 Request::Reserve { scope, id, .. } | Request::Finish { scope, id, .. } => {
-                    self.dedup.key_of(&named(scope), *id).into_iter().collect()
+                    self.dedup.key_of(ScopeRef::Named(scope), *id).into_iter().collect()
                 }
                 Request::Release { .. } | Request::RunReady(_) => Vec::new(),
             },
@@ -172,7 +169,7 @@ impl State {
                         let (partition, _) = commit.batches.get(*batch as usize)?;
                         Some(MarkKey { scope: ScopeKey::Topic(partition.topic), id: *id })
                     }
-                    Mark::Named { scope, id, .. } => self.dedup.key_of(&named(scope), *id),
+                    Mark::Named { scope, id, .. } => self.dedup.key_of(ScopeRef::Named(scope), *id),
                 };
                 commit.marks.iter().filter_map(key).collect()
             }
@@ -185,8 +182,8 @@ impl State {
     }
 
     /// The key of an id that only the runs can answer.
-    pub fn question(&self, scope: &DedupScope, id: crate::ids::DedupId) -> Option<MarkKey> {
-        self.dedup.key_of(scope, id).filter(|key| self.dedup.is_question(key))
+    pub fn question<'s>(&self, scope: impl Into<ScopeRef<'s>>, id: crate::ids::DedupId) -> Option<MarkKey> {
+        self.dedup.key_of(scope.into(), id).filter(|key| self.dedup.is_question(key))
     }
 
     /// The next run that is worth making, with the least id that it can have: of marks in memory if there are more than
