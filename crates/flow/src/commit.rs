@@ -8,6 +8,7 @@ use crate::counts::Counts;
 use crate::dead_letter::{Death, dead_letter};
 use crate::error::Error;
 use crate::failure::Failure;
+use crate::ledger::LettersRead;
 use crate::lines::{self, Line};
 use crate::outbox::{Forwarded, Outbox, Output};
 use crate::owned::{Owned, Place};
@@ -63,6 +64,7 @@ impl Committer<'_> {
         &self,
         producer: &mut Producer,
         owned: &mut Owned,
+        mut letters: LettersRead,
         mut round: Round,
         unreadable: Vec<UnreadableBatch>,
         batch: Option<Batch<'_>>,
@@ -78,6 +80,9 @@ impl Committer<'_> {
             false => Vec::new(),
         };
         for (item, verdict) in round.settled {
+            if matches!(verdict, Verdict::Done { .. }) {
+                letters.end(&item.record);
+            }
             self.add(&mut transaction, owned, &mut changes, &mut sent_ids, item, verdict)?;
         }
         for batch in &unreadable {
@@ -90,6 +95,7 @@ impl Committer<'_> {
             transaction.expect_version(self.table, partition.counts_key.clone(), partition.version);
             transaction.put_json(self.table, partition.counts_key.clone(), &counts)?;
         }
+        letters.fill(self.log, &mut transaction)?;
         if let Some(batch) = batch {
             transaction.ack(batch);
         }
@@ -140,7 +146,6 @@ impl Committer<'_> {
             }
             Verdict::Dead { failure, attempts, first_failed_ms, outbox } => {
                 counts.dead += 1;
-                changes.attempts.push(Attempted::Died(failure.kind().to_string()));
                 self.hand_in(transaction, sent_ids, outbox)?;
                 if let Some((table, key, reply)) =
                     reply_of_death(self.log, &record, &self.settings.group, &failure)
@@ -151,7 +156,7 @@ impl Committer<'_> {
                 let (failed_ms, topic_id) = (self.now_ms, partition.topic.id().0);
                 let failure = &failure;
                 let death = Death { group, handler, attempts, failure, failed_ms, first_failed_ms, topic_id };
-                self.bury(transaction, &record, &death)?;
+                self.bury(transaction, changes, &record, &death)?;
             }
         }
         if has_ended && waited.is_some() {
@@ -215,7 +220,6 @@ impl Committer<'_> {
         let place: Place = (batch.topic.clone(), batch.partition);
         let Some(partition) = owned.partitions.get(&place) else { return Ok(()) };
         let counts = changes.counts.entry(place).or_default();
-        changes.attempts.push(Attempted::Died("UnreadableBatch".to_string()));
         counts.read += batch.to - batch.from;
         counts.dead += batch.to - batch.from;
         let record = Record {
@@ -236,15 +240,21 @@ impl Committer<'_> {
             first_failed_ms: self.now_ms,
             topic_id: partition.topic.id().0,
         };
-        self.bury(transaction, &record, &death)
+        self.bury(transaction, changes, &record, &death)
     }
 
     fn bury(
         &self,
         transaction: &mut Transaction<'_>,
+        changes: &mut Changes,
         record: &Record,
         death: &Death<'_>,
     ) -> Result<(), Error> {
+        if self.settings.letters.contains(&*record.topic) {
+            // A dead letter stays where it is.
+            return Ok(());
+        }
+        changes.attempts.push(Attempted::Died(death.failure.kind().to_string()));
         let Some(topic) = self.dead_letters.get(&record.topic) else {
             return Err(exactlog::Error::NoSuchTopic { name: record.topic.to_string() }.into());
         };

@@ -5,6 +5,7 @@
 //!   * what was read from a table through it is still so when it commits, or the attempt is made anew
 
 use crate::clock::Clock;
+use crate::dead_entry::{DeadEntry, EntryState};
 use crate::dedup;
 use crate::error::Error;
 use crate::failure::Failure;
@@ -30,7 +31,7 @@ pub struct Context {
 
 #[derive(Debug)]
 struct Attempt {
-    record: Record,
+    record: Arc<Record>,
     settings: Arc<Settings>,
     number: u32,
     clock: Clock,
@@ -41,7 +42,7 @@ struct Attempt {
 
 impl Context {
     pub(crate) fn new(
-        record: Record,
+        record: Arc<Record>,
         settings: Arc<Settings>,
         number: u32,
         clock: Clock,
@@ -137,6 +138,11 @@ impl Context {
     /// Its type: the header `ce_type` or `type`.
     pub fn event_type(&self) -> Option<&str> {
         dedup::event_type(self.record())
+    }
+
+    /// What a dead letter says of its death, for processors of [dead letters](crate::Processor::dead_letters).
+    pub fn dead_entry(&self) -> DeadEntry {
+        DeadEntry::of(self.record().clone(), EntryState::Dead)
     }
 
     /// The group that processes it.

@@ -14,11 +14,12 @@ use crate::clock::Clock;
 use crate::commit::{Attempted, Changes, Committer};
 use crate::error::Error;
 use crate::failure::Failure;
+use crate::ledger::{Ledger, LettersRead};
 use crate::meters::Meters;
 use crate::owned::{Due, Owned, Partition, Place};
-use crate::parked::{Queue, Wait, Waiting};
+use crate::parked::{Queue, Waiting};
 use crate::retry::RetryMode;
-use crate::round::{Doomed, Item, Runner};
+use crate::round::{Doomed, Ids, Item, Runner, Turn};
 use crate::running::{Order, Shared};
 use crate::settings::Job;
 use exactlog::{
@@ -52,6 +53,8 @@ struct Core {
     table: Table,
     topics: BTreeMap<Arc<str>, Topic>,
     dead_letters: BTreeMap<Arc<str>, Topic>,
+    /// What became of those dead letters that are read.
+    ledgers: BTreeMap<Arc<str>, (Topic, Ledger)>,
     scopes: BTreeMap<Arc<str>, Arc<str>>,
     start: Start,
     owned: Owned,
@@ -77,6 +80,7 @@ pub(crate) struct Parts {
     pub(crate) table: Table,
     pub(crate) topics: Vec<Topic>,
     pub(crate) dead_letters: BTreeMap<Arc<str>, Topic>,
+    pub(crate) ledgers: BTreeMap<Arc<str>, (Topic, Ledger)>,
     pub(crate) start: Start,
     pub(crate) producer: Producer,
     pub(crate) shared: Arc<Shared>,
@@ -84,7 +88,7 @@ pub(crate) struct Parts {
 
 impl Engine {
     pub(crate) fn new(parts: Parts, orders: watch::Receiver<Order>) -> Result<Engine, Error> {
-        let Parts { log, job, table, topics, dead_letters, start, producer, shared } = parts;
+        let Parts { log, job, table, topics, dead_letters, ledgers, start, producer, shared } = parts;
         let name = |topic: &Topic| -> Arc<str> { topic.name().into() };
         let scope = |topic: &Topic| job.settings.scope(topic.name()).map(|it| (name(topic), it.into()));
         let settings = &job.settings;
@@ -98,6 +102,7 @@ impl Engine {
             job,
             table,
             dead_letters,
+            ledgers,
             start,
             owned: Owned::default(),
             paused: BTreeSet::new(),
@@ -300,13 +305,19 @@ impl Core {
         &mut self,
         producer: &mut Producer,
         due: Vec<Due>,
-        batch: Option<Batch<'_>>,
+        mut batch: Option<Batch<'_>>,
     ) -> Result<(), Error> {
-        let (items, blocked) = self.items(due, batch.as_ref())?;
-        let Some(first) = items.first().or(blocked.first()).map(|item| item.record.clone()) else {
-            return Ok(());
+        let letters = self.letters(&due, batch.as_ref())?;
+        let read: BTreeSet<Place> = match &batch {
+            Some(batch) if !self.unreadable.is_empty() => batch.records().iter().map(place_of).collect(),
+            _ => BTreeSet::new(),
         };
-        let is_alone = items.len() + blocked.len() == 1;
+        let records = batch.as_mut().map_or_else(Vec::new, Batch::take_records);
+        let (turns, blocked) = self.turns(due, records)?;
+        let first = turns.first().map(Turn::place).or(blocked.first().map(Item::place));
+        let Some((topic, partition, offset)) = first else { return Ok(()) };
+        let first = (topic.clone(), partition, offset);
+        let is_alone = turns.len() + blocked.len() == 1;
         let (clock, began) = (self.clock, tokio::time::Instant::now());
         let runner = Runner {
             log: &self.log,
@@ -314,8 +325,12 @@ impl Core {
             clock,
             chance: &mut self.chance,
             doomed: self.doomed.as_ref(),
+            owned: &self.owned,
+            table: &self.table,
+            letters: &letters,
+            ids: Ids { dedup: self.job.settings.dedup.as_ref(), scopes: &self.scopes },
         };
-        let round = runner.run(items, blocked).await?;
+        let round = runner.run(turns, blocked).await?;
         let handled_us = began.elapsed().as_micros() as u64;
         let committer = Committer {
             log: &self.log,
@@ -324,18 +339,14 @@ impl Core {
             dead_letters: &self.dead_letters,
             now_ms: clock.now_ms(),
         };
-        let read: BTreeSet<Place> = match &batch {
-            Some(batch) if !self.unreadable.is_empty() => batch.records().iter().map(place_of).collect(),
-            _ => BTreeSet::new(),
-        };
         let goes_over = |it: &UnreadableBatch| read.contains(&(it.topic.clone(), it.partition));
         let (unreadable, rest) = self.unreadable.iter().cloned().partition(goes_over);
-        match committer.commit(producer, &mut self.owned, round, unreadable, batch).await {
+        match committer.commit(producer, &mut self.owned, letters, round, unreadable, batch).await {
             Ok(changes) => {
                 self.unreadable = rest;
                 self.committed(&changes, handled_us);
             }
-            Err(Error::Log(error)) => self.refused(error, &first, is_alone)?,
+            Err(Error::Log(error)) => self.refused(error, first, is_alone)?,
             Err(error) => return Err(error),
         }
         Ok(())
@@ -353,39 +364,42 @@ impl Core {
         }
     }
 
-    /// The events of a round: those to be tried, and new ones that go behind others at once.
-    fn items(&mut self, due: Vec<Due>, batch: Option<&Batch<'_>>) -> Result<(Vec<Item>, Vec<Item>), Error> {
-        let records: &[Record] = batch.map_or(&[], |batch| batch.records());
-        let (mut items, mut blocked) = (Vec::with_capacity(due.len() + records.len()), Vec::new());
-        let now_ms = self.clock.now_ms();
-        for Due { place, offset, queue, wait } in due {
-            let Some(partition) = self.owned.partitions.get(&place) else { continue };
-            let record = partition.waiting(&self.table, offset, now_ms)?;
-            items.push(self.item(record, queue, Some(wait)));
+    /// What became of the dead letters of these places, if some are.
+    fn letters(&self, due: &[Due], batch: Option<&Batch<'_>>) -> Result<LettersRead, Error> {
+        let mut letters = LettersRead::default();
+        if !self.ledgers.is_empty() {
+            for due in due {
+                letters.load(&self.ledgers, &due.place)?;
+            }
+            for record in batch.map_or(&[][..], |batch| batch.records()) {
+                letters.load(&self.ledgers, &place_of(record))?;
+            }
         }
+        Ok(letters)
+    }
+
+    /// The events of a round: those to be tried, and new ones that go behind others at once.
+    fn turns(&mut self, due: Vec<Due>, records: Vec<Record>) -> Result<(Vec<Turn>, Vec<Item>), Error> {
+        let (mut turns, mut blocked) = (Vec::with_capacity(due.len() + records.len()), Vec::new());
+        turns.extend(due.into_iter().map(Turn::Row));
         let mode = self.job.settings.retry.mode;
         let mut last: Option<(Arc<str>, u32)> = None;
         for record in records {
             let is_last =
                 last.as_ref().is_some_and(|it| (&*it.0, it.1) == (&*record.topic, record.partition));
             if !is_last {
-                let place = (record.topic.clone(), record.partition);
+                let place = place_of(&record);
                 self.load(place.clone())?;
                 last = Some(place);
             }
-            let queue = Queue::of(mode, record);
+            let queue = Queue::of(mode, &record);
             let waits = last.as_ref().and_then(|place| self.owned.partitions.get(place));
             let waits = waits.is_some_and(|partition| partition.lane.len_of(&queue) > 0);
-            let item = self.item(record.clone(), queue, None);
-            if waits { blocked.push(item) } else { items.push(item) }
+            let ids = Ids { dedup: self.job.settings.dedup.as_ref(), scopes: &self.scopes };
+            let item = Item::new(record, queue, None, &ids);
+            if waits { blocked.push(item) } else { turns.push(Turn::Of(item)) }
         }
-        Ok((items, blocked))
-    }
-
-    fn item(&self, record: Record, queue: Queue, waited: Option<Wait>) -> Item {
-        let scope = self.scopes.get(&record.topic).cloned();
-        let id = self.job.settings.dedup.as_ref().and_then(|dedup| dedup.id(&record));
-        Item { record, queue, waited, id, scope, took: Duration::ZERO }
+        Ok((turns, blocked))
     }
 
     fn committed(&mut self, changes: &Changes, handled_us: u64) {
@@ -407,7 +421,12 @@ impl Core {
 
     /// Nothing of the round was applied, and all of it comes again: less at a time, to find out for which event it was
     /// refused, and if there is just one, that one is known.
-    fn refused(&mut self, error: exactlog::Error, first: &Record, is_alone: bool) -> Result<(), Error> {
+    fn refused(
+        &mut self,
+        error: exactlog::Error,
+        (topic, partition, offset): (Arc<str>, u32, u64),
+        is_alone: bool,
+    ) -> Result<(), Error> {
         let is_about_events = match &error {
             exactlog::Error::Refused(Refusal::UnknownMember { .. } | Refusal::NotOwned { .. }) => false,
             error if is_about_room(error) => false,
@@ -419,7 +438,7 @@ impl Core {
         if !is_about_events {
             return Err(error.into());
         }
-        let is_known = |it: &Doomed| is_alone && it.is(first);
+        let is_known = |it: &Doomed| is_alone && it.is((&topic, partition, offset));
         if !matches!(error, exactlog::Error::Refused(_)) && self.doomed.as_ref().is_some_and(is_known) {
             // Not even its dead letter has room: that needs somebody.
             return Err(error.into());
@@ -434,8 +453,6 @@ impl Core {
                 true => Failure::permanent("TransactionTooLarge", &error),
                 false => Failure::transient("Refused", &error),
             };
-            let Record { topic, partition, offset, .. } = first;
-            let (topic, partition, offset) = (topic.clone(), *partition, *offset);
             self.doomed = Some(Doomed { topic, partition, offset, failure });
         }
         Ok(())

@@ -73,6 +73,7 @@ mod error;
 mod failure;
 mod inspect;
 mod lag_alert;
+mod ledger;
 mod lines;
 mod meters;
 mod outbox;

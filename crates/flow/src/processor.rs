@@ -7,6 +7,8 @@ use crate::dedup::Dedup;
 use crate::engine::{Engine, Parts};
 use crate::error::Error;
 use crate::inspect::table_name;
+use crate::ledger::Ledger;
+use crate::redrive::DeadLetters;
 use crate::replay::Plan;
 use crate::retry::Retry;
 use crate::running::{Order, Running, Shared};
@@ -60,6 +62,15 @@ impl Processor {
     pub fn topics<'t>(mut self, topics: impl IntoIterator<Item = &'t Topic>) -> Processor {
         self.topics.extend(topics.into_iter().cloned());
         self
+    }
+
+    /// Adds dead letters to read, for a handler that can do something about them. An entry whose handler succeeds has
+    /// ended, in the same commit, as if it had been [put back](DeadLetters::redrive); one that something has become of
+    /// before is left out as a duplicate. One that fails for good stays where it is, as it is: nothing is
+    /// dead-lettered twice. [`Context::dead_entry`] says what it died of.
+    pub fn dead_letters(mut self, letters: &DeadLetters) -> Processor {
+        self.settings.letters.insert(letters.topic().name().to_string());
+        self.topic(letters.topic())
     }
 
     /// Where a group begins that has read nothing yet (`auto.offset.reset`). Default: at the first event.
@@ -185,9 +196,14 @@ impl Processor {
         let _entered = runtime.enter();
         let options = TableOptions::default().max_message_bytes(ROW_BYTES_MAX);
         let table = log.create_table(&table_name(&settings.group), options)?;
-        let mut dead_letters = BTreeMap::new();
+        let (mut dead_letters, mut ledgers) = (BTreeMap::new(), BTreeMap::new());
         for topic in &topics {
-            dead_letters.insert(topic.name().into(), dead_letter_topic(&log, &settings, topic)?);
+            let name: Arc<str> = topic.name().into();
+            if settings.letters.contains(topic.name()) {
+                ledgers.insert(name, (topic.clone(), Ledger::create(&log, topic)?));
+            } else {
+                dead_letters.insert(name, dead_letter_topic(&log, &settings, topic)?);
+            }
         }
         let seat = Seat::take(&settings.group);
         let producer = log.producer(&format!("flow.{}.{}", settings.group, seat.number))?;
@@ -195,7 +211,7 @@ impl Processor {
         let shared = Arc::new(Shared::default());
         let job = Job { settings: Arc::new(settings), handler: Arc::new(handler) };
         let (shares, told_of) = (shared.clone(), shared.clone());
-        let parts = Parts { log, job, table, topics, dead_letters, start, producer, shared: shares };
+        let parts = Parts { log, job, table, topics, dead_letters, ledgers, start, producer, shared: shares };
         let engine = Engine::new(parts, told)?;
         let task = runtime.spawn(async move {
             let ended = engine.run().await;

@@ -5,9 +5,7 @@
 //!       \-> DISCARDED
 //! ```
 //!
-//! What became of which entry is a row for each partition of the dead-letter topic, in a table of its own. It is
-//! written in the commit that puts entries back, which expects it to be as it was read: of two redrives at the same
-//! time one is refused and looks again.
+//! What became of which entry is in the topic's [ledger](crate::ledger).
 //!
 //! Invariants
 //!   * an entry is put back or given up at most once, and only with the commit of what follows
@@ -19,10 +17,10 @@ use crate::dead_letter::{REDRIVE_COUNT, REDRIVEN_FROM, is_of_death};
 use crate::dedup::named_id;
 use crate::error::Error;
 use crate::inspect::table_name;
-use crate::parked::{RowOf, Wait, Waiting, row, row_key, row_prefix};
+use crate::ledger::{Ended, Ledger};
+use crate::parked::{Wait, Waiting, row, row_key, row_prefix};
 use bytes::Bytes;
-use exactlog::{Log, Producer, Record, RecordHeader, Refusal, Table, TableOptions, Topic, Transaction};
-use serde::{Deserialize, Serialize};
+use exactlog::{Log, Producer, Record, RecordHeader, Refusal, Table, Topic, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -60,67 +58,7 @@ pub struct DeadLetters {
     log: Log,
     topic: Topic,
     /// None: nothing was ever put back, and the log is only looked at.
-    ledger: Option<Table>,
-}
-
-/// What of a partition's entries has ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Ended {
-    /// Beginning, end and whether they were discarded, in order; neighbours that ended alike are one.
-    ranges: Vec<(u64, u64, bool)>,
-}
-
-impl Ended {
-    fn state(&self, offset: u64) -> EntryState {
-        let behind = self.ranges.partition_point(|(from, _, _)| *from <= offset);
-        match behind.checked_sub(1).map(|nth| self.ranges[nth]) {
-            Some((_, to, discarded)) if offset < to => match discarded {
-                true => EntryState::Discarded,
-                false => EntryState::Redriven,
-            },
-            _ => EntryState::Dead,
-        }
-    }
-
-    /// An entry has ended that had not before.
-    fn add(&mut self, offset: u64, discarded: bool) {
-        let at = self.ranges.partition_point(|(from, _, _)| *from <= offset);
-        self.ranges.insert(at, (offset, offset + 1, discarded));
-        let joins =
-            |before: (u64, u64, bool), next: (u64, u64, bool)| before.1 == next.0 && before.2 == next.2;
-        if at + 1 < self.ranges.len() && joins(self.ranges[at], self.ranges[at + 1]) {
-            self.ranges[at].1 = self.ranges.remove(at + 1).1;
-        }
-        if at > 0 && joins(self.ranges[at - 1], self.ranges[at]) {
-            self.ranges[at - 1].1 = self.ranges.remove(at).1;
-        }
-    }
-
-    /// What is no longer there needn't be remembered.
-    fn forget_below(&mut self, start: u64) {
-        self.ranges.retain(|(_, to, _)| *to > start);
-    }
-
-    /// The first offset from this one on that hasn't ended.
-    fn first_from(&self, start: u64) -> u64 {
-        let ends_here = self.ranges.iter().filter(|(_, to, _)| *to > start);
-        let joined = ends_here.scan(start, |at, (from, to, _)| {
-            (*from <= *at).then(|| {
-                *at = *to;
-                *to
-            })
-        });
-        joined.last().unwrap_or(start)
-    }
-
-    fn count_from(&self, start: u64) -> u64 {
-        self.ranges.iter().map(|(from, to, _)| to.saturating_sub(start.max(*from))).sum()
-    }
-}
-
-/// The name of the table that remembers what became of a topic's dead letters.
-fn ledger_name(topic: &str) -> String {
-    format!("flow-dlq.{topic}")
+    ledger: Option<Ledger>,
 }
 
 impl DeadLetters {
@@ -130,11 +68,7 @@ impl DeadLetters {
     /// [`exactlog::Error::NoSuchTopic`].
     pub fn open(log: &Log, topic: &str) -> Result<DeadLetters, Error> {
         let topic = log.open_topic(topic)?;
-        let ledger = match log.table(&ledger_name(topic.name())) {
-            Ok(table) => Some(table),
-            Err(exactlog::Error::NoSuchTable { .. }) => None,
-            Err(error) => return Err(error.into()),
-        };
+        let ledger = Ledger::find(log, &topic)?;
         Ok(DeadLetters { log: log.clone(), topic, ledger })
     }
 
@@ -151,7 +85,8 @@ impl DeadLetters {
         let mut depth = 0;
         for partition in 0..self.topic.partitions() {
             let (start, end) = self.log.bounds(&self.topic, partition)?;
-            depth += (end - start).saturating_sub(self.ended(partition)?.0.count_from(start));
+            let (redriven, discarded) = self.ended(partition)?.0.counts_from(start);
+            depth += (end - start).saturating_sub(redriven + discarded);
         }
         Ok(depth)
     }
@@ -187,10 +122,8 @@ impl DeadLetters {
         let (mut redriven, mut discarded) = (0, 0);
         for partition in 0..self.topic.partitions() {
             let (start, _) = self.log.bounds(&self.topic, partition)?;
-            for (from, to, is_discarded) in self.ended(partition)?.0.ranges {
-                *if is_discarded { &mut discarded } else { &mut redriven } +=
-                    to.saturating_sub(start.max(from));
-            }
+            let counts = self.ended(partition)?.0.counts_from(start);
+            (redriven, discarded) = (redriven + counts.0, discarded + counts.1);
         }
         Ok((redriven, discarded))
     }
@@ -238,11 +171,7 @@ impl DeadLetters {
 
     /// What has ended of a partition, and the version of the row that says so.
     fn ended(&self, partition: u32) -> Result<(Ended, Option<u64>), Error> {
-        let Some(ledger) = &self.ledger else { return Ok((Ended::default(), None)) };
-        let key = partition.to_string();
-        let Some(entry) = ledger.get(&key)? else { return Ok((Ended::default(), None)) };
-        let row_of = RowOf { table: ledger.name(), key: &key };
-        Ok((row_of.json(entry.value())?, Some(entry.version)))
+        self.ledger.as_ref().map_or_else(|| Ok((Ended::default(), None)), |ledger| ledger.ended(partition))
     }
 }
 
@@ -359,9 +288,8 @@ impl Redrive {
     /// # Errors
     /// What the log says; what was done before it is done.
     pub fn blocking_run(mut self) -> Result<Redriven, Error> {
-        let ledger_options = TableOptions::default().max_message_bytes(16 << 20);
         let topic = self.letters.topic.name().to_string();
-        self.letters.ledger = Some(self.letters.log.create_table(&ledger_name(&topic), ledger_options)?);
+        self.letters.ledger = Some(Ledger::create(&self.letters.log, &self.letters.topic)?);
         let mut producer = self.letters.log.producer(&format!("flow.redrive.{topic}"))?;
         let (begin, mut redriven, mut entries_max) = (Instant::now(), Redriven::default(), ENTRIES_MAX);
         let bounds = |partition| self.letters.log.bounds(&self.letters.topic, partition);
@@ -481,8 +409,7 @@ impl Redrive {
         }
         if done > 0 {
             ended.forget_below(self.letters.log.bounds(&self.letters.topic, partition)?.0);
-            transaction.expect_version(ledger, partition.to_string(), version);
-            transaction.put_json(ledger, partition.to_string(), &ended)?;
+            ledger.write(&mut transaction, partition, &ended, version)?;
             groups.fill(&mut transaction)?;
             transaction.blocking_commit()?;
         }
@@ -613,34 +540,4 @@ fn bytes_of(record: &Record) -> usize {
 fn add_header(record: &mut Record, name: &'static str, value: &str) {
     let (key, value) = (Bytes::from_static(name.as_bytes()), Some(Bytes::copy_from_slice(value.as_bytes())));
     record.headers.push(RecordHeader { key, value });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn ranges_are_what_was_added(ends in prop::collection::vec((0..40_u64, any::<bool>()), 0..60)) {
-            let (mut ended, mut model) = (Ended::default(), BTreeMap::new());
-            for (offset, discarded) in ends {
-                if ended.state(offset) == EntryState::Dead {
-                    prop_assert!(model.insert(offset, discarded).is_none());
-                    ended.add(offset, discarded);
-                }
-            }
-            for offset in 0..41 {
-                let expected = match model.get(&offset) {
-                    None => EntryState::Dead,
-                    Some(true) => EntryState::Discarded,
-                    Some(false) => EntryState::Redriven,
-                };
-                prop_assert_eq!(ended.state(offset), expected);
-            }
-            prop_assert_eq!(ended.count_from(0), model.len() as u64);
-            prop_assert_eq!(ended.count_from(20), model.range(20..).count() as u64);
-            prop_assert!(ended.ranges.windows(2).all(|two| two[0].1 < two[1].0 || two[0].2 != two[1].2));
-        }
-    }
 }

@@ -8,14 +8,17 @@ use crate::breaker::{Permit, Went};
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::context::Context;
+use crate::dedup::Dedup;
 use crate::error::Error;
 use crate::failure::{Class, Failure};
+use crate::ledger::LettersRead;
 use crate::outbox::{End, Outbox, Overlay, TableStage};
+use crate::owned::{Due, Owned};
 use crate::parked::{Queue, Wait, Waiting};
 use crate::settings::{Job, Settings};
 use crate::trace;
-use exactlog::{EventId, Log, Record, Reservation, Reserve, Seen};
-use std::collections::{HashMap, HashSet, VecDeque};
+use exactlog::{EventId, Log, Record, Reservation, Reserve, Seen, Table};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -27,7 +30,7 @@ use tracing::Instrument;
 /// An event of a round.
 #[derive(Debug)]
 pub(crate) struct Item {
-    pub(crate) record: Record,
+    pub(crate) record: Arc<Record>,
     pub(crate) queue: Queue,
     /// Why it waited, if it did: then it has a row.
     pub(crate) waited: Option<Wait>,
@@ -37,10 +40,54 @@ pub(crate) struct Item {
     pub(crate) took: Duration,
 }
 
+/// An event that is to be tried in a round. The record of a row is read when its turn has come: behind one that fails
+/// again there may be a thousand.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    Of(Item),
+    Row(Due),
+}
+
+impl Turn {
+    /// Topic, partition and offset.
+    pub(crate) fn place(&self) -> (&Arc<str>, u32, u64) {
+        match self {
+            Turn::Of(item) => item.place(),
+            Turn::Row(Due { place, offset, .. }) => (&place.0, place.1, *offset),
+        }
+    }
+
+    fn queue(&self) -> &Queue {
+        match self {
+            Turn::Of(item) => &item.queue,
+            Turn::Row(due) => &due.queue,
+        }
+    }
+}
+
 impl Item {
+    pub(crate) fn new(record: Record, queue: Queue, waited: Option<Wait>, ids: &Ids<'_>) -> Item {
+        let record = Arc::new(record);
+        let scope = ids.scopes.get(&record.topic).cloned();
+        let id = ids.dedup.and_then(|dedup| dedup.id(&record));
+        Item { record, queue, waited, id, scope, took: Duration::ZERO }
+    }
+
+    pub(crate) fn place(&self) -> (&Arc<str>, u32, u64) {
+        (&self.record.topic, self.record.partition, self.record.offset)
+    }
+
     pub(crate) fn attempts(&self) -> u32 {
         self.waited.as_ref().map_or(0, |wait| wait.attempts)
     }
+}
+
+/// By what events are told apart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ids<'r> {
+    pub(crate) dedup: Option<&'r Dedup>,
+    /// Among what the ids of a topic's events are unique.
+    pub(crate) scopes: &'r BTreeMap<Arc<str>, Arc<str>>,
 }
 
 /// What becomes of an event with the round's commit.
@@ -83,8 +130,8 @@ pub(crate) struct Doomed {
 }
 
 impl Doomed {
-    pub(crate) fn is(&self, record: &Record) -> bool {
-        (&self.topic, self.partition, self.offset) == (&record.topic, record.partition, record.offset)
+    pub(crate) fn is(&self, place: (&Arc<str>, u32, u64)) -> bool {
+        (&self.topic, self.partition, self.offset) == place
     }
 }
 
@@ -96,7 +143,7 @@ enum Ended {
         reservation: Option<Reservation>,
         took: Duration,
     },
-    /// A copy was processed before.
+    /// A copy was processed before, or it is a dead letter that something became of.
     Seen,
     /// It can't be tried now: a copy is being processed, or the circuit breaker is open.
     Later { until_ms: i64 },
@@ -113,29 +160,67 @@ pub(crate) struct Runner<'r> {
     pub(crate) clock: Clock,
     pub(crate) chance: &'r mut Chance,
     pub(crate) doomed: Option<&'r Doomed>,
+    pub(crate) owned: &'r Owned,
+    pub(crate) table: &'r Table,
+    pub(crate) letters: &'r LettersRead,
+    pub(crate) ids: Ids<'r>,
 }
 
 impl Runner<'_> {
     /// Runs all of them.
-    pub(crate) async fn run(mut self, items: Vec<Item>, blocked: Vec<Item>) -> Result<Round, Error> {
+    pub(crate) async fn run(mut self, turns: Vec<Turn>, blocked: Vec<Item>) -> Result<Round, Error> {
         let mut round = Round::default();
         for item in blocked {
             round.settled.push((item, Verdict::wait(Wait::blocked(), None)));
         }
-        let mut chains = Chains::new(items);
+        let mut asked = self.ask(&turns)?;
+        let mut chains = Chains::new(turns);
         let mut running: JoinSet<(usize, Item, Ended)> = JoinSet::new();
         loop {
             while running.len() < self.job.settings.concurrency {
                 let Some(nth) = chains.ready.pop_front() else { break };
-                let Some(item) = chains.items[nth].take() else { continue };
-                if let Some((item, ended)) = self.start(nth, item, &round, &mut running) {
+                let Some(turn) = chains.turns[nth].take() else { continue };
+                let Some(item) = self.item(turn)? else { continue };
+                let seen = asked.get(nth).copied().flatten();
+                if let Some((item, ended)) = self.start(nth, item, seen, &round, &mut running) {
                     self.settle(nth, item, ended, &mut chains, &mut round)?;
                 }
             }
             let Some(joined) = running.join_next().await else { return Ok(round) };
+            // Others may have marked some of them meanwhile.
+            asked.clear();
             let (nth, item, ended) = joined.map_err(|_| Error::Aborted)?;
             self.settle(nth, item, ended, &mut chains, &mut round)?;
         }
+    }
+
+    /// What is known of the ids of new events, all asked for at once.
+    fn ask(&self, turns: &[Turn]) -> Result<Vec<Option<Seen>>, Error> {
+        let mut of_scopes: BTreeMap<&Arc<str>, (Vec<usize>, Vec<&EventId>)> = BTreeMap::new();
+        for (nth, turn) in turns.iter().enumerate() {
+            if let Turn::Of(Item { id: Some(id), scope: Some(scope), .. }) = turn {
+                let (places, ids) = of_scopes.entry(scope).or_default();
+                places.push(nth);
+                ids.push(id);
+            }
+        }
+        let mut asked = vec![None; turns.len()];
+        for (scope, (places, ids)) in of_scopes {
+            for (nth, seen) in places.into_iter().zip(self.log.seen_all(&**scope, ids)?) {
+                asked[nth] = Some(seen);
+            }
+        }
+        Ok(asked)
+    }
+
+    fn item(&self, turn: Turn) -> Result<Option<Item>, Error> {
+        let Due { place, offset, queue, wait } = match turn {
+            Turn::Of(item) => return Ok(Some(item)),
+            Turn::Row(due) => due,
+        };
+        let Some(partition) = self.owned.partitions.get(&place) else { return Ok(None) };
+        let record = partition.waiting(self.table, offset, self.clock.now_ms())?;
+        Ok(Some(Item::new(record, queue, Some(wait), &self.ids)))
     }
 
     /// Begins an attempt. If that ends without waiting for anything, it is how it ended; otherwise it goes on beside
@@ -144,10 +229,11 @@ impl Runner<'_> {
         &self,
         nth: usize,
         item: Item,
+        seen: Option<Seen>,
         round: &Round,
         running: &mut JoinSet<(usize, Item, Ended)>,
     ) -> Option<(Item, Ended)> {
-        if let Some(ended) = self.known(&item, round) {
+        if let Some(ended) = self.known(&item, seen, round) {
             return Some((item, ended));
         }
         let breaker = self.job.settings.breaker.as_ref();
@@ -171,12 +257,15 @@ impl Runner<'_> {
     }
 
     /// What is known of an event without trying it.
-    fn known(&self, item: &Item, round: &Round) -> Option<Ended> {
+    fn known(&self, item: &Item, seen: Option<Seen>, round: &Round) -> Option<Ended> {
+        if self.letters.has_ended(&item.record) {
+            return Some(Ended::Seen);
+        }
         let (Some(id), Some(scope)) = (&item.id, &item.scope) else { return None };
         if round.done.contains(&(scope.clone(), id.clone())) {
             return Some(Ended::Seen);
         }
-        match self.log.seen(&**scope, id.clone()) {
+        match seen.map_or_else(|| self.log.seen(&**scope, id.clone()), Ok) {
             Ok(Seen::Absent | Seen::Reserved { .. }) => None,
             Ok(Seen::Done(_)) => Some(Ended::Seen),
             Err(error) => Some(Ended::Log(error)),
@@ -188,7 +277,7 @@ impl Runner<'_> {
         let overlay = round.overlay.clone();
         let context = Context::new(item.record.clone(), settings.clone(), number, clock, overlay);
         let (handler, settings) = (self.job.handler.clone(), settings.clone());
-        if let Some(doomed) = self.doomed.filter(|doomed| doomed.is(&item.record)) {
+        if let Some(doomed) = self.doomed.filter(|doomed| doomed.is(item.place())) {
             let result = Err(doomed.failure.clone());
             return Box::pin(async move {
                 let (context, result) = recovered(&*handler, &settings, number, context, result).await;
@@ -277,9 +366,13 @@ impl Runner<'_> {
             false => chains.go_on(nth),
             // Those that have rows stay behind it as they are.
             true => {
-                let new = chains.behind(nth).filter(|item| item.waited.is_none());
-                let blocked = |item| (item, Verdict::wait(Wait::blocked(), None));
-                round.settled.extend(new.map(blocked));
+                let blocked = |turn| match turn {
+                    Turn::Of(item) if item.waited.is_none() => {
+                        Some((item, Verdict::wait(Wait::blocked(), None)))
+                    }
+                    _ => None,
+                };
+                round.settled.extend(chains.behind(nth).filter_map(blocked));
             }
         }
         Ok(())
@@ -304,7 +397,7 @@ impl Runner<'_> {
 
     fn failed(&mut self, item: &Item, failure: Failure) -> Result<Verdict, Error> {
         if failure.class() == Class::Fatal {
-            let Record { topic, partition, offset, .. } = &item.record;
+            let Record { topic, partition, offset, .. } = &*item.record;
             let (topic, partition, offset) = (topic.clone(), *partition, *offset);
             return Err(Error::Fatal { topic, partition, offset, failure });
         }
@@ -370,7 +463,7 @@ fn up_to_ms(pause: Duration) -> i64 {
 
 /// The events of a round, and what runs one behind the other of them.
 struct Chains {
-    items: Vec<Option<Item>>,
+    turns: Vec<Option<Turn>>,
     /// The next one of the same queue.
     next: Vec<Option<usize>>,
     /// Those whose turn it is.
@@ -378,20 +471,21 @@ struct Chains {
 }
 
 impl Chains {
-    fn new(items: Vec<Item>) -> Chains {
-        let (mut next, mut ready) = (vec![None; items.len()], VecDeque::with_capacity(items.len()));
-        let mut last: HashMap<(&str, u32, &Queue), usize> = HashMap::with_capacity(items.len());
-        for (nth, item) in items.iter().enumerate() {
-            let before = match item.queue {
+    fn new(turns: Vec<Turn>) -> Chains {
+        let (mut next, mut ready) = (vec![None; turns.len()], VecDeque::with_capacity(turns.len()));
+        let mut last: HashMap<(&str, u32, &Queue), usize> = HashMap::with_capacity(turns.len());
+        for (nth, turn) in turns.iter().enumerate() {
+            let (topic, partition, _) = turn.place();
+            let before = match turn.queue() {
                 Queue::Alone(_) => None,
-                _ => last.insert((&item.record.topic, item.record.partition, &item.queue), nth),
+                queue => last.insert((topic, partition, queue), nth),
             };
             match before {
                 Some(before) => next[before] = Some(nth),
                 None => ready.push_back(nth),
             }
         }
-        Chains { items: items.into_iter().map(Some).collect(), next, ready }
+        Chains { turns: turns.into_iter().map(Some).collect(), next, ready }
     }
 
     /// The one behind this one has its turn, before any other.
@@ -403,17 +497,17 @@ impl Chains {
 
     /// This one has its turn again.
     fn again(&mut self, nth: usize, item: Item) {
-        self.items[nth] = Some(item);
+        self.turns[nth] = Some(Turn::Of(item));
         self.ready.push_front(nth);
     }
 
     /// Takes out all that are behind this one.
-    fn behind(&mut self, nth: usize) -> impl Iterator<Item = Item> + '_ {
+    fn behind(&mut self, nth: usize) -> impl Iterator<Item = Turn> + '_ {
         let mut at = self.next[nth];
         std::iter::from_fn(move || {
             let nth = at?;
             at = self.next[nth];
-            self.items[nth].take()
+            self.turns[nth].take()
         })
     }
 }

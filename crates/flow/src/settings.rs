@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::replay::Plan;
 use crate::retry::Retry;
 use exactlog::Record;
+use std::collections::BTreeSet;
 use std::fmt::{self, Debug, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) max_poll_interval: Duration,
     pub(crate) span_name: Option<SpanName>,
     pub(crate) replay: Option<Arc<Plan>>,
+    /// Topics that are read as dead letters.
+    pub(crate) letters: BTreeSet<String>,
 }
 
 /// What the span of an attempt is called.
@@ -54,6 +57,7 @@ impl Settings {
             max_poll_interval: Duration::from_secs(300),
             span_name: None,
             replay: None,
+            letters: BTreeSet::new(),
         }
     }
 
@@ -104,9 +108,12 @@ impl Settings {
                 }
             },
         );
-        let dead: Vec<String> =
-            topics.iter().map(|topic| self.dead_letter.topic_for(topic, &self.group)).collect();
-        line("dead letter", format!("to {}", dead.join(", ")));
+        let (letters, others): (Vec<&String>, Vec<&String>) =
+            topics.iter().partition(|topic| self.letters.contains(*topic));
+        let dead =
+            others.iter().map(|topic| format!("to {}", self.dead_letter.topic_for(topic, &self.group)));
+        let stay = letters.iter().map(|topic| format!("stays in {topic}"));
+        line("dead letter", dead.chain(stay).collect::<Vec<_>>().join(", "));
         let at: Vec<String> = self.retry.schedule().iter().map(|at| format!("{at:?}")).collect();
         let shown = if at.len() > 10 { format!("{}, ..", at[..10].join(", ")) } else { at.join(", ") };
         line("retry", format!("{}, attempts at {shown}", self.retry.mode));

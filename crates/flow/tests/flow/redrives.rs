@@ -270,3 +270,77 @@ async fn a_redrive_into_its_own_topic_ends() {
     let redriven = letters(&house).redrive().to(RedriveTo::Topic(dlq)).run().await.unwrap();
     assert_eq!((redriven.done, house.records("dlq.orders").len()), (4, 8));
 }
+
+/// Repairs what died of a timeout, and sends it to `mended`.
+fn mend(house: &House) -> impl Handler + use<> {
+    let mended = house.topic("mended");
+    move |event: Context| {
+        let mended = mended.clone();
+        async move {
+            match event.dead_entry().error_class.as_deref() {
+                Some("Timeout") => {
+                    event.send(&mended, Event::new(event.key().to_vec(), event.value().to_vec()))
+                }
+                class => Err(Failure::permanent("Hopeless", format!("{class:?}"))),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_processor_of_dead_letters_ends_each_once_and_leaves_those_it_cannot_help() {
+    let house = House::new(3);
+    let (is_well, done) = (Arc::default(), Arc::default());
+    with_dead(&house, 40, &is_well, &done).await;
+    // One is put back before: there is nothing to be done about it any more.
+    let first = house.records("dlq.orders").into_iter().find(|it| header(it, "dlq-error-class") == "Timeout");
+    let first = first.unwrap();
+    let one = letters(&house).redrive().entry(first.partition, first.offset).to(RedriveTo::Origin);
+    assert_eq!(one.run().await.unwrap().done, 1);
+
+    let processor = || Processor::new(&house.log, "mending").dead_letters(&letters(&house));
+    assert!(processor().describe().contains("stays in dlq.orders"), "{}", processor().describe());
+    let running = processor().start(mend(&house)).unwrap();
+    let counts = ended(&running, 20).await;
+    running.stop().await.unwrap();
+    assert_eq!((counts.read, counts.done_total(), counts.duplicate, counts.dead), (20, 9, 1, 10));
+
+    let mut mended: Vec<u64> = house.values("mended").iter().map(|text| text.parse().unwrap()).collect();
+    mended.sort_unstable();
+    let repaired: u64 = first.value_str().unwrap().parse().unwrap();
+    let timeouts: Vec<u64> = (0..40).filter(|number| number % 4 == 1 && *number != repaired).collect();
+    assert_eq!(mended, timeouts, "each once");
+    assert_eq!(letters(&house).depth().unwrap(), 10, "the others stay");
+    letters(&house)
+        .each(|entry| {
+            assert_eq!(entry.error_class.as_deref(), Some("Closed"), "as they were");
+            true
+        })
+        .unwrap();
+    assert!(house.log.open_topic("dlq.dlq.orders").is_err(), "no dead letters of dead letters");
+    assert_eq!(letters(&house).redrive().run().await.unwrap().done, 10, "and can be put back");
+}
+
+#[tokio::test]
+async fn of_a_redrive_and_a_processor_of_dead_letters_at_the_same_time_one_has_each() {
+    let house = House::new(4);
+    let (is_well, done) = (Arc::default(), Arc::default());
+    with_dead(&house, 800, &is_well, &done).await;
+    let elsewhere = house.topic("elsewhere");
+    let processor = Processor::new(&house.log, "mending").dead_letters(&letters(&house)).batch(7);
+    let running = processor.start(mend(&house)).unwrap();
+    let redrive = letters(&house).redrive().error_class("Timeout").to(RedriveTo::Topic(elsewhere));
+    // A few at a time, so that they meet.
+    let redriven = redrive.rate(2000).run().await.unwrap();
+    let counts = ended(&running, 400).await;
+    running.stop().await.unwrap();
+    assert_eq!((counts.read, counts.dead), (400, 200));
+    assert_eq!((counts.done_total() + redriven.done, counts.duplicate), (200, redriven.done));
+    let mut all: Vec<u64> = ["mended", "elsewhere"]
+        .iter()
+        .flat_map(|topic| house.values(topic))
+        .map(|text| text.parse().unwrap())
+        .collect();
+    all.sort_unstable();
+    assert_eq!(all, (0..800).filter(|number| number % 4 == 1).collect::<Vec<u64>>());
+}
