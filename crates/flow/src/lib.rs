@@ -111,3 +111,18 @@ pub use running::{Metrics, Running};
 pub use saga::{
     OnCompensationFailure, Saga, SagaInstance, SagaStatus, SagaStep, Sagas, Step, StepFailure, StepStatus,
 };
+
+/// The recipes of the cookbook compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/COOKBOOK.md")]
+pub struct Cookbook;
+
+/// What takes the place of what compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/COMING_FROM.md")]
+pub struct ComingFrom;
+
+/// The lines about topics compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/TOPICS.md")]
+pub struct Topics;
