@@ -6,6 +6,7 @@ use crate::args::Global;
 use crate::bench::Percentiles;
 use crate::failure::Failure;
 use crate::hardware;
+use crate::layout::{self, Crowd, HotKey};
 use crate::open;
 use crate::report::{Column, Report, column};
 use crate::texts::count;
@@ -43,6 +44,9 @@ enum Status {
 struct Findings {
     rows: Vec<Vec<Value>>,
     bad: u64,
+    crowds: Vec<Value>,
+    hot_keys: Vec<Value>,
+    looked_at: u64,
 }
 
 impl Findings {
@@ -73,6 +77,9 @@ pub(crate) fn run(global: &Global) -> Result<Report, Failure> {
     Ok(Report::table("checks", CHECKS, findings.rows)
         .field("bad", findings.bad)
         .field("sync_latency_us", histogram)
+        .detail("crowded_groups", findings.crowds)
+        .detail("hot_keys", findings.hot_keys)
+        .detail("looked_at_records", findings.looked_at)
         .exit(exit))
 }
 
@@ -210,6 +217,38 @@ fn log(global: &Global, findings: &mut Findings) {
     let user = if held { "another process has it open" } else { "nobody has it open" };
     findings.add("lock", Status::Good, user, "");
     ending(&log, held, findings);
+    members(&log, findings);
+    keys(&log, findings);
+}
+
+/// Groups of which some members wait idle.
+fn members(log: &Log, findings: &mut Findings) {
+    let crowds = layout::crowds(log);
+    if crowds.is_empty() {
+        return findings.add("members", Status::Good, "no group has more of them than partitions", "");
+    }
+    for crowd in &crowds {
+        findings.add("members", Status::Note, crowd.sentence(), layout::FEWER_MEMBERS);
+    }
+    findings.crowds = crowds.iter().map(Crowd::value).collect();
+}
+
+/// Keys for which one partition does the work of all.
+fn keys(log: &Log, findings: &mut Findings) {
+    let keys = layout::keys(log, &log.topics());
+    let mut looked_at = format!("{} looked at", count(keys.looked_at, "record"));
+    if keys.left_out > 0 {
+        looked_at.push_str(&format!(", {} left out", count(keys.left_out, "partition")));
+    }
+    if keys.hot.is_empty() {
+        let found = format!("none has more than half of a partition's newest records; {looked_at}");
+        findings.add("keys", Status::Good, found, "");
+    }
+    for sentence in keys.sentences() {
+        findings.add("keys", Status::Note, sentence, layout::FINER_KEYS);
+    }
+    findings.hot_keys = keys.hot.iter().map(HotKey::value).collect();
+    findings.looked_at = keys.looked_at;
 }
 
 fn ending(log: &Log, held: bool, findings: &mut Findings) {

@@ -31,6 +31,7 @@ mod hardware;
 mod input;
 mod inspect;
 mod interrupt;
+mod layout;
 mod numbers;
 mod offsets;
 mod open;

@@ -76,6 +76,8 @@ struct Rows {
 pub(crate) struct Report {
     fields: Vec<(&'static str, Value)>,
     rows: Option<Rows>,
+    /// For programs only: people are shown a note about it.
+    details: Vec<(&'static str, Value)>,
     /// Shown to people only.
     notes: Vec<String>,
     silent: bool,
@@ -101,6 +103,13 @@ impl Report {
     #[must_use]
     pub(crate) fn field(mut self, name: &'static str, value: impl Into<Value>) -> Report {
         self.fields.push((name, value.into()));
+        self
+    }
+
+    /// A field that programs read, and that people are told by a note, if there is something to tell.
+    #[must_use]
+    pub(crate) fn detail(mut self, name: &'static str, value: impl Into<Value>) -> Report {
+        self.details.push((name, value.into()));
         self
     }
 
@@ -146,8 +155,9 @@ impl Report {
     }
 
     fn object(&self) -> Value {
+        let fields = self.fields.iter().chain(&self.details);
         let mut map: Map<String, Value> =
-            self.fields.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
+            fields.map(|(name, value)| (name.to_string(), value.clone())).collect();
         if let Some(rows) = &self.rows {
             map.insert(rows.name.to_string(), Value::Array(rows.objects().collect()));
         }
@@ -243,7 +253,8 @@ mod tests {
 
     fn report() -> Report {
         let rows = vec![vec![json!("a\tb"), json!(1), json!(null)], vec![json!(""), json!(2), json!(1.5)]];
-        Report::table("topics", COLUMNS, rows).field("total_lag", 7).note("for people")
+        let report = Report::table("topics", COLUMNS, rows).field("total_lag", 7);
+        report.detail("owners", json!(["ada"])).note("for people")
     }
 
     #[test]
@@ -257,6 +268,7 @@ mod tests {
         let object: Value = serde_json::from_str(&report().render(Format::Json)).expect("it is JSON");
         assert_eq!(object["total_lag"], 7);
         assert_eq!(object["topics"][1], json!({"topic": "", "id": 2, "lag_seconds": 1.5}));
+        assert_eq!(object["owners"], json!(["ada"]));
         assert_eq!(report().render(Format::Jsonl).lines().count(), 2);
         assert_eq!(Report::fields().field("a", 1).render(Format::Jsonl), "{\"a\":1}\n");
     }
@@ -266,6 +278,7 @@ mod tests {
         let (text, wide) = (report().render(Format::Text), report().render(Format::Wide));
         assert!(text.contains("LAG-SECONDS") && !text.contains("ID"), "{text}");
         assert!(wide.contains("ID") && wide.contains("for people"), "{wide}");
+        assert!(!wide.contains("ada"), "{wide}");
         assert_eq!(Report::table("topics", COLUMNS, Vec::new()).render(Format::Text), "no topics\n");
     }
 }

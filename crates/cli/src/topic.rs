@@ -2,6 +2,7 @@
 
 use crate::args::{Global, TopicVerb};
 use crate::failure::{Failure, code_of};
+use crate::layout::{self, Crowd, HotKey};
 use crate::offsets::Offsets;
 use crate::open;
 use crate::repartition::Repartition;
@@ -186,6 +187,7 @@ fn list(global: &Global) -> Result<Report, Failure> {
 fn describe(global: &Global, names: &[String]) -> Result<Report, Failure> {
     let log = open::read(global)?;
     let (mut rows, mut settings, mut total) = (Vec::new(), serde_json::Map::new(), 0);
+    let mut topics = Vec::new();
     for name in names {
         let topic = open::topic(&log, name)?;
         for found in log.partitions(&topic)? {
@@ -208,10 +210,33 @@ fn describe(global: &Global, names: &[String]) -> Result<Report, Failure> {
             of_topic.insert(key.to_string(), value);
         }
         settings.insert(name.clone(), Value::Object(of_topic));
+        topics.push(topic);
     }
-    Ok(Report::table("partitions", PARTITIONS, rows)
-        .field("total_records", total)
-        .field("settings", settings))
+    let report = Report::table("partitions", PARTITIONS, rows).field("total_records", total);
+    Ok(with_layout(report.field("settings", settings), &log, &topics))
+}
+
+/// Says who waits idle, and which keys make one partition do the work of all.
+fn with_layout(report: Report, log: &Log, topics: &[Topic]) -> Report {
+    let mut crowds = layout::crowds(log);
+    crowds.retain(|crowd| topics.iter().any(|topic| crowd.reads(topic.name())));
+    let keys = layout::keys(log, topics);
+    let values = |values: Vec<Value>| Value::Array(values);
+    let mut report = report
+        .detail("crowded_groups", values(crowds.iter().map(Crowd::value).collect()))
+        .detail("hot_keys", values(keys.hot.iter().map(HotKey::value).collect()))
+        .detail("looked_at_records", keys.looked_at)
+        .detail("left_out_partitions", keys.left_out);
+    for crowd in &crowds {
+        report = report.note(format!("{}; {}", crowd.sentence(), layout::FEWER_MEMBERS));
+    }
+    for sentence in keys.sentences() {
+        report = report.note(format!("{sentence}; {}", layout::FINER_KEYS));
+    }
+    match keys.left_out {
+        0 => report,
+        partitions => report.note(format!("keys of {} were not looked at", count(partitions, "partition"))),
+    }
 }
 
 fn delete(global: &Global, names: &[String], execute: bool) -> Result<Report, Failure> {

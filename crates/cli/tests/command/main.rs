@@ -13,6 +13,7 @@ mod event_ids;
 mod groups;
 mod inspect;
 mod interrupted;
+mod layout;
 mod limits;
 mod looking;
 mod produce;
