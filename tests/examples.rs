@@ -72,6 +72,27 @@ fn an_order_that_fails_is_dead_and_put_back_and_paid_once() {
 }
 
 #[test]
+fn a_webhook_that_is_posted_again_is_stored_and_booked_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let refused = "post      400 Bad Request\n";
+    let balances = "balance   ada 1200\nbalance   grace 300\n";
+    let copies = "post p-1  200 OK\npost p-2  200 OK\n";
+    let new = "post p-1  202 Accepted\npost p-2  202 Accepted\n";
+    let first = run("webhook", directory.path(), &[]);
+    assert_eq!(first, format!("{new}{copies}{refused}{balances}"));
+    let second = run("webhook", directory.path(), &[]);
+    assert_eq!(second, format!("{copies}{copies}{refused}{balances}"));
+}
+
+#[test]
+fn a_handler_is_tested_in_virtual_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = run("testkit-unit-test", directory.path(), &[]);
+    assert_has(&text, &["attempts after [0, 1000, 3000] ms\n", "of the runtime's clock 3 s\n"]);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left behind");
+}
+
+#[test]
 fn a_feed_that_is_read_twice_is_stored_once_and_each_mail_is_sent_once() {
     let directory = tempfile::tempdir().unwrap();
     let first = run("dedup-feed", directory.path(), &[]);
