@@ -535,6 +535,22 @@ pub(crate) enum DedupVerb {
         #[arg(long)]
         topic: bool,
     },
+    /// Make an id absent that was seen: what comes with it next is stored, or done, once more. Without --execute only
+    /// what would be forgotten is shown. Exit 1 if it wasn't seen
+    Forget {
+        /// Within what it is an id: a name, or a topic with --topic
+        #[arg(value_name = "SCOPE")]
+        scope: String,
+        /// The id
+        #[arg(value_name = "ID")]
+        id: String,
+        /// SCOPE is a topic: the ids are those of its events
+        #[arg(long)]
+        topic: bool,
+        /// Do it
+        #[arg(long)]
+        execute: bool,
+    },
     /// Show or set how long ids are remembered, and how many
     Limits {
         /// How long at least: 7d, say. Counts for ids from now on

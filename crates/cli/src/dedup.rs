@@ -4,7 +4,7 @@ use crate::args::{DedupVerb, Global};
 use crate::failure::Failure;
 use crate::open;
 use crate::report::Report;
-use crate::topic::close;
+use crate::topic::{DRY_RUN, close};
 use exactlog::{AtCap, DedupLimits, Log, Scope, Seen, Sighting};
 use std::time::Duration;
 
@@ -12,6 +12,10 @@ pub(crate) fn run(global: &Global, verb: &DedupVerb) -> Result<Report, Failure> 
     match verb {
         DedupVerb::Stats => open::looking(global, stats),
         DedupVerb::Show { scope, id, topic } => open::looking(global, |log| show(log, scope, id, *topic)),
+        DedupVerb::Forget { scope, id, topic, execute: false } => {
+            open::looking(global, |log| would_forget(log, scope, id, *topic))
+        }
+        DedupVerb::Forget { scope, id, topic, execute: true } => forget(global, scope, id, *topic),
         DedupVerb::Limits { ttl, entries, at_cap } => limits(global, *ttl, *entries, at_cap.as_deref()),
     }
 }
@@ -63,21 +67,57 @@ fn stats(log: &Log) -> Result<Report, Failure> {
     Ok(report)
 }
 
-/// Exit 1 if nothing is known of the id, as `grep` has it.
-fn show(log: &Log, scope: &str, id: &str, is_topic: bool) -> Result<Report, Failure> {
-    let scope = match is_topic {
+fn scope_of(log: &Log, scope: &str, is_topic: bool) -> Result<Scope, Failure> {
+    Ok(match is_topic {
         true => Scope::from(&log.open_topic(scope)?),
         false => Scope::from(scope),
-    };
-    let report = Report::fields().field("id", id);
-    Ok(match log.seen(scope, id)? {
+    })
+}
+
+/// Exit 1 if nothing is known of the id, as `grep` has it.
+fn show(log: &Log, scope: &str, id: &str, is_topic: bool) -> Result<Report, Failure> {
+    let seen = log.seen(scope_of(log, scope, is_topic)?, id)?;
+    Ok(known(Report::fields().field("id", id), seen))
+}
+
+/// What would be forgotten; somebody who works on it would have it refused.
+fn would_forget(log: &Log, scope: &str, id: &str, is_topic: bool) -> Result<Report, Failure> {
+    let seen = log.seen(scope_of(log, scope, is_topic)?, id)?;
+    let refused = matches!(seen, Seen::Reserved { .. });
+    let report = known(Report::fields().field("id", id).field("dry_run", true), seen);
+    Ok(match refused {
+        true => report.note("somebody works on it: it would be refused").exit(1),
+        false => report.note(DRY_RUN),
+    })
+}
+
+fn forget(global: &Global, scope: &str, id: &str, is_topic: bool) -> Result<Report, Failure> {
+    let log = open::write_existing(global)?;
+    let forgotten = log.forget_id(scope_of(&log, scope, is_topic)?, id)?;
+    close(log)?;
+    let report = Report::fields().field("id", id).field("dry_run", false);
+    Ok(match forgotten {
+        Some(sighting) => seen_at(report.field("state", "forgotten"), sighting),
+        None => report.field("state", "absent").exit(1),
+    })
+}
+
+/// What is known of an id; exit 1: nothing.
+fn known(report: Report, seen: Seen) -> Report {
+    match seen {
         Seen::Absent => report.field("state", "absent").exit(1),
         Seen::Reserved { reservation, until_ms } => {
             report.field("state", "reserved").field("reservation", reservation).field("until_ms", until_ms)
         }
-        Seen::Done(Sighting::Record { partition, offset }) => {
-            report.field("state", "seen").field("partition", partition.index).field("offset", offset)
+        Seen::Done(sighting) => seen_at(report.field("state", "seen"), sighting),
+    }
+}
+
+fn seen_at(report: Report, sighting: Sighting) -> Report {
+    match sighting {
+        Sighting::Record { partition, offset } => {
+            report.field("partition", partition.index).field("offset", offset)
         }
-        Seen::Done(Sighting::Command { lsn }) => report.field("state", "seen").field("lsn", lsn),
-    })
+        Sighting::Command { lsn } => report.field("lsn", lsn),
+    }
 }

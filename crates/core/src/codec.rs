@@ -65,6 +65,7 @@ const CARRY_TIMERS: u8 = 29;
 const CREATE_PARTITIONS: u8 = 30;
 const DELETE_OFFSETS: u8 = 31;
 const CREATE_TABLE: u8 = 32;
+const FORGET_ID: u8 = 33;
 
 /// The first version of every kind.
 const VERSION: u8 = 1;
@@ -78,9 +79,8 @@ fn is_known(kind: u8, version: u8) -> bool {
             (VERSION..=CONFIG_VERSION_COMPRESSION).contains(&version)
         }
         COMMIT => version == VERSION || version == COMMIT_VERSION_SECTIONS,
-        OPEN..=RUN_READY | SET_TIMER..=CARRY_TIMERS | CREATE_PARTITIONS | DELETE_OFFSETS => {
-            version == VERSION
-        }
+        OPEN..=RUN_READY | SET_TIMER..=CARRY_TIMERS => version == VERSION,
+        CREATE_PARTITIONS | DELETE_OFFSETS | FORGET_ID => version == VERSION,
         _ => false,
     }
 }

@@ -236,6 +236,11 @@ pub enum Reply {
         /// How many marks it has.
         entries: u64,
     },
+    /// [`Dedup::Forget`](crate::command::Dedup::Forget): the id is absent.
+    Forgotten {
+        /// Where it was seen; none: it was absent before.
+        sighting: Option<Sighting>,
+    },
 }
 
 /// What is known of an event's id.

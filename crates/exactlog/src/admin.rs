@@ -600,5 +600,9 @@ fn put_dedup(put: Put<'_>, request: &Dedup) {
             put("bucket-end-ms", &ready.end_ms);
             ready.replaces.iter().for_each(|run| put("replaces", run));
         }
+        Dedup::Forget { scope, id } => {
+            put("scope", scope);
+            put("id", id);
+        }
     }
 }

@@ -4,6 +4,7 @@
 //!   send an event with an id              first wins; the receipt of a repeat is the first one's, marked as duplicate
 //!   Transaction::mark                     the mark is there exactly if the transaction is
 //!   Log::reserve -> Reservation           finish | release | drop: released | its process dies: the lease ends
+//!   Log::forget_id                        seen -> absent
 //! ```
 //!
 //! What becomes of an id is decided in `apply`. Here ids become the 16 bytes that commands carry, and answers become
@@ -295,7 +296,7 @@ impl Log {
             match runs.look_up(&manifest, &keys) {
                 Ok(answers) => {
                     for (nth, key) in asked {
-                        let found = answers.of(&key).map(|place| Seen::Done(key.sighting(place)));
+                        let found = answers.of(&key).map(|found| Seen::Done(key.sighting(found.place)));
                         seen[nth] = found.unwrap_or(Seen::Absent);
                     }
                     return Ok(seen);
@@ -357,6 +358,42 @@ impl Log {
             }
             Err(Error::Refused(Refusal::EventSeen { sighting, .. })) => Ok(Reserve::Done(sighting)),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Makes an id absent that was seen, and says where it was: what comes with it next is stored, or done, once more.
+    /// Nothing that is there already changes. An id that was absent stays so.
+    ///
+    /// It is for repairs by hand: of an id in memory all are looked through.
+    ///
+    /// # Errors
+    /// [`Refusal::EventReserved`]: somebody works on it. [`Error::EventIdLength`]. [`Error::Unknown`]: after
+    /// [`Log::reopen`] ask [`Log::seen`].
+    ///
+    /// ```
+    /// # use exactlog::{Event, Log, Seen, TopicOptions};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let log = Log::open(directory.path()).unwrap();
+    /// # let orders = log.create_topic("orders", TopicOptions::default()).unwrap();
+    /// # let shop = log.producer("shop").unwrap();
+    /// let event = || Event::new("order-1", "two chairs").id("shop-7/order-1");
+    /// shop.blocking_send(&orders, event())?;
+    /// assert!(shop.blocking_send(&orders, event())?.duplicate);
+    /// assert!(log.forget_id(&orders, "shop-7/order-1")?.is_some());
+    /// assert!(!shop.blocking_send(&orders, event())?.duplicate);
+    /// # Ok::<_, exactlog::Error>(())
+    /// ```
+    pub fn forget_id(
+        &self,
+        scope: impl Into<Scope>,
+        id: impl Into<EventId>,
+    ) -> Result<Option<Sighting>, Error> {
+        self.inner.check_open()?;
+        let Some(id) = id.into().in_log(self.inner.dedup_key())? else { return Ok(None) };
+        let command = Dedup::Forget { scope: scope.into().0, id }.into();
+        match self.inner.command(command)?.reply {
+            Reply::Forgotten { sighting } => Ok(sighting),
+            _ => unreachable!("ForgetId answers with a sighting or a refusal"),
         }
     }
 

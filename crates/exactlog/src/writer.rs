@@ -543,7 +543,8 @@ fn bytes_of(command: &Command) -> usize {
         },
         Command::Dedup(request) => match &**request {
             Dedup::Append { ids, batch, .. } => batch.len_bytes() + 16 * ids.len(),
-            Dedup::Reserve { .. } | Dedup::Finish { .. } | Dedup::Release { .. } | Dedup::RunReady(_) => 0,
+            Dedup::Reserve { .. } | Dedup::Finish { .. } | Dedup::Release { .. } => 0,
+            Dedup::RunReady(_) | Dedup::Forget { .. } => 0,
         },
         Command::Timer(command) => command.batches().map(Batch::len_bytes).sum(),
         Command::JoinGroup { topics, .. } => topics.len() * 8,

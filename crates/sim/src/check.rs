@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use exactlog_core::batch::{Batch, Record};
 use exactlog_core::ids::Partition;
-use exactlog_core::state::{AbortedTransaction, Answers, MarkKey, PartitionState, Place, State};
+use exactlog_core::state::{AbortedTransaction, MarkKey, PartitionState, Place, State};
 use exactlog_storage::error::StorageError;
 use exactlog_storage::index::Reader;
 use exactlog_storage::journal;
@@ -184,7 +184,9 @@ pub fn ids(shard: &Shard, ledger: &Ledger, lsn: u64) -> Result<(), String> {
     let keys: Vec<MarkKey> = expected.iter().map(|(key, _)| *key).collect();
     let manifest = shard.state().dedup.runs().clone();
     let found = shard.runs().look_up(&manifest, &keys).map_err(|error| format!("ids: {error}"))?;
-    let wanted = Answers::new(expected.into_iter().map(|(key, place)| (key, Some(place))).collect());
+    let mut wanted: Vec<_> = expected.into_iter().map(|(key, place)| (key, Some(place))).collect();
+    wanted.sort_unstable();
+    let found: Vec<_> = found.iter().map(|(key, found)| (*key, found.map(|it| it.place))).collect();
     if found == wanted {
         return Ok(());
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use exactlog_core::command::{Command, Dedup, DedupScope};
 use exactlog_core::ids::DedupId;
 use exactlog_core::reply::Seen;
-use exactlog_core::state::{Answers, MarkKey, Place, RunSource, State};
+use exactlog_core::state::{Answers, Found, MarkKey, Place, Run, RunSource, State};
 
 /// The marks of runs, by the numbers and digests of these.
 #[derive(Clone, Debug, Default)]
@@ -24,10 +24,7 @@ impl RunContents {
         {
             let marks = match source {
                 RunSource::Memory(marks) => marks.sorted().into_iter().collect(),
-                RunSource::Runs(parts) => {
-                    let of = |part: &exactlog_core::state::Run| self.of(part.id, part.digest).clone();
-                    parts.iter().flat_map(|part| Arc::unwrap_or_clone(of(part))).collect()
-                }
+                RunSource::Runs(parts) => parts.iter().flat_map(|part| self.counted(part)).collect(),
             };
             self.0.insert((ready.run, ready.digest), Arc::new(marks));
         }
@@ -43,14 +40,22 @@ impl RunContents {
 
     /// Where each id of the runs of a state was seen.
     pub fn marks<'a>(&'a self, state: &'a State) -> impl Iterator<Item = (MarkKey, Place)> + 'a {
-        let runs = state.dedup.runs().runs();
-        runs.flat_map(|(_, run)| self.of(run.id, run.digest).iter().map(|(key, place)| (*key, *place)))
+        state.dedup.runs().runs().flat_map(|(_, run)| self.counted(run))
+    }
+
+    /// The marks of a run that were not forgotten.
+    fn counted<'a>(&'a self, run: &'a Run) -> impl Iterator<Item = (MarkKey, Place)> + 'a {
+        let all = self.of(run.id, run.digest).iter().map(|(key, place)| (*key, *place));
+        all.filter(|(key, _)| !run.has_forgotten(key))
     }
 
     fn answers(&self, state: &State, keys: &[MarkKey]) -> Answers {
         let find = |key: &MarkKey| {
             let mut runs = state.dedup.runs().runs();
-            runs.find_map(|(_, run)| self.of(run.id, run.digest).get(key).copied())
+            runs.find_map(|(_, run)| {
+                let place = *self.of(run.id, run.digest).get(key).filter(|_| !run.has_forgotten(key))?;
+                Some(Found { run: run.id, place })
+            })
         };
         Answers::new(keys.iter().map(|key| (*key, find(key))).collect())
     }

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use exactlog_core::batch::{Batch, BatchBuilder, Compression, ProducerStamp, TimestampType};
 use exactlog_core::codec;
 use exactlog_core::command::{
-    AtCap, CleanupPolicy, Command, Commit, CommitToken, Condition, ConfigChange, Dedup, GroupOffsets, Mark,
-    NewTimer, OffsetCommit, Protocol, TimerCommand, TimerEffects, TopicCompression, TopicConfig,
-    TopicDurability, TransactionSender, Transactional,
+    AtCap, CleanupPolicy, Command, Commit, CommitToken, Condition, ConfigChange, Dedup, DedupScope,
+    GroupOffsets, Mark, NewTimer, OffsetCommit, Protocol, TimerCommand, TimerEffects, TopicCompression,
+    TopicConfig, TopicDurability, TransactionSender, Transactional,
 };
 use exactlog_core::ids::{DedupId, Partition, ProducerId, TimerId, TopicId};
 use exactlog_storage::journal::{BLOCK_BYTES, FILE_HEADER_BYTES, FRAME_HEADER_BYTES};
@@ -487,7 +487,7 @@ impl Generator {
         let draw = self.random.below(20);
         // Where ids go to disk, mostly what marks them.
         let what = if self.plan.goes_to_disk() {
-            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 5, 9, 9, 9, 13, 15, 17, 17, 0][draw as usize]
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 5, 9, 9, 9, 13, 15, 17, 18, 17][draw as usize]
         } else {
             draw
         };
@@ -512,6 +512,13 @@ impl Generator {
                 let quarters = self.random.below(6) as i64;
                 self.time_ms += quarters * (model.ids.ttl_ms() / 4) as i64;
                 Command::Tick
+            }
+            17 => {
+                let topic = DedupScope::Topic(self.pick(partitions).topic);
+                let named = DedupScope::Named(SCOPES[self.random.below(2) as usize].to_owned());
+                let scope = if self.random.chance(2, 3) { topic } else { named };
+                let ids = if self.plan.goes_to_disk() { 6 * IDS } else { IDS };
+                Dedup::Forget { scope, id: DedupId([self.random.below(ids) as u8; 16]) }.into()
             }
             _ => self.dedup_setting(),
         }
@@ -886,6 +893,7 @@ mod tests {
                         (_, Expected::Reply(Reply::Reserved { .. })) => "reserved",
                         (_, Expected::Reply(Reply::Finished)) => "finished",
                         (_, Expected::Reply(Reply::Released)) => "released",
+                        (_, Expected::Reply(Reply::Forgotten { sighting: Some(_) })) => "forgotten",
                         _ => continue,
                     };
                     *met.entry(what).or_insert(0) += 1;
@@ -900,6 +908,7 @@ mod tests {
             "reserved",
             "finished",
             "released",
+            "forgotten",
             "EventsSeen",
             "EventSeen",
             "EventReserved",

@@ -10,8 +10,8 @@
 //! time is lost with a checkpoint that can't be read (the older one and a longer replay serve), and since bincode
 //! sees bytes only behind our own frame, version and CRC, with a limit.
 //!
-//! Version 3 is written. Version 2, which knows nothing of timers, ids of events, retention and compaction, is read
-//! (`version_2.rs`).
+//! Version 3 is written, and version 4 of a log in which ids of events were forgotten. Version 2, which knows nothing
+//! of timers, ids of events, retention and compaction, is read (`version_2.rs`).
 //!
 //! Invariants
 //!   * a checkpoint counts when its name does: written whole under a temporary name, synced, renamed, directory synced
@@ -43,8 +43,11 @@ use std::sync::Arc;
 /// Directory of the checkpoints.
 pub const CHECKPOINT_DIR: &str = "checkpoint";
 
-/// The format that this build writes.
-pub const CHECKPOINT_VERSION: u16 = 3;
+/// The newest format that this build writes and reads: that of a log in which ids of events were forgotten.
+pub const CHECKPOINT_VERSION: u16 = 4;
+
+/// The format of every other log.
+const CHECKPOINT_VERSION_WITHOUT_GAPS: u16 = 3;
 
 /// The oldest format that this build reads.
 const CHECKPOINT_VERSION_OLDEST: u16 = 2;
@@ -186,7 +189,11 @@ impl Image {
         }
         let len = bytes.len() as u64;
         bytes[MAGIC_AT..VERSION_AT].copy_from_slice(&MAGIC);
-        bytes[VERSION_AT..VERSION_AT + 2].copy_from_slice(&CHECKPOINT_VERSION.to_le_bytes());
+        let version = match self.state.dedup.has_gaps() {
+            true => CHECKPOINT_VERSION,
+            false => CHECKPOINT_VERSION_WITHOUT_GAPS,
+        };
+        bytes[VERSION_AT..VERSION_AT + 2].copy_from_slice(&version.to_le_bytes());
         bytes[SECTIONS_AT..LSN_AT].copy_from_slice(&count.to_le_bytes());
         bytes[LSN_AT..FLUSHED_AT].copy_from_slice(&self.applied_lsn.to_le_bytes());
         bytes[FLUSHED_AT..LEN_AT].copy_from_slice(&self.flushed_lsn.to_le_bytes());
@@ -239,6 +246,9 @@ impl Image {
                 at,
                 "the sections don't make the checkpoint that the header announces".into(),
             ));
+        }
+        if version < CHECKPOINT_VERSION && image.state.dedup.has_gaps() {
+            return Err(damaged(VERSION_AT, format!("ids that were forgotten, in version {version}")));
         }
         Ok(image)
     }

@@ -962,7 +962,9 @@ pub fn adds_data(command: &Command) -> bool {
         // An abort ends something; its markers are a few bytes.
         Command::Transactional(request) => !matches!(**request, Transactional::End { commit: false, .. }),
         // A mark takes the place of its reservation.
-        Command::Dedup(request) => !matches!(**request, Dedup::Finish { .. } | Dedup::Release { .. }),
+        Command::Dedup(request) => {
+            !matches!(**request, Dedup::Finish { .. } | Dedup::Release { .. } | Dedup::Forget { .. })
+        }
         Command::Timer(command) => !matches!(**command, TimerCommand::Cancel { .. }),
     }
 }

@@ -355,6 +355,60 @@ fn ids_of_events_have_the_bytes_that_the_format_says_and_are_read_back() {
     assert_eq!(seen, Seen::Done(Sighting::Record { partition: PARTITION, offset: 1 }));
 }
 
+/// Behind the commands of [`with_one_checkpoint`]: two runs of an id each, of one of which one more was forgotten.
+#[test]
+fn what_is_forgotten_of_ids_has_the_bytes_that_the_format_says_and_is_of_version_4() {
+    let (disk, mut shard) = with_one_checkpoint();
+    let (id, other) = (DedupId([7; 16]), DedupId([8; 16]));
+    let batch = {
+        let mut builder = BatchBuilder::new(64);
+        for _ in 0..2 {
+            builder.append(900, None, Some(b"value"), &[]);
+        }
+        builder.finish(None)
+    };
+    let (sender, ids) = ((ProducerId(1), 0), vec![id, other]);
+    run(&mut shard, Dedup::Append { sender, partition: PARTITION, config_version: 0, ids, batch }.into());
+    let before = shard.checkpoint_image().unwrap().write(&disk).unwrap();
+    shard.keep_checkpoint(before).unwrap();
+    assert_eq!(disk.read_file(&file_name(before.applied_lsn)).unwrap()[8], 3, "nothing is forgotten");
+    let ready = shard.state().due_run(0).unwrap();
+    let digest = ready.digest;
+    run(&mut shard, Dedup::RunReady(ready).into());
+    let scope = || DedupScope::Topic(PARTITION.topic);
+    run(&mut shard, Dedup::Forget { scope: scope(), id }.into());
+    let kept = shard.checkpoint_image().unwrap().write(&disk).unwrap();
+    shard.keep_checkpoint(kept).unwrap();
+
+    // One bucket with one run: its number, marks and digest, when the last was set, no names.
+    let end_ms = (1_000 + 7 * 86_400_000_u64).div_ceil(3_600_000) * 3_600_000;
+    let runs = Bytes::default().u32(4).u32(2).u64(2).u64(1).u64(end_ms).u64(1);
+    let runs = runs.u64(1).u64(2).u64(digest).i64(1_000).u64(0);
+    // One mark of run 1: the topic, the id, where it was seen.
+    let forgotten = Bytes::default().u32(4).u32(3).u64(1).u64(1).u32(0).u32(1);
+    let forgotten = (0..16).fold(forgotten, |bytes, _| bytes.u8(7)).u64(1).u32(0);
+    let name = file_name(kept.applied_lsn);
+    let written = disk.read_file(&name).unwrap();
+    let expected = [section(runs), section(forgotten)].concat();
+    assert!(written.windows(expected.len()).any(|window| window == expected), "{written:?}");
+    assert_eq!(written[8], 4);
+
+    let hash = state_hash(&shard.state());
+    shard.close().unwrap();
+    let (shard, report) = open(&disk.process_kill()).unwrap();
+    assert_eq!((report.checkpoint_lsn, state_hash(&shard.state())), (kept.applied_lsn, hash));
+    drop(shard);
+    // In a file of version 3 it is damage, whatever its checksums say.
+    let mut older = written.to_vec();
+    older[8] = 3;
+    let crc = crc32fast::hash(&older[..40]);
+    older[40..44].copy_from_slice(&crc.to_le_bytes());
+    disk.remove(&name).unwrap();
+    disk.put(&name, &older).unwrap();
+    let (_, report) = open(&disk).unwrap();
+    assert!(report.ignored.join(", ").contains("ids that were forgotten, in version 3"), "{report:?}");
+}
+
 #[test]
 fn tables_have_the_bytes_that_the_format_says_and_are_read_back() {
     let (disk, mut shard) = with_one_checkpoint();
@@ -587,7 +641,7 @@ fn a_checkpoint_of_version_1_is_refused_by_name() {
     disk.remove(&file_name(4)).unwrap();
     disk.put(&file_name(4), &file(1, &sections(2, term), 4, 0)).unwrap();
     let refusal = open(&disk).unwrap_err();
-    assert!(matches!(refusal, StorageError::Version { found: 1, supported: 3, .. }), "{refusal}");
+    assert!(matches!(refusal, StorageError::Version { found: 1, supported: 4, .. }), "{refusal}");
 }
 
 #[test]
@@ -595,13 +649,13 @@ fn a_checkpoint_of_an_unknown_version_is_refused_by_name_even_if_there_is_an_old
     let (disk, shard) = with_one_checkpoint();
     drop(shard);
     let mut bytes = disk.read_file(&file_name(4)).unwrap();
-    bytes[8] = 4;
+    bytes[8] = 5;
     bytes[16] = 9;
     let crc = crc32fast::hash(&bytes[..40]);
     bytes[40..44].copy_from_slice(&crc.to_le_bytes());
     disk.put(&file_name(9), &bytes).unwrap();
     let refusal = open(&disk).unwrap_err();
-    assert!(matches!(refusal, StorageError::Version { found: 4, supported: 3, .. }), "{refusal}");
+    assert!(matches!(refusal, StorageError::Version { found: 5, supported: 4, .. }), "{refusal}");
 }
 
 #[test]

@@ -289,6 +289,53 @@ fn oa_9_a_run_s_file_goes_when_no_checkpoint_leads_to_a_state_that_names_it() {
 }
 
 #[test]
+fn an_id_that_is_forgotten_stays_so_in_merged_runs_after_kills_and_on_a_follower() {
+    let (disk, other) = (SimDisk::new(), SimDisk::new());
+    let mut shard = begun(&disk, 0);
+    let mut follower = Follower::open(Arc::new(other.clone()), options(0), &mut numbers()).unwrap().0;
+    let scope = DedupScope::Topic(PARTITION.topic);
+    let forget = |shard: &mut Shard, number| {
+        let command = Dedup::Forget { scope: scope.clone(), id: id(number) };
+        let reply = run(shard, 1_000, command.into()).unwrap();
+        assert!(matches!(reply, Reply::Forgotten { sighting: Some(_) }), "{reply:?}");
+    };
+    send_all(&mut shard, 0..1_000);
+    roll(&mut shard);
+    forget(&mut shard, 7);
+    forget(&mut shard, 8);
+    shard.checkpoint().unwrap();
+    drop(shard);
+    let disk = disk.process_kill();
+    let mut shard = try_open(&disk, 0).unwrap();
+    send_all(&mut shard, 7..8);
+    send_all(&mut shard, 1_000..1_100);
+    roll(&mut shard);
+    forget(&mut shard, 1_050);
+    let end_ms = shard.state().next_tick_ms();
+    // The next hour: the runs of this one become one.
+    run(&mut shard, 2 * 3_600_000, Command::Tick).unwrap();
+    assert_eq!(roll(&mut shard), 1);
+    let counted = shard.state().dedup.runs().runs().map(|(_, run)| run.entries).collect::<Vec<_>>();
+    assert_eq!(counted, [1_098]);
+    forget(&mut shard, 9);
+    shard.idle().unwrap();
+    follower.pull(&shard.journal().reader(), 1 << 30).unwrap();
+    assert_eq!(state_hash(&shard.state()), follower.state_hash());
+    drop(follower);
+    shard.close().unwrap();
+    for disk in [disk, other.process_kill()] {
+        let mut shard = try_open(&disk, 0).unwrap();
+        assert!(are_known(&mut shard, 0..8).unwrap() && are_known(&mut shard, 10..1_050).unwrap());
+        for absent in [8, 9, 1_050] {
+            let reply = send(&mut shard, 1_000, absent..absent + 1).unwrap();
+            assert!(matches!(reply, Reply::Appended { duplicate: false, .. }), "{absent}: {reply:?}");
+        }
+        run(&mut shard, end_ms, Command::Tick).unwrap();
+        assert!(!shard.state().dedup.has_gaps(), "what was forgotten went with its run");
+    }
+}
+
+#[test]
 fn a_follower_makes_the_runs_itself_and_takes_those_of_a_state_that_it_takes_over() {
     let (leader_disk, disk) = (SimDisk::new(), SimDisk::new());
     let mut leader = begun(&leader_disk, 1_024);

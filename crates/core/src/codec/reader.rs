@@ -103,7 +103,7 @@ impl<'a> Reader<'a> {
             TRIM => Command::Trim { partition: self.partition()?, start: self.u64()? },
             TICK => Command::Tick,
             CONFIG => Command::Config(self.config_change()?),
-            APPEND_IDENTIFIED..=RUN_READY => Command::from(self.dedup()?),
+            APPEND_IDENTIFIED..=RUN_READY | FORGET_ID => Command::from(self.dedup()?),
             SET_TIMER | CANCEL_TIMER | FIRE_TIMER | CARRY_TIMERS => {
                 Command::from(self.timer_command(batches)?)
             }
@@ -141,6 +141,14 @@ impl<'a> Reader<'a> {
                 digest: self.u64()?,
                 replaces: self.list(RUN_BYTES, Reader::u64)?,
             }));
+        }
+        if self.kind == FORGET_ID {
+            let scope = match self.u8()? {
+                0 => DedupScope::Topic(self.topic()?),
+                1 => DedupScope::Named(self.text()?),
+                _ => return Err(self.malformed("an unknown scope")),
+            };
+            return Ok(Dedup::Forget { scope, id: self.dedup_id()? });
         }
         let (scope, id, value) = (self.text()?, self.dedup_id()?, self.u64()?);
         Ok(match self.kind {

@@ -167,6 +167,20 @@ impl Writer {
                 self.list(&ready.replaces, |writer, run| writer.u64(*run));
                 RUN_READY
             }
+            Dedup::Forget { scope, id } => {
+                match scope {
+                    DedupScope::Topic(topic) => {
+                        self.u8(0);
+                        self.u32(topic.0);
+                    }
+                    DedupScope::Named(name) => {
+                        self.u8(1);
+                        self.text(name);
+                    }
+                }
+                self.dedup_id(id);
+                FORGET_ID
+            }
         }
     }
 

@@ -54,6 +54,13 @@ pub enum Dedup {
     },
     /// A run is on disk: its marks leave the memory, or other runs their places.
     RunReady(RunReady),
+    /// An id that was seen is absent again: what comes with it next has its effects. One that is reserved stays so.
+    Forget {
+        /// The scope.
+        scope: DedupScope,
+        /// The id.
+        id: DedupId,
+    },
 }
 
 /// A file of marks that is durable by the time it is ordered. What is in it follows from the state alone.
@@ -82,6 +89,7 @@ impl Dedup {
             Dedup::Finish { .. } => "Finish",
             Dedup::Release { .. } => "Release",
             Dedup::RunReady(_) => "RunReady",
+            Dedup::Forget { .. } => "ForgetId",
         }
     }
 }

@@ -4,6 +4,7 @@
 //!   Absent --Reserve--> Reserved(lsn, until) --Finish, Commit--> Done(place) --Tick--> Absent
 //!   Absent --Commit, AppendIdentified--------------------------> Done(place)
 //!                       Reserved --Release, the lease ends-----> Absent
+//!   Done --ForgetId------------------------------------------> Absent
 //! ```
 //!
 //! A mark stays for the whole TTL, and to the end of its bucket, a 168th of the TTL: an hour of the default's week.
@@ -16,7 +17,7 @@
 //!   * the key for hashes never changes
 
 use super::marks::{ChunkPiece, MarkKey, Marks, Place, ScopeKey, Taken};
-use super::runs::{Answers, Manifest};
+use super::runs::{Answers, ForgottenMark, Found, Manifest};
 use super::{DAY_MS, SETTING_MS_MAX, check_bounds};
 use crate::command::{AtCap, ScopeRef};
 use crate::ids::DedupId;
@@ -104,6 +105,8 @@ enum Piece {
     Marks(ChunkPiece),
     /// What lies on disk, if there ever was any.
     Runs(Box<Manifest>),
+    /// What of that doesn't count any more, if there is any.
+    Forgotten(Vec<ForgottenMark>),
 }
 
 /// Buckets in a TTL.
@@ -171,7 +174,15 @@ impl Dedup {
         let is_new = self.head == Head::default() && self.marks.count() == 0 && !has_runs;
         let head = (!is_new).then(|| Piece::Head(Box::new(self.head.clone())));
         let runs = has_runs.then(|| Piece::Runs(Box::new(Manifest::clone(&self.runs))));
-        head.into_iter().chain(runs).chain(self.marks.pieces().map(Piece::Marks)).map(DedupPiece)
+        let forgotten = self.runs.forgotten();
+        let forgotten = (!forgotten.is_empty()).then_some(Piece::Forgotten(forgotten));
+        let before = head.into_iter().chain(runs).chain(forgotten);
+        before.chain(self.marks.pieces().map(Piece::Marks)).map(DedupPiece)
+    }
+
+    /// Whether ids were forgotten in such a way that its parts aren't those of a state in which nobody could.
+    pub fn has_gaps(&self) -> bool {
+        self.marks.has_gaps() || self.runs.runs().any(|(_, run)| run.has_gaps())
     }
 
     /// Takes a part back in, in the order in which [`pieces`](Dedup::pieces) gave it.
@@ -197,6 +208,7 @@ impl Dedup {
                 self.runs = Arc::from(runs);
                 Ok(())
             }
+            Piece::Forgotten(marks) => self.runs_mut().restore_forgotten(marks),
         }
     }
 
@@ -322,13 +334,22 @@ impl Dedup {
         let Some(key) = self.key_of(scope, id) else { return Seen::Absent };
         let found = self.marks.find(&key);
         let is_question = found.is_none() && self.runs_may_have(&key);
-        if let Some(place) = if is_question { answers.of(&key) } else { found } {
+        if let Some(place) = if is_question { answers.of(&key).map(|found| found.place) } else { found } {
             return Seen::Done(key.sighting(place));
         }
         match self.holder(&key, now_ms) {
             Some(Reservation { lsn, until_ms }) => Seen::Reserved { reservation: lsn, until_ms },
             None => Seen::Absent,
         }
+    }
+
+    /// The mark of a key doesn't count any more. `found`: the run that has it, if it isn't in memory.
+    pub(super) fn forget(&mut self, key: MarkKey, found: Option<Found>) {
+        match found {
+            Some(found) => self.runs_mut().forget(key, found),
+            None => self.marks.forget(&key),
+        }
+        self.left(key.scope, 1);
     }
 
     /// Whoever has reserved an id, also if its lease is over and no `Tick` has come.

@@ -4,6 +4,7 @@
 //!   AppendIdentified   any id seen: refused, with the places of those -> the sender leaves them out and sends the rest
 //!   Commit with marks  any id seen or in progress: nothing is applied
 //!   Reserve            absent: reserved -> Finish | Release, by the owner as long as its lease counts
+//!   ForgetId           seen: absent again; reserved: refused
 //! ```
 //!
 //! Invariants
@@ -47,6 +48,7 @@ impl State {
                 done(Reply::Released)
             }
             Request::RunReady(ready) => self.take_run(ready),
+            Request::Forget { scope, id } => self.forget(scope.into(), *id, answers),
         }
     }
 
@@ -108,6 +110,21 @@ impl State {
         let key = self.check_reservation(scope, id, reservation)?;
         self.dedup.finish(key, reservation, self.time_ms);
         done(Reply::Finished)
+    }
+
+    fn forget(&mut self, scope: ScopeRef<'_>, id: DedupId, answers: &Answers) -> Outcome {
+        let sighting = match self.seen(scope, id, answers) {
+            Seen::Absent => None,
+            Seen::Reserved { reservation, until_ms } => {
+                return Err(Refusal::EventReserved { scope: scope.to_scope(), id, reservation, until_ms });
+            }
+            Seen::Done(sighting) => Some(sighting),
+        };
+        if let Some(key) = self.dedup.key_of(scope, id).filter(|_| sighting.is_some()) {
+            let found = if self.dedup.is_question(&key) { answers.of(&key) } else { None };
+            self.dedup.forget(key, found);
+        }
+        done(Reply::Forgotten { sighting })
     }
 
     fn check_not_done(&self, scope: ScopeRef<'_>, id: DedupId, answers: &Answers) -> Result<(), Refusal> {

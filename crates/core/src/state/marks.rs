@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   by key:   256 maps, key -> place          found in one of them (`mark_map`); each is copied on write, alone
-//!   by time:  bucket end -> chunks of keys    1,024 keys a chunk, in the order of marking
+//!   by time:  bucket end -> chunks of keys    up to 1,024 keys a chunk, in the order of marking
 //! ```
 //!
 //! Invariants
@@ -216,13 +216,15 @@ impl Marks {
         self.by_time.iter().map(move |(end_ms, chunks)| (*end_ms, count(chunks)))
     }
 
-    /// The first chunks of a bucket that have no more than `most` marks together: how many, and their digest. One that
-    /// isn't full may still grow, and counts only if `partial`.
+    /// The first chunks of a bucket that have no more than `most` marks together: how many, and their digest. The last
+    /// one may still grow unless it is full, and counts only if `partial`.
     pub(super) fn first_of(&self, end_ms: i64, most: u64, partial: bool) -> (u64, u64) {
         let (mut entries, mut digest) = (0, 0_u64);
-        for chunk in self.by_time.get(&end_ms).into_iter().flatten() {
+        let chunks = self.by_time.get(&end_ms).map_or(&[][..], Vec::as_slice);
+        for (nth, chunk) in chunks.iter().enumerate() {
             let more = chunk.keys.len() as u64;
-            if entries + more > most || (!partial && chunk.keys.len() < WHOLE_CHUNK) {
+            let may_grow = nth + 1 == chunks.len() && chunk.keys.len() < WHOLE_CHUNK;
+            if entries + more > most || (!partial && may_grow) {
                 break;
             }
             (entries, digest) = (entries + more, digest.wrapping_add(chunk.digest));
@@ -275,6 +277,40 @@ impl Marks {
         Some((newest_ms, keys))
     }
 
+    /// Takes a single mark out. It is looked for through all chunks: that is for what somebody does by hand.
+    pub(super) fn forget(&mut self, key: &MarkKey) {
+        let Some(place) = self.find(key) else { return };
+        let at = |keys: &[MarkKey]| keys.iter().position(|known| known == key);
+        let in_bucket = |chunks: &[Chunk]| {
+            chunks.iter().enumerate().find_map(|(nth, chunk)| Some((nth, at(&chunk.keys)?)))
+        };
+        let found = self.by_time.iter_mut().find_map(|(end_ms, chunks)| {
+            let (nth, at) = in_bucket(chunks)?;
+            Some((*end_ms, chunks, nth, at))
+        });
+        let (end_ms, chunks, nth, at) = found.expect("a key of a map is in a chunk");
+        let chunk = &mut chunks[nth];
+        Arc::make_mut(&mut chunk.keys).remove(at);
+        chunk.digest = chunk.digest.wrapping_sub(mark_digest(key, place));
+        if chunk.keys.is_empty() {
+            chunks.remove(nth);
+            if chunks.is_empty() {
+                self.by_time.remove(&end_ms);
+            }
+        }
+        self.by_key.remove(key);
+        self.count -= 1;
+        if self.count == 0 {
+            self.by_key.clear();
+        }
+    }
+
+    /// Whether a chunk that can't grow any more isn't full: something of it was forgotten.
+    pub(super) fn has_gaps(&self) -> bool {
+        let is_short = |chunk: &Chunk| chunk.keys.len() < WHOLE_CHUNK;
+        self.by_time.values().any(|chunks| chunks.iter().rev().skip(1).any(is_short))
+    }
+
     pub(super) fn pieces(&self) -> impl Iterator<Item = ChunkPiece> + '_ {
         let chunks = self.by_time.iter().flat_map(|(end_ms, chunks)| chunks.iter().map(|it| (*end_ms, it)));
         chunks.map(|(end_ms, chunk)| {
@@ -287,9 +323,7 @@ impl Marks {
     /// Takes a chunk back in, behind those before it.
     pub(super) fn restore(&mut self, piece: ChunkPiece) -> Result<(), String> {
         let ChunkPiece { end_ms, newest_ms, marks } = piece;
-        let is_last = self.by_time.last_key_value().is_none_or(|(last_ms, chunks)| {
-            *last_ms < end_ms || (*last_ms == end_ms && chunks.iter().all(|it| it.keys.len() == WHOLE_CHUNK))
-        });
+        let is_last = self.by_time.last_key_value().is_none_or(|(last_ms, _)| *last_ms <= end_ms);
         if !is_last || marks.is_empty() || marks.len() > WHOLE_CHUNK {
             return Err(format!("{} marks until {end_ms} don't follow those before them", marks.len()));
         }

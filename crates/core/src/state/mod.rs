@@ -38,7 +38,7 @@ pub use group::{CommittedOffset, Group, Member, Owner};
 pub use marks::{MarkKey, Place, RolledMarks, ScopeKey, mark_digest};
 pub use offset_expiry::OffsetExpiry;
 pub use producer::{EpochEnd, KeptReply, Producer};
-pub use runs::{Answers, Manifest, RUNS_OF_A_BUCKET_MAX, Run, RunSource};
+pub use runs::{Answers, Found, Manifest, RUNS_OF_A_BUCKET_MAX, Run, RunSource};
 pub use stable::{AbortedTransaction, OpenTransaction, Undecided};
 pub use table::{Table, TableLimits, TablePiece, TablePlace, Tables};
 pub use timer::{Timer, TimerLimits, Timers};

@@ -11,10 +11,11 @@
 //!
 //! Invariants
 //!   * a mark is in memory or in exactly one run; in a bucket the runs have what was marked before what is in memory
-//!   * the manifest changes by `RunReady`, by a `Tick`, and at the cap; ids of runs only rise
+//!   * the manifest changes by `RunReady`, by a `Tick`, at the cap, and by `ForgetId`; ids of runs only rise
+//!   * what is forgotten stays in its file and counts for nothing; a run of which nothing counts isn't named any more
 //!   * a `RunReady` that isn't exactly what the state has is refused, whatever its file holds
 
-use super::marks::{MarkKey, Place, RolledMarks, ScopeKey, WHOLE_CHUNK};
+use super::marks::{MarkKey, Place, RolledMarks, ScopeKey, WHOLE_CHUNK, mark_digest};
 use super::{Outcome, State, done};
 use crate::command::{Command, Dedup as Request, Mark, RunReady, ScopeRef};
 use crate::reply::{Refusal, Reply};
@@ -35,14 +36,46 @@ pub struct Manifest {
 pub struct Run {
     /// Names it.
     pub id: u64,
-    /// How many marks it has.
+    /// How many marks its file has.
     pub entries: u64,
-    /// Sum of [`mark_digest`](super::mark_digest) over them.
+    /// Sum of [`mark_digest`] over them.
     pub digest: u64,
     /// When the last of them was set, ms since 1970.
     pub(super) newest_ms: i64,
-    /// How many of them are in which scope that has a name.
+    /// How many of those that count are in which scope that has a name.
     pub(super) scopes: BTreeMap<u32, u64>,
+    /// Those of its marks that don't count any more. A part of its own in a checkpoint.
+    #[serde(skip)]
+    forgotten: BTreeMap<MarkKey, Place>,
+}
+
+impl Run {
+    /// Whether the mark that it has of a key doesn't count any more. The key may be marked anew, elsewhere.
+    pub fn has_forgotten(&self, key: &MarkKey) -> bool {
+        self.forgotten.contains_key(key)
+    }
+
+    /// Whether some of its marks don't count any more.
+    pub fn has_gaps(&self) -> bool {
+        !self.forgotten.is_empty()
+    }
+
+    /// How many of its marks count: at least one.
+    fn counted(&self) -> u64 {
+        self.entries - self.forgotten.len() as u64
+    }
+
+    /// Digest of the marks that count.
+    fn counted_digest(&self) -> u64 {
+        let forgotten = self.forgotten.iter().map(|(key, place)| mark_digest(key, *place));
+        forgotten.fold(self.digest, u64::wrapping_sub)
+    }
+}
+
+/// How many marks of several runs count, and their digest: what one that replaces them has.
+fn counted(runs: &[Run]) -> (u64, u64) {
+    let digest = runs.iter().map(Run::counted_digest).fold(0, u64::wrapping_add);
+    (runs.iter().map(Run::counted).sum(), digest)
 }
 
 /// Most runs of one bucket, as long as the disk takes merged ones: at so many some are merged. Each look-up of an id
@@ -63,9 +96,54 @@ impl Manifest {
         self.buckets.is_empty()
     }
 
-    /// Marks in all of them.
+    /// Marks in all of them that count.
     pub fn entries(&self) -> u64 {
-        self.buckets.values().flatten().map(|run| run.entries).sum()
+        self.buckets.values().flatten().map(Run::counted).sum()
+    }
+
+    /// The mark that a run has of a key doesn't count any more, and if it was the last one neither does the run.
+    pub(super) fn forget(&mut self, key: MarkKey, Found { run: id, place }: Found) {
+        let at = |runs: &Vec<Run>| runs.iter().position(|run| run.id == id);
+        let found = self.buckets.iter_mut().find_map(|(end_ms, runs)| Some((*end_ms, at(runs)?, runs)));
+        let (end_ms, at, runs) = found.expect("an answer names a run of the state");
+        let run = &mut runs[at];
+        run.forgotten.insert(key, place);
+        if let ScopeKey::Named(number) = key.scope
+            && let Some(count) = run.scopes.get_mut(&number)
+        {
+            *count = count.saturating_sub(1);
+            run.scopes.retain(|_, count| *count > 0);
+        }
+        if run.counted() == 0 {
+            runs.remove(at);
+            if runs.is_empty() {
+                self.buckets.remove(&end_ms);
+            }
+        }
+    }
+
+    /// What its runs have that doesn't count any more.
+    pub(super) fn forgotten(&self) -> Vec<ForgottenMark> {
+        let of =
+            |run: &Run| run.forgotten.iter().map(|(key, place)| (run.id, *key, *place)).collect::<Vec<_>>();
+        self.buckets.values().flatten().flat_map(of).collect()
+    }
+
+    /// Takes that back in.
+    ///
+    /// # Errors
+    /// What is of no run, or more than a run has.
+    pub(super) fn restore_forgotten(&mut self, marks: Vec<ForgottenMark>) -> Result<(), String> {
+        let mut runs: BTreeMap<u64, &mut Run> =
+            self.buckets.values_mut().flatten().map(|run| (run.id, run)).collect();
+        for (id, key, place) in marks {
+            let run =
+                runs.get_mut(&id).ok_or_else(|| format!("what is forgotten of run {id}, which is none"))?;
+            if run.forgotten.insert(key, place).is_some() || run.forgotten.len() as u64 >= run.entries {
+                return Err(format!("more is forgotten of run {id} than it has"));
+            }
+        }
+        Ok(())
     }
 
     /// The id of the next run is at least this.
@@ -111,9 +189,21 @@ impl Manifest {
     }
 }
 
+/// A mark that doesn't count any more: the run that has it, its key, and where that was seen.
+pub(super) type ForgottenMark = (u64, MarkKey, Place);
+
+/// A mark that was found, and the run that has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The run's number.
+    pub run: u64,
+    /// Where the id was seen.
+    pub place: Place,
+}
+
 /// What the runs say of the keys that were asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answers(Vec<(MarkKey, Option<Place>)>);
+pub struct Answers(Vec<(MarkKey, Option<Found>)>);
 
 impl Answers {
     /// Where nothing was asked.
@@ -122,16 +212,21 @@ impl Answers {
     }
 
     /// Answers, in the order of the keys.
-    pub fn new(mut answers: Vec<(MarkKey, Option<Place>)>) -> Answers {
+    pub fn new(mut answers: Vec<(MarkKey, Option<Found>)>) -> Answers {
         answers.sort_unstable_by_key(|(key, _)| *key);
         Answers(answers)
+    }
+
+    /// What was found, and where, key by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&MarkKey, Option<Found>)> {
+        self.0.iter().map(|(key, found)| (key, *found))
     }
 
     /// Where a key was seen. Whoever applies a command without asking for its keys would answer from half of the marks.
     ///
     /// # Panics
     /// If the key wasn't asked for.
-    pub fn of(&self, key: &MarkKey) -> Option<Place> {
+    pub fn of(&self, key: &MarkKey) -> Option<Found> {
         let at = self.0.binary_search_by_key(key, |(key, _)| *key);
         self.0[at.expect("State::questions has named the key, and the shell has looked it up")].1
     }
@@ -161,6 +256,7 @@ impl State {
                 Request::Reserve { scope, id, .. } | Request::Finish { scope, id, .. } => {
                     self.dedup.key_of(ScopeRef::Named(scope), *id).into_iter().collect()
                 }
+                Request::Forget { scope, id } => self.dedup.key_of(scope.into(), *id).into_iter().collect(),
                 Request::Release { .. } | Request::RunReady(_) => Vec::new(),
             },
             Command::Commit(commit) => {
@@ -215,11 +311,11 @@ impl State {
             let merged = || {
                 let from = merged_from(of_bucket, is_closed)?;
                 let parts = &of_bucket[from..];
-                let digest = parts.iter().fold(0, |sum: u64, run| sum.wrapping_add(run.digest));
+                let (entries, digest) = counted(parts);
                 Some(RunReady {
                     end_ms: *end_ms,
                     run: runs.next_run(),
-                    entries: parts.iter().map(|run| run.entries).sum(),
+                    entries,
                     up_to: self.lsn,
                     digest,
                     replaces: parts.iter().map(|run| run.id).collect(),
@@ -255,9 +351,7 @@ impl State {
             };
         }
         let Some((_, parts)) = runs.replaced(ready) else { return unfit("the bucket has no such runs") };
-        let entries: u64 = parts.iter().map(|run| run.entries).sum();
-        let digest = parts.iter().fold(0, |sum: u64, run| sum.wrapping_add(run.digest));
-        match (entries, digest) == (ready.entries, ready.digest) {
+        match counted(parts) == (ready.entries, ready.digest) {
             true => Ok(()),
             false => unfit("the runs that it replaces have other marks"),
         }
@@ -266,7 +360,8 @@ impl State {
     pub(super) fn take_run(&mut self, ready: &RunReady) -> Outcome {
         self.check_run(ready)?;
         let (id, entries, digest) = (ready.run, ready.entries, ready.digest);
-        let mut run = Run { id, entries, digest, newest_ms: i64::MIN, scopes: BTreeMap::new() };
+        let (newest_ms, scopes, forgotten) = (i64::MIN, BTreeMap::new(), BTreeMap::new());
+        let mut run = Run { id, entries, digest, newest_ms, scopes, forgotten };
         let at = if ready.replaces.is_empty() {
             for (newest_ms, keys) in self.dedup.take_rolled(ready.end_ms, ready.entries) {
                 run.newest_ms = run.newest_ms.max(newest_ms);

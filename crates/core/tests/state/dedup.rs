@@ -79,6 +79,10 @@ impl World {
         }
     }
 
+    fn forget(&mut self, scope: DedupScope, number: u64) -> Reply {
+        self.log.reply(&Dedup::Forget { scope, id: id(number) }.into())
+    }
+
     fn reserve(&mut self, number: u64) -> u64 {
         match self.log.reply(&reserve(number)) {
             Reply::Reserved { reservation, .. } => reservation,
@@ -119,6 +123,60 @@ fn em_7_a_second_commit_with_the_id_is_refused_with_the_first_one_s_position_and
         matches!(world.commit(&[1], vec![mark("s", 2)]), Reply::Committed(_)),
         "the token was not used up"
     );
+}
+
+#[test]
+fn em_7_an_id_that_is_forgotten_has_its_effects_once_more_and_the_others_are_known() {
+    let mut world = World::new();
+    let topic = DedupScope::Topic(world.topic);
+    let Reply::Committed(first) = world.commit(&[], vec![mark("s", 1), mark("s", 2)]) else { panic!() };
+    // More than a chunk: the first one has a gap then.
+    let numbers: Vec<u64> = (0..1_500).collect();
+    world.log.reply(&world.identified(0, &numbers));
+    assert_eq!(world.forget(named("nowhere"), 1), Reply::Forgotten { sighting: None });
+    assert_eq!(world.forget(named("s"), 9), Reply::Forgotten { sighting: None });
+    let sighting = Some(Sighting::Command { lsn: first.lsn });
+    assert_eq!(world.forget(named("s"), 1), Reply::Forgotten { sighting });
+    let sighting = Some(Sighting::Record { partition: world.at(0), offset: 3 });
+    assert_eq!(world.forget(topic.clone(), 3), Reply::Forgotten { sighting });
+    assert_eq!(world.forget(topic, 3), Reply::Forgotten { sighting: None });
+    for restarts in [false, true] {
+        if restarts {
+            world.log.restart();
+        }
+        assert_eq!((world.seen(1), world.seen_event(3)), (Seen::Absent, Seen::Absent));
+        assert!(matches!((world.seen(2), world.seen_event(4)), (Seen::Done(_), Seen::Done(_))));
+        assert_eq!(world.log.state.dedup.marked(), 1_500);
+    }
+    assert!(matches!(world.commit(&[], vec![mark("s", 1)]), Reply::Committed(_)));
+    assert!(matches!(world.log.reply(&world.identified(1, &[3])), Reply::Appended { base_offset: 0, .. }));
+    let Seen::Done(Sighting::Record { partition, .. }) = world.seen_event(3) else { panic!() };
+    assert_eq!(partition, world.at(1));
+    world.commit_refused(&[], vec![mark("s", 1)]);
+    // All of it goes when its time comes, and not before.
+    world.tick_at(1_700_000_000_000 + WEEK_MS - 1);
+    assert_eq!(world.log.state.dedup.marked(), 1_502);
+    world.tick_at(1_700_000_000_000 + WEEK_MS + HOUR_MS);
+    assert_eq!(world.log.state.dedup.marked(), 0);
+}
+
+#[test]
+fn em_8_an_id_that_somebody_works_on_is_not_forgotten() {
+    let mut world = World::new();
+    let reservation = world.reserve(1);
+    let refusal = world.log.refused(&Dedup::Forget { scope: named("s"), id: id(1) }.into());
+    assert!(matches!(refusal, Refusal::EventReserved { reservation: found, .. } if found == reservation));
+    assert_eq!(world.log.reply(&finish(1, reservation)), Reply::Finished);
+    let sighting = Some(Sighting::Command { lsn: reservation });
+    assert_eq!(world.forget(named("s"), 1), Reply::Forgotten { sighting });
+    // What its owner says later finds neither the mark nor the reservation.
+    let refusal = world.log.refused(&finish(1, reservation));
+    assert!(matches!(refusal, Refusal::ReservationLapsed { .. }), "{refusal}");
+    let next = world.reserve(1);
+    assert!(next > reservation);
+    // A lease that is over is nobody's.
+    world.log.time_ms += LEASE_MS as i64;
+    assert_eq!(world.forget(named("s"), 1), Reply::Forgotten { sighting: None });
 }
 
 #[test]

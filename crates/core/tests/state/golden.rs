@@ -502,6 +502,14 @@ fn reserve_finish_and_release_are_kinds_22_to_24() {
 }
 
 #[test]
+fn forget_id_is_kind_33() {
+    let of_topic = Dedup::Forget { scope: DedupScope::Topic(TopicId(7)), id: id() };
+    is(33, &of_topic.into(), &plain(&["00", "07 00 00 00", ID]), &[]);
+    let named = Dedup::Forget { scope: DedupScope::Named("s".into()), id: id() };
+    is(33, &named.into(), &plain(&["01", "01 00 00 00  73", ID]), &[]);
+}
+
+#[test]
 fn run_ready_is_kind_25() {
     let ready = |replaces| RunReady { end_ms: 1, run: 2, entries: 3, up_to: 4, digest: 5, replaces };
     let fields = [

@@ -50,6 +50,10 @@ impl World {
         reply
     }
 
+    fn forget(&mut self, scope: &DedupScope, number: u64) -> Reply {
+        self.log.reply(&Dedup::Forget { scope: scope.clone(), id: id(number) }.into())
+    }
+
     fn ready(&self, memory_max: u64) -> RunReady {
         self.log.state.due_run(memory_max).expect("a run is due")
     }
@@ -191,6 +195,84 @@ fn at_the_cap_the_oldest_run_goes_and_since_when_all_is_known_is_exact() {
     assert!(matches!(world.send(0..1), Reply::Appended { .. }), "what was given up is not");
 }
 
+fn is_forgotten(reply: &Reply) -> bool {
+    matches!(reply, Reply::Forgotten { sighting: Some(_) })
+}
+
+#[test]
+fn em_7_an_id_of_a_run_is_forgotten_and_marked_anew_also_in_the_same_bucket_and_when_runs_are_merged() {
+    let mut world = World::new();
+    let topic = DedupScope::Topic(world.topic);
+    world.send(0..1_500);
+    world.commit("s", 7);
+    assert_eq!(world.roll(0), 1);
+    for scope in [topic.clone(), named("s")] {
+        assert!(is_forgotten(&world.forget(&scope, 7)));
+        assert_eq!(world.log.seen(&scope, id(7)), Seen::Absent);
+        assert_eq!(world.forget(&scope, 7), Reply::Forgotten { sighting: None }, "it was absent");
+    }
+    assert_eq!(world.log.state.dedup.marked(), 1_499);
+    assert!(matches!(world.log.seen(&topic, id(8)), Seen::Done(_)));
+    world.log.restart();
+    // The name went with its last mark, and its number serves another one, with the same id.
+    world.commit("other", 7);
+    assert!(matches!(world.send(7..8), Reply::Appended { base_offset: 1_500, .. }));
+    assert_eq!(world.roll(0), 1, "a second run of the bucket has the same keys");
+    world.log.restart();
+    assert!(matches!(world.send(7..8), Reply::Refused(Refusal::EventsSeen { .. })));
+    let Seen::Done(seen) = world.log.seen(&topic, id(7)) else { panic!() };
+    assert!(is_forgotten(&world.forget(&topic, 8)));
+    world.log.time_ms += 2 * HOUR_MS;
+    world.log.reply(&Command::Tick);
+    assert_eq!(world.roll(0), 1, "those of the hour become one");
+    let merged: Vec<u64> = world.runs().iter().map(|(.., entries)| *entries).collect();
+    assert_eq!(merged, [1_500], "without what was forgotten");
+    world.log.restart();
+    assert_eq!(world.log.seen(&topic, id(7)), Seen::Done(seen));
+    assert!(matches!(world.log.seen(&named("other"), id(7)), Seen::Done(_)));
+    assert_eq!(world.log.seen(&topic, id(8)), Seen::Absent);
+    assert_eq!(world.log.seen(&named("s"), id(7)), Seen::Absent);
+}
+
+#[test]
+fn a_run_is_not_named_any_more_when_all_of_it_is_forgotten() {
+    let mut world = World::new();
+    let topic = DedupScope::Topic(world.topic);
+    world.send(0..2);
+    world.roll(0);
+    assert!(is_forgotten(&world.forget(&topic, 0)));
+    assert_eq!(world.runs().len(), 1);
+    assert!(world.log.state.dedup.has_gaps());
+    assert!(is_forgotten(&world.forget(&topic, 1)));
+    assert_eq!((world.runs(), world.log.state.dedup.marked()), (Vec::new(), 0));
+    assert!(!world.log.state.dedup.has_gaps());
+    assert_eq!(world.log.state.next_tick_ms(), i64::MAX, "nothing is left that would expire");
+}
+
+#[test]
+fn a_run_that_was_planned_before_one_of_its_ids_was_forgotten_is_refused() {
+    let mut world = World::new();
+    let topic = DedupScope::Topic(world.topic);
+    world.send(0..1_100);
+    let planned = world.ready(0);
+    assert!(is_forgotten(&world.forget(&topic, 5)));
+    assert!(matches!(world.take(&planned), Reply::Refused(Refusal::RunUnfit { .. })));
+    assert!(matches!(world.send(5..6), Reply::Appended { .. }), "as many again, and not the same ones");
+    assert!(matches!(world.take(&planned), Reply::Refused(Refusal::RunUnfit { .. })));
+    world.log.restart();
+    world.roll(0);
+    world.send(2_000..2_100);
+    world.roll(0);
+    world.log.time_ms += 2 * HOUR_MS;
+    world.log.reply(&Command::Tick);
+    let planned = world.ready(0);
+    assert_eq!((planned.entries, planned.replaces.len()), (1_200, 2));
+    assert!(is_forgotten(&world.forget(&topic, 6)));
+    assert!(matches!(world.take(&planned), Reply::Refused(Refusal::RunUnfit { .. })));
+    assert_eq!(world.roll(0), 1);
+    assert_eq!(world.log.state.dedup.marked(), 1_199);
+}
+
 /// One step of both logs.
 #[derive(Clone, Debug)]
 enum Step {
@@ -199,6 +281,8 @@ enum Step {
     Reserve(u64, u64),
     Finish(usize),
     Release(usize),
+    ForgetEvent(u64),
+    Forget(u64),
     Wait(i64),
     Limits(u64, u64),
     Roll(u64),
@@ -215,6 +299,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..30_u64, 1..5_000_u64).prop_map(|(number, lease_ms)| Step::Reserve(number, lease_ms)),
         2 => (0..8_usize).prop_map(Step::Finish),
         1 => (0..8_usize).prop_map(Step::Release),
+        2 => (0..46_u64).prop_map(Step::ForgetEvent),
+        2 => (0..30_u64).prop_map(Step::Forget),
         3 => prop_oneof![0..50_i64, Just(700), Just(4_000)].prop_map(Step::Wait),
         1 => (prop_oneof![Just(500_u64), Just(50_000)], 5..60_u64).prop_map(|(ttl, most)| Step::Limits(ttl, most)),
         4 => (0..4_u64).prop_map(Step::Roll),
@@ -243,6 +329,8 @@ fn command(world: &mut World, step: &Step, reserved: &[(u64, u64)]) -> Option<Re
             let (number, reservation) = owned(*at)?;
             world.log.reply(&Dedup::Release { scope: scope(), id: id(number), reservation }.into())
         }
+        Step::ForgetEvent(number) => world.forget(&DedupScope::Topic(world.topic), *number),
+        Step::Forget(number) => world.forget(&named("s"), *number),
         Step::Wait(ms) => {
             world.log.time_ms += ms;
             world.log.reply(&Command::Tick)

@@ -141,6 +141,8 @@ fn memory_bytes(command: &Command) -> usize {
                         | Dedup::Finish { scope, .. }
                         | Dedup::Release { scope, .. } => scope.capacity(),
                         Dedup::RunReady(ready) => ready.replaces.capacity() * 8,
+                        Dedup::Forget { scope: DedupScope::Named(scope), .. } => scope.capacity(),
+                        Dedup::Forget { .. } => 0,
                     }
             }
             Command::Commit(commit) => {

@@ -1,7 +1,7 @@
 //! Ids of events on disk: moved there by the log itself, looked up from there, over kills, failures and a full disk.
 
 use crate::common::{builder, topic, until};
-use exactlog::{Event, EventId, Log, Receipt, Reserve, Seen, Ticket, Topic};
+use exactlog::{Error, Event, EventId, Log, Receipt, Refusal, Reserve, Seen, Sighting, Ticket, Topic};
 use exactlog_sim::disk::SimDisk;
 use std::time::Duration;
 
@@ -87,4 +87,37 @@ fn em_8_what_is_done_outside_is_done_once_also_when_its_mark_is_on_disk() {
     assert!(matches!(log.blocking_reserve("mail", "order 2", WEEK / 7).unwrap(), Reserve::InProgress { .. }));
     open_still.blocking_finish().unwrap();
     assert!(matches!(log.seen("mail", "order 2").unwrap(), Seen::Done(_)));
+}
+
+#[test]
+fn em_7_ids_on_disk_and_in_memory_are_forgotten_and_stored_once_more_also_after_a_kill() {
+    const EVENTS: u64 = 6_000;
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    let t = topic(&log, "t", 1);
+    assert_eq!(log.forget_id(&t, "text, and there is no key yet").unwrap(), None);
+    send_ids(&log, &t, 0..EVENTS);
+    runs_are_made(&log);
+    let forgotten = [3, 4_000, EVENTS - 1];
+    for number in forgotten {
+        let Some(Sighting::Record { offset, .. }) = log.forget_id(&t, id(number)).unwrap() else { panic!() };
+        assert_eq!(offset, number);
+        assert_eq!(log.forget_id(&t, id(number)).unwrap(), None);
+        assert_eq!(log.seen(&t, id(number)).unwrap(), Seen::Absent);
+    }
+    assert_eq!(log.metrics().dedup_entries, EVENTS - 3);
+    let Reserve::Reserved(reservation) = log.blocking_reserve("s", "a", WEEK / 7).unwrap() else { panic!() };
+    let refused = log.forget_id("s", "a").unwrap_err();
+    assert!(matches!(refused, Error::Refused(Refusal::EventReserved { .. })), "{refused}");
+    reservation.blocking_finish().unwrap();
+    log.checkpoint().unwrap();
+    let again = disk.process_kill();
+    drop(log);
+    let log = open(&again);
+    let t = log.open_topic("t").unwrap();
+    let receipts = send_ids(&log, &t, 0..EVENTS);
+    let stored: Vec<usize> =
+        receipts.iter().enumerate().filter(|(_, it)| !it.duplicate).map(|(nth, _)| nth).collect();
+    assert_eq!(stored, forgotten.map(|number| number as usize));
+    assert!(matches!(log.seen("s", "a").unwrap(), Seen::Done(_)));
 }

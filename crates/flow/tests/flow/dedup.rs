@@ -43,6 +43,23 @@ async fn every_event_three_times_has_one_effect() {
     assert_eq!(calls.load(Ordering::SeqCst), 101);
 }
 
+#[tokio::test]
+async fn em_7_an_event_that_is_forgotten_is_processed_once_more() {
+    let house = House::new(1);
+    house.send([event("a", "v", "id-1"), event("b", "v", "id-2")]);
+    let calls = Arc::new(AtomicU32::new(0));
+    let running = Processor::new(&house.log, "billing").topic(&house.orders);
+    let running = running.start(counting(&calls, 0)).unwrap();
+    ended(&running, 2).await;
+    assert!(house.log.forget_id("billing", "id-1").unwrap().is_some());
+    assert_eq!(house.log.seen("billing", "id-1").unwrap(), Seen::Absent);
+    house.send([event("a", "v", "id-1"), event("b", "v", "id-2"), event("a", "v", "id-1")]);
+    let counts = ended(&running, 5).await;
+    assert_eq!((counts.done_total(), counts.duplicate), (3, 2));
+    running.stop().await.unwrap();
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_failed_left_no_mark_and_a_later_copy_is_processed() {
     let house = House::new(1);

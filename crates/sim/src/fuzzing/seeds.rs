@@ -181,6 +181,9 @@ fn ids() -> Vec<Command> {
         send(7).into(),
         Command::Config(limits(2, AtCap::Shorten)),
         send(7).into(),
+        Dedup::Forget { scope: DedupScope::Topic(PARTITIONS[0].topic), id: id(7) }.into(),
+        Dedup::Forget { scope: DedupScope::Named(scope()), id: id(4) }.into(),
+        send(7).into(),
         Command::Tick,
     ]
 }

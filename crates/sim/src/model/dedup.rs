@@ -11,6 +11,8 @@ use super::{DAY_MS, Model, Outcome};
 pub struct Ids {
     /// Seen, in the order in which they were marked.
     pub marks: Vec<Marked>,
+    /// Seen and forgotten, as long as others are kept together with them: when they were marked counts on.
+    forgotten: Vec<Marked>,
     /// Reserved, also those whose leases are over as long as no `Tick` came.
     pub reservations: Vec<Reserved>,
     ttl_ms: u64,
@@ -28,6 +30,7 @@ impl Default for Ids {
     fn default() -> Ids {
         Ids {
             marks: Vec::new(),
+            forgotten: Vec::new(),
             reservations: Vec::new(),
             ttl_ms: 7 * DAY_MS,
             entries_max: 100_000_000,
@@ -94,6 +97,7 @@ impl Ids {
     pub(super) fn tick(&mut self, now_ms: i64) {
         self.reservations.retain(|it| it.until_ms > now_ms);
         self.marks.retain(|it| it.end_ms > now_ms);
+        self.forgotten.retain(|it| it.end_ms > now_ms);
         self.runs.retain(|(end_ms, _)| *end_ms > now_ms);
     }
 
@@ -118,9 +122,22 @@ impl Ids {
             let first = self.runs.iter().position(|(end_ms, _)| *end_ms == first_ms);
             let run = first.map(|at| self.runs.remove(at).1);
             let goes = |it: &Marked| it.end_ms == first_ms && it.run == run;
-            let newest_ms = self.marks.iter().filter(|it| goes(it)).map(|it| it.marked_ms).max();
+            let all = self.marks.iter().chain(&self.forgotten);
+            let newest_ms = all.filter(|it| goes(it)).map(|it| it.marked_ms).max();
             self.complete_since_ms = self.complete_since_ms.max(newest_ms.expect("one ends first"));
             self.marks.retain(|it| !goes(it));
+            self.forgotten.retain(|it| !goes(it));
+        }
+    }
+
+    /// With the last mark of a run, or of what is in memory of a bucket, what was forgotten of it goes, and the run.
+    fn forget(&mut self, at: usize) {
+        let mark = self.marks.remove(at);
+        self.forgotten.push(mark.clone());
+        let is_beside = |it: &Marked| it.end_ms == mark.end_ms && it.run == mark.run;
+        if !self.marks.iter().any(is_beside) {
+            self.forgotten.retain(|it| !is_beside(it));
+            self.runs.retain(|(_, run)| Some(*run) != mark.run);
         }
     }
 }
@@ -149,7 +166,8 @@ impl Ids {
         if count != ready.entries || newest.is_none_or(|newest| newest > last) {
             return Err("RunUnfit");
         }
-        self.marks.iter_mut().filter(|it| is_in(it)).for_each(|it| it.run = Some(ready.run));
+        let all = self.marks.iter_mut().chain(&mut self.forgotten);
+        all.filter(|it| is_in(it)).for_each(|it| it.run = Some(ready.run));
         let first = self.runs.iter().position(|(_, run)| ready.replaces.first() == Some(run));
         self.runs.retain(|(_, run)| !ready.replaces.contains(run));
         self.runs.insert(first.unwrap_or(self.runs.len()), (ready.end_ms, ready.run));
@@ -225,6 +243,15 @@ impl Model {
                 Ok(Reply::Released)
             }
             Dedup::RunReady(ready) => self.ids.take_run(ready),
+            Dedup::Forget { scope, id } => match self.seen(scope, *id) {
+                Seen::Absent => Ok(Reply::Forgotten { sighting: None }),
+                Seen::Reserved { .. } => Err("EventReserved"),
+                Seen::Done(sighting) => {
+                    let at = self.ids.marks.iter().position(|it| it.scope == *scope && it.id == *id);
+                    self.ids.forget(at.expect("it was seen"));
+                    Ok(Reply::Forgotten { sighting: Some(sighting) })
+                }
+            },
         }
     }
 

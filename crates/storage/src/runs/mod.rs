@@ -29,7 +29,7 @@ use crate::error::StorageError;
 use exactlog_core::command::{Command, Dedup, RunReady};
 use exactlog_core::mutants::{Mutant, on};
 use exactlog_core::reply::{Refusal, Reply};
-use exactlog_core::state::{Answers, Manifest, MarkKey, Place, Run as Named, State};
+use exactlog_core::state::{Answers, Found, Manifest, MarkKey, Run as Named, State};
 use filter::Hashed;
 use parking_lot::Mutex;
 use run::{Expected, Run};
@@ -56,6 +56,15 @@ pub struct Runs {
 pub(crate) struct Opened {
     manifest: Arc<Manifest>,
     runs: Vec<Arc<Run>>,
+    /// Whether one of them has a mark that doesn't count any more.
+    have_gaps: bool,
+}
+
+impl Opened {
+    /// Whether what a run has of a key doesn't count any more.
+    fn has_forgotten(&self, run: u64, key: &MarkKey) -> bool {
+        self.have_gaps && self.manifest.runs().any(|(_, named)| named.id == run && named.has_forgotten(key))
+    }
 }
 
 /// What becomes of files.
@@ -75,7 +84,7 @@ struct Files {
 pub struct RunStats {
     /// Runs that the state names.
     pub runs: u64,
-    /// Marks in them.
+    /// Marks in them that count.
     pub entries: u64,
     /// What their files take, in bytes.
     pub file_bytes: u64,
@@ -113,13 +122,16 @@ impl Runs {
         answers.collect::<Result<_, _>>().map(Answers::new)
     }
 
-    fn find(&self, opened: &Opened, key: &MarkKey) -> Result<Option<Place>, StorageError> {
+    fn find(&self, opened: &Opened, key: &MarkKey) -> Result<Option<Found>, StorageError> {
         self.look_ups.fetch_add(1, Ordering::Relaxed);
         let hashed = Hashed::of(key);
         for run in opened.runs.iter().filter(|run| run.may_have(key, hashed)) {
+            if opened.has_forgotten(run.id(), key) {
+                continue;
+            }
             self.reads.fetch_add(1, Ordering::Relaxed);
             match run.find(key) {
-                Ok(Some(place)) => return Ok(Some(place)),
+                Ok(Some(place)) => return Ok(Some(Found { run: run.id(), place })),
                 Ok(None) => {
                     self.needless_reads.fetch_add(1, Ordering::Relaxed);
                 }
@@ -143,7 +155,8 @@ impl Runs {
                 None => self.open(end_ms, named),
             });
             let runs = runs.collect::<Result<_, _>>()?;
-            *opened = Arc::new(Opened { manifest: manifest.clone(), runs });
+            let have_gaps = manifest.runs().any(|(_, named)| named.has_gaps());
+            *opened = Arc::new(Opened { manifest: manifest.clone(), runs, have_gaps });
         }
         Ok(opened.clone())
     }

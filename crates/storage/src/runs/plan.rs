@@ -24,7 +24,7 @@ pub struct RunPlan {
 #[derive(Debug)]
 enum Source {
     Memory(exactlog_core::state::RolledMarks),
-    Runs(Vec<Arc<super::run::Run>>),
+    Runs(Vec<merge::Part>),
 }
 
 impl RunPlan {
@@ -78,8 +78,9 @@ impl Source {
             RunSource::Memory(marks) => Ok(Source::Memory(marks)),
             RunSource::Runs(parts) => {
                 let opened = runs.opened(state.dedup.runs())?;
-                let is_part = |id: u64| parts.iter().any(|part| part.id == id);
-                Ok(Source::Runs(opened.runs.iter().filter(|run| is_part(run.id())).cloned().collect()))
+                let part = |id: u64| parts.iter().find(|part| part.id == id).cloned();
+                let runs = opened.runs.iter().filter_map(|run| Some((run.clone(), part(run.id())?)));
+                Ok(Source::Runs(runs.collect()))
             }
         }
     }
@@ -87,7 +88,7 @@ impl Source {
     fn write(self, runs: &Runs, ready: &RunReady) -> Result<(), StorageError> {
         match self {
             Source::Memory(marks) => writer::write(&*runs.disk, ready, marks.sorted().into_iter().map(Ok)),
-            Source::Runs(parts) => writer::write(&*runs.disk, ready, merge::merged(&parts)),
+            Source::Runs(parts) => writer::write(&*runs.disk, ready, merge::merged(parts)),
         }
     }
 }

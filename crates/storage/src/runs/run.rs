@@ -115,7 +115,9 @@ impl Run {
     }
 
     /// All marks, ascending.
-    pub(super) fn marks(self: &Arc<Run>) -> impl Iterator<Item = Result<(MarkKey, Place), StorageError>> {
+    pub(super) fn marks(
+        self: &Arc<Run>,
+    ) -> impl Iterator<Item = Result<(MarkKey, Place), StorageError>> + use<> {
         let run = self.clone();
         (0..self.header.blocks()).flat_map(move |block| match run.block(block) {
             Ok(bytes) => (0..run.header.marks_of(block)).map(|nth| run.mark(&bytes, block, nth)).collect(),

@@ -253,6 +253,14 @@ fn dedup() -> impl Strategy<Value = Dedup> {
         1 => (name(), dedup_id(), small_lsn())
             .prop_map(|(scope, id, reservation)| Dedup::Release { scope, id, reservation }),
         1 => run_ready().prop_map(Dedup::RunReady),
+        1 => (dedup_scope(), dedup_id()).prop_map(|(scope, id)| Dedup::Forget { scope, id }),
+    ]
+}
+
+fn dedup_scope() -> impl Strategy<Value = DedupScope> {
+    prop_oneof![
+        partition().prop_map(|partition| DedupScope::Topic(partition.topic)),
+        name().prop_map(DedupScope::Named),
     ]
 }
 

@@ -10,7 +10,7 @@ use exactlog_core::batch::{Batch, BatchBuilder, HEADER_BYTES, ProducerStamp};
 use exactlog_core::command::*;
 use exactlog_core::ids::{DedupId, MemberId, Partition, ProducerId, TimerId, TopicId};
 use exactlog_core::reply::{Applied, Committed, Refusal, Reply, Seen};
-use exactlog_core::state::{Answers, At, MarkKey, Place, RunSource, State};
+use exactlog_core::state::{Answers, At, Found, MarkKey, Place, Run, RunSource, State};
 use std::collections::BTreeMap;
 
 /// A state with the position, term and time that the journal would add.
@@ -47,7 +47,11 @@ impl Log {
             let marks = match source {
                 RunSource::Memory(marks) => marks.sorted().into_iter().collect(),
                 RunSource::Runs(parts) => {
-                    parts.iter().flat_map(|part| self.runs[&(part.id, part.digest)].clone()).collect()
+                    let counted = |part: &Run| {
+                        let all = self.runs[&(part.id, part.digest)].clone().into_iter();
+                        all.filter(|(key, _)| !part.has_forgotten(key)).collect::<Vec<_>>()
+                    };
+                    parts.iter().flat_map(counted).collect()
                 }
             };
             self.runs.insert((ready.run, ready.digest), marks);
@@ -56,8 +60,13 @@ impl Log {
     }
 
     fn answers(&self, keys: &[MarkKey]) -> Answers {
-        let runs: Vec<_> = self.state.dedup.runs().runs().map(|(_, run)| (run.id, run.digest)).collect();
-        let find = |key: &MarkKey| runs.iter().find_map(|run| self.runs[run].get(key).copied());
+        let find = |key: &MarkKey| {
+            let mut runs = self.state.dedup.runs().runs().filter(|(_, run)| !run.has_forgotten(key));
+            runs.find_map(|(_, run)| {
+                let place = *self.runs[&(run.id, run.digest)].get(key)?;
+                Some(Found { run: run.id, place })
+            })
+        };
         Answers::new(keys.iter().map(|key| (*key, find(key))).collect())
     }
 
