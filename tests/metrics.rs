@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use exactlog::{Durability, Event, Log, TableOptions, TopicOptions};
-use exactlog_flow::{Breaker, BreakerConfig, Context, Failure, Processor, Retry};
+use exactlog_flow::{Breaker, BreakerConfig, Context, Failure, Processor, Requester, Retry, Saga, Step};
 use prometheus_parse::{Scrape, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -56,7 +56,8 @@ fn families(log: &Log) -> BTreeSet<String> {
 /// A log in which everything has happened that is counted.
 struct Busy {
     log: Log,
-    _running: exactlog_flow::Running,
+    _running: [exactlog_flow::Running; 3],
+    _requester: Requester,
     _directory: tempfile::TempDir,
 }
 
@@ -75,8 +76,37 @@ async fn busy() -> (BTreeMap<String, f64>, Busy) {
             _ => Ok(()),
         })
         .unwrap();
+    let trips = log.create_topic("trips", TopicOptions::default()).unwrap();
+    let trip = Saga::new(&log, "trip").unwrap();
+    let trip = trip.step("book", async |_: Step| Ok::<_, Failure>(())).compensate(async |trip: Step| {
+        match trip.value_str()? {
+            "lost" => Err(Failure::permanent("Lost", "no")),
+            _ => Ok(()),
+        }
+    });
+    let trip = trip.step("fly", async |trip: Step| match trip.value_str()? {
+        "good" => Ok(()),
+        _ => Err(Failure::permanent("Fog", "no")),
+    });
+    let travelling = Processor::new(&log, "travel").topic(&trips).start(trip).unwrap();
+    let questions = log.create_topic("questions", TopicOptions::default()).unwrap();
+    let requester = Requester::new(&log, "clerk").unwrap();
     let mut producer = log.producer("shop").unwrap();
     let before = scrape(&log);
+    let agency = log.producer("agency").unwrap();
+    for value in ["good", "bad", "good", "lost"] {
+        agency.send(&trips, Event::new(value, value)).await.unwrap();
+    }
+    travelling.until(|metrics| metrics.counts.ended() == 4).await.unwrap();
+    let call = || requester.call(&questions, Event::unkeyed("?"));
+    call().timeout(Duration::from_millis(1)).send().await.unwrap_err();
+    let answering = log.clone();
+    let oracle = Processor::new(&log, "oracle").topic(&questions).start(move |question: Context| {
+        let log = answering.clone();
+        async move { question.reply(&log, Event::unkeyed("42")) }
+    });
+    let oracle = oracle.unwrap();
+    call().send().await.unwrap();
     for (value, id) in [("good", "1"), ("good", "1"), ("bad", "2"), ("flaky", "3")] {
         let event = Event::new("a", value).header("message-id", id);
         producer.send(&orders, event).await.unwrap();
@@ -90,13 +120,15 @@ async fn busy() -> (BTreeMap<String, f64>, Busy) {
     transaction.send(&orders, Event::new("a", "good")).unwrap();
     transaction.commit().await.unwrap();
     running.until(|metrics| metrics.counts.ended() == 6).await.unwrap();
-    (before, Busy { log, _running: running, _directory: directory })
+    let _running = [running, travelling, oracle];
+    (before, Busy { log, _running, _requester: requester, _directory: directory })
 }
 
 #[tokio::test]
 async fn what_happens_is_counted_from_0_on() {
-    let (before, Busy { log, .. }) = busy().await;
-    let after = scrape(&log);
+    let (before, busy) = busy().await;
+    let log = &busy.log;
+    let after = scrape(log);
     let moved = |key: &str, from: f64, to: f64| {
         assert_eq!(before.get(key).copied().unwrap_or(0.0), from, "{key} at first");
         assert_eq!(after.get(key), Some(&to), "{key}: {after:#?}");
@@ -120,6 +152,12 @@ async fn what_happens_is_counted_from_0_on() {
     moved("exactlog_dlq_total{error=Refused,group=billing}", 0.0, 1.0);
     moved("exactlog_dlq_depth{topic=dlq.orders}", 0.0, 1.0);
     moved("exactlog_process_seconds{group=billing}", 0.0, 6.0);
+    moved("exactlog_saga_total{name=trip,outcome=completed}", 0.0, 2.0);
+    moved("exactlog_saga_total{name=trip,outcome=compensated}", 0.0, 1.0);
+    moved("exactlog_saga_total{name=trip,outcome=compensation_failed}", 0.0, 1.0);
+    moved("exactlog_saga_running{name=trip}", 0.0, 0.0);
+    moved("exactlog_request_duration_seconds{outcome=ok,topic=questions}", 0.0, 1.0);
+    moved("exactlog_request_duration_seconds{outcome=timeout,topic=questions}", 0.0, 1.0);
     moved("exactlog_breaker_state{name=bank,state=CLOSED}", 1.0, 1.0);
     moved("exactlog_breaker_calls_total{kind=successful,name=bank}", 0.0, 4.0);
     moved("exactlog_breaker_calls_total{kind=failed,name=bank}", 0.0, 1.0);
@@ -139,12 +177,13 @@ async fn what_happens_is_counted_from_0_on() {
     log.delete_topic(&gone).unwrap();
     let refused = producer.send(&gone, Event::new("a", "b")).await.unwrap_err();
     let key = format!("exactlog_producer_errors_total{{error={},producer=late}}", refused.kafka_code());
-    assert_eq!(scrape(&log).get(&key), Some(&1.0), "{refused}");
+    assert_eq!(scrape(log).get(&key), Some(&1.0), "{refused}");
 }
 
 #[tokio::test]
 async fn each_is_described_and_what_is_described_is_there() {
-    let (_, Busy { log, .. }) = busy().await;
+    let (_, busy) = busy().await;
+    let log = &busy.log;
     let described = std::fs::read_to_string(root().join("docs/METRICS.md")).unwrap();
     let is_row = |line: &&str| line.starts_with("| `") && !line.starts_with("| `exactlog_`");
     let rows = described.lines().filter(is_row);
@@ -155,15 +194,16 @@ async fn each_is_described_and_what_is_described_is_there() {
         .collect();
     // There only when there was an error.
     let errors = BTreeSet::from(["producer_errors_total".to_string()]);
-    let told = families(&log).union(&errors).cloned().collect::<BTreeSet<_>>();
+    let told = families(log).union(&errors).cloned().collect::<BTreeSet<_>>();
     let difference: Vec<_> = described.symmetric_difference(&told).collect();
     assert!(difference.is_empty(), "only in one of docs/METRICS.md and the page: {difference:?}");
 }
 
 #[tokio::test]
 async fn alerts_and_dashboard_ask_for_what_there_is() {
-    let (_, Busy { log, .. }) = busy().await;
-    let mut told = families(&log);
+    let (_, busy) = busy().await;
+    let log = &busy.log;
+    let mut told = families(log);
     told.insert("producer_errors_total".to_string());
     let rules = std::fs::read_to_string(root().join("ops/prometheus/rules.yml")).unwrap();
     let rules: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("expr: ")).collect();

@@ -27,6 +27,12 @@ pub trait Handler: Send + Sync + 'static {
         None
     }
 
+    /// The name of the saga that it is, for whoever counts: its events are sagas then.
+    #[doc(hidden)]
+    fn saga(&self) -> Option<&str> {
+        None
+    }
+
     /// Asked when a processor is started with it: an error is that of the start.
     ///
     /// # Errors

@@ -91,8 +91,7 @@ impl Engine {
         let Parts { log, job, table, topics, dead_letters, ledgers, start, producer, shared } = parts;
         let name = |topic: &Topic| -> Arc<str> { topic.name().into() };
         let scope = |topic: &Topic| job.settings.scope(topic.name()).map(|it| (name(topic), it.into()));
-        let settings = &job.settings;
-        let meters = Arc::new(Meters::new(&log, settings, dead_letters.values().cloned().collect(), &shared));
+        let meters = Arc::new(Meters::new(&log, &job, dead_letters.values().cloned().collect(), &shared));
         log.add_metrics(&meters);
         let core = Core {
             scopes: topics.iter().filter_map(scope).collect(),

@@ -1,14 +1,16 @@
 //! What processors tell with the metrics of their log: docs/METRICS.md has each.
 //!
-//! How events ended is what the group's table says, so it goes on over restarts and counts for the whole group. The
+//! How events ended is what the group's table says, so it goes on over restarts and counts for the whole group, and so
+//! do the sagas of a group whose handler is one. The
 //! rest is what this process has seen since the processor was started.
 
 use crate::breaker::BreakerState;
 use crate::counts::Counts;
 use crate::inspect::counts_of;
 use crate::redrive::DeadLetters;
-use crate::running::Shared;
-use crate::settings::Settings;
+use crate::running::{Metrics, Shared};
+use crate::saga::{COMPENSATED, COMPLETED, NOT_COMPENSATED};
+use crate::settings::{Job, Settings};
 use exactlog::{Histogram, Log, MetricsSource, Samples, Topic};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -20,6 +22,8 @@ use std::time::Duration;
 pub(crate) struct Meters {
     log: Log,
     settings: Arc<Settings>,
+    /// The saga that its handler is.
+    saga: Option<String>,
     dead_letters: Vec<Topic>,
     shared: Arc<Shared>,
     /// How long handlers took, attempt by attempt.
@@ -30,19 +34,17 @@ pub(crate) struct Meters {
     dead: Mutex<BTreeMap<String, u64>>,
 }
 
+const SAGA_HELP: &str = "Sagas that have ended, by how.";
+
 /// Most kinds of failures that are told apart; others count as `other`.
 const KINDS_MAX: usize = 100;
 
 impl Meters {
-    pub(crate) fn new(
-        log: &Log,
-        settings: &Arc<Settings>,
-        dead_letters: Vec<Topic>,
-        shared: &Arc<Shared>,
-    ) -> Meters {
+    pub(crate) fn new(log: &Log, job: &Job, dead_letters: Vec<Topic>, shared: &Arc<Shared>) -> Meters {
         Meters {
             log: log.clone(),
-            settings: settings.clone(),
+            settings: job.settings.clone(),
+            saga: job.handler.saga().map(str::to_owned),
             dead_letters,
             shared: shared.clone(),
             took: Histogram::default(),
@@ -93,6 +95,21 @@ impl Meters {
         samples.gauge("waiting", help, labels, (read - counts.ended()) as f64);
         let help = "Attempts of a group that were followed by another one, since it was made.";
         samples.counter("group_retries_total", help, labels, *retried);
+        if let Some(saga) = &self.saga {
+            for outcome in [COMPLETED, COMPENSATED] {
+                let count = done.get(outcome).copied().unwrap_or(0);
+                samples.counter("saga_total", SAGA_HELP, &[("name", saga), ("outcome", outcome)], count);
+            }
+        }
+    }
+
+    /// What this processor alone knows of its sagas. How many ended well is what the group has counted.
+    fn collect_saga(&self, saga: &str, metrics: &Metrics, samples: &mut Samples) {
+        let failed = self.dead.lock().get(NOT_COMPENSATED).copied().unwrap_or(0);
+        let labels = &[("name", saga), ("outcome", "compensation_failed")];
+        samples.counter("saga_total", SAGA_HELP, labels, failed);
+        let help = "Sagas that are under way: those that wait for their next step, or to be tried again.";
+        samples.gauge("saga_running", help, &[("name", saga)], (metrics.held + metrics.parked) as f64);
     }
 
     fn collect_dead_letters(&self, samples: &mut Samples) {
@@ -190,6 +207,9 @@ impl MetricsSource for Meters {
         counter("processor_lost_records_total", "Records that were trimmed unread.", metrics.lost);
         let help = "How long handlers took, attempt by attempt.";
         samples.histogram("process_seconds", help, labels, self.took.read());
+        if let Some(saga) = &self.saga {
+            self.collect_saga(saga, &metrics, samples);
+        }
         self.collect_group(samples);
         self.collect_dead_letters(samples);
         self.collect_breaker(samples);

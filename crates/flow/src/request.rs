@@ -19,10 +19,13 @@ use crate::error::Error;
 use crate::failure::Failure;
 use crate::parked::{RowOf, base64};
 use bytes::Bytes;
-use exactlog::{Consumer, Event, KeyRange, Log, Producer, Record, Start, Stream, Table, TableOptions, Topic};
+use exactlog::{
+    Consumer, Event, Histogram, KeyRange, Log, MetricsSource, Producer, Record, Samples, Start, Stream,
+    Table, TableOptions, Topic,
+};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -199,6 +202,7 @@ pub struct Requester {
     waiters: Arc<Waiters>,
     ids: RandomState,
     next: AtomicU64,
+    meters: Arc<Meters>,
     listening: JoinHandle<()>,
 }
 
@@ -246,6 +250,8 @@ impl Requester {
         let consumer =
             log.consumer(&format!("flow.requester.{name}")).start(Start::Latest).assign(partitions)?;
         let waiters = Arc::new(Waiters::default());
+        let meters = Arc::new(Meters::default());
+        log.add_metrics(&meters);
         let listening =
             Listening { consumer, waiters: waiters.clone(), table: table.clone(), sweeper, retention };
         Ok(Requester {
@@ -255,6 +261,7 @@ impl Requester {
             waiters,
             ids: RandomState::new(),
             next: AtomicU64::new(0),
+            meters,
             listening: runtime.spawn(listening.run()),
         })
     }
@@ -347,6 +354,13 @@ impl Call<'_> {
     /// # Cancel safety
     /// As [`send`](Call::send).
     pub async fn gather(self, groups: usize) -> Result<Vec<Result<Answer, RequestError>>, RequestError> {
+        let (meters, topic, begin) = (self.requester.meters.clone(), self.topic.clone(), Instant::now());
+        let replies = self.replies(groups).await;
+        meters.ended(topic.name(), &replies, begin.elapsed());
+        replies
+    }
+
+    async fn replies(self, groups: usize) -> Result<Vec<Result<Answer, RequestError>>, RequestError> {
         let Call { requester, topic, event, id, timeout } = self;
         let (begin, wanted) = (Instant::now(), groups.max(1));
         let id = id.unwrap_or_else(|| requester.fresh_id());
@@ -377,6 +391,38 @@ impl Call<'_> {
                     false => RequestError::Timeout { correlation_id, waited, received, wanted },
                 });
             }
+        }
+    }
+}
+
+/// How long calls took, as long as there is a requester.
+#[derive(Debug, Default)]
+struct Meters(Mutex<BTreeMap<(String, &'static str), Histogram>>);
+
+impl Meters {
+    fn ended(
+        &self,
+        topic: &str,
+        replies: &Result<Vec<Result<Answer, RequestError>>, RequestError>,
+        took: Duration,
+    ) {
+        let outcome = match replies {
+            Ok(replies) if replies.iter().all(Result::is_ok) => "ok",
+            Ok(_) | Err(RequestError::Remote { .. }) => "remote",
+            Err(RequestError::Timeout { .. }) => "timeout",
+            Err(RequestError::NoResponder { .. }) => "no_responder",
+            Err(RequestError::Flow(_)) => "error",
+        };
+        self.0.lock().entry((topic.to_string(), outcome)).or_default().observe(took);
+    }
+}
+
+impl MetricsSource for Meters {
+    fn collect(&self, samples: &mut Samples) {
+        for ((topic, outcome), took) in &*self.0.lock() {
+            let labels = &[("topic", topic.as_str()), ("outcome", *outcome)];
+            let help = "How long requests took, to the last reply that was waited for, by how they ended.";
+            samples.histogram("request_duration_seconds", help, labels, took.read());
         }
     }
 }

@@ -49,6 +49,12 @@ const RETENTION: Duration = Duration::from_secs(7 * 86_400);
 /// How many of those that were kept long enough are forgotten when another one ends.
 const FORGET_MAX: usize = 2;
 
+/// Outcomes of events whose sagas have ended, as groups count them.
+pub(crate) const COMPLETED: &str = "completed";
+pub(crate) const COMPENSATED: &str = "compensated";
+/// What an event died of whose saga couldn't be compensated.
+pub(crate) const NOT_COMPENSATED: &str = "CompensationFailed";
+
 type Stepped = Pin<Box<dyn Future<Output = Result<Value, Failure>> + Send>>;
 type Deed = Arc<dyn Fn(Step) -> Stepped + Send + Sync>;
 
@@ -259,8 +265,8 @@ impl Saga {
             SagaStatus::Running | SagaStatus::Compensating => {
                 context.end(End::Again { after: Duration::ZERO, failure })
             }
-            SagaStatus::Completed => self.end(context, &instance, "completed"),
-            SagaStatus::Compensated => self.end(context, &instance, "compensated"),
+            SagaStatus::Completed => self.end(context, &instance, COMPLETED),
+            SagaStatus::Compensated => self.end(context, &instance, COMPENSATED),
             SagaStatus::CompensationFailed => context.give_up(not_compensated(&instance)),
         }
     }
@@ -392,7 +398,7 @@ fn not_compensated(instance: &SagaInstance) -> Failure {
         .map(|it| format!("; step {} had failed: {}: {}", it.step, it.kind, it.message));
     let SagaInstance { id, saga, .. } = instance;
     let message = format!("saga {saga:?} {id:?}: {}{}", failed.join(", "), why.unwrap_or_default());
-    Failure::permanent("CompensationFailed", message)
+    Failure::permanent(NOT_COMPENSATED, message)
 }
 
 fn as_deed<F, R, T, E>(code: F) -> Deed
@@ -431,6 +437,10 @@ impl Handler for Saga {
     fn recover(&self, context: Context, failure: &Failure) -> Option<Called> {
         let (saga, failure) = (self.clone(), failure.clone());
         Some(Box::pin(async move { saga.fail(&context, failure) }))
+    }
+
+    fn saga(&self) -> Option<&str> {
+        Some(&self.name)
     }
 
     fn check(&self) -> Result<(), Error> {
