@@ -80,7 +80,7 @@ const DISK: &str = "crates/storage/src/disk";
 const CHECKPOINT: &str = "crates/storage/src/checkpoint";
 
 /// Dependencies that have their place: who must have them. The others must not, except as the third column says.
-const PLACES: [(&str, &[&str], &[&str]); 14] = [
+const PLACES: [(&str, &[&str], &[&str]); 15] = [
     ("tokio", &["exactlog", "exactlog-flow", "exactlog-cli", "exactlog-sql"], &[]),
     (
         "bytes",
@@ -97,6 +97,8 @@ const PLACES: [(&str, &[&str], &[&str]); 14] = [
     ("comfy-table", &["exactlog-cli"], &[]),
     ("jiff", &["exactlog-flow", "exactlog-cli"], &[]),
     ("regex", &["exactlog-cli"], &[]),
+    // Optional, and off by default.
+    ("ureq", &["exactlog-flow"], &[]),
     // Optional, and off by default: SQLite is C.
     ("rusqlite", &["exactlog-sql"], &[]),
     ("tokio-postgres", &["exactlog-sql"], &[]),

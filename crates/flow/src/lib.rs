@@ -71,6 +71,8 @@ mod dedup;
 mod engine;
 mod error;
 mod failure;
+#[cfg(feature = "webhook")]
+mod http;
 mod inspect;
 mod lag_alert;
 mod ledger;
@@ -89,6 +91,8 @@ mod running;
 mod saga;
 mod settings;
 mod trace;
+#[cfg(feature = "webhook")]
+mod webhook;
 
 pub use attempt::Handler;
 pub use breaker::{Breaker, BreakerConfig, BreakerMetrics, BreakerState, SlidingWindow};
@@ -111,6 +115,8 @@ pub use running::{Metrics, Running};
 pub use saga::{
     OnCompensationFailure, Saga, SagaInstance, SagaStatus, SagaStep, Sagas, Step, StepFailure, StepStatus,
 };
+#[cfg(feature = "webhook")]
+pub use webhook::{Webhook, WebhookSender};
 
 /// The recipes of the cookbook compile.
 #[cfg(doctest)]
