@@ -80,7 +80,7 @@ const DISK: &str = "crates/storage/src/disk";
 const CHECKPOINT: &str = "crates/storage/src/checkpoint";
 
 /// Dependencies that have their place: who must have them. The others must not, except as the third column says.
-const PLACES: [(&str, &[&str], &[&str]); 15] = [
+const PLACES: [(&str, &[&str], &[&str]); 16] = [
     ("tokio", &["exactlog", "exactlog-flow", "exactlog-cli", "exactlog-sql"], &[]),
     (
         "bytes",
@@ -99,6 +99,7 @@ const PLACES: [(&str, &[&str], &[&str]); 15] = [
     ("regex", &["exactlog-cli"], &[]),
     // Optional, and off by default.
     ("ureq", &["exactlog-flow"], &[]),
+    ("opentelemetry-otlp", &["exactlog-flow"], &[]),
     // Optional, and off by default: SQLite is C.
     ("rusqlite", &["exactlog-sql"], &[]),
     ("tokio-postgres", &["exactlog-sql"], &[]),

@@ -62,6 +62,14 @@ impl Context {
         Context { attempt: Arc::new(Attempt { record, settings, number, clock, trace, overlay, outbox }) }
     }
 
+    /// What it sends is of this trace, if there is one. For a context that nobody has yet.
+    pub(crate) fn in_trace(mut self, trace: Option<Trace>) -> Context {
+        if let (Some(trace), Some(attempt)) = (trace, Arc::get_mut(&mut self.attempt)) {
+            attempt.trace = Some(trace);
+        }
+        self
+    }
+
     /// The trace of the event.
     pub(crate) fn trace(&self) -> Option<&Trace> {
         self.attempt.trace.as_ref()

@@ -71,6 +71,12 @@ pub enum Error {
         /// What it was asked for now.
         asked: String,
     },
+    /// Spans that a collector didn't take (feature `otel`).
+    #[error("the last spans weren't exported: {reason}")]
+    Export {
+        /// Why.
+        reason: String,
+    },
     /// The runtime that a processor ran on was shut down, or its task was aborted. Nothing is lost: what wasn't
     /// committed comes again.
     #[error("the task of the processor was aborted")]

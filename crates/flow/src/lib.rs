@@ -71,13 +71,15 @@ mod dedup;
 mod engine;
 mod error;
 mod failure;
-#[cfg(feature = "webhook")]
+#[cfg(any(feature = "webhook", feature = "otel"))]
 mod http;
 mod inspect;
 mod lag_alert;
 mod ledger;
 mod lines;
 mod meters;
+#[cfg(feature = "otel")]
+mod otel;
 mod outbox;
 mod owned;
 mod parked;
@@ -105,6 +107,8 @@ pub use error::Error;
 pub use failure::{Class, Failure, OrFail};
 pub use inspect::{GroupState, PartitionCounts, WaitingEvent, inspect};
 pub use lag_alert::{LagAlert, LagChange, LagEvent, LagWatch};
+#[cfg(feature = "otel")]
+pub use otel::{Otlp, OtlpExporter};
 pub use parked::Waiting;
 pub use processor::Processor;
 pub use redrive::{DeadLetters, Redrive, RedriveTo, Redriven};

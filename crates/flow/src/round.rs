@@ -305,7 +305,8 @@ impl Runner<'_> {
                 plan.wait(context.record().timestamp_ms).await;
             }
             let begin = tokio::time::Instant::now();
-            let span = trace::span(&settings, context.record(), context.trace(), number);
+            let (span, exported) = trace::span(&settings, context.record(), context.trace(), number);
+            let context = context.in_trace(exported);
             let attempt = attempt::run(&*handler, context.clone(), settings.timeout);
             let result = attempt.instrument(span.clone()).await;
             trace::end(&span, &result);

@@ -21,11 +21,11 @@ const BESIDES: [&str; 2] = ["tracestate", "baggage"];
 pub(crate) struct Trace {
     /// 32 hexadecimal digits.
     pub(crate) trace_id: String,
-    /// The span that has sent the event: 16 hexadecimal digits.
+    /// The span that has sent the event: 16 hexadecimal digits; none if the trace begins here.
     pub(crate) parent_id: String,
     /// The span of this attempt.
     pub(crate) span_id: String,
-    flags: String,
+    pub(crate) flags: String,
 }
 
 impl Trace {
@@ -97,10 +97,16 @@ fn fresh_id() -> String {
     format!("{:016x}", KEYS.with(|keys| keys.hash_one(nth)).max(1))
 }
 
-/// The span of an attempt, with the names of OpenTelemetry's conventions for messaging; none if nobody listens.
-pub(crate) fn span(settings: &Settings, record: &Record, trace: Option<&Trace>, number: u32) -> Span {
+/// The span of an attempt, with the names of OpenTelemetry's conventions for messaging; none if nobody listens. And the
+/// trace that the attempt is of instead, if the span is one of OpenTelemetry's: those have ids of their own.
+pub(crate) fn span(
+    settings: &Settings,
+    record: &Record,
+    trace: Option<&Trace>,
+    number: u32,
+) -> (Span, Option<Trace>) {
     if !tracing::enabled!(target: "exactlog_flow::spans", tracing::Level::INFO) {
-        return Span::none();
+        return (Span::none(), None);
     }
     let name = match &settings.span_name {
         Some(SpanName(name)) => name(record),
@@ -131,10 +137,21 @@ pub(crate) fn span(settings: &Settings, record: &Record, trace: Option<&Trace>, 
         error.type = field::Empty,
         error.message = field::Empty,
     );
-    if let Some(Trace { trace_id, parent_id, span_id, .. }) = trace {
+    let exported = exported(&span, trace);
+    if let Some(Trace { trace_id, parent_id, span_id, .. }) = exported.as_ref().or(trace) {
         span.record("trace_id", trace_id).record("span_id", span_id).record("parent_span_id", parent_id);
     }
-    span
+    (span, exported)
+}
+
+#[cfg(feature = "otel")]
+fn exported(span: &Span, trace: Option<&Trace>) -> Option<Trace> {
+    crate::otel::joined(span, trace)
+}
+
+#[cfg(not(feature = "otel"))]
+fn exported(_: &Span, _: Option<&Trace>) -> Option<Trace> {
+    None
 }
 
 /// How the attempt went.
