@@ -20,6 +20,7 @@
 
 mod version_2;
 
+use crate::demand::MARK_BYTES;
 use crate::disk::{Disk, Mode};
 use crate::error::StorageError;
 use crate::index::Located;
@@ -320,10 +321,13 @@ pub fn state_hash(state: &State) -> u64 {
     (crc32c::crc32c(&bytes) as u64) << 32 | crc32fast::hash(&bytes) as u64
 }
 
-/// What the state takes in a checkpoint, in bytes; all there is if it can't be in one.
+/// What the state takes in a checkpoint at most, in bytes; all there is if it can't be in one. Marks are only counted:
+/// there may be hundreds of thousands, and whoever asks has the shard.
 pub(crate) fn state_bytes(state: &State) -> u64 {
+    let mut rest = state.clone();
+    let marks_bytes = rest.dedup.take_marks() * MARK_BYTES;
     let mut bytes = Vec::new();
-    encode_state(state, None, &mut bytes).map_or(u64::MAX / 8, |_| bytes.len() as u64)
+    encode_state(&rest, None, &mut bytes).map_or(u64::MAX / 8, |_| bytes.len() as u64 + marks_bytes)
 }
 
 /// Reads what is there. An older checkpoint serves where a newer one is damaged.

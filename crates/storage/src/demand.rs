@@ -32,7 +32,7 @@ const WINDOW_BYTES: u64 = 192;
 const COMMAND_BYTES: u64 = 1024;
 
 /// An id that is marked or reserved, in bytes: in a section of 1,024 ids, or in one of its own.
-const MARK_BYTES: u64 = 64;
+pub(crate) const MARK_BYTES: u64 = 64;
 
 /// A key of a table besides its own bytes: in a section of 1,024 keys, or in one of its own.
 const KEY_BYTES: u64 = 80;
@@ -76,9 +76,13 @@ impl Growth {
             Command::Commit(commit) => {
                 let offsets =
                     commit.offsets.iter().map(|it| it.group.len() as u64 + 64 * it.offsets.len() as u64);
+                let mut scope_before = None;
                 let marks = commit.marks.iter().map(|mark| match mark {
-                    Mark::Event { .. } => MARK_BYTES,
-                    Mark::Named { scope, .. } => 2 * MARK_BYTES + scope.len() as u64,
+                    Mark::Named { scope, .. } if scope_before.replace(scope) != Some(scope) => {
+                        // The scope may be new.
+                        2 * MARK_BYTES + scope.len() as u64
+                    }
+                    _ => MARK_BYTES,
                 });
                 let writes = commit.table_writes.iter().flat_map(|it| &it.writes);
                 let keys = writes.map(|write| KEY_BYTES + write.key.len() as u64);

@@ -180,6 +180,11 @@ impl Dedup {
         before.chain(self.marks.pieces().map(Piece::Marks)).map(DedupPiece)
     }
 
+    /// Takes all marks out that are in memory, for whoever reckons what a state takes; how many these were.
+    pub fn take_marks(&mut self) -> u64 {
+        std::mem::take(&mut self.marks).count()
+    }
+
     /// Whether ids were forgotten in such a way that its parts aren't those of a state in which nobody could.
     pub fn has_gaps(&self) -> bool {
         self.marks.has_gaps() || self.runs.runs().any(|(_, run)| run.has_gaps())

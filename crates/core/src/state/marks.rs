@@ -63,21 +63,24 @@ pub enum ScopeKey {
 /// doesn't matter in which order, and files that are merged have the sum of both. It guards against mistakes, not
 /// against intent.
 pub fn mark_digest(key: &MarkKey, place: Place) -> u64 {
-    let scope = match key.scope {
-        ScopeKey::Topic(topic) => u64::from(topic.0),
-        ScopeKey::Named(number) => 1 << 32 | u64::from(number),
-    };
     let id = u128::from_le_bytes(key.id.0);
     [id as u64, (id >> 64) as u64, place.at, u64::from(place.index)]
         .iter()
-        .fold(mix(scope), |mixed, part| mix(mixed ^ part))
+        .fold(mix(number_of(key.scope)), |mixed, part| mix(mixed ^ part))
 }
 
-/// A number by which keys are spread over maps, and within each. The same one whatever the scope: there is one for each
-/// event as a rule.
-pub(super) fn spread(id: &DedupId) -> u64 {
-    let id = u128::from_le_bytes(id.0);
-    mix(id as u64 ^ mix((id >> 64) as u64))
+/// A number by which keys are spread over maps, and within each. The scope counts too: each group that processes a topic
+/// marks the same ids.
+pub(super) fn spread(key: &MarkKey) -> u64 {
+    let id = u128::from_le_bytes(key.id.0);
+    mix(id as u64 ^ mix((id >> 64) as u64 ^ number_of(key.scope)))
+}
+
+fn number_of(scope: ScopeKey) -> u64 {
+    match scope {
+        ScopeKey::Topic(topic) => u64::from(topic.0),
+        ScopeKey::Named(number) => 1 << 32 | u64::from(number),
+    }
 }
 
 /// Spreads each bit over all (the finalizer of SplitMix64).
@@ -119,7 +122,7 @@ struct Maps(Vec<Arc<MarkMap>>);
 
 impl Maps {
     fn find(&self, key: &MarkKey) -> Option<Place> {
-        let spread = spread(&key.id);
+        let spread = spread(key);
         self.0.get(map_of(spread))?.find(key, spread)
     }
 
@@ -128,12 +131,12 @@ impl Maps {
         if self.0.is_empty() {
             self.0 = vec![Arc::default(); MAPS];
         }
-        let spread = spread(&key.id);
+        let spread = spread(&key);
         Arc::make_mut(&mut self.0[map_of(spread)]).add(key, place, spread)
     }
 
     fn remove(&mut self, key: &MarkKey) {
-        let spread = spread(&key.id);
+        let spread = spread(key);
         if let Some(map) = self.0.get_mut(map_of(spread)) {
             Arc::make_mut(map).remove(key, spread);
         }
