@@ -158,13 +158,17 @@ impl LettersRead {
 
     /// Whether it is a dead letter that something became of: there is nothing to do any more.
     pub(crate) fn has_ended(&self, record: &Record) -> bool {
+        if self.partitions.is_empty() {
+            return false;
+        }
         let reading = self.partitions.get(&(record.topic.clone(), record.partition));
         reading.is_some_and(|it| it.ended.state(record.offset) != EntryState::Dead)
     }
 
     /// An event is done: if it is a dead letter, it is none any more.
     pub(crate) fn end(&mut self, record: &Record) {
-        if let Some(reading) = self.partitions.get_mut(&(record.topic.clone(), record.partition))
+        if !self.partitions.is_empty()
+            && let Some(reading) = self.partitions.get_mut(&(record.topic.clone(), record.partition))
             && reading.ended.state(record.offset) == EntryState::Dead
         {
             reading.ended.add(record.offset, false);
