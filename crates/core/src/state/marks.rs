@@ -69,8 +69,8 @@ pub fn mark_digest(key: &MarkKey, place: Place) -> u64 {
         .fold(mix(number_of(key.scope)), |mixed, part| mix(mixed ^ part))
 }
 
-/// A number by which keys are spread over maps, and within each. The scope counts too: each group that processes a topic
-/// marks the same ids.
+/// A number by which keys are spread over maps, and within each. The scope counts too: each group of a topic marks the
+/// same ids.
 pub(super) fn spread(key: &MarkKey) -> u64 {
     let id = u128::from_le_bytes(key.id.0);
     mix(id as u64 ^ mix((id >> 64) as u64 ^ number_of(key.scope)))
