@@ -182,7 +182,7 @@ mod tests {
             }
             // Another order, and the same map.
             let mut other = MarkMap::default();
-            model.iter().rev().for_each(|(key, place)| _ = other.add(*key, *place, spread(&key)));
+            model.iter().rev().for_each(|(key, place)| _ = other.add(*key, *place, spread(key)));
             prop_assert_eq!(&map, &other);
             if let Some((first, place)) = model.iter().next() {
                 other.add(*first, Place { at: place.at + 1, index: 0 }, spread(first));
