@@ -67,7 +67,7 @@ impl Processor {
     /// Adds dead letters to read, for a handler that can do something about them. An entry whose handler succeeds has
     /// ended, in the same commit, as if it had been [put back](DeadLetters::redrive); one that something has become of
     /// before is left out as a duplicate. One that fails for good stays where it is, as it is: nothing is
-    /// dead-lettered twice. [`Context::dead_entry`] says what it died of.
+    /// dead-lettered twice. [`Context::dead_entry`](crate::Context::dead_entry) says what it died of.
     pub fn dead_letters(mut self, letters: &DeadLetters) -> Processor {
         self.settings.letters.insert(letters.topic().name().to_string());
         self.topic(letters.topic())
