@@ -145,3 +145,44 @@ impl Demand {
         2 * (AROUND_BYTES + self.state + growth.state + self.parts + growth.parts + placed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use exactlog_core::command::{Commit, CommitToken, TimerEffects};
+    use exactlog_core::ids::{DedupId, ProducerId};
+
+    fn of_marks(scopes: &[&str]) -> u64 {
+        let mark = |(nth, scope): (usize, &&str)| Mark::Named {
+            scope: scope.to_string(),
+            id: DedupId([nth as u8; 16]),
+            reservation: None,
+        };
+        let commit = Commit {
+            token: CommitToken { producer: ProducerId(1), producer_epoch: 0, number: 1 },
+            cursor: None,
+            batches: Vec::new(),
+            offsets: Vec::new(),
+            conditions: Vec::new(),
+            marks: scopes.iter().enumerate().map(mark).collect(),
+            timers: TimerEffects::default(),
+            table_writes: Vec::new(),
+        };
+        Growth::of([Command::Commit(Box::new(commit))].iter()).state - COMMAND_BYTES
+    }
+
+    /// Each mark was reckoned with the name of its scope, three times what it takes, so the state was measured three
+    /// times as often.
+    #[test]
+    fn a_scope_counts_once_for_all_marks_that_follow_each_other() {
+        let (name, other) = ("billing", "a-longer-name");
+        let scope = |name: &str| MARK_BYTES + name.len() as u64;
+        assert_eq!(of_marks(&[name; 200]), 200 * MARK_BYTES + scope(name));
+        assert_eq!(of_marks(&[name, other, other]), 3 * MARK_BYTES + scope(name) + scope(other));
+        assert_eq!(
+            of_marks(&[name, other, name]),
+            3 * MARK_BYTES + 2 * scope(name) + scope(other),
+            "never less"
+        );
+    }
+}
