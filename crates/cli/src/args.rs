@@ -519,34 +519,34 @@ pub(crate) enum TableVerb {
     },
 }
 
+/// An id, and within what it is one.
+#[derive(Debug, Args)]
+pub(crate) struct SeenId {
+    /// Within what it is an id: a name, or a topic with --topic
+    #[arg(value_name = "SCOPE")]
+    pub(crate) scope: String,
+    /// The id
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+    /// SCOPE is a topic: the ids are those of its events
+    #[arg(long)]
+    pub(crate) topic: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum DedupVerb {
     /// How many ids are remembered, where, and how far back
     Stats,
     /// Where one id was seen. Exit 1 if it wasn't
     Show {
-        /// Within what it is an id: a name, or a topic with --topic
-        #[arg(value_name = "SCOPE")]
-        scope: String,
-        /// The id
-        #[arg(value_name = "ID")]
-        id: String,
-        /// SCOPE is a topic: the ids are those of its events
-        #[arg(long)]
-        topic: bool,
+        #[command(flatten)]
+        which: SeenId,
     },
     /// Make an id absent that was seen: what comes with it next is stored, or done, once more. Without --execute only
     /// what would be forgotten is shown. Exit 1 if it wasn't seen
     Forget {
-        /// Within what it is an id: a name, or a topic with --topic
-        #[arg(value_name = "SCOPE")]
-        scope: String,
-        /// The id
-        #[arg(value_name = "ID")]
-        id: String,
-        /// SCOPE is a topic: the ids are those of its events
-        #[arg(long)]
-        topic: bool,
+        #[command(flatten)]
+        which: SeenId,
         /// Do it
         #[arg(long)]
         execute: bool,

@@ -1,6 +1,6 @@
 //! `dedup`: what the log remembers of ids of events. They are sent by `produce --event-id`.
 
-use crate::args::{DedupVerb, Global};
+use crate::args::{DedupVerb, Global, SeenId};
 use crate::failure::Failure;
 use crate::open;
 use crate::report::Report;
@@ -11,11 +11,9 @@ use std::time::Duration;
 pub(crate) fn run(global: &Global, verb: &DedupVerb) -> Result<Report, Failure> {
     match verb {
         DedupVerb::Stats => open::looking(global, stats),
-        DedupVerb::Show { scope, id, topic } => open::looking(global, |log| show(log, scope, id, *topic)),
-        DedupVerb::Forget { scope, id, topic, execute: false } => {
-            open::looking(global, |log| would_forget(log, scope, id, *topic))
-        }
-        DedupVerb::Forget { scope, id, topic, execute: true } => forget(global, scope, id, *topic),
+        DedupVerb::Show { which } => open::looking(global, |log| show(log, which)),
+        DedupVerb::Forget { which, execute: false } => open::looking(global, |log| would_forget(log, which)),
+        DedupVerb::Forget { which, execute: true } => forget(global, which),
         DedupVerb::Limits { ttl, entries, at_cap } => limits(global, *ttl, *entries, at_cap.as_deref()),
     }
 }
@@ -67,35 +65,40 @@ fn stats(log: &Log) -> Result<Report, Failure> {
     Ok(report)
 }
 
-fn scope_of(log: &Log, scope: &str, is_topic: bool) -> Result<Scope, Failure> {
-    Ok(match is_topic {
-        true => Scope::from(&log.open_topic(scope)?),
-        false => Scope::from(scope),
-    })
+impl SeenId {
+    fn scope(&self, log: &Log) -> Result<Scope, Failure> {
+        Ok(match self.topic {
+            true => Scope::from(&log.open_topic(&self.scope)?),
+            false => Scope::from(&*self.scope),
+        })
+    }
+
+    fn seen(&self, log: &Log) -> Result<Seen, Failure> {
+        Ok(log.seen(self.scope(log)?, &*self.id)?)
+    }
 }
 
 /// Exit 1 if nothing is known of the id, as `grep` has it.
-fn show(log: &Log, scope: &str, id: &str, is_topic: bool) -> Result<Report, Failure> {
-    let seen = log.seen(scope_of(log, scope, is_topic)?, id)?;
-    Ok(known(Report::fields().field("id", id), seen))
+fn show(log: &Log, which: &SeenId) -> Result<Report, Failure> {
+    Ok(known(Report::fields().field("id", &*which.id), which.seen(log)?))
 }
 
 /// What would be forgotten; somebody who works on it would have it refused.
-fn would_forget(log: &Log, scope: &str, id: &str, is_topic: bool) -> Result<Report, Failure> {
-    let seen = log.seen(scope_of(log, scope, is_topic)?, id)?;
+fn would_forget(log: &Log, which: &SeenId) -> Result<Report, Failure> {
+    let seen = which.seen(log)?;
     let refused = matches!(seen, Seen::Reserved { .. });
-    let report = known(Report::fields().field("id", id).field("dry_run", true), seen);
+    let report = known(Report::fields().field("id", &*which.id).field("dry_run", true), seen);
     Ok(match refused {
         true => report.note("somebody works on it: it would be refused").exit(1),
         false => report.note(DRY_RUN),
     })
 }
 
-fn forget(global: &Global, scope: &str, id: &str, is_topic: bool) -> Result<Report, Failure> {
+fn forget(global: &Global, which: &SeenId) -> Result<Report, Failure> {
     let log = open::write_existing(global)?;
-    let forgotten = log.forget_id(scope_of(&log, scope, is_topic)?, id)?;
+    let forgotten = log.forget_id(which.scope(&log)?, &*which.id)?;
     close(log)?;
-    let report = Report::fields().field("id", id).field("dry_run", false);
+    let report = Report::fields().field("id", &*which.id).field("dry_run", false);
     Ok(match forgotten {
         Some(sighting) => seen_at(report.field("state", "forgotten"), sighting),
         None => report.field("state", "absent").exit(1),
