@@ -71,13 +71,7 @@ impl Maintenance {
 
     /// Asks for a round and waits until one has ended, be it the one that runs: whether it ended well.
     pub(crate) fn any_round(&self) -> bool {
-        let mut requests = self.requests.lock();
-        requests.kicked = true;
-        self.wake.notify_one();
-        let before = requests.rounds;
-        while requests.rounds == before && !requests.closing {
-            self.done.wait_for(&mut requests, Duration::from_millis(100));
-        }
+        let requests = self.behind(false, |_| 1);
         requests.failure.is_none() && !requests.closing
     }
 
@@ -92,16 +86,22 @@ impl Maintenance {
         self.round_with(true)
     }
 
-    fn round_with(&self, forced: bool) -> Result<(), StorageError> {
+    /// Asks for a round and waits until so many have ended, or none will any more.
+    fn behind(&self, forced: bool, rounds: impl FnOnce(&Requests) -> u64) -> MutexGuard<'_, Requests> {
         let mut requests = self.requests.lock();
         requests.kicked = true;
         requests.forced |= forced;
         self.wake.notify_one();
-        // A round that runs began before what made this one necessary: how it ends says nothing.
-        let until = requests.rounds + 1 + u64::from(requests.busy);
+        let until = requests.rounds + rounds(&requests);
         while requests.rounds < until && !requests.closing {
             self.done.wait_for(&mut requests, Duration::from_millis(100));
         }
+        requests
+    }
+
+    fn round_with(&self, forced: bool) -> Result<(), StorageError> {
+        // A round that runs began before what made this one necessary: how it ends says nothing.
+        let requests = self.behind(forced, |requests| 1 + u64::from(requests.busy));
         requests.failure.clone().map_or(Ok(()), Err)
     }
 }
