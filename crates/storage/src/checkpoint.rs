@@ -20,7 +20,7 @@
 
 mod version_2;
 
-use crate::demand::MARK_BYTES;
+use crate::demand::{KEY_BYTES, MARK_BYTES, RESTING_KEY_BYTES};
 use crate::disk::{Disk, Mode};
 use crate::error::StorageError;
 use crate::index::Located;
@@ -321,13 +321,17 @@ pub fn state_hash(state: &State) -> u64 {
     (crc32c::crc32c(&bytes) as u64) << 32 | crc32fast::hash(&bytes) as u64
 }
 
-/// What the state takes in a checkpoint at most, in bytes; all there is if it can't be in one. Marks are only counted:
-/// there may be hundreds of thousands, and whoever asks has the shard.
+/// What the state takes in a checkpoint at most, in bytes; all there is if it can't be in one. Marks and keys are only
+/// counted: there may be millions, and whoever asks has the shard.
 pub(crate) fn state_bytes(state: &State) -> u64 {
     let mut rest = state.clone();
     let marks_bytes = rest.dedup.take_marks() * MARK_BYTES;
+    let (keys, key_bytes) = rest.tables.take_keys();
+    // Each table may have a section that isn't full.
+    let keys_bytes = keys * RESTING_KEY_BYTES + key_bytes + rest.tables.len() as u64 * KEY_BYTES;
     let mut bytes = Vec::new();
-    encode_state(&rest, None, &mut bytes).map_or(u64::MAX / 8, |_| bytes.len() as u64 + marks_bytes)
+    encode_state(&rest, None, &mut bytes)
+        .map_or(u64::MAX / 8, |_| bytes.len() as u64 + marks_bytes + keys_bytes)
 }
 
 /// Reads what is there. An older checkpoint serves where a newer one is damaged.
@@ -538,12 +542,64 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use exactlog_core::state::Group;
+    use exactlog_core::batch::BatchBuilder;
+    use exactlog_core::command::*;
+    use exactlog_core::ids::{DedupId, Partition, ProducerId};
+    use exactlog_core::reply::Reply;
+    use exactlog_core::state::{At, Group};
 
     fn with_a_group(name_bytes: usize) -> State {
         let mut state = State::default();
         state.groups.insert("g".repeat(name_bytes), Arc::new(Group::default()));
         state
+    }
+
+    /// With a table, with marks, and with what a commit of both leaves behind.
+    fn with_keys_and_marks(keys: u64) -> State {
+        let mut state = State::default();
+        let mut apply = |command: Command| {
+            let at = At { lsn: state.lsn + 1, term: 1, time_ms: 1 };
+            let reply = state.apply(at, &command).reply;
+            assert!(!matches!(reply, Reply::Refused(_)), "{reply:?}");
+        };
+        let config = TopicConfig { cleanup_policy: CleanupPolicy::Compact, ..TopicConfig::default() };
+        apply(Command::CreateTable { name: "keys".into(), partitions: 1, config });
+        apply(Command::InitProducer { name: Some("p".into()) });
+        let mut builder = BatchBuilder::new(1 << 20);
+        let key = |nth: u64| Bytes::from(format!("key-{nth}"));
+        let names = (0..keys).map(|nth| TableWrite { key: key(nth), deletes: false });
+        let writes: Vec<TableWrite> = names.collect();
+        for write in &writes {
+            builder.append(1, Some(&write.key), Some(b"v"), &[]);
+        }
+        let partition = Partition { topic: TopicId(1), index: 0 };
+        let mark = |nth: u64| Mark::Named {
+            scope: "billing".into(),
+            id: DedupId(u128::from(nth).to_le_bytes()),
+            reservation: None,
+        };
+        apply(Command::Commit(Box::new(Commit {
+            token: CommitToken { producer: ProducerId(1), producer_epoch: 0, number: 1 },
+            cursor: None,
+            batches: vec![],
+            offsets: vec![],
+            conditions: vec![],
+            marks: (0..keys).map(mark).collect(),
+            timers: TimerEffects::default(),
+            table_writes: vec![TableWrites { partition, writes, batch: builder.finish(None) }],
+        })));
+        state
+    }
+
+    /// All keys were encoded whenever the reserve was reckoned, under the shard's lock.
+    #[test]
+    fn what_is_reckoned_is_not_less_than_what_a_checkpoint_takes_nor_much_more() {
+        for keys in [1, 1_000, 1_025, 5_000] {
+            let state = with_keys_and_marks(keys);
+            let (reckoned, taken) = (state_bytes(&state), section(&state).len() as u64);
+            assert!(taken <= reckoned, "{keys} keys and marks take {taken} bytes, {reckoned} were reckoned");
+            assert!(reckoned <= taken + 64 * keys + KEY_BYTES, "{keys}: {reckoned} for {taken}");
+        }
     }
 
     fn section(state: &State) -> Bytes {

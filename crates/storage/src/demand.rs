@@ -35,7 +35,10 @@ const COMMAND_BYTES: u64 = 1024;
 pub(crate) const MARK_BYTES: u64 = 64;
 
 /// A key of a table besides its own bytes: in a section of 1,024 keys, or in one of its own.
-const KEY_BYTES: u64 = 80;
+pub(crate) const KEY_BYTES: u64 = 80;
+
+/// One of the keys of a full section besides its own bytes, with its share of what the section takes.
+pub(crate) const RESTING_KEY_BYTES: u64 = 32;
 
 /// What commands may add to a checkpoint, in bytes: an upper bound.
 #[derive(Clone, Copy, Debug, Default)]

@@ -14,6 +14,7 @@
 //!   * a key lies in the partition that its hash names; the number of partitions never changes
 //!   * a version is the lsn of the commit that wrote: it rises with each write of a key, also over a deletion
 //!   * what a refused commit would have written is nowhere
+//!   * the bytes of a table's keys are those of the keys that it has
 
 use super::pieces::Pieces;
 use super::topic::{Arrival, check_shape};
@@ -43,6 +44,7 @@ pub struct Tables {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
     places: Pieces<Arc<[u8]>, TablePlace>,
+    key_bytes: u64,
 }
 
 /// Where the last record of a key is.
@@ -98,6 +100,11 @@ impl Table {
         self.len() == 0
     }
 
+    /// What its keys take together, in bytes.
+    pub fn key_bytes(&self) -> u64 {
+        self.key_bytes
+    }
+
     /// Where the last record of a key is; `None`: the key isn't there.
     pub fn find(&self, key: &[u8]) -> Option<TablePlace> {
         self.places.get(key).copied()
@@ -111,6 +118,17 @@ impl Table {
     /// All keys with their places.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], TablePlace)> {
         self.places.iter().map(|(key, place)| (&**key, *place))
+    }
+
+    fn put(&mut self, key: Arc<[u8]>, place: TablePlace) {
+        let (len, key_bytes) = (self.places.len(), key.len() as u64);
+        self.places.insert(key, place);
+        self.key_bytes += key_bytes * (self.places.len() - len) as u64;
+    }
+
+    fn delete(&mut self, key: &[u8]) {
+        let removed = self.places.remove(key);
+        self.key_bytes -= removed.map_or(0, |_| key.len() as u64);
     }
 }
 
@@ -143,6 +161,14 @@ impl Tables {
     /// The limits.
     pub fn limits(&self) -> TableLimits {
         self.limits
+    }
+
+    /// Takes the keys out of all tables, for whoever reckons what a state takes; how many these were, and what they take
+    /// together, in bytes.
+    pub fn take_keys(&mut self) -> (u64, u64) {
+        let key_bytes = self.tables.values().map(|table| table.key_bytes).sum();
+        self.tables.values_mut().for_each(|table| *table = Arc::default());
+        (std::mem::take(&mut self.keys), key_bytes)
     }
 
     /// Its parts, for a checkpoint; none if it is as in a new log.
@@ -194,7 +220,7 @@ impl Tables {
                 return Err(format!("a key of table {table} out of order"));
             }
             last = Some(key.clone());
-            content.places.insert(key, place);
+            content.put(key, place);
             self.keys += 1;
         }
         Ok(())
@@ -244,8 +270,8 @@ impl Tables {
         for (TableWrite { key, deletes }, offset) in writes.iter().zip(base_offset..) {
             match deletes {
                 true if on(Mutant::K3DeletedKeyStays) => {}
-                true => drop(table.places.remove(&key[..])),
-                false => table.places.insert(key[..].into(), TablePlace { offset, version }),
+                true => table.delete(key),
+                false => table.put(key[..].into(), TablePlace { offset, version }),
             }
         }
         self.keys = self.keys.saturating_sub(before).saturating_add(table.len());

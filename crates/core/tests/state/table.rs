@@ -339,6 +339,9 @@ fn parts_of_a_table_follow_from_its_content_and_are_taken_back_in_order_only() {
     let read = round_trip(&world.log.state).tables;
     assert_eq!(read, tables);
     assert!(read.pieces().eq(tables.pieces()));
+    let kept = of.iter().enumerate().filter(|(nth, _)| nth % 7 != 0);
+    let key_bytes: u64 = kept.clone().map(|(_, (key, _))| key.len() as u64).sum();
+    assert_eq!(tables.clone().take_keys(), (kept.count() as u64, key_bytes));
     let pieces: Vec<_> = tables.pieces().collect();
     assert_eq!(pieces.len(), 1 + 3, "a head, and 1,024 keys in a part");
     let restore = |order: &[usize]| {
@@ -471,6 +474,7 @@ proptest! {
             let table = state.tables.get(world.table).unwrap();
             prop_assert_eq!(table.len(), model.len() as u64);
             prop_assert_eq!(state.tables.keys(), model.len() as u64);
+            prop_assert_eq!(table.key_bytes(), model.keys().map(|key| key.len() as u64).sum::<u64>());
             for ((key, (value, version)), (found, _)) in model.iter().zip(table.iter()) {
                 prop_assert_eq!(key.as_bytes(), found);
                 let (at, TablePlace { offset, version: kept }) = state.table_place(world.table, found).unwrap();
