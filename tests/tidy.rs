@@ -22,13 +22,14 @@ use std::sync::LazyLock;
 static HOUSE: LazyLock<House> = LazyLock::new(House::read);
 
 /// Which of our crates a crate may use. Adding to this table is a change of the architecture.
-const EDGES: [(&str, &[&str]); 7] = [
+const EDGES: [(&str, &[&str]); 8] = [
     ("exactlog-core", &[]),
     ("exactlog-storage", &["exactlog-core"]),
     ("exactlog", &["exactlog-core", "exactlog-storage"]),
     ("exactlog-sim", &["exactlog-core", "exactlog-storage", "exactlog"]),
     ("exactlog-flow", &["exactlog"]),
     ("exactlog-sql", &["exactlog"]),
+    ("exactlog-wire", &[]),
     // Later also broker and client.
     ("exactlog-cli", &["exactlog", "exactlog-flow"]),
 ];
@@ -43,7 +44,7 @@ const FOR_TESTS: &str = "exactlog-sim";
 const CORE_DEPENDENCIES: [&str; 9] =
     ["bytes", "crc32c", "flate2", "lz4_flex", "ruzstd", "serde", "smallvec", "snap", "thiserror"];
 
-/// What would make the core's decisions depend on something other than its arguments.
+/// What would make decisions, or messages, depend on something other than their arguments.
 const IMPURE: [&str; 20] = [
     "std::env",
     "std::fs",
@@ -84,7 +85,15 @@ const PLACES: [(&str, &[&str], &[&str]); 16] = [
     ("tokio", &["exactlog", "exactlog-flow", "exactlog-cli", "exactlog-sql"], &[]),
     (
         "bytes",
-        &["exactlog-core", "exactlog-storage", "exactlog", "exactlog-flow", "exactlog-sql", "exactlog-sim"],
+        &[
+            "exactlog-core",
+            "exactlog-storage",
+            "exactlog",
+            "exactlog-flow",
+            "exactlog-sql",
+            "exactlog-sim",
+            "exactlog-wire",
+        ],
         &[],
     ),
     ("crc32fast", &["exactlog-storage"], &["exactlog-sim"]),
@@ -107,7 +116,10 @@ const PLACES: [(&str, &[&str], &[&str]); 16] = [
 
 /// Dependencies of tests and benchmarks that have their place, and who must have them.
 const DEV_PLACES: [(&str, &[&str]); 2] = [
-    ("proptest", &["exactlog-core", "exactlog-storage", "exactlog", "exactlog-flow", "exactlog-sim"]),
+    (
+        "proptest",
+        &["exactlog-core", "exactlog-storage", "exactlog", "exactlog-flow", "exactlog-sim", "exactlog-wire"],
+    ),
     ("criterion", &["exactlog-benches"]),
 ];
 
@@ -175,9 +187,18 @@ fn the_core_depends_on_nothing_that_could_tell_it_more_than_its_arguments() {
 
 #[test]
 fn the_core_has_no_clock_file_thread_randomness_hash_order_or_float() {
-    let sources = HOUSE.sources_in("crates/core/src");
-    let offenders = sources.flat_map(|source| places(source, &source.product, &IMPURE)).collect();
-    report("What decides may only know its arguments", offenders);
+    impure("crates/core/src", "What decides may only know its arguments");
+}
+
+#[test]
+fn the_protocol_has_no_clock_file_socket_thread_randomness_or_hash_order() {
+    impure("crates/wire/src", "What messages are as bytes may only depend on them");
+}
+
+fn impure(dir: &str, rule: &str) {
+    let offenders =
+        HOUSE.sources_in(dir).flat_map(|source| places(source, &source.product, &IMPURE)).collect();
+    report(rule, offenders);
 }
 
 #[test]
