@@ -10,6 +10,7 @@ use exactlog_benches::numbers::spread;
 use exactlog_benches::samples::{bytes_text, number_text};
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -64,6 +65,9 @@ struct Measured {
     disk_bytes: u64,
 }
 
+/// The argument with which this program calls itself.
+pub(crate) const MEMORY: &str = "memory-of";
+
 fn id(number: u64) -> [u8; 16] {
     spread(number)
 }
@@ -75,10 +79,27 @@ fn anon_bytes() -> Result<u64> {
     Ok(1024 * line.trim().trim_end_matches(" kB").parse::<u64>()?)
 }
 
+/// What a process of its own takes that has opened a log, above what it had before: this one still has memory from the
+/// work before.
+fn memory_of(directory: &Path) -> Result<u64> {
+    let output = Command::new(std::env::current_exe()?).arg(MEMORY).arg(directory).output()?;
+    match output.status.success() {
+        true => Ok(String::from_utf8(output.stdout)?.trim().parse()?),
+        false => Err(String::from_utf8_lossy(&output.stderr).into()),
+    }
+}
+
+/// The other side of [`memory_of`].
+pub(crate) fn say_memory(directory: &Path) -> Result<()> {
+    let before = anon_bytes()?;
+    let log = Log::open(directory)?;
+    println!("{}", anon_bytes()?.saturating_sub(before));
+    Ok(log.close()?)
+}
+
 /// As a processor does it: is it known, and if not, a mark in the commit of the batch.
 fn exactlog(plan: &Plan, count: u64) -> Result<Measured> {
     let directory = tempfile::tempdir_in(&plan.directory)?;
-    let before = anon_bytes()?;
     let log = Log::open(directory.path())?;
     let mut producer = log.producer("p")?;
     let mut mark = |numbers: std::ops::Range<u64>| -> Result<f64> {
@@ -109,9 +130,7 @@ fn exactlog(plan: &Plan, count: u64) -> Result<Measured> {
     let disk_bytes = log.metrics().dedup.run_bytes;
     drop(producer);
     log.close()?;
-    let log = Log::open(directory.path())?;
-    let memory_bytes = anon_bytes()?.saturating_sub(before);
-    drop(log);
+    let memory_bytes = memory_of(directory.path())?;
     let rows = vec![
         Row { what: "500 to a transaction, each asked for first", per_second: fresh },
         Row { what: "the same, while it was filled", per_second: fill },

@@ -41,7 +41,10 @@ const SUITES: [(&str, Suite); 5] = [
 fn main() -> Result<()> {
     let mut plan = Plan { directory: std::env::temp_dir(), quick: false };
     let mut wanted = Vec::new();
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.next_if(|it| it == ids::MEMORY).is_some() {
+        return ids::say_memory(arguments.next().ok_or("of which directory?")?.as_ref());
+    }
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--quick" => plan.quick = true,
