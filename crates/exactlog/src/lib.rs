@@ -70,6 +70,7 @@ mod error;
 mod event;
 mod exposition;
 mod forwarding;
+mod front;
 mod handover;
 mod histogram;
 mod interval;
@@ -140,8 +141,10 @@ pub use topic::{Topic, TopicOptions};
 pub use transaction::{CommitReceipt, Transaction};
 pub use view::{ReadView, Records};
 
-/// The requests of Kafka's transactional producers, and their answers: see [`Log::transactional`].
+/// For a front end that speaks Kafka's protocol: batches as they are ([`Log::submit_batch`], [`Log::fetch`]), and the
+/// requests of transactional producers with their answers ([`Log::transactional`]).
 pub mod wire {
+    pub use crate::front::{Appended, Appending, Arrivals, Fetched, Isolation};
     pub use exactlog_core::batch::Batch;
     pub use exactlog_core::command::{OffsetCommit, Protocol, TransactionSender, Transactional};
     pub use exactlog_core::reply::{Committed, Reply};

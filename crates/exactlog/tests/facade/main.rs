@@ -13,6 +13,7 @@ mod concurrency;
 mod damaged_segments;
 mod dedup;
 mod forwarding;
+mod front;
 mod full_disk;
 mod groups;
 mod in_flight;

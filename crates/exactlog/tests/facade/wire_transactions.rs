@@ -7,16 +7,16 @@ use exactlog_core::batch::{BatchBuilder, ProducerStamp};
 use exactlog_sim::disk::SimDisk;
 
 /// One of Kafka's transactional producers.
-struct Wire {
+pub(crate) struct Wire {
     log: Log,
     id: &'static str,
-    producer: ProducerId,
+    pub(crate) producer: ProducerId,
     producer_epoch: i16,
     sequence: i32,
 }
 
 impl Wire {
-    fn new(log: &Log, id: &'static str, timeout_ms: u32) -> Wire {
+    pub(crate) fn new(log: &Log, id: &'static str, timeout_ms: u32) -> Wire {
         let transactional_id = id.to_owned();
         let request = Transactional::Init { transactional_id, timeout_ms, current: None, newer_codes: true };
         let mut wire = Wire { log: log.clone(), id, producer: ProducerId(0), producer_epoch: 0, sequence: 0 };
@@ -45,7 +45,7 @@ impl Wire {
         }
     }
 
-    fn append(&mut self, topic: &Topic, partition: u32, value: &str) -> Result<u64, Error> {
+    pub(crate) fn append(&mut self, topic: &Topic, partition: u32, value: &str) -> Result<u64, Error> {
         let mut builder = BatchBuilder::new(64);
         builder.append(1_000, Some(b"k"), Some(value.as_bytes()), &[]);
         let stamp =
@@ -67,7 +67,7 @@ impl Wire {
         }
     }
 
-    fn end(&mut self, commit: bool) -> Result<(), Error> {
+    pub(crate) fn end(&mut self, commit: bool) -> Result<(), Error> {
         self.is_now(Transactional::End { sender: self.sender(), commit })
     }
 }
