@@ -26,7 +26,7 @@ const EDGES: [(&str, &[&str]); 8] = [
     ("exactlog-core", &[]),
     ("exactlog-storage", &["exactlog-core"]),
     ("exactlog", &["exactlog-core", "exactlog-storage"]),
-    ("exactlog-sim", &["exactlog-core", "exactlog-storage", "exactlog"]),
+    ("exactlog-sim", &["exactlog-core", "exactlog-storage", "exactlog", "exactlog-wire"]),
     ("exactlog-flow", &["exactlog"]),
     ("exactlog-sql", &["exactlog"]),
     ("exactlog-wire", &[]),

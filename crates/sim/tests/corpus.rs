@@ -56,6 +56,12 @@ fn every_damaged_directory_of_the_corpus_is_recovered_or_refused() {
 }
 
 #[test]
+fn every_message_of_the_corpus_is_read_or_refused() {
+    replay("requests");
+    replay("responses");
+}
+
+#[test]
 fn every_compressed_body_of_the_corpus_is_decompressed_or_refused() {
     for codec in ["gzip", "snappy", "lz4", "zstd"] {
         replay(codec);

@@ -14,6 +14,7 @@ mod command;
 mod compression;
 mod input;
 mod journal;
+mod protocol;
 mod recovery;
 mod seeds;
 mod segment;
@@ -32,7 +33,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "record_batch", run: batch::run },
     Target { name: "journal_frame", run: journal::run },
     Target { name: "command_decode", run: command::run },
@@ -43,6 +44,8 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "snappy", run: compression::snappy },
     Target { name: "lz4", run: compression::lz4 },
     Target { name: "zstd", run: compression::zstd },
+    Target { name: "requests", run: protocol::requests },
+    Target { name: "responses", run: protocol::responses },
 ];
 
 /// Runs one input through a target.

@@ -19,6 +19,9 @@ use exactlog_core::command::*;
 use exactlog_core::ids::{DedupId, MemberId, Partition, ProducerId, TimerId, TopicId};
 use exactlog_storage::checkpoint::CHECKPOINT_DIR;
 use exactlog_storage::segment::PartitionLog;
+use exactlog_wire::error::{DecodeError, MessageError};
+use exactlog_wire::message::ApiInfo;
+use exactlog_wire::messages::{APIS, Request, Response};
 use std::sync::Arc;
 
 /// One input.
@@ -37,7 +40,7 @@ type Named = (String, Vec<u8>);
 
 /// All seeds.
 pub fn seeds() -> Vec<Seed> {
-    let all: [(&str, Vec<Named>); 10] = [
+    let all: [(&str, Vec<Named>); 12] = [
         ("record_batch", batches()),
         ("journal_frame", journals()),
         ("command_decode", commands()),
@@ -48,6 +51,8 @@ pub fn seeds() -> Vec<Seed> {
         ("snappy", compressed(Compression::Snappy)),
         ("lz4", compressed(Compression::Lz4)),
         ("zstd", compressed(Compression::Zstd)),
+        ("requests", requests()),
+        ("responses", responses()),
     ];
     let seed = |target, (name, bytes)| Seed { target, name: format!("seed-{name}"), bytes };
     all.into_iter().flat_map(|(target, seeds)| seeds.into_iter().map(move |it| seed(target, it))).collect()
@@ -70,6 +75,49 @@ fn batches() -> Vec<Named> {
         ("append-time".into(), [&stamped.header()[..], stamped.body()].concat()),
         ("compressed".into(), compressed),
     ]
+}
+
+/// A request of each API in its newest version, and a few of them one behind the other.
+fn requests() -> Vec<Named> {
+    let frame = |api: &ApiInfo| {
+        let version = api.versions.to;
+        let body = smallest(|body| Request::decode(api.key, version, body));
+        let header = [&api.key.to_be_bytes()[..], &version.to_be_bytes(), &[0, 0, 0, 7, 0xff, 0xff]].concat();
+        let tags: &[u8] = if api.is_flexible(version) { &[0] } else { &[] };
+        let rest = [&header[..], tags, &body].concat();
+        [&(rest.len() as u32).to_be_bytes()[..], &rest].concat()
+    };
+    let mut seeds: Vec<Named> = APIS.iter().map(|api| (named(api), frame(api))).collect();
+    seeds.push(("several".into(), APIS[..5].iter().flat_map(frame).collect()));
+    seeds
+}
+
+/// A response of each API in its newest version.
+fn responses() -> Vec<Named> {
+    let body = |(nth, api): (usize, &ApiInfo)| {
+        let (from, to) = (api.versions.from, api.versions.to);
+        let body = smallest(|body| Response::decode(api.key, to, body));
+        (named(api), [&[nth as u8, (to - from) as u8][..], &body].concat())
+    };
+    APIS.iter().enumerate().map(body).collect()
+}
+
+fn named(api: &ApiInfo) -> String {
+    format!("{}-{}", api.name.to_lowercase(), api.versions.to)
+}
+
+/// A body without a thing in it: zeros, but where the reader says that null can't be, or that there is too much.
+fn smallest<M>(decode: impl Fn(Bytes) -> Result<M, MessageError>) -> Vec<u8> {
+    let mut body = vec![0; 1000];
+    loop {
+        match decode(Bytes::copy_from_slice(&body)) {
+            Ok(_) => return body,
+            Err(MessageError::Malformed { error: DecodeError::Null { at, .. }, .. }) => body[at] = 1,
+            Err(MessageError::Malformed { error: DecodeError::Presence { at, .. }, .. }) => body[at] = 0xff,
+            Err(MessageError::Malformed { error: DecodeError::Trailing { at, .. }, .. }) => body.truncate(at),
+            Err(error) => panic!("an empty message can be written: {error}"),
+        }
+    }
 }
 
 /// Nothing, little, and more than a block; each also cut and with a byte changed, and one of those twice in a row.
