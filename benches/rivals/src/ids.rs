@@ -106,8 +106,9 @@ fn exactlog(plan: &Plan, count: u64) -> Result<Measured> {
         let (began, asked) = (Instant::now(), numbers.end - numbers.start);
         for from in numbers.clone().step_by(BATCH as usize) {
             let mut transaction = producer.begin();
-            let ids: Vec<EventId> =
-                (from..(from + BATCH).min(numbers.end)).map(|number| EventId::from(&id(number)[..])).collect();
+            let ids: Vec<EventId> = (from..(from + BATCH).min(numbers.end))
+                .map(|number| EventId::from(&id(number)[..]))
+                .collect();
             let seen = log.seen_all("orders", &ids)?;
             for (id, _) in ids.into_iter().zip(seen).filter(|(_, seen)| *seen == Seen::Absent) {
                 transaction.mark("orders", id)?;
