@@ -1,4 +1,5 @@
-//! What a front end needs that speaks another protocol than this crate: batches as they are, into the log and out of it.
+//! What a front end needs that speaks another protocol than this crate: batches as they are, into the log and out of
+//! it.
 //!
 //! ```text
 //!   batch -> room -> queued in the order of the calls -> Appending: its outcome, whenever it is wanted
@@ -125,7 +126,8 @@ impl Log {
     /// one. None at the end.
     ///
     /// # Errors
-    /// [`Refusal::UnknownTopic`], [`Refusal::UnknownPartition`]; [`Error::OffsetOutOfRange`] below the start and behind the end.
+    /// [`Refusal::UnknownTopic`], [`Refusal::UnknownPartition`]; [`Error::OffsetOutOfRange`] below the start and behind
+    /// the end.
     pub fn fetch(
         &self,
         partition: Partition,

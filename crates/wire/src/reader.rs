@@ -1,7 +1,7 @@
 //! Reads one message out of a frame.
 //!
-//! Strings and byte sequences share the frame's memory. Whoever keeps one for long copies it: a small one would keep the
-//! whole frame.
+//! Strings and byte sequences share the frame's memory. Whoever keeps one for long copies it: a small one would keep
+//! the whole frame.
 //!
 //! Invariants
 //!   * nothing is allocated for a count until the rest of the frame could hold that many elements, nor beyond the

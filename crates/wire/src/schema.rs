@@ -17,11 +17,11 @@
 //! ```
 //!
 //! A field is in every version unless a range says otherwise. Behind the range, in this order: `tag N`, a tagged field
-//! of a flexible version (KIP-482); `null RANGE`, the versions in which it may be null, if not all; `default VALUE`, what
-//! it is in versions that don't have it, if not zero, empty or null.
+//! of a flexible version (KIP-482); `null RANGE`, the versions in which it may be null, if not all; `default VALUE`,
+//! what it is in versions that don't have it, if not zero, empty or null.
 //!
-//! From one description follow the types, reading and writing them in each version, the page of compatibility
-//! (docs/COMPATIBILITY.md), and the bytes that tests make up.
+//! From one description follow the types, reading and writing them in each version, the table of docs/PROTOCOL.md, and
+//! the bytes that tests make up.
 
 use std::ops::{Bound, RangeBounds};
 

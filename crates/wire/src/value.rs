@@ -21,7 +21,7 @@ use std::ops::Deref;
 
 /// What can be a field of a message.
 pub trait Wire: Sized + Default + PartialEq {
-    /// What it is, for the page of compatibility and for tests.
+    /// What it is, for docs/PROTOCOL.md and for tests.
     fn shape() -> Shape;
 
     /// What one takes at least, in bytes.

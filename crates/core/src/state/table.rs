@@ -163,8 +163,8 @@ impl Tables {
         self.limits
     }
 
-    /// Takes the keys out of all tables, for whoever reckons what a state takes; how many these were, and what they take
-    /// together, in bytes.
+    /// Takes the keys out of all tables, for whoever reckons what a state takes; how many these were, and what they
+    /// take together, in bytes.
     pub fn take_keys(&mut self) -> (u64, u64) {
         let key_bytes = self.tables.values().map(|table| table.key_bytes).sum();
         self.tables.values_mut().for_each(|table| *table = Arc::default());
