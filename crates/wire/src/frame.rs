@@ -7,8 +7,8 @@
 use crate::error::FrameError;
 use bytes::{Buf, Bytes, BytesMut};
 
-/// What stands before a frame, in bytes.
-const LENGTH_BYTES: usize = 4;
+/// What stands before a frame: its length, in bytes.
+pub(crate) const LENGTH_BYTES: usize = 4;
 
 /// Room that is made for what a frame still lacks: at most as much as there is already, and at least this, in bytes.
 const ROOM_BYTES_MIN: usize = 16 * 1024;

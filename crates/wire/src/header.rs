@@ -45,15 +45,15 @@ impl RequestHeader {
     ///
     /// # Errors
     /// Whatever is wrong with the bytes.
-    pub fn decode(reader: &mut Reader, is_flexible: bool) -> Result<RequestHeader, DecodeError> {
-        let version_read = reader.version();
-        reader.goes_on_in(version_read, false);
+    pub fn decode(reader: &mut Reader) -> Result<RequestHeader, DecodeError> {
+        let is_flexible = reader.is_flexible();
+        reader.set_flexible(false);
         let key = reader.field("api_key", false)?;
         let version = reader.field("api_version", false)?;
         let correlation_id = reader.field("correlation_id", false)?;
         // Not compact in a flexible header either: it is read before anybody knows whether the version is known.
         let client_id = reader.field("client_id", true)?;
-        reader.goes_on_in(version_read, is_flexible);
+        reader.set_flexible(is_flexible);
         if is_flexible {
             reader.tagged(|_, _| Ok(false))?;
         }
@@ -63,12 +63,12 @@ impl RequestHeader {
     /// Writes it.
     pub fn encode(&self, writer: &mut Writer) {
         let is_flexible = writer.is_flexible();
-        writer.goes_on_in(writer.version(), false);
+        writer.set_flexible(false);
         self.key.encode(writer);
         self.version.encode(writer);
         self.correlation_id.encode(writer);
         self.client_id.encode(writer);
-        writer.goes_on_in(writer.version(), is_flexible);
+        writer.set_flexible(is_flexible);
         if is_flexible {
             writer.tagged(&[]);
         }

@@ -68,7 +68,7 @@ pub fn decode_request(frame: Bytes) -> Result<(RequestHeader, Request), MessageE
     let (key, version, correlation_id) = begins_with(&frame)?;
     let api = find(key, version, Some(correlation_id))?;
     let mut reader = Reader::new(frame, version, api.is_flexible(version));
-    let read = RequestHeader::decode(&mut reader, api.is_flexible(version)).and_then(|header| {
+    let read = RequestHeader::decode(&mut reader).and_then(|header| {
         let body = Request::decode_body(key, &mut reader)?;
         reader.finish()?;
         Ok((header, body))
@@ -105,7 +105,7 @@ pub fn ask<A: Api>(
     client_id: Option<Str>,
     request: &A::Request,
 ) -> Result<Vec<Bytes>, FrameTooLong> {
-    let mut writer = Writer::frame(version, version >= A::FLEXIBLE);
+    let mut writer = Writer::frame(version, ApiInfo::of::<A>().is_flexible(version));
     RequestHeader { key: A::KEY, version, correlation_id, client_id }.encode(&mut writer);
     request.encode(&mut writer);
     writer.into_frame()
@@ -166,7 +166,48 @@ macro_rules! body {
 
 body! { Request Response }
 
-/// All APIs as one type.
+/// The requests, or the responses, of all APIs as one type.
+macro_rules! of_any_api {
+    ($doc:literal, $message:ident: $($module:ident :: $name:ident),*) => {
+        #[doc = $doc]
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "each is the message of the API of that name")]
+        #[allow(clippy::large_enum_variant, reason = "one is made or read, and taken apart at once")]
+        pub enum $message {
+            $($name($module::$message)),*
+        }
+
+        impl $message {
+            /// Which API it is of.
+            pub fn key(&self) -> i16 {
+                match self {
+                    $($message::$name(_) => <$name as crate::schema::Api>::KEY),*
+                }
+            }
+
+            pub(crate) fn decode_body(
+                key: i16,
+                reader: &mut crate::reader::Reader,
+            ) -> Result<$message, crate::error::DecodeError> {
+                match key {
+                    $(<$name as crate::schema::Api>::KEY => {
+                        <$module::$message as crate::value::Wire>::decode(reader).map($message::$name)
+                    })*
+                    // Whoever calls has found it among them.
+                    _ => unreachable!("no API has the key {key}"),
+                }
+            }
+
+            pub(crate) fn encode_body(&self, writer: &mut crate::writer::Writer) {
+                match self {
+                    $($message::$name(body) => crate::value::Wire::encode(body, writer)),*
+                }
+            }
+        }
+    };
+}
+
+/// All APIs, each of a module of its own.
 macro_rules! apis {
     ($($module:ident :: $name:ident),* $(,)?) => {
         $(
@@ -179,77 +220,8 @@ macro_rules! apis {
         /// All APIs that are known, by ascending key.
         pub const APIS: &[crate::message::ApiInfo] = &[$(crate::message::ApiInfo::of::<$name>()),*];
 
-        /// A request of any API.
-        #[derive(Clone, Debug, PartialEq, Eq)]
-        #[allow(missing_docs, reason = "each is the request of the API of that name")]
-        #[allow(clippy::large_enum_variant, reason = "one is read, matched and taken apart at once")]
-        pub enum Request {
-            $($name($module::Request)),*
-        }
-
-        /// A response of any API.
-        #[derive(Clone, Debug, PartialEq, Eq)]
-        #[allow(missing_docs, reason = "each is the response of the API of that name")]
-        #[allow(clippy::large_enum_variant, reason = "one is made, written and dropped at once")]
-        pub enum Response {
-            $($name($module::Response)),*
-        }
-
-        impl Request {
-            /// Which API it is of.
-            pub fn key(&self) -> i16 {
-                match self {
-                    $(Request::$name(_) => <$name as crate::schema::Api>::KEY),*
-                }
-            }
-
-            pub(crate) fn decode_body(
-                key: i16,
-                reader: &mut crate::reader::Reader,
-            ) -> Result<Request, crate::error::DecodeError> {
-                match key {
-                    $(<$name as crate::schema::Api>::KEY => {
-                        <$module::Request as crate::value::Wire>::decode(reader).map(Request::$name)
-                    })*
-                    // Whoever calls has found it among them.
-                    _ => unreachable!("no API has the key {key}"),
-                }
-            }
-
-            pub(crate) fn encode_body(&self, writer: &mut crate::writer::Writer) {
-                match self {
-                    $(Request::$name(body) => crate::value::Wire::encode(body, writer)),*
-                }
-            }
-        }
-
-        impl Response {
-            /// Which API it is of.
-            pub fn key(&self) -> i16 {
-                match self {
-                    $(Response::$name(_) => <$name as crate::schema::Api>::KEY),*
-                }
-            }
-
-            pub(crate) fn decode_body(
-                key: i16,
-                reader: &mut crate::reader::Reader,
-            ) -> Result<Response, crate::error::DecodeError> {
-                match key {
-                    $(<$name as crate::schema::Api>::KEY => {
-                        <$module::Response as crate::value::Wire>::decode(reader).map(Response::$name)
-                    })*
-                    // Whoever calls has found it among them.
-                    _ => unreachable!("no API has the key {key}"),
-                }
-            }
-
-            pub(crate) fn encode_body(&self, writer: &mut crate::writer::Writer) {
-                match self {
-                    $(Response::$name(body) => crate::value::Wire::encode(body, writer)),*
-                }
-            }
-        }
+        crate::message::of_any_api! { "A request of any API.", Request: $($module::$name),* }
+        crate::message::of_any_api! { "A response of any API.", Response: $($module::$name),* }
 
         $(impl From<$module::Response> for Response {
             fn from(body: $module::Response) -> Response {
@@ -258,4 +230,4 @@ macro_rules! apis {
         })*
     };
 }
-pub(crate) use apis;
+pub(crate) use {apis, of_any_api};

@@ -47,14 +47,9 @@ impl Reader {
         self.is_flexible
     }
 
-    /// What errors name from here on.
-    pub fn enter(&mut self, field: &'static str) {
-        self.field = field;
-    }
-
-    /// For a header, which is read in a version of its own.
-    pub(crate) fn goes_on_in(&mut self, version: i16, is_flexible: bool) {
-        (self.version, self.is_flexible) = (version, is_flexible);
+    /// For the part of a header that is the same in all versions.
+    pub(crate) fn set_flexible(&mut self, is_flexible: bool) {
+        self.is_flexible = is_flexible;
     }
 
     /// Reads a field, which may be null in some versions only.

@@ -151,6 +151,53 @@ impl Wire for Uuid {
     }
 }
 
+/// Values behind a length or a count, which says null, too: how the rest is read, and written.
+macro_rules! behind_a_length {
+    ($kind:ty $(where $of:ident: $bound:ident)?, $shape:expr, is_short: $is_short:literal, $read:expr, $write:expr) => {
+        impl$(<$of: $bound>)? Wire for $kind {
+            fn shape() -> Shape {
+                $shape
+            }
+
+            fn least_bytes(_: i16, is_flexible: bool) -> usize {
+                match (is_flexible, $is_short) {
+                    (true, _) => 1,
+                    (false, true) => 2,
+                    (false, false) => 4,
+                }
+            }
+
+            fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
+                let read: fn(&mut Reader, u64) -> Result<Self, DecodeError> = $read;
+                let len = reader.some_length($is_short)?;
+                read(reader, len)
+            }
+
+            fn encode(&self, writer: &mut Writer) {
+                let write: fn(&Self, &mut Writer) = $write;
+                writer.length(Some(self.len()), $is_short);
+                write(self, writer);
+            }
+
+            fn least_bytes_nullable(version: i16, is_flexible: bool) -> usize {
+                Self::least_bytes(version, is_flexible)
+            }
+
+            fn decode_nullable(reader: &mut Reader) -> Result<Option<Self>, DecodeError> {
+                let read: fn(&mut Reader, u64) -> Result<Self, DecodeError> = $read;
+                reader.length($is_short)?.map(|len| read(reader, len)).transpose()
+            }
+
+            fn encode_nullable(value: Option<&Self>, writer: &mut Writer) {
+                match value {
+                    Some(value) => value.encode(writer),
+                    None => writer.length(None, $is_short),
+                }
+            }
+        }
+    };
+}
+
 /// A string that shares the memory of the frame it was read from.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Str(Bytes);
@@ -205,75 +252,9 @@ impl fmt::Display for Str {
     }
 }
 
-impl Wire for Str {
-    fn shape() -> Shape {
-        Shape::Str
-    }
+behind_a_length! { Str, Shape::Str, is_short: true, Reader::string, |text, writer| writer.put(&text.0) }
 
-    fn least_bytes(_: i16, is_flexible: bool) -> usize {
-        if is_flexible { 1 } else { 2 }
-    }
-
-    fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
-        let len = reader.some_length(true)?;
-        reader.string(len)
-    }
-
-    fn encode(&self, writer: &mut Writer) {
-        writer.length(Some(self.len()), true);
-        writer.put(&self.0);
-    }
-
-    fn least_bytes_nullable(version: i16, is_flexible: bool) -> usize {
-        Self::least_bytes(version, is_flexible)
-    }
-
-    fn decode_nullable(reader: &mut Reader) -> Result<Option<Self>, DecodeError> {
-        reader.length(true)?.map(|len| reader.string(len)).transpose()
-    }
-
-    fn encode_nullable(value: Option<&Self>, writer: &mut Writer) {
-        match value {
-            Some(value) => value.encode(writer),
-            None => writer.length(None, true),
-        }
-    }
-}
-
-impl Wire for Bytes {
-    fn shape() -> Shape {
-        Shape::Bytes
-    }
-
-    fn least_bytes(_: i16, is_flexible: bool) -> usize {
-        if is_flexible { 1 } else { 4 }
-    }
-
-    fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
-        let len = reader.some_length(false)?;
-        reader.take(len)
-    }
-
-    fn encode(&self, writer: &mut Writer) {
-        writer.length(Some(self.len()), false);
-        writer.put(self);
-    }
-
-    fn least_bytes_nullable(version: i16, is_flexible: bool) -> usize {
-        Self::least_bytes(version, is_flexible)
-    }
-
-    fn decode_nullable(reader: &mut Reader) -> Result<Option<Self>, DecodeError> {
-        reader.length(false)?.map(|len| reader.take(len)).transpose()
-    }
-
-    fn encode_nullable(value: Option<&Self>, writer: &mut Writer) {
-        match value {
-            Some(value) => value.encode(writer),
-            None => writer.length(None, false),
-        }
-    }
-}
+behind_a_length! { Bytes, Shape::Bytes, is_short: false, Reader::take, |bytes, writer| writer.put(bytes) }
 
 /// Record batches as they lie in the log, one after the other. What is read is one piece; what is written can be
 /// several, which are handed on without copying.
@@ -317,73 +298,16 @@ impl fmt::Debug for Records {
     }
 }
 
-impl Wire for Records {
-    fn shape() -> Shape {
-        Shape::Records
-    }
-
-    fn least_bytes(version: i16, is_flexible: bool) -> usize {
-        Bytes::least_bytes(version, is_flexible)
-    }
-
-    fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
-        Bytes::decode(reader).map(Records::from)
-    }
-
-    fn encode(&self, writer: &mut Writer) {
-        writer.length(Some(self.len()), false);
-        self.0.iter().for_each(|piece| writer.hand_on(piece));
-    }
-
-    fn least_bytes_nullable(version: i16, is_flexible: bool) -> usize {
-        Self::least_bytes(version, is_flexible)
-    }
-
-    fn decode_nullable(reader: &mut Reader) -> Result<Option<Self>, DecodeError> {
-        Ok(Bytes::decode_nullable(reader)?.map(Records::from))
-    }
-
-    fn encode_nullable(value: Option<&Self>, writer: &mut Writer) {
-        match value {
-            Some(value) => value.encode(writer),
-            None => writer.length(None, false),
-        }
-    }
+behind_a_length! {
+    Records, Shape::Records, is_short: false,
+    |reader, len| reader.take(len).map(Records::from),
+    |records, writer| records.0.iter().for_each(|piece| writer.hand_on(piece))
 }
 
-impl<T: Wire> Wire for Vec<T> {
-    fn shape() -> Shape {
-        Shape::Array(Box::new(T::shape()))
-    }
-
-    fn least_bytes(_: i16, is_flexible: bool) -> usize {
-        if is_flexible { 1 } else { 4 }
-    }
-
-    fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
-        let count = reader.some_length(false)?;
-        reader.elements(count)
-    }
-
-    fn encode(&self, writer: &mut Writer) {
-        writer.length(Some(self.len()), false);
-        self.iter().for_each(|element| element.encode(writer));
-    }
-
-    fn least_bytes_nullable(version: i16, is_flexible: bool) -> usize {
-        Self::least_bytes(version, is_flexible)
-    }
-
-    fn decode_nullable(reader: &mut Reader) -> Result<Option<Self>, DecodeError> {
-        reader.length(false)?.map(|count| reader.elements(count)).transpose()
-    }
-
-    fn encode_nullable(value: Option<&Self>, writer: &mut Writer) {
-        match value {
-            Some(value) => value.encode(writer),
-            None => writer.length(None, false),
-        }
-    }
+behind_a_length! {
+    Vec<T> where T: Wire, Shape::Array(Box::new(T::shape())), is_short: false,
+    Reader::elements,
+    |elements, writer| elements.iter().for_each(|element| element.encode(writer))
 }
 
 impl<T: Wire> Wire for Option<T> {

@@ -6,6 +6,7 @@
 //! Invariants
 //!   * the parts one after the other are the frame: its length in 4 bytes, a header, a message
 
+use crate::frame::LENGTH_BYTES;
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// What is shorter is copied, in bytes: a part of its own costs more.
@@ -13,9 +14,6 @@ const PART_BYTES_MIN: usize = 1024;
 
 /// The largest frame there can be, in bytes behind its length.
 const FRAME_BYTES_MAX: usize = i32::MAX as usize;
-
-/// What stands before a frame: its length, in bytes.
-const LENGTH_BYTES: usize = 4;
 
 /// A frame that is being written, or a piece of one.
 #[derive(Debug)]
@@ -121,9 +119,9 @@ impl Writer {
         }
     }
 
-    /// For a header, which is written in a version of its own.
-    pub(crate) fn goes_on_in(&mut self, version: i16, is_flexible: bool) {
-        (self.version, self.is_flexible) = (version, is_flexible);
+    /// For the part of a header that is the same in all versions.
+    pub(crate) fn set_flexible(&mut self, is_flexible: bool) {
+        self.is_flexible = is_flexible;
     }
 
     /// What was written, in parts.
