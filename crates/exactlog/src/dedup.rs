@@ -44,7 +44,8 @@ pub struct EventId(Form);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Form {
-    Uuid([u8; 16]),
+    /// As it stands in the log: a UUID, or the hash of another id.
+    Short([u8; 16]),
     Bytes(Bytes),
 }
 
@@ -54,13 +55,13 @@ const EVENT_ID_BYTES_MAX: usize = 1024;
 impl EventId {
     /// The UUID of these 16 bytes.
     pub fn uuid(bytes: [u8; 16]) -> EventId {
-        EventId(Form::Uuid(bytes))
+        EventId(Form::Short(bytes))
     }
 
     /// What stands for it in the log.
     pub(crate) fn in_log(&self, key: Option<[u8; 16]>) -> Result<Option<DedupId>, Error> {
         let bytes = match &self.0 {
-            Form::Uuid(bytes) => return Ok(Some(DedupId(*bytes))),
+            Form::Short(bytes) => return Ok(Some(DedupId(*bytes))),
             Form::Bytes(bytes) => bytes,
         };
         if !(1..=EVENT_ID_BYTES_MAX).contains(&bytes.len()) {
@@ -76,7 +77,7 @@ impl EventId {
 
 impl From<Bytes> for EventId {
     fn from(bytes: Bytes) -> EventId {
-        EventId(parse_uuid(&bytes).map_or(Form::Bytes(bytes), Form::Uuid))
+        EventId(parse_uuid(&bytes).map_or(Form::Bytes(bytes), Form::Short))
     }
 }
 
@@ -306,6 +307,25 @@ impl Log {
                 Err(error) => return Err(Error::Storage(error)),
             }
         }
+    }
+
+    /// An id as this log knows it: 16 bytes, however long it was. For the log both are one id; it is quicker to carry
+    /// about, and to ask for more than once. In another log it is another id, unless it is a UUID.
+    ///
+    /// # Errors
+    /// [`Error::EventIdLength`]; [`Error::ReadOnly`] of a log that has never known an id.
+    ///
+    /// ```
+    /// # use exactlog::{Event, Log, Seen, TopicOptions};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let log = Log::open(directory.path()).unwrap();
+    /// # let orders = log.create_topic("orders", TopicOptions::default()).unwrap();
+    /// log.producer("shop")?.blocking_send(&orders, Event::new("order-1", "two chairs").id("shop-7/order-1"))?;
+    /// assert!(matches!(log.seen(&orders, log.short_id("shop-7/order-1")?)?, Seen::Done(_)));
+    /// # Ok::<_, exactlog::Error>(())
+    /// ```
+    pub fn short_id(&self, id: impl Into<EventId>) -> Result<EventId, Error> {
+        self.inner.dedup_id(&id.into()).map(|id| EventId(Form::Short(id.0)))
     }
 
     /// Takes an id for as long as the lease lasts, before something is done that the log can't undo: of several copies

@@ -114,7 +114,7 @@ impl Committer<'_> {
         item: Item,
         verdict: Verdict,
     ) -> Result<(), Error> {
-        let Item { record, queue, waited, id, scope, took } = item;
+        let Item { record, queue, waited, id, took, .. } = item;
         changes.attempts.extend((!took.is_zero()).then_some(Attempted::Took(took)));
         let place: Place = (record.topic.clone(), record.partition);
         let Some(partition) = owned.partitions.get(&place) else { return Ok(()) };
@@ -125,10 +125,10 @@ impl Committer<'_> {
             Verdict::Done { outcome, outbox, reservation } => {
                 counts.done(outcome);
                 self.hand_in(transaction, sent_ids, outbox)?;
-                match (reservation, id, scope) {
-                    (Some(reservation), _, _) => transaction.finish(reservation)?,
-                    (None, Some(id), Some(scope)) => transaction.mark(&scope, id)?,
-                    _ => {}
+                match (reservation, id) {
+                    (Some(reservation), _) => transaction.finish(reservation)?,
+                    (None, Some((scope, id))) => transaction.mark(&scope, id)?,
+                    (None, None) => {}
                 }
             }
             Verdict::Duplicate => counts.duplicate += 1,

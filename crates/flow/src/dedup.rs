@@ -104,8 +104,8 @@ impl Dedup {
     pub(crate) fn id(&self, record: &Record) -> Option<EventId> {
         match &self.source {
             Source::Headers => named_id(record).map(EventId::from),
-            Source::Header(name) => record.header(name).map(EventId::from),
-            Source::Key => record.key.as_deref().map(EventId::from),
+            Source::Header(name) => record.header(name).filter(|id| !id.is_empty()).map(EventId::from),
+            Source::Key => record.key.as_deref().filter(|id| !id.is_empty()).map(EventId::from),
             Source::Function(find) => find(record),
         }
     }

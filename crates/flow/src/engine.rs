@@ -327,7 +327,7 @@ impl Core {
             owned: &self.owned,
             table: &self.table,
             letters: &letters,
-            ids: Ids { dedup: self.job.settings.dedup.as_ref(), scopes: &self.scopes },
+            ids: Ids::new(&self.log, &self.job.settings, &self.scopes),
         };
         let round = runner.run(turns, blocked).await?;
         let handled_us = began.elapsed().as_micros() as u64;
@@ -394,8 +394,7 @@ impl Core {
             let queue = Queue::of(mode, &record);
             let waits = last.as_ref().and_then(|place| self.owned.partitions.get(place));
             let waits = waits.is_some_and(|partition| partition.lane.len_of(&queue) > 0);
-            let ids = Ids { dedup: self.job.settings.dedup.as_ref(), scopes: &self.scopes };
-            let item = Item::new(record, queue, None, &ids);
+            let item = Item::new(record, queue, None, &Ids::new(&self.log, &self.job.settings, &self.scopes));
             if waits { blocked.push(item) } else { turns.push(Turn::Of(item)) }
         }
         Ok((turns, blocked))

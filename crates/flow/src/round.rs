@@ -34,8 +34,10 @@ pub(crate) struct Item {
     pub(crate) queue: Queue,
     /// Why it waited, if it did: then it has a row.
     pub(crate) waited: Option<Wait>,
-    pub(crate) id: Option<EventId>,
-    pub(crate) scope: Option<Arc<str>>,
+    /// What it is told apart by, in which scope, if it is.
+    pub(crate) id: Option<(Arc<str>, EventId)>,
+    /// What is wrong with that: it can't be tried.
+    unfit: Option<Box<Failure>>,
     /// How long its last attempt took.
     pub(crate) took: Duration,
 }
@@ -68,9 +70,11 @@ impl Turn {
 impl Item {
     pub(crate) fn new(record: Record, queue: Queue, waited: Option<Wait>, ids: &Ids<'_>) -> Item {
         let record = Arc::new(record);
-        let scope = ids.scopes.get(&record.topic).cloned();
-        let id = ids.dedup.and_then(|dedup| dedup.id(&record));
-        Item { record, queue, waited, id, scope, took: Duration::ZERO }
+        let (id, unfit) = match ids.of(&record).transpose() {
+            Ok(id) => (id, None),
+            Err(failure) => (None, Some(Box::new(failure))),
+        };
+        Item { record, queue, waited, id, unfit, took: Duration::ZERO }
     }
 
     pub(crate) fn place(&self) -> (&Arc<str>, u32, u64) {
@@ -85,9 +89,28 @@ impl Item {
 /// By what events are told apart.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ids<'r> {
-    pub(crate) dedup: Option<&'r Dedup>,
+    log: &'r Log,
+    dedup: Option<&'r Dedup>,
     /// Among what the ids of a topic's events are unique.
-    pub(crate) scopes: &'r BTreeMap<Arc<str>, Arc<str>>,
+    scopes: &'r BTreeMap<Arc<str>, Arc<str>>,
+}
+
+impl<'r> Ids<'r> {
+    pub(crate) fn new(
+        log: &'r Log,
+        settings: &'r Settings,
+        scopes: &'r BTreeMap<Arc<str>, Arc<str>>,
+    ) -> Ids<'r> {
+        Ids { log, dedup: settings.dedup.as_ref(), scopes }
+    }
+
+    /// Scope and id of an event, if it has one.
+    fn of(&self, record: &Record) -> Option<Result<(Arc<str>, EventId), Failure>> {
+        let id = self.dedup?.id(record)?;
+        let scope = self.scopes.get(&record.topic)?.clone();
+        let short = self.log.short_id(id).map(|id| (scope, id));
+        Some(short.map_err(|error| Failure::poison("EventId", error)))
+    }
 }
 
 /// What becomes of an event with the round's commit.
@@ -169,7 +192,7 @@ pub(crate) struct Runner<'r> {
 impl Runner<'_> {
     /// Runs all of them.
     pub(crate) async fn run(mut self, turns: Vec<Turn>, blocked: Vec<Item>) -> Result<Round, Error> {
-        let mut round = Round::default();
+        let mut round = Round { done: HashSet::with_capacity(turns.len()), ..Round::default() };
         for item in blocked {
             round.settled.push((item, Verdict::wait(Wait::blocked(), None)));
         }
@@ -198,7 +221,7 @@ impl Runner<'_> {
     fn ask(&self, turns: &[Turn]) -> Result<Vec<Option<Seen>>, Error> {
         let mut of_scopes: BTreeMap<&Arc<str>, (Vec<usize>, Vec<&EventId>)> = BTreeMap::new();
         for (nth, turn) in turns.iter().enumerate() {
-            if let Turn::Of(Item { id: Some(id), scope: Some(scope), .. }) = turn {
+            if let Turn::Of(Item { id: Some((scope, id)), .. }) = turn {
                 let (places, ids) = of_scopes.entry(scope).or_default();
                 places.push(nth);
                 ids.push(id);
@@ -261,11 +284,11 @@ impl Runner<'_> {
         if self.letters.has_ended(&item.record) {
             return Some(Ended::Seen);
         }
-        let (Some(id), Some(scope)) = (&item.id, &item.scope) else { return None };
-        if round.done.contains(&(scope.clone(), id.clone())) {
+        let id @ (scope, short) = item.id.as_ref()?;
+        if round.done.contains(id) {
             return Some(Ended::Seen);
         }
-        match seen.map_or_else(|| self.log.seen(&**scope, id.clone()), Ok) {
+        match seen.map_or_else(|| self.log.seen(&**scope, short.clone()), Ok) {
             Ok(Seen::Absent | Seen::Reserved { .. }) => None,
             Ok(Seen::Done(_)) => Some(Ended::Seen),
             Err(error) => Some(Ended::Log(error)),
@@ -277,20 +300,16 @@ impl Runner<'_> {
         let overlay = round.overlay.clone();
         let context = Context::new(item.record.clone(), settings.clone(), number, clock, overlay);
         let (handler, settings) = (self.job.handler.clone(), settings.clone());
-        if let Some(doomed) = self.doomed.filter(|doomed| doomed.is(item.place())) {
-            let result = Err(doomed.failure.clone());
+        let doomed = self.doomed.filter(|doomed| doomed.is(item.place())).map(|doomed| &doomed.failure);
+        if let Some(failure) = item.unfit.as_deref().or(doomed) {
+            let result = Err(failure.clone());
             return Box::pin(async move {
                 let (context, result) = recovered(&*handler, &settings, number, context, result).await;
                 Ended::Handled { context, result, reservation: None, took: Duration::ZERO }
             });
         }
         let lease = settings.dedup.as_ref().and_then(|dedup| dedup.lease);
-        let reserve = match (lease, &item.id, &item.scope) {
-            (Some(lease), Some(id), Some(scope)) => {
-                Some((self.log.clone(), scope.clone(), id.clone(), lease))
-            }
-            _ => None,
-        };
+        let reserve = lease.zip(item.id.clone()).map(|(lease, (scope, id))| (self.log.clone(), scope, id, lease));
         Box::pin(async move {
             let reservation = match reserve {
                 None => None,
@@ -340,9 +359,8 @@ impl Runner<'_> {
             Ended::Handled { context, result: Ok(()), reservation, took } => {
                 item.took = took;
                 let mut outbox = context.finish();
-                let id = item.id.clone().zip(item.scope.clone()).map(|(id, scope)| (scope, id));
                 let is_copy = matches!(outbox.end, End::Duplicate);
-                if is_copy || id.as_ref().is_some_and(|id| round.done.contains(id)) {
+                if is_copy || item.id.as_ref().is_some_and(|id| round.done.contains(id)) {
                     Verdict::Duplicate
                 } else if !round.tables.take(&mut outbox, &round.overlay) {
                     // It was computed from what isn't so any more.
@@ -350,7 +368,9 @@ impl Runner<'_> {
                     return Ok(());
                 } else {
                     let verdict = self.handed_in(&item, outbox, reservation);
-                    round.done.extend(id.filter(|_| matches!(verdict, Verdict::Done { .. })));
+                    if matches!(verdict, Verdict::Done { .. }) {
+                        round.done.extend(item.id.clone());
+                    }
                     verdict
                 }
             }

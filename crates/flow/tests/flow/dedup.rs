@@ -60,6 +60,24 @@ async fn em_7_an_event_that_is_forgotten_is_processed_once_more() {
     assert_eq!(calls.load(Ordering::SeqCst), 3);
 }
 
+/// An id that the log doesn't take is a mistake of that event, and of no other; no id at all is none.
+#[tokio::test(start_paused = true)]
+async fn an_event_whose_id_is_too_long_is_a_dead_letter() {
+    let house = House::new(1);
+    let (long, longest) = ("i".repeat(1025), "i".repeat(1024));
+    house.send([event("a", "1", &long), event("a", "2", &longest), event("a", "3", ""), event("a", "4", "")]);
+    let calls = Arc::new(AtomicU32::new(0));
+    let processor = Processor::new(&house.log, "billing").topic(&house.orders);
+    let running = processor.dedup(Dedup::by_header("message-id")).start(counting(&calls, 0)).unwrap();
+    let counts = ended(&running, 4).await;
+    assert_eq!((counts.dead, counts.done_total(), counts.duplicate), (1, 3, 0));
+    running.stop().await.unwrap();
+    let letters = house.records("dlq.orders");
+    assert_eq!(letters[0].value(), b"1");
+    let message = String::from_utf8_lossy(letters[0].header("__dlq.errors.message").unwrap());
+    assert!(message.contains("1025") && message.contains("1024"), "{message}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_failed_left_no_mark_and_a_later_copy_is_processed() {
     let house = House::new(1);
