@@ -22,7 +22,7 @@ use std::sync::LazyLock;
 static HOUSE: LazyLock<House> = LazyLock::new(House::read);
 
 /// Which of our crates a crate may use. Adding to this table is a change of the architecture.
-const EDGES: [(&str, &[&str]); 8] = [
+const EDGES: [(&str, &[&str]); 9] = [
     ("exactlog-core", &[]),
     ("exactlog-storage", &["exactlog-core"]),
     ("exactlog", &["exactlog-core", "exactlog-storage"]),
@@ -30,8 +30,9 @@ const EDGES: [(&str, &[&str]); 8] = [
     ("exactlog-flow", &["exactlog"]),
     ("exactlog-sql", &["exactlog"]),
     ("exactlog-wire", &[]),
-    // Later also broker and client.
-    ("exactlog-cli", &["exactlog", "exactlog-flow"]),
+    ("exactlog-broker", &["exactlog", "exactlog-wire"]),
+    // Later also client.
+    ("exactlog-cli", &["exactlog", "exactlog-flow", "exactlog-broker"]),
 ];
 
 /// The packages that may use everything, and that nothing may use.
@@ -82,7 +83,7 @@ const CHECKPOINT: &str = "crates/storage/src/checkpoint";
 
 /// Dependencies that have their place: who must have them. The others must not, except as the third column says.
 const PLACES: [(&str, &[&str], &[&str]); 16] = [
-    ("tokio", &["exactlog", "exactlog-flow", "exactlog-cli", "exactlog-sql"], &[]),
+    ("tokio", &["exactlog", "exactlog-flow", "exactlog-broker", "exactlog-cli", "exactlog-sql"], &[]),
     (
         "bytes",
         &[
@@ -93,6 +94,7 @@ const PLACES: [(&str, &[&str], &[&str]); 16] = [
             "exactlog-sql",
             "exactlog-sim",
             "exactlog-wire",
+            "exactlog-broker",
         ],
         &[],
     ),
@@ -100,7 +102,7 @@ const PLACES: [(&str, &[&str], &[&str]); 16] = [
     ("memmap2", &["exactlog-storage"], &[]),
     ("bincode", &["exactlog-storage"], &[]),
     ("serde", &["exactlog-core", "exactlog-storage", "exactlog", "exactlog-flow"], &["exactlog-sim"]),
-    ("parking_lot", &["exactlog-storage", "exactlog", "exactlog-flow"], &["exactlog-sim"]),
+    ("parking_lot", &["exactlog-storage", "exactlog", "exactlog-flow", "exactlog-broker"], &["exactlog-sim"]),
     ("rustix", &["exactlog-storage", "exactlog"], &[]),
     ("clap", &["exactlog-cli"], &[]),
     ("comfy-table", &["exactlog-cli"], &[]),
@@ -118,7 +120,15 @@ const PLACES: [(&str, &[&str], &[&str]); 16] = [
 const DEV_PLACES: [(&str, &[&str]); 2] = [
     (
         "proptest",
-        &["exactlog-core", "exactlog-storage", "exactlog", "exactlog-flow", "exactlog-sim", "exactlog-wire"],
+        &[
+            "exactlog-core",
+            "exactlog-storage",
+            "exactlog",
+            "exactlog-flow",
+            "exactlog-sim",
+            "exactlog-wire",
+            "exactlog-broker",
+        ],
     ),
     ("criterion", &["exactlog-benches"]),
 ];

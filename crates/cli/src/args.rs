@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use exactlog::Compression;
 use exactlog_flow::SagaStatus;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -49,6 +50,18 @@ pub(crate) struct Global {
     pub(crate) verbose: bool,
 }
 
+/// What a node is told; `-X` sets the rest.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Serve {
+    /// Topics are created on first use, with 10 partitions; a replication factor above 1 is accepted. Nothing is less
+    /// durable
+    #[arg(long)]
+    pub(crate) dev: bool,
+    /// Where clients connect to (`listeners`); port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9092")]
+    pub(crate) listen: SocketAddr,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Color {
     Auto,
@@ -58,6 +71,8 @@ pub(crate) enum Color {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    /// Run a node: Kafka's clients use the log of a directory
+    Serve(Serve),
     /// Create, show, trim and delete topics
     Topic {
         #[command(subcommand)]

@@ -136,6 +136,12 @@ const CODES: &[Code] = &[
         "A record of the input can't be read, or the input isn't the one that was begun.",
         "The message names the record.",
     ),
+    code(
+        "PORT",
+        None,
+        "A node can't listen where it should.",
+        "Another process has the port, or it isn't this user's to take: --listen names another one.",
+    ),
     code("OUTPUT", None, "Standard output can't be written.", "Is the disk behind it full?"),
     code("INTERRUPTED", None, "Ctrl-C ended it before it was done.", "What was acknowledged is stored."),
     code("OTHER", None, "Something that has no code of its own.", "The message says what."),

@@ -13,6 +13,7 @@ pub(crate) fn run(verb: ConfigVerb) -> Result<Report, Failure> {
     let scope = |scope| match scope {
         Scope::Log => "log",
         Scope::Topic => "topic",
+        Scope::Node => "node",
     };
     match verb {
         ConfigVerb::List => {
@@ -31,6 +32,7 @@ pub(crate) fn run(verb: ConfigVerb) -> Result<Report, Failure> {
             let known = settings::known(&key).ok_or_else(|| settings::unknown(&key, None))?;
             let set_by = match known.scope {
                 Scope::Log => format!("-X {}=VALUE, for this run", known.key),
+                Scope::Node => format!("serve -X {}=VALUE", known.key),
                 Scope::Topic => format!("topic create --config {}=VALUE", known.key),
             };
             Ok(Report::fields()

@@ -32,6 +32,7 @@ mod input;
 mod inspect;
 mod interrupt;
 mod layout;
+mod node_settings;
 mod numbers;
 mod offsets;
 mod open;
@@ -42,6 +43,7 @@ mod replay;
 mod report;
 mod retry;
 mod saga;
+mod serve;
 mod settings;
 mod suggest;
 mod table;
@@ -126,8 +128,11 @@ fn color_asked_for(words: &[String]) -> ColorChoice {
 fn run(arguments: Arguments) -> Result<Report, Failure> {
     let Arguments { global, verb } = arguments;
     report::set_color(global.color);
-    settings::check(&global.settings)?;
+    if !matches!(verb, Verb::Serve(_)) {
+        settings::check(&global.settings)?;
+    }
     match verb {
+        Verb::Serve(serve) => serve::run(&global, &serve),
         Verb::Topic { verb } => topic::run(&global, verb),
         Verb::Produce(produce) => produce::run(&global, &produce),
         Verb::Consume(consume) => consume::run(&global, &consume),

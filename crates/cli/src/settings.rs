@@ -2,6 +2,7 @@
 
 use crate::args::duration;
 use crate::failure::Failure;
+use crate::node_settings::{self, NODE_SETTINGS};
 use crate::suggest;
 use crate::topic_settings::{self, TOPIC_SETTINGS};
 use exactlog::{Builder, Durability, TopicConfig, TopicOptions};
@@ -31,6 +32,8 @@ pub(crate) enum Scope {
     Log,
     /// A topic: `topic create --config`.
     Topic,
+    /// A node, for as long as it runs: `serve -X`.
+    Node,
 }
 
 #[derive(Debug)]
@@ -45,7 +48,7 @@ pub(crate) struct Known {
 
 /// All settings that can be set from here.
 pub(crate) fn catalogue() -> impl Iterator<Item = &'static Known> {
-    LOG_SETTINGS.iter().chain(&TOPIC_SETTINGS)
+    LOG_SETTINGS.iter().chain(&TOPIC_SETTINGS).chain(&NODE_SETTINGS)
 }
 
 const LOG_SETTINGS: [Known; 8] = [
@@ -126,12 +129,13 @@ pub(crate) fn unknown(key: &str, scope: Option<Scope>) -> Failure {
     Failure { exit: 2, ..Failure::new("SETTING", format!("there is no setting {key:?}")) }.hint(hint)
 }
 
-fn of_scope(setting: &Setting, scope: Scope) -> Result<&'static Known, Failure> {
+pub(crate) fn of_scope(setting: &Setting, scope: Scope) -> Result<&'static Known, Failure> {
     let found = known(&setting.key).ok_or_else(|| unknown(&setting.key, Some(scope)))?;
     if found.scope != scope {
         let (is, flag) = match found.scope {
             Scope::Log => ("the log", "-X"),
             Scope::Topic => ("a topic", "topic create --config"),
+            Scope::Node => ("a node", "serve -X"),
         };
         let message = format!("{} is a setting of {is}", found.key);
         let failure = Failure { exit: 2, ..Failure::new("SETTING", message) };
@@ -144,7 +148,7 @@ fn of_scope(setting: &Setting, scope: Scope) -> Result<&'static Known, Failure> 
     Ok(found)
 }
 
-fn refused(setting: &Setting, known: &Known) -> Failure {
+pub(crate) fn refused(setting: &Setting, known: &Known) -> Failure {
     let message = format!("setting {} is {:?}; it must be {}", known.key, setting.value, known.bounds);
     Failure { exit: 2, ..Failure::new("SETTING", message) }
 }
@@ -165,6 +169,13 @@ fn durability(text: &str) -> Option<Durability> {
         }
         _ => None,
     }
+}
+
+/// Those of the log, and those of a node, which `serve` takes both.
+pub(crate) fn of_log_and_node(settings: &[Setting]) -> (Vec<Setting>, Vec<Setting>) {
+    let is_of_node = |setting: &Setting| known(&setting.key).is_some_and(|it| it.scope == Scope::Node);
+    let (node, log) = settings.iter().cloned().partition(is_of_node);
+    (log, node)
 }
 
 /// Settings of `-X`.
@@ -240,6 +251,7 @@ mod tests {
         for known in catalogue() {
             let setting = setting(&format!("{}={}", known.key, known.default));
             match known.scope {
+                Scope::Node => drop(node_settings::apply(NodeOptions::default(), &[setting]).unwrap()),
                 Scope::Log => drop(apply_to_log(Builder::default(), &[setting]).unwrap()),
                 Scope::Topic => {
                     let options = apply_to_topic(TopicOptions::default(), &[setting]).unwrap();

@@ -2,7 +2,7 @@
 
 use crate::args::duration;
 use crate::settings::{Known, Scope, bytes};
-use exactlog::{TimestampType, TopicConfig};
+use exactlog::TopicConfig;
 
 const fn of_topic(
     key: &'static str,
@@ -122,83 +122,19 @@ pub(crate) const TOPIC_SETTINGS: [Known; 15] = [
     ),
 ];
 
-/// Reads the value of one of them; false if it can't be one.
+/// Reads the value of one of them, which may have a unit here: `7d`, `1GiB`. False if it can't be one.
 pub(crate) fn set(config: &mut TopicConfig, key: &str, value: &str) -> bool {
-    let done = match key {
-        "max.message.bytes" => put(&mut config.max_message_bytes, small(value)),
-        "segment.bytes" => put(&mut config.segment_bytes, small(value)),
-        "segment.ms" => put(&mut config.segment_ms, ms(value)),
-        "cleanup.policy" => put(&mut config.cleanup_policy, value.parse().ok()),
-        "retention.ms" => put(&mut config.retention_ms, limit(value, ms)),
-        "retention.bytes" => put(&mut config.retention_bytes, limit(value, bytes)),
-        "delete.retention.ms" => put(&mut config.delete_retention_ms, ms(value)),
-        "min.compaction.lag.ms" => put(&mut config.min_compaction_lag_ms, ms(value)),
-        "max.compaction.lag.ms" => put(&mut config.max_compaction_lag_ms, limit(value, ms)),
-        "min.cleanable.dirty.ratio" => put(&mut config.min_cleanable_dirty_permille, permille(value)),
-        "message.timestamp.type" => put(&mut config.timestamp_type, timestamp_type(value)),
-        "message.timestamp.before.max.ms" => put(&mut config.timestamp_before_max_ms, limit(value, ms)),
-        "message.timestamp.after.max.ms" => put(&mut config.timestamp_after_max_ms, limit(value, ms)),
-        "topic.durability" => put(&mut config.durability, value.parse().ok()),
-        "compression.type" => put(&mut config.compression, value.parse().ok()),
+    let plain = match key {
+        _ if key.ends_with(".ms") => duration(value).ok().map(|it| it.as_millis().to_string()),
+        _ if key.ends_with(".bytes") => bytes(value).map(|bytes| bytes.to_string()),
         _ => None,
     };
-    done.is_some()
-}
-
-fn put<T>(setting: &mut T, value: Option<T>) -> Option<()> {
-    *setting = value?;
-    Some(())
-}
-
-fn small(value: &str) -> Option<u32> {
-    u32::try_from(bytes(value)?).ok()
-}
-
-/// `1000`, `1s`, `7d`.
-fn ms(value: &str) -> Option<u64> {
-    let number = value.parse().ok();
-    number.or_else(|| u64::try_from(duration(value).ok()?.as_millis()).ok())
-}
-
-/// -1 stands for none.
-fn limit(value: &str, read: impl Fn(&str) -> Option<u64>) -> Option<Option<u64>> {
-    if value == "-1" { Some(None) } else { read(value).map(Some) }
-}
-
-fn timestamp_type(value: &str) -> Option<TimestampType> {
-    match value {
-        "CreateTime" => Some(TimestampType::CreateTime),
-        "LogAppendTime" => Some(TimestampType::LogAppendTime),
-        _ => None,
-    }
-}
-
-/// `0.5`, `1`, `0.001`: in thousandths.
-fn permille(value: &str) -> Option<u32> {
-    let (whole, decimals) = value.split_once('.').unwrap_or((value, ""));
-    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty() || decimals.len() > 3 || !is_number(whole) || !is_number(decimals) {
-        return None;
-    }
-    let thousandths = format!("{whole}{decimals:0<3}").parse().ok()?;
-    (thousandths <= 1000).then_some(thousandths)
+    config.set(key, value).is_ok() || plain.is_some_and(|plain| config.set(key, &plain).is_ok())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_ratio_is_read_to_the_thousandth() {
-        for (text, ratio) in
-            [("0.5", 500), ("1", 1000), ("0", 0), ("0.001", 1), ("1.000", 1000), ("0.25", 250)]
-        {
-            assert_eq!(permille(text), Some(ratio), "{text}");
-        }
-        for text in ["1.001", "2", "0.0001", "-0.5", ".5", "a", "", "0,5", "99999999999"] {
-            assert_eq!(permille(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn minus_one_is_no_limit_where_there_may_be_none() {

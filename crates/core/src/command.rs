@@ -16,7 +16,7 @@ mod transactional;
 pub use dedup::{AtCap, Dedup, DedupScope, LEASE_MS_MAX, Mark, RunReady, ScopeRef};
 pub use table::{TABLE_KEY_BYTES_MAX, TABLE_KEYS_MAX, TableWrite, TableWrites};
 pub use timer::{DELAY_MAX_MS, NewTimer, TIMERS_MAX, TimerCommand, TimerEffects};
-pub use topic_config::{CleanupPolicy, TopicCompression, TopicConfig, TopicDurability};
+pub use topic_config::{CleanupPolicy, SettingError, TopicCompression, TopicConfig, TopicDurability};
 pub use transactional::{Protocol, TRANSACTIONAL_ID_BYTES_MAX, TransactionSender, Transactional};
 
 use crate::batch::Batch;

@@ -282,6 +282,28 @@ impl Log {
         Ok(self.inner.read(|reader| reader.first_at_or_after(at, timestamp_ms))?)
     }
 
+    /// The first of the records with the greatest time: its offset and time (ms since 1970); `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`first_at_or_after`](Log::first_at_or_after).
+    pub fn newest(&self, topic: &Topic, partition: u32) -> Result<Option<(u64, i64)>, Error> {
+        self.bounds(topic, partition)?;
+        let at = Partition { topic: topic.id(), index: partition };
+        let greatest_ms = self.inner.read(|reader| reader.greatest_timestamp_ms(at))?;
+        let first = self.first_at_or_after(topic, partition, i64::MIN)?;
+        let Some((mut found, greatest_ms)) = first.zip(greatest_ms) else { return Ok(None) };
+        // The greatest time may be that of a marker, or of what was compacted away: then it is looked for between.
+        let (mut asked_ms, mut above_ms) = (greatest_ms, i128::from(greatest_ms) + 1);
+        while i128::from(found.1) + 1 < above_ms {
+            match self.first_at_or_after(topic, partition, asked_ms)? {
+                Some(later) => found = later,
+                None => above_ms = i128::from(asked_ms),
+            }
+            asked_ms = i128::midpoint(i128::from(found.1) + 1, above_ms) as i64;
+        }
+        self.first_at_or_after(topic, partition, found.1)
+    }
+
     /// Moves a group that has no members, ahead or back; a group that doesn't exist is made. All positions or none.
     ///
     /// # Errors

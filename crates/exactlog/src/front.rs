@@ -4,6 +4,7 @@
 //! ```text
 //!   batch -> room -> queued in the order of the calls -> Appending: its outcome, whenever it is wanted
 //!                                                            \-> settings have changed: handed in once more
+//!   other commands -> their replies
 //! ```
 //!
 //! It isn't: a client. Records are neither made nor taken apart here, nobody is a member of a group, and positions are
@@ -17,12 +18,16 @@ use crate::error::Error;
 use crate::log::{Handle, Log};
 use crate::queue::{Answer, Queue};
 use crate::signal::Signal;
+use crate::topic::Topic;
 use exactlog_core::batch::{Batch, HEADER_BYTES};
-use exactlog_core::command::Command;
+use exactlog_core::command::{Command, Dedup, Protocol, Transactional};
 use exactlog_core::ids::{Partition, ProducerId, TopicId};
 use exactlog_core::reply::{Applied, Refusal, Reply};
-use exactlog_core::state::PartitionState;
+use exactlog_core::state::{CommittedOffset, PartitionState};
+use siphasher::sip128::{Hasher128, SipHasher24};
+use std::hash::Hasher;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Where a batch is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +49,32 @@ pub struct Appending {
     inner: Handle,
     partition: Partition,
     batch: Batch,
+    within: Option<Within>,
     answer: Arc<Answer>,
+}
+
+/// The wire transaction that a batch is handed in for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Within {
+    /// Its transactional id. Producer and epoch are the batch's.
+    pub transactional_id: String,
+    /// By [`Protocol::V2`] the batch brings its partition into the transaction.
+    pub protocol: Protocol,
+    /// Whether the sender's request knows TRANSACTION_ABORTABLE (Produce v11 and later).
+    pub newer_codes: bool,
+}
+
+/// What can be said of a partition without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// First offset that can be read.
+    pub start_offset: u64,
+    /// Offset up to which readers of committed records get some.
+    pub last_stable_offset: u64,
+    /// Offset behind the last record.
+    pub high_watermark: u64,
+    /// The leader epoch that a record would show now.
+    pub leader_epoch: u32,
 }
 
 /// Which records are fetched (Kafka's `isolation.level`).
@@ -114,12 +144,149 @@ impl Log {
     ///
     /// # Cancel safety
     /// Safe: dropped while it waits for room, nothing was handed in.
-    pub async fn submit_batch(&self, partition: Partition, batch: Batch) -> Result<Appending, Error> {
+    pub async fn submit_batch(
+        &self,
+        partition: Partition,
+        batch: Batch,
+        within: Option<Within>,
+    ) -> Result<Appending, Error> {
         let (config_version, stored) = to_store(&self.inner, partition, &batch)?;
         let claim = self.inner.queue.room().take(stored.len_bytes() + HEADER_BYTES).await?.claim();
-        let command = Command::Append { partition, config_version, expected_end: None, batch: stored };
+        let command = match within.clone() {
+            None => Command::Append { partition, config_version, expected_end: None, batch: stored },
+            Some(Within { transactional_id, protocol, newer_codes }) => Transactional::Append {
+                transactional_id,
+                protocol,
+                newer_codes,
+                partition,
+                config_version,
+                batch: stored,
+            }
+            .into(),
+        };
         let answer = self.inner.submit(command, None, Some(claim), Queue::push)?;
-        Ok(Appending { inner: self.inner.clone(), partition, batch, answer })
+        Ok(Appending { inner: self.inner.clone(), partition, batch, within, answer })
+    }
+
+    /// Asks for anything else than a batch. What only the log itself says (that it was opened, that time passes, what
+    /// becomes of timers and ids) isn't taken.
+    ///
+    /// # Errors
+    /// Refusals, and whatever ends writing.
+    ///
+    /// # Panics
+    /// For a command that isn't taken here.
+    ///
+    /// # Cancel safety
+    /// Dropped behind its first poll, the command is on its way.
+    pub async fn ask(&self, command: Command) -> Result<Reply, Error> {
+        let is_taken = match &command {
+            Command::Open | Command::Tick | Command::Append { .. } | Command::Timer(_) => false,
+            Command::Transactional(request) => !matches!(**request, Transactional::Append { .. }),
+            Command::Dedup(request) => matches!(**request, Dedup::Forget { .. }),
+            _ => true,
+        };
+        assert!(is_taken, "{} isn't for a front end to ask", command.kind_name());
+        let answer = self.inner.submit(command, None, None, Queue::push)?;
+        answer_of(&answer).await.map(|applied| applied.reply)
+    }
+
+    /// What tells this log from all others: made from what it was created with, it never changes.
+    pub fn identity(&self) -> [u8; 16] {
+        let mut hasher = SipHasher24::new_with_key(&self.inner.dedup_key().unwrap_or_default());
+        hasher.write(b"identity of the log");
+        hasher.finish128().as_bytes()
+    }
+
+    /// The topic of this id.
+    pub fn topic_by_id(&self, topic: TopicId) -> Option<Topic> {
+        self.inner.topic(topic)
+    }
+
+    /// What can be said of a partition without reading it.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownTopic`], [`Refusal::UnknownPartition`].
+    pub fn bounds_of(&self, partition: Partition) -> Result<Bounds, Error> {
+        let (_, found) = self.find(partition)?;
+        Ok(Bounds {
+            start_offset: found.start,
+            last_stable_offset: found.last_stable_offset(),
+            high_watermark: found.end,
+            leader_epoch: self.leader_epoch(&found),
+        })
+    }
+
+    /// Where a leader epoch ends in a partition: the largest epoch that has records there and isn't above it, and the
+    /// offset behind its last one (KIP-320). `None`: there was no such epoch yet.
+    ///
+    /// # Errors
+    /// As [`bounds_of`](Log::bounds_of).
+    pub fn leader_epoch_end(&self, partition: Partition, epoch: u32) -> Result<Option<(u32, u64)>, Error> {
+        let (_, found) = self.find(partition)?;
+        let (epochs, current) = (&found.leader_epochs, self.leader_epoch(&found));
+        if epoch >= current {
+            return Ok((epoch == current).then_some((current, found.end)));
+        }
+        let above = epochs.partition_point(|it| it.leader_epoch <= epoch);
+        let next = epochs.get(above).map_or(found.end, |next| next.start_offset);
+        // Below the first that is known there is nothing before that.
+        let largest = above.checked_sub(1).map_or(epoch, |at| epochs[at].leader_epoch);
+        Ok(Some((largest, next)))
+    }
+
+    /// A group's committed offset in a partition. `is_stable`: unless an open transaction is about to commit another
+    /// one (OffsetFetch with `require_stable`, KIP-447).
+    ///
+    /// # Errors
+    /// [`Refusal::UnstableOffset`].
+    pub fn committed_offset(
+        &self,
+        group: &str,
+        partition: Partition,
+        is_stable: bool,
+    ) -> Result<Option<CommittedOffset>, Error> {
+        let state = self.inner.state.read();
+        match is_stable {
+            true => Ok(state.stable_offset(group, partition)?),
+            false => Ok(state.committed_offset(group, partition)),
+        }
+    }
+
+    /// The partitions in which a group has committed offsets, or a transaction is about to; `None`: there is no such
+    /// group.
+    pub fn committed_partitions(&self, group: &str) -> Option<Vec<Partition>> {
+        let state = self.inner.state.read();
+        let group = state.groups.get(group)?;
+        let mut partitions: Vec<Partition> =
+            group.offsets.keys().chain(group.pending.keys()).copied().collect();
+        partitions.sort_unstable();
+        partitions.dedup();
+        Some(partitions)
+    }
+
+    /// The leader epoch that the record at an offset shows; `None` where it isn't known.
+    pub fn leader_epoch_at(&self, partition: Partition, offset: u64) -> Option<u32> {
+        let (_, found) = self.find(partition).ok()?;
+        match offset < found.end {
+            true => Some(found.leader_epoch_at(offset)),
+            false => Some(self.leader_epoch(&found)),
+        }
+    }
+
+    fn find(&self, partition: Partition) -> Result<(String, Arc<PartitionState>), Error> {
+        self.inner.check_open()?;
+        let state = self.inner.state.read();
+        let topic = state.topics.get(&partition.topic).ok_or_else(|| unknown_topic(partition))?;
+        let found = topic.partitions.get(partition.index as usize);
+        let partitions = topic.partitions.len() as u32;
+        let unknown = || Error::Refused(Refusal::UnknownPartition { partition, partitions });
+        Ok((topic.name.clone(), found.cloned().ok_or_else(unknown)?))
+    }
+
+    fn leader_epoch(&self, found: &PartitionState) -> u32 {
+        let term = self.inner.term.load(Ordering::Acquire);
+        found.leader_epochs.last().map_or(term, |last| last.leader_epoch.max(term))
     }
 
     /// Batches of a partition from the one that holds an offset on: up to so many bytes, and at least one if there is
@@ -135,15 +302,7 @@ impl Log {
         bytes_max: usize,
         isolation: Isolation,
     ) -> Result<Fetched, Error> {
-        self.inner.check_open()?;
-        let (topic, found) = {
-            let state = self.inner.state.read();
-            let topic = state.topics.get(&partition.topic).ok_or_else(|| unknown_topic(partition))?;
-            let found = topic.partitions.get(partition.index as usize);
-            let partitions = topic.partitions.len() as u32;
-            let unknown = || Error::Refused(Refusal::UnknownPartition { partition, partitions });
-            (topic.name.clone(), found.cloned().ok_or_else(unknown)?)
-        };
+        let (topic, found) = self.find(partition)?;
         let PartitionState { start, end, .. } = *found;
         if !(start..=end).contains(&offset) {
             return Err(Error::OffsetOutOfRange { topic, partition: partition.index, offset, start, end });
@@ -183,10 +342,7 @@ impl Appending {
     /// Dropped, it has changed nothing of what becomes of the batch.
     pub async fn outcome(mut self) -> Result<Appended, Error> {
         loop {
-            let mut place = None;
-            let answer =
-                std::future::poll_fn(|context| self.answer.poll(&mut place, context).map(Clone::clone));
-            match answer.await {
+            match answer_of(&self.answer).await {
                 Ok(Applied {
                     reply: Reply::Appended { base_offset, timestamp_ms, start_offset, duplicate },
                     ..
@@ -196,12 +352,17 @@ impl Appending {
                 Ok(_) => unreachable!("Append answers with a place or a refusal"),
                 Err(Error::Refused(Refusal::ConfigChanged { .. })) => {
                     let again = Log { inner: self.inner.clone() };
-                    self = again.submit_batch(self.partition, self.batch).await?;
+                    self = again.submit_batch(self.partition, self.batch, self.within).await?;
                 }
                 Err(error) => return Err(error),
             }
         }
     }
+}
+
+async fn answer_of(answer: &Answer) -> Result<Applied, Error> {
+    let mut place = None;
+    std::future::poll_fn(|context| answer.poll(&mut place, context).map(Clone::clone)).await
 }
 
 fn unknown_topic(partition: Partition) -> Error {

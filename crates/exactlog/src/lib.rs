@@ -116,7 +116,8 @@ pub use event::{Event, Receipt, Record, Undecodable};
 pub use exactlog_core::batch::TimestampType;
 pub use exactlog_core::batch::{BatchError, Compression, CompressionFault, RecordFault, RecordHeader};
 pub use exactlog_core::command::{
-    AtCap, CleanupPolicy, CommitToken, DedupScope, TopicCompression, TopicConfig, TopicDurability,
+    AtCap, CleanupPolicy, CommitToken, DedupScope, SettingError, TopicCompression, TopicConfig,
+    TopicDurability,
 };
 pub use exactlog_core::ids::{DedupId, MemberId, Partition, ProducerId, TimerId, TopicId};
 pub use exactlog_core::reply::{Cancellation, Refusal, Seen, SeenEvent, Sighting, TimerFailure};
@@ -144,10 +145,11 @@ pub use view::{ReadView, Records};
 /// For a front end that speaks Kafka's protocol: batches as they are ([`Log::submit_batch`], [`Log::fetch`]), and the
 /// requests of transactional producers with their answers ([`Log::transactional`]).
 pub mod wire {
-    pub use crate::front::{Appended, Appending, Arrivals, Fetched, Isolation};
-    pub use exactlog_core::batch::Batch;
-    pub use exactlog_core::command::{OffsetCommit, Protocol, TransactionSender, Transactional};
+    pub use crate::front::{Appended, Appending, Arrivals, Bounds, Fetched, Isolation, Within};
+    pub use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp, Record};
+    pub use exactlog_core::command::{Command, OffsetCommit, Protocol, TransactionSender, Transactional};
     pub use exactlog_core::reply::{Committed, Reply};
+    pub use exactlog_core::state::CommittedOffset;
 }
 
 /// What a log is kept on, if that isn't a directory: see [`Builder::disk`].

@@ -39,7 +39,7 @@ use parking_lot::{Mutex, RwLock};
 use std::fmt;
 use std::ops::Deref;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -94,6 +94,8 @@ pub(crate) struct Inner {
     accumulators: Mutex<Vec<Weak<Accumulator>>>,
     /// Writing ended by a failure. Changed under the lock of the shard.
     pub(crate) failed: AtomicBool,
+    /// That of the shard.
+    pub(crate) term: AtomicU32,
     pub(crate) closed: AtomicBool,
     /// The key of the state, which never changes once it is there.
     dedup_key: OnceLock<[u8; 16]>,
@@ -468,9 +470,8 @@ impl Log {
     /// A topic of this name with other options: each difference is named. Illegal names and sizes. A codec that this
     /// build lacks ([`BatchError::CodecMissing`](crate::BatchError::CodecMissing)).
     pub fn create_topic(&self, name: &str, options: TopicOptions) -> Result<Topic, Error> {
-        self.check_topic_name(name)?;
         let TopicOptions { partitions, config } = options;
-        storing::check_setting(&config)?;
+        self.check_new_topic(name, &config)?;
         let applied =
             self.inner.command(Command::CreateTopic { name: name.to_string(), partitions, config })?;
         match applied.reply {
@@ -479,6 +480,16 @@ impl Log {
             }
             _ => unreachable!("CreateTopic answers with a topic or a refusal"),
         }
+    }
+
+    /// What can be said of a topic before the log is asked for it: whether its name is legal and not the log's own, and
+    /// whether this build has its codec.
+    ///
+    /// # Errors
+    /// As [`create_topic`](Log::create_topic).
+    pub fn check_new_topic(&self, name: &str, config: &TopicConfig) -> Result<(), Error> {
+        self.check_topic_name(name)?;
+        storing::check_setting(config)
     }
 
     pub(crate) fn check_topic_name(&self, name: &str) -> Result<(), Error> {
@@ -768,6 +779,7 @@ impl Log {
         *self.inner.runs.write() = shard.runs().clone();
         if shard.failure().is_none() {
             tracing::info!(lsn = shard.journal().last_lsn(), term = shard.term(), "the log is open again");
+            self.inner.term.store(shard.term(), Ordering::Release);
             given_up = self.inner.go_on();
         }
         drop(shard);
@@ -840,6 +852,7 @@ impl Inner {
         let Pace { queue_bytes, read_view_max, timers_held_bytes, cleanup_interval } = pace;
         let state_ms = shard.state().time_ms;
         let interval = Interval::new(shard.durability());
+        let term = AtomicU32::new(shard.term());
         Inner {
             queue: Queue::new(queue_bytes),
             desk: Mutex::new(Desk::new(state_ms)),
@@ -866,6 +879,7 @@ impl Inner {
             reopens: AtomicU64::new(0),
             accumulators: Mutex::default(),
             failed: AtomicBool::new(false),
+            term,
             closed: AtomicBool::new(false),
             dedup_key: OnceLock::new(),
             watch: None,

@@ -309,7 +309,8 @@ impl Runner<'_> {
             });
         }
         let lease = settings.dedup.as_ref().and_then(|dedup| dedup.lease);
-        let reserve = lease.zip(item.id.clone()).map(|(lease, (scope, id))| (self.log.clone(), scope, id, lease));
+        let reserve =
+            lease.zip(item.id.clone()).map(|(lease, (scope, id))| (self.log.clone(), scope, id, lease));
         Box::pin(async move {
             let reservation = match reserve {
                 None => None,

@@ -662,6 +662,21 @@ impl Reader {
         self.scan_for(partition, base_offset, start, timestamp_ms)
     }
 
+    /// The greatest timestamp that a record of a partition may have, ms; `None` if there is none.
+    pub fn greatest_timestamp_ms(&self, partition: Partition) -> Result<Option<i64>, StorageError> {
+        let Some(found) = self.index.partition(partition) else { return Ok(None) };
+        let (start, flushed, placed) = {
+            let entry = found.lock();
+            let placed = entry.placed.iter().map(|located| located.max_timestamp_ms).max();
+            (entry.start_offset, entry.flushed_offset, placed)
+        };
+        let in_segments = match flushed > start {
+            true => self.segments.set(partition)?.greatest_timestamp_ms(),
+            false => None,
+        };
+        Ok(placed.max(in_segments))
+    }
+
     fn scan_for(
         &self,
         partition: Partition,

@@ -7,6 +7,7 @@ use crate::batch::{Compression, TimestampType};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+use thiserror::Error;
 
 /// Settings of a topic. Order and types of the fields are a format (docs/FORMAT.md, "Payload").
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,6 +181,113 @@ impl TopicConfig {
     }
 }
 
+/// Why a setting wasn't set.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SettingError {
+    /// There is no such setting.
+    #[error("a topic has no setting {name:?}")]
+    Unknown {
+        /// Its name.
+        name: String,
+    },
+    /// It can't have this value.
+    #[error("setting {name} is {value:?}; it must be {bounds}")]
+    Value {
+        /// Its name.
+        name: &'static str,
+        /// The value.
+        value: String,
+        /// What it can be.
+        bounds: &'static str,
+    },
+}
+
+/// The settings, in the order of [`TopicConfig::rows`], with what each can be.
+const SETTINGS: [(&str, &str); 15] = [
+    ("max.message.bytes", "1024 to 16777216"),
+    ("segment.bytes", "4096 to 2147483647"),
+    ("segment.ms", "at least 1"),
+    ("cleanup.policy", "delete, compact, or compact,delete"),
+    ("retention.ms", "-1, or a time in ms"),
+    ("retention.bytes", "-1, or a size in bytes"),
+    ("delete.retention.ms", "a time in ms"),
+    ("min.compaction.lag.ms", "a time in ms"),
+    ("max.compaction.lag.ms", "-1, or a time in ms that is no less than min.compaction.lag.ms"),
+    ("min.cleanable.dirty.ratio", "0 to 1, with at most three decimals"),
+    ("message.timestamp.type", "CreateTime or LogAppendTime"),
+    ("message.timestamp.before.max.ms", "-1, or a time in ms"),
+    ("message.timestamp.after.max.ms", "-1, or a time in ms"),
+    ("topic.durability", "log or os"),
+    ("compression.type", "producer, uncompressed, gzip, snappy, lz4 or zstd"),
+];
+
+/// What Kafka writes for "none", besides -1: the largest number.
+const NO_LIMIT: u64 = i64::MAX as u64;
+
+impl TopicConfig {
+    /// Sets a setting by Kafka's name, from its value as Kafka writes it. Whether it is within its bounds is checked when
+    /// the topic is created or altered.
+    ///
+    /// # Errors
+    /// [`SettingError`]: nothing was changed.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), SettingError> {
+        let known = SETTINGS.iter().find(|(known, _)| *known == name);
+        let (name, bounds) = *known.ok_or_else(|| SettingError::Unknown { name: name.to_string() })?;
+        let number = || value.parse::<u64>().ok();
+        let small = || value.parse::<u32>().ok();
+        let limit = || match value {
+            "-1" => Some(None),
+            _ => number().map(|limit| Some(limit).filter(|limit| *limit != NO_LIMIT)),
+        };
+        let done = match name {
+            "max.message.bytes" => put(&mut self.max_message_bytes, small()),
+            "segment.bytes" => put(&mut self.segment_bytes, small()),
+            "segment.ms" => put(&mut self.segment_ms, number()),
+            "cleanup.policy" => put(&mut self.cleanup_policy, value.parse().ok()),
+            "retention.ms" => put(&mut self.retention_ms, limit()),
+            "retention.bytes" => put(&mut self.retention_bytes, limit()),
+            "delete.retention.ms" => put(&mut self.delete_retention_ms, number()),
+            "min.compaction.lag.ms" => put(&mut self.min_compaction_lag_ms, number()),
+            "max.compaction.lag.ms" => put(&mut self.max_compaction_lag_ms, limit()),
+            "min.cleanable.dirty.ratio" => put(&mut self.min_cleanable_dirty_permille, permille(value)),
+            "message.timestamp.type" => put(&mut self.timestamp_type, timestamp_type(value)),
+            "message.timestamp.before.max.ms" => put(&mut self.timestamp_before_max_ms, limit()),
+            "message.timestamp.after.max.ms" => put(&mut self.timestamp_after_max_ms, limit()),
+            "topic.durability" => put(&mut self.durability, value.parse().ok()),
+            _ => put(&mut self.compression, value.parse().ok()),
+        };
+        done.ok_or_else(|| SettingError::Value { name, value: value.to_string(), bounds })
+    }
+}
+
+fn put<T>(setting: &mut T, value: Option<T>) -> Option<()> {
+    *setting = value?;
+    Some(())
+}
+
+fn timestamp_type(value: &str) -> Option<TimestampType> {
+    match value {
+        "CreateTime" => Some(TimestampType::CreateTime),
+        "LogAppendTime" => Some(TimestampType::LogAppendTime),
+        _ => None,
+    }
+}
+
+/// `0.5`, `1`, `0.001`: in thousandths. More zeros behind that say nothing.
+fn permille(value: &str) -> Option<u32> {
+    let (whole, decimals) = value.split_once('.').unwrap_or((value, ""));
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !is_number(whole) || !is_number(decimals) {
+        return None;
+    }
+    let decimals = decimals.trim_end_matches('0');
+    if decimals.len() > 3 {
+        return None;
+    }
+    let thousandths = format!("{whole}{decimals:0<3}").parse().ok()?;
+    (thousandths <= 1000).then_some(thousandths)
+}
+
 impl Default for TopicConfig {
     fn default() -> Self {
         const DAY_MS: u64 = 24 * 3600 * 1000;
@@ -254,6 +362,44 @@ impl FromStr for CleanupPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_setting_is_set_from_what_it_shows() {
+        let rows = TopicConfig::default().rows();
+        assert_eq!(rows.clone().map(|(name, _)| name), SETTINGS.map(|(name, _)| name));
+        for (name, value) in rows {
+            let mut config = TopicConfig::default();
+            assert_eq!(config.set(name, &value), Ok(()), "{name}={value}");
+            assert_eq!(config, TopicConfig::default(), "{name}={value}");
+            assert!(config.set(name, "?").unwrap_err().to_string().contains(name));
+        }
+        assert!(matches!(TopicConfig::default().set("retention", "1"), Err(SettingError::Unknown { .. })));
+    }
+
+    #[test]
+    fn kafkas_values_are_read() {
+        let mut config = TopicConfig { retention_ms: Some(1), ..TopicConfig::default() };
+        for (name, value) in [
+            ("retention.ms", "-1"),
+            ("max.compaction.lag.ms", "9223372036854775807"),
+            ("min.cleanable.dirty.ratio", "0.5000"),
+        ] {
+            assert_eq!(config.set(name, value), Ok(()), "{name}={value}");
+        }
+        assert_eq!(config, TopicConfig::default());
+        for (ratio, permille) in [("1", 1000), ("0", 0), ("0.001", 1), ("1.000", 1000), ("0.25", 250)] {
+            config.set("min.cleanable.dirty.ratio", ratio).unwrap();
+            assert_eq!(config.min_cleanable_dirty_permille, permille, "{ratio}");
+        }
+        for ratio in ["1.001", "2", "0.0001", "-0.5", ".5", "a", "", "0,5", "99999999999"] {
+            assert!(config.set("min.cleanable.dirty.ratio", ratio).is_err(), "{ratio}");
+        }
+        for (name, value) in
+            [("retention.ms", "-2"), ("delete.retention.ms", "-1"), ("cleanup.policy", "none")]
+        {
+            assert!(config.set(name, value).is_err(), "{name}={value}");
+        }
+    }
 
     #[test]
     fn a_codec_is_read_as_it_is_shown_and_kafkas_names_are_the_only_ones() {

@@ -133,6 +133,11 @@ impl SegmentSet {
         Ok(None)
     }
 
+    /// The greatest timestamp that a batch states, ms; `None` if there is none.
+    pub fn greatest_timestamp_ms(&self) -> Option<i64> {
+        self.segments.iter().map(|segment| segment.max_timestamp_ms).max()
+    }
+
     fn gather(&self, at: usize, offset: u64, gathered: &mut Gathered) -> Result<(), StorageError> {
         match self.is_tail(at) {
             Some(index) => self.tail(at, index)?.gather(offset, gathered),

@@ -1,0 +1,185 @@
+//! CreateTopics, and topics that are created when somebody asks for them.
+
+use crate::code;
+use crate::dispatch::Call;
+use crate::node::{Node, uuid};
+use exactlog::wire::{Command, Reply};
+use exactlog::{Error, Topic, TopicConfig};
+use exactlog_wire::messages::create_topics::{
+    CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, Request, Response,
+};
+use exactlog_wire::value::Str;
+use std::collections::BTreeSet;
+
+/// What of a topic was refused, for a client: Kafka's code, and why.
+type Refused = (i16, String);
+
+/// A value that nobody has set.
+const DEFAULT_CONFIG: i8 = 5;
+/// One of the topic's own.
+const TOPIC_CONFIG: i8 = 1;
+
+pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
+    let mut names = BTreeSet::new();
+    let twice: BTreeSet<Str> =
+        request.topics.iter().filter(|topic| !names.insert(&topic.name)).map(|it| it.name.clone()).collect();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    let mut answered = BTreeSet::new();
+    for topic in request.topics {
+        if !answered.insert(topic.name.clone()) {
+            continue;
+        }
+        let created = match twice.contains(&topic.name) {
+            true => Err((code::INVALID_REQUEST, format!("topic {:?} is named twice", &*topic.name))),
+            false => create(call, &topic, request.validate_only).await,
+        };
+        topics.push(created.unwrap_or_else(|(error_code, message)| CreatableTopicResult {
+            name: topic.name.clone(),
+            error_code,
+            error_message: Some(message.into()),
+            ..CreatableTopicResult::default()
+        }));
+    }
+    Response { topics, ..Response::default() }
+}
+
+async fn create(
+    call: &Call<'_>,
+    wanted: &CreatableTopic,
+    only_checks: bool,
+) -> Result<CreatableTopicResult, Refused> {
+    let node = call.node;
+    let partitions = partitions_of(node, wanted)?;
+    check_replicas(node, wanted)?;
+    let mut config = TopicConfig::default();
+    for it in &wanted.configs {
+        let value = it.value.as_ref().ok_or_else(|| {
+            (
+                code::INVALID_CONFIG,
+                format!("setting {} has no value: leave it out for its default", &*it.name),
+            )
+        })?;
+        config.set(&it.name, value).map_err(|error| (code::INVALID_CONFIG, error.to_string()))?;
+    }
+    let name = &*wanted.name;
+    let id = match only_checks {
+        true => {
+            check_absent(node, name)?;
+            None
+        }
+        false => Some(created(node, name, partitions, config.clone()).await?),
+    };
+    Ok(CreatableTopicResult {
+        name: wanted.name.clone(),
+        topic_id: id.map(uuid).unwrap_or_default(),
+        num_partitions: partitions as i32,
+        replication_factor: 1,
+        configs: Some(configs(&config)),
+        ..CreatableTopicResult::default()
+    })
+}
+
+fn partitions_of(node: &Node, wanted: &CreatableTopic) -> Result<u32, Refused> {
+    let refused = |what: String| Err((code::INVALID_PARTITIONS, what));
+    if !wanted.assignments.is_empty() {
+        if wanted.num_partitions != -1 || wanted.replication_factor != -1 {
+            let what = "replicas are assigned, so partitions and replication factor have to be -1";
+            return Err((code::INVALID_REQUEST, what.into()));
+        }
+        return Ok(wanted.assignments.len() as u32);
+    }
+    match wanted.num_partitions {
+        -1 => Ok(node.options.partitions),
+        count @ 1.. => Ok(count as u32),
+        count => refused(format!("{count} partitions: at least 1, or -1 for num.partitions")),
+    }
+}
+
+/// There is one node, which can have one replica of each partition.
+fn check_replicas(node: &Node, wanted: &CreatableTopic) -> Result<(), Refused> {
+    let node_id = node.options.node_id;
+    for (nth, assignment) in wanted.assignments.iter().enumerate() {
+        let is_next = wanted.assignments.iter().any(|it| it.partition_index == nth as i32);
+        if !is_next || assignment.broker_ids != [node_id] {
+            let what = format!(
+                "partition {}: replicas {:?}; partitions are numbered from 0, and node {node_id} is the only one",
+                assignment.partition_index, assignment.broker_ids
+            );
+            return Err((code::INVALID_REPLICA_ASSIGNMENT, what));
+        }
+    }
+    match wanted.replication_factor {
+        -1 | 1 => Ok(()),
+        factor @ 2.. if node.options.accepts_replicas => {
+            let topic = &*wanted.name;
+            tracing::warn!(event = "topic.replicas", topic, factor, "it has one replica: there is one node");
+            Ok(())
+        }
+        factor => {
+            let what = format!(
+                "replication factor {factor}: there is 1 node, so it can be 1, or -1 for the default"
+            );
+            Err((code::INVALID_REPLICATION_FACTOR, what))
+        }
+    }
+}
+
+fn check_absent(node: &Node, name: &str) -> Result<(), Refused> {
+    if !is_legal_name(name) {
+        let error = Error::IllegalName { what: "topic", name: name.into() };
+        return Err((error.kafka_code(), error.to_string()));
+    }
+    match node.log.open_topic(name) {
+        Ok(_) => Err(exists(name)),
+        Err(_) => Ok(()),
+    }
+}
+
+fn exists(name: &str) -> Refused {
+    (code::TOPIC_ALREADY_EXISTS, format!("topic {name:?} exists"))
+}
+
+async fn created(
+    node: &Node,
+    name: &str,
+    partitions: u32,
+    config: TopicConfig,
+) -> Result<exactlog::TopicId, Refused> {
+    let refused = |error: Error| (error.kafka_code(), error.to_string());
+    node.log.check_new_topic(name, &config).map_err(refused)?;
+    let command = Command::CreateTopic { name: name.into(), partitions, config };
+    match node.log.ask(command).await.map_err(refused)? {
+        Reply::Topic { existed: true, .. } => Err(exists(name)),
+        Reply::Topic { topic, .. } => Ok(topic),
+        _ => unreachable!("CreateTopic answers with a topic or a refusal"),
+    }
+}
+
+fn configs(config: &TopicConfig) -> Vec<CreatableTopicConfigs> {
+    let defaults = TopicConfig::default().rows();
+    let row = |((name, value), (_, default)): ((&'static str, String), (_, String))| CreatableTopicConfigs {
+        name: Str::from_static(name),
+        config_source: if value == default { DEFAULT_CONFIG } else { TOPIC_CONFIG },
+        value: Some(value.into()),
+        ..CreatableTopicConfigs::default()
+    };
+    config.rows().into_iter().zip(defaults).map(row).collect()
+}
+
+/// A topic that somebody asks for and that isn't there (`auto.create.topics.enable`).
+pub(crate) async fn create_when_asked_for(node: &Node, name: &str) -> Result<Topic, Error> {
+    let config = TopicConfig::default();
+    node.log.check_new_topic(name, &config)?;
+    let partitions = node.options.partitions;
+    match node.log.ask(Command::CreateTopic { name: name.into(), partitions, config }).await {
+        // Somebody else was there first, or made one with other settings.
+        Ok(_) | Err(Error::Refused(exactlog::Refusal::TopicExists { .. })) => node.log.open_topic(name),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a topic can be called so.
+pub(crate) fn is_legal_name(name: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=249).contains(&name.len()) && name.bytes().all(is_letter) && name != "." && name != ".."
+}

@@ -1,0 +1,245 @@
+//! One connection: requests in, answers out, in the order of the requests.
+//!
+//! ```text
+//!   bytes -> frame -> request -> handled -> due answer --queue--> written
+//!            waits for room      one after the other     64 of them, and so many bytes
+//! ```
+//!
+//! A request is handled when the one before it is; but an answer to Produce becomes due when its batches are handed
+//! in, and the next request is read while they are made safe. Whoever doesn't take his answers is read no further.
+//!
+//! Invariants
+//!   * answers leave in the order of their requests, each once
+//!   * memory of a connection is bounded by what it has sent, by one answer, and by the queue
+//!   * a frame that can't be understood ends the connection: what follows may mean anything
+
+use crate::dispatch::{self, Answer, Later, Peer};
+use crate::node::Node;
+use bytes::{Buf, Bytes, BytesMut};
+use exactlog_wire::error::{FrameError, MessageError};
+use exactlog_wire::frame::FrameLimit;
+use exactlog_wire::message::{decode_request, encode_response};
+use exactlog_wire::messages::Response;
+use exactlog_wire::writer::FrameTooLong;
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::timeout;
+
+/// What room for requests is counted in.
+pub(crate) const ROOM_UNIT_BYTES: usize = 1024;
+/// Requests up to this length take no room: each connection has that much in any case.
+const ROOM_FREE_BYTES: usize = 16 * 1024;
+/// Answers of a connection that are due and not written.
+const DUE_MAX: usize = 64;
+/// Their bytes; a longer one is due alone.
+const DUE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Why this node ends a connection.
+#[derive(Debug, Error)]
+pub(crate) enum Ended {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    #[error("{0}")]
+    Message(#[from] MessageError),
+    #[error("{0}")]
+    TooLong(#[from] FrameTooLong),
+    #[error("API {api} isn't served")]
+    NotServed { api: i16 },
+    #[error("nothing was asked for {after:?} (connections.max.idle.ms)")]
+    Idle { after: Duration },
+    #[error("the rest of a request didn't come for {after:?}")]
+    Stalled { after: Duration },
+    #[error("an answer wasn't taken for {after:?}")]
+    NotTaken { after: Duration },
+    #[error("what was produced without waiting for an answer was refused")]
+    Unacknowledged,
+}
+
+/// An answer in its turn.
+enum Due {
+    /// It is written, and has its share of what may be due.
+    Frame(Parts, OwnedSemaphorePermit),
+    /// It comes of what is on its way into the log. The room of its request is given back with it.
+    Later { correlation_id: i32, version: i16, response: Later<Response>, room: Option<OwnedSemaphorePermit> },
+    /// There is none, but it matters whether all went well.
+    Silent(Later<bool>),
+}
+
+/// Serves a connection until either side ends it.
+pub(crate) async fn serve(node: Arc<Node>, stream: TcpStream, address: SocketAddr) -> Result<(), Ended> {
+    let local = stream.local_addr()?;
+    let (input, output) = stream.into_split();
+    let peer = Peer::new(node.next_connection(), address, local);
+    let (due, dues) = mpsc::channel(DUE_MAX);
+    let writing = write(output, dues, node.options.stall_max);
+    let reading = read(node, input, peer, due);
+    // The writer ends when the reader has, and all that is due is written. If it fails there is nobody to read for.
+    let mut writing = std::pin::pin!(writing);
+    tokio::select! {
+        biased;
+        written = &mut writing => written,
+        read = reading => {
+            writing.await?;
+            read
+        }
+    }
+}
+
+async fn read(
+    node: Arc<Node>,
+    mut input: OwnedReadHalf,
+    mut peer: Peer,
+    due: mpsc::Sender<Due>,
+) -> Result<(), Ended> {
+    let (mut received, bytes) = (BytesMut::new(), Arc::new(Semaphore::new(DUE_BYTES_MAX)));
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = node.stopped() => return Ok(()),
+            next = next_frame(&node, &mut input, &mut received) => next?,
+        };
+        let Some((frame, room)) = next else { return Ok(()) };
+        let (header, request) = match decode_request(frame) {
+            Ok(decoded) => decoded,
+            Err(error) => match dispatch::answer_to_unknown_version(&error) {
+                Some((correlation_id, response)) => {
+                    if due.send(frame_of(&bytes, 0, correlation_id, &response).await?).await.is_err() {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                None => return Err(error.into()),
+            },
+        };
+        let (correlation_id, version) = (header.correlation_id, header.version);
+        let Some(answer) = dispatch::handle(&node, &mut peer, &header, request).await else {
+            return Err(Ended::NotServed { api: header.key });
+        };
+        let next = match answer {
+            Answer::Now(response) => frame_of(&bytes, version, correlation_id, &response).await?,
+            Answer::Later(response) => Due::Later { correlation_id, version, response, room },
+            Answer::Silent(outcome) => Due::Silent(outcome),
+        };
+        if due.send(next).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// An answer as it is written. It waits until less is due: whoever doesn't take his answers is read no further.
+async fn frame_of(
+    bytes: &Arc<Semaphore>,
+    version: i16,
+    correlation_id: i32,
+    response: &Response,
+) -> Result<Due, Ended> {
+    let parts = Parts(encode_response(version, correlation_id, response)?.into());
+    let share = u32::try_from(parts.remaining().min(DUE_BYTES_MAX)).unwrap_or(u32::MAX);
+    let share = bytes.clone().acquire_many_owned(share).await.expect("what may be due is never closed");
+    Ok(Due::Frame(parts, share))
+}
+
+/// The next request, with its room; nothing if the client has ended the connection between two.
+async fn next_frame(
+    node: &Node,
+    input: &mut OwnedReadHalf,
+    received: &mut BytesMut,
+) -> Result<Option<(Bytes, Option<OwnedSemaphorePermit>)>, Ended> {
+    let (limit, mut room) = (FrameLimit { max: node.options.request_bytes_max }, None);
+    let (idle_max, stall_max) = (node.options.idle_max, node.options.stall_max);
+    loop {
+        if let Some(frame) = limit.next(received)? {
+            return Ok(Some((frame, room)));
+        }
+        if room.is_none() && received.len() > ROOM_FREE_BYTES {
+            room = Some(take_room(node, received).await);
+        }
+        let (after, is_idle) = if received.is_empty() { (idle_max, true) } else { (stall_max, false) };
+        let read = match timeout(after, input.read_buf(received)).await {
+            Ok(read) => read?,
+            Err(_) if is_idle => return Err(Ended::Idle { after }),
+            Err(_) => return Err(Ended::Stalled { after }),
+        };
+        if read == 0 {
+            return match received.is_empty() {
+                true => Ok(None),
+                false => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            };
+        }
+    }
+}
+
+/// Room for the request that has begun to arrive: for all that it announces, since what isn't there yet will come.
+async fn take_room(node: &Node, received: &BytesMut) -> OwnedSemaphorePermit {
+    let announced = received.first_chunk().map_or(0, |length| i32::from_be_bytes(*length));
+    let all = node.options.requests_bytes_max.div_ceil(ROOM_UNIT_BYTES);
+    let units = usize::try_from(announced).unwrap_or(0).div_ceil(ROOM_UNIT_BYTES).clamp(1, all);
+    let units = u32::try_from(units).unwrap_or(u32::MAX);
+    node.room.clone().acquire_many_owned(units).await.expect("the room is never closed")
+}
+
+async fn write(
+    mut output: OwnedWriteHalf,
+    mut dues: mpsc::Receiver<Due>,
+    stall_max: Duration,
+) -> Result<(), Ended> {
+    while let Some(due) = dues.recv().await {
+        let (mut parts, _share) = match due {
+            Due::Frame(parts, share) => (parts, Some(share)),
+            Due::Later { correlation_id, version, response, room } => {
+                let response = response.await;
+                drop(room);
+                (Parts(encode_response(version, correlation_id, &response)?.into()), None)
+            }
+            Due::Silent(outcome) => match outcome.await {
+                true => continue,
+                false => return Err(Ended::Unacknowledged),
+            },
+        };
+        match timeout(stall_max, output.write_all_buf(&mut parts)).await {
+            Ok(written) => written?,
+            Err(_) => return Err(Ended::NotTaken { after: stall_max }),
+        }
+    }
+    Ok(())
+}
+
+/// The parts of a frame, written one behind the other without being copied together.
+struct Parts(VecDeque<Bytes>);
+
+impl Buf for Parts {
+    fn remaining(&self) -> usize {
+        self.0.iter().map(Bytes::len).sum()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.0.iter().find(|part| !part.is_empty()).map_or(&[], |part| part)
+    }
+
+    fn chunks_vectored<'p>(&'p self, slices: &mut [IoSlice<'p>]) -> usize {
+        let parts = self.0.iter().filter(|part| !part.is_empty());
+        slices.iter_mut().zip(parts).map(|(slice, part)| *slice = IoSlice::new(part)).count()
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while let Some(part) = self.0.front_mut() {
+            if count < part.len() {
+                part.advance(count);
+                return;
+            }
+            count -= part.len();
+            self.0.pop_front();
+        }
+        assert!(count == 0, "advanced beyond the end");
+    }
+}

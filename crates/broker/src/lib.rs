@@ -1,0 +1,27 @@
+//! A node: the log behind Kafka's protocol, for the clients that there are.
+//!
+//! ```text
+//!   listener -> connection -> frame -> request -> one handler of its API -> answer
+//!                                                    |            ^
+//!                                                    v            |
+//!                                                   the log (exactlog)
+//! ```
+//!
+//! [`bind`] takes the port, [`Bound::serve`] lets the node serve a [`Log`](exactlog::Log), and [`Running::stop`] ends it. The log stays what it
+//! is: whoever has it goes on using it beside the node's clients.
+//!
+//! It isn't: a place where anything is kept. What a node knows besides its log is lost with it, and may be.
+#![forbid(unsafe_code)]
+
+mod apis;
+mod code;
+mod connection;
+mod dispatch;
+mod error;
+//mod groups;
+mod node;
+mod options;
+
+pub use error::Error;
+pub use node::{Bound, Running, bind};
+pub use options::NodeOptions;

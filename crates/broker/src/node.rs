@@ -1,0 +1,192 @@
+//! A node at work: its listener, and what its connections share.
+//!
+//! ```text
+//!   bind -> Bound -> serve -> Running -> stop: no more connections and requests; answers that are due are given -> ended
+//! ```
+//!
+//! Invariants
+//!   * what was acknowledged is in the log before: a node keeps nothing that can't be lost
+
+use crate::connection;
+use crate::error::Error;
+use crate::options::NodeOptions;
+use exactlog::{Log, Topic, TopicId};
+use exactlog_wire::value::Uuid;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+/// How long the listener waits after the system has no room for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What all connections of a node share.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) log: Log,
+    pub(crate) options: NodeOptions,
+    /// Its id as Kafka writes one: 16 bytes in base64.
+    pub(crate) cluster_id: String,
+    /// Room for requests, in units of [`connection::ROOM_UNIT_BYTES`].
+    pub(crate) room: Arc<Semaphore>,
+    /// Counts connections.
+    connections: AtomicU64,
+    stop: watch::Receiver<bool>,
+}
+
+/// A node that runs. Dropping it ends it without waiting for anybody.
+#[derive(Debug)]
+pub struct Running {
+    address: SocketAddr,
+    cluster_id: String,
+    stop: watch::Sender<bool>,
+    connections: JoinSet<()>,
+}
+
+/// A node that has its port, and no log yet: whoever connects waits.
+#[derive(Debug)]
+pub struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+    options: NodeOptions,
+}
+
+/// Takes the port of a node. It needs tokio's timers and I/O.
+///
+/// # Errors
+/// [`Error::Listen`]: the port is taken, or isn't this process's to take.
+pub async fn bind(options: NodeOptions) -> Result<Bound, Error> {
+    let address = options.listen;
+    let refused = |error| Error::Listen { address, error };
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+    Ok(Bound { listener, address, options })
+}
+
+impl Bound {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Lets it serve a log.
+    pub fn serve(self, log: &Log) -> Running {
+        let Bound { listener, address, options } = self;
+        let (stop, stopped) = watch::channel(false);
+        let node = Arc::new(Node::new(log.clone(), options, stopped));
+        let cluster_id = node.cluster_id.clone();
+        let mut connections = JoinSet::new();
+        connections.spawn(listen(node, listener));
+        Running { address, cluster_id, stop, connections }
+    }
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The id of its cluster: that of the log.
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    /// Ends it: nobody can connect any more, no further request is taken, what waits for records or for others is
+    /// answered now, and what was handed in is answered when it is safe.
+    ///
+    /// # Cancel safety
+    /// Dropped, the connections that are left are cut.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while self.connections.join_next().await.is_some() {}
+    }
+}
+
+async fn listen(node: Arc<Node>, listener: TcpListener) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = node.stopped() => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) if connections.len() >= node.options.connections_max => {
+                let max = node.options.connections_max;
+                tracing::warn!(event = "connection.refused", %peer, max, "max.connections are open");
+                drop(stream);
+            }
+            Ok((stream, peer)) => _ = connections.spawn(connect(node.clone(), stream, peer)),
+            Err(error) => {
+                tracing::warn!(event = "connection.failed", %error, "the system has no room for a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn connect(node: Arc<Node>, stream: TcpStream, peer: SocketAddr) {
+    // An answer is written whole: waiting for more only delays it.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "it goes on with Nagle's algorithm");
+    }
+    if let Err(error) = connection::serve(node, stream, peer).await {
+        tracing::info!(event = "connection.ended", %peer, %error, "by this node");
+    }
+}
+
+impl Node {
+    fn new(log: Log, options: NodeOptions, stop: watch::Receiver<bool>) -> Node {
+        use base64::Engine;
+        let cluster_id = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(log.identity());
+        let room = Arc::new(Semaphore::new(options.requests_bytes_max.div_ceil(connection::ROOM_UNIT_BYTES)));
+        Node { log, options, cluster_id, room, connections: AtomicU64::new(0), stop }
+    }
+
+    /// Comes back when the node is to end.
+    pub(crate) async fn stopped(&self) {
+        // An error: nobody can say it any more, since the handle was dropped.
+        let _ = self.stop.clone().wait_for(|stop| *stop).await;
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        *self.stop.borrow() || self.stop.has_changed().is_err()
+    }
+
+    /// The number of the next connection.
+    pub(crate) fn next_connection(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A topic by its name, or by its id where a client says that.
+    pub(crate) fn topic(&self, name: &str, id: Uuid) -> Option<Topic> {
+        match id == Uuid::default() {
+            true => self.log.open_topic(name).ok(),
+            false => self.log.topic_by_id(topic_id(id)?),
+        }
+    }
+}
+
+/// What the ids of topics begin with on the wire: a UUID of version 8, whose rest is the number of the topic (RFC 9562).
+const TOPIC_TAG: [u8; 12] = [0x65, 0x78, 0x61, 0x63, 0x74, 0x6c, 0x80, 0x6f, 0x80, 0x67, 0, 0];
+
+/// The id of a topic on the wire (KIP-516).
+pub(crate) fn uuid(topic: TopicId) -> Uuid {
+    let mut bytes = [0; 16];
+    bytes[..12].copy_from_slice(&TOPIC_TAG);
+    bytes[12..].copy_from_slice(&topic.0.to_be_bytes());
+    Uuid(bytes)
+}
+
+/// The topic of such an id, if it can be one.
+pub(crate) fn topic_id(uuid: Uuid) -> Option<TopicId> {
+    let (tag, number) = uuid.0.split_last_chunk::<4>()?;
+    (tag == TOPIC_TAG).then(|| TopicId(u32::from_be_bytes(*number)))
+}

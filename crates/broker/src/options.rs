@@ -1,0 +1,58 @@
+//! What a node is told when it starts. Names and meanings of settings are Kafka's, where there is one.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How a node listens, and what it does for its clients.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// Where it listens (`listeners`). Default `127.0.0.1:9092`; port 0: whichever is free.
+    pub listen: SocketAddr,
+    /// The address that it tells its clients to connect to (`advertised.listeners`). Default `None`: the one that each
+    /// client has dialled.
+    pub advertised: Option<(String, u16)>,
+    /// Its number (`node.id`). Default 1.
+    pub node_id: i32,
+    /// Partitions of a topic for which none are asked for (`num.partitions`). Default 1.
+    pub partitions: u32,
+    /// Whether a topic is created when a client asks for it (`auto.create.topics.enable`). Default false.
+    pub creates_topics: bool,
+    /// Whether a topic can have more replicas than there are nodes: it has one then. Default false.
+    pub accepts_replicas: bool,
+    /// How long a group waits for more members when its first one joins (`group.initial.rebalance.delay.ms`). Default
+    /// 3 s.
+    pub initial_rebalance_delay: Duration,
+    /// Most connections at a time (`max.connections`). Default 10,000.
+    pub connections_max: usize,
+    /// Longest request, in bytes (`socket.request.max.bytes`). Default 100 MiB.
+    pub request_bytes_max: u32,
+    /// Most memory that requests take which haven't arrived in full or aren't answered, in bytes, of all connections
+    /// (`queued.max.request.bytes`). Default 256 MiB. A longer request is taken alone.
+    pub requests_bytes_max: usize,
+    /// Most bytes of one answer to Fetch (`fetch.max.bytes`). Default 55 MiB; a batch that is longer comes alone.
+    pub fetch_bytes_max: usize,
+    /// How long a connection is kept on which nothing is asked (`connections.max.idle.ms`). Default 10 minutes.
+    pub idle_max: Duration,
+    /// How long a client may take to send the rest of a request, or to take an answer. Default 30 s.
+    pub stall_max: Duration,
+}
+
+impl Default for NodeOptions {
+    fn default() -> Self {
+        NodeOptions {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9092)),
+            advertised: None,
+            node_id: 1,
+            partitions: 1,
+            creates_topics: false,
+            accepts_replicas: false,
+            initial_rebalance_delay: Duration::from_secs(3),
+            connections_max: 10_000,
+            request_bytes_max: 100 * 1024 * 1024,
+            requests_bytes_max: 256 * 1024 * 1024,
+            fetch_bytes_max: 55 * 1024 * 1024,
+            idle_max: Duration::from_secs(600),
+            stall_max: Duration::from_secs(30),
+        }
+    }
+}

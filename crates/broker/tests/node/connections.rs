@@ -1,0 +1,129 @@
+use crate::common::{Client, LONG, Node, batch, produce_request};
+use exactlog_broker::NodeOptions;
+use exactlog_wire::messages::{ApiVersions, Produce, api_versions};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+
+fn hello() -> api_versions::Request {
+    api_versions::Request::default()
+}
+
+#[tokio::test]
+async fn what_is_no_request_ends_the_connection_and_no_other() {
+    let node = Node::start().await;
+    let mut other = node.client().await;
+    for bytes in [
+        &[0xff, 0xff, 0xff, 0xff][..],
+        &[0, 0, 0, 0],
+        &[0x7f, 0xff, 0xff, 0xff],
+        b"GET / HTTP/1.1\r\n\r\n",
+        &[0, 0, 0, 4, 0, 18, 0, 0],
+        &[0, 0, 0, 10, 0x03, 0xe7, 0, 0, 0, 0, 0, 1, 0xff, 0xff],
+        &[0, 0, 0, 10, 0, 3, 0x7f, 0, 0, 0, 0, 1, 0xff, 0xff],
+        &[0, 0, 0, 11, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0],
+    ] {
+        let mut client = node.client().await;
+        client.stream.write_all(bytes).await.unwrap();
+        assert_eq!(client.frame().await, None, "{bytes:?}");
+    }
+    assert_eq!(other.ask::<ApiVersions>(0, &hello()).await.error_code, 0);
+}
+
+#[tokio::test]
+async fn connections_over_the_limit_are_refused_until_there_is_room() {
+    let node = Node::with(NodeOptions { connections_max: 2, ..NodeOptions::default() }).await;
+    let (mut first, mut second) = (node.client().await, node.client().await);
+    assert_eq!(first.ask::<ApiVersions>(0, &hello()).await.error_code, 0);
+    assert_eq!(second.ask::<ApiVersions>(0, &hello()).await.error_code, 0);
+    assert_eq!(node.client().await.frame().await, None);
+    drop(first);
+    let again = async {
+        loop {
+            let mut client = node.client().await;
+            client.send::<ApiVersions>(0, &hello()).await;
+            if client.frame().await.is_some() {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(LONG, again).await.expect("its place is free");
+}
+
+#[tokio::test]
+async fn who_asks_nothing_and_who_sends_half_are_cut_off() {
+    let options = NodeOptions {
+        idle_max: Duration::from_millis(50),
+        stall_max: Duration::from_millis(50),
+        ..NodeOptions::default()
+    };
+    let node = Node::with(options).await;
+    assert_eq!(node.client().await.frame().await, None);
+    let mut half = node.client().await;
+    half.stream.write_all(&[0, 0, 0, 100, 0, 18]).await.unwrap();
+    assert_eq!(half.frame().await, None);
+}
+
+/// Whoever doesn't take his answers isn't read any further, and in the end he is cut off.
+#[tokio::test]
+async fn who_takes_no_answers_is_cut_off() {
+    let node =
+        Node::with(NodeOptions { stall_max: Duration::from_millis(100), ..NodeOptions::default() }).await;
+    let mut client = node.client().await;
+    let asked = async {
+        // Each answer has some hundred bytes; the sockets take some megabytes of them.
+        for _ in 0..10_000_000 {
+            let parts = exactlog_wire::message::ask::<ApiVersions>(0, 1, None, &hello()).unwrap();
+            if client.stream.write_all(&parts.concat()).await.is_err() {
+                return;
+            }
+        }
+        panic!("it was never cut off");
+    };
+    tokio::time::timeout(Duration::from_secs(60), asked).await.expect("it is cut off");
+}
+
+/// What was handed in before the node ends is answered; nothing is taken afterwards.
+#[tokio::test]
+async fn a_node_that_ends_answers_what_it_has_taken() {
+    let node = Node::with_topic("orders", 1).await;
+    let mut client = node.client().await;
+    for _ in 0..50 {
+        client.send::<Produce>(9, &produce_request(-1, "orders", 0, batch(&["a"]))).await;
+    }
+    let (_, first) = client.receive::<Produce>(9).await;
+    assert_eq!(first.responses[0].partition_responses[0].error_code, 0);
+    let address = node.running.address();
+    tokio::time::timeout(LONG, node.running.stop()).await.expect("it ends");
+    let mut answered = 1;
+    while client.frame().await.is_some() {
+        answered += 1;
+    }
+    let topic = node.log.open_topic("orders").unwrap();
+    assert_eq!(node.log.bounds(&topic, 0).unwrap().1, answered, "what is in the log was answered");
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn requests_wait_for_room_and_all_are_served() {
+    // Room for one of these at a time.
+    let node = Node::with(NodeOptions { requests_bytes_max: 300 * 1024, ..NodeOptions::default() }).await;
+    node.log.create_topic("orders", exactlog::TopicOptions::default()).unwrap();
+    let value = "a".repeat(200 * 1024);
+    let mut producers = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let (address, records) = (node.running.address(), batch(&[&value]));
+        producers.spawn(async move {
+            Client::connect(address).await.produce("orders", 0, records).await.error_code
+        });
+    }
+    let codes = tokio::time::timeout(LONG, producers.join_all()).await.expect("each has its turn");
+    assert_eq!(codes, [0; 8]);
+}
+
+#[tokio::test]
+async fn an_api_that_is_not_served_ends_the_connection() {
+    let node = Node::start().await;
+    let mut client = node.client().await;
+    client.stream.write_all(&[0, 0, 0, 10, 0, 29, 0, 1, 0, 0, 0, 1, 0xff, 0xff]).await.unwrap();
+    assert_eq!(client.frame().await, None);
+}

@@ -1,0 +1,10 @@
+//! A node over its socket, in frames that are made here: what each API answers, and what becomes of a connection.
+#![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
+
+mod api_versions;
+mod common;
+mod connections;
+mod fetching;
+mod offsets_by_time;
+mod producing;
+mod topics;

@@ -1,0 +1,131 @@
+//! The settings of a node in the catalogue, by Kafka's names: what stands there about each, and how its value is read.
+
+use crate::args::duration;
+use crate::failure::Failure;
+use crate::settings::{Known, Scope, Setting, bytes, of_scope, refused};
+use exactlog_broker::NodeOptions;
+use std::time::Duration;
+
+const fn of_node(
+    key: &'static str,
+    default: &'static str,
+    bounds: &'static str,
+    what: &'static str,
+    costs: &'static str,
+) -> Known {
+    Known { key, scope: Scope::Node, default, bounds, what, costs }
+}
+
+pub(crate) const NODE_SETTINGS: [Known; 10] = [
+    of_node("node.id", "1", "0 to 2147483647", "The number of the node (as Kafka's).", "None."),
+    of_node(
+        "advertised.listeners",
+        "",
+        "empty, or HOST:PORT, with PLAINTEXT:// before it or without",
+        "The address that clients are told to connect to (as Kafka's); empty: the one that each has dialled.",
+        "One that a client can't reach: it connects, and then it can't do anything.",
+    ),
+    of_node(
+        "num.partitions",
+        "1",
+        "1 to 100000",
+        "Partitions of a topic that is created without saying how many (as Kafka's; 10 with --dev).",
+        "Partitions can be added, never taken away.",
+    ),
+    of_node(
+        "auto.create.topics.enable",
+        "false",
+        "true or false",
+        "Whether a topic is created when a client asks for it (Kafka's default is true; true with --dev).",
+        "A misspelt name becomes a topic.",
+    ),
+    of_node(
+        "group.initial.rebalance.delay.ms",
+        "3000",
+        "a time",
+        "How long a group waits for more members when its first one joins (as Kafka's).",
+        "Less means that a group that starts is balanced several times.",
+    ),
+    of_node(
+        "max.connections",
+        "10000",
+        "at least 1",
+        "Most connections at a time.",
+        "Memory and files of each.",
+    ),
+    of_node(
+        "socket.request.max.bytes",
+        "104857600",
+        "1024 to 2147483647",
+        "Longest request (as Kafka's).",
+        "Memory: a request is read whole.",
+    ),
+    of_node(
+        "queued.max.request.bytes",
+        "268435456",
+        "at least 1 MiB",
+        "Most memory of requests that haven't arrived in full or aren't answered, of all connections together.",
+        "Memory. Whoever sends more waits.",
+    ),
+    of_node(
+        "fetch.max.bytes",
+        "57671680",
+        "at least 1024",
+        "Most bytes of an answer to a consumer (as Kafka's). A longer batch comes alone.",
+        "Memory of each connection that reads.",
+    ),
+    of_node(
+        "connections.max.idle.ms",
+        "600000",
+        "a time, at least 1 ms",
+        "How long a connection is kept on which nothing is asked (as Kafka's).",
+        "Less means that clients connect more often.",
+    ),
+];
+
+/// Settings of `serve -X`.
+pub(crate) fn apply(mut options: NodeOptions, settings: &[Setting]) -> Result<NodeOptions, Failure> {
+    for setting in settings {
+        let known = of_scope(setting, Scope::Node)?;
+        set(&mut options, known.key, &setting.value).ok_or_else(|| refused(setting, known))?;
+    }
+    Ok(options)
+}
+
+fn set(options: &mut NodeOptions, key: &str, value: &str) -> Option<()> {
+    let size = || usize::try_from(bytes(value)?).ok();
+    match key {
+        "node.id" => options.node_id = value.parse().ok().filter(|id| *id >= 0)?,
+        "advertised.listeners" => options.advertised = address(value)?,
+        "num.partitions" => {
+            options.partitions = value.parse().ok().filter(|it| (1..=100_000).contains(it))?
+        }
+        "auto.create.topics.enable" => options.creates_topics = value.parse().ok()?,
+        "group.initial.rebalance.delay.ms" => options.initial_rebalance_delay = time(value)?,
+        "max.connections" => options.connections_max = value.parse().ok().filter(|it| *it > 0)?,
+        "socket.request.max.bytes" => {
+            let max = u32::try_from(bytes(value)?).ok();
+            options.request_bytes_max = max.filter(|it| (1024..=i32::MAX as u32).contains(it))?;
+        }
+        "queued.max.request.bytes" => options.requests_bytes_max = size().filter(|it| *it >= 1 << 20)?,
+        "fetch.max.bytes" => options.fetch_bytes_max = size().filter(|it| *it >= 1024)?,
+        _ => options.idle_max = time(value).filter(|it| !it.is_zero())?,
+    }
+    Some(())
+}
+
+/// `3000`, `3s`.
+fn time(value: &str) -> Option<Duration> {
+    value.parse().ok().map(Duration::from_millis).or_else(|| duration(value).ok())
+}
+
+/// `PLAINTEXT://broker.example:9092`, `broker.example:9092`.
+fn address(value: &str) -> Option<Option<(String, u16)>> {
+    if value.is_empty() {
+        return Some(None);
+    }
+    let (host, port) = value.strip_prefix("PLAINTEXT://").unwrap_or(value).rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let port = port.parse().ok().filter(|port| *port > 0)?;
+    (!host.is_empty()).then(|| Some((host.to_string(), port)))
+}

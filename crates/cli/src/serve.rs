@@ -1,0 +1,93 @@
+//! `serve`: a node on the log of the directory, for Kafka's clients.
+
+use crate::args::{Global, Serve};
+use crate::failure::Failure;
+use crate::report::Report;
+use crate::settings;
+use crate::{node_settings, open};
+use exactlog_broker::{Error, NodeOptions, Running, bind};
+use std::net::SocketAddr;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Partitions of a topic that is created on first use, with `--dev`.
+const DEV_PARTITIONS: u32 = 10;
+
+pub(crate) fn run(global: &Global, serve: &Serve) -> Result<Report, Failure> {
+    let (of_log, of_node) = settings::of_log_and_node(&global.settings);
+    let global = Global { settings: of_log, ..global.clone() };
+    settings::check(&global.settings)?;
+    let mut options = NodeOptions { listen: serve.listen, ..NodeOptions::default() };
+    if serve.dev {
+        options.partitions = DEV_PARTITIONS;
+        (options.creates_topics, options.accepts_replicas) = (true, true);
+    }
+    let options = node_settings::apply(options, &of_node)?;
+    let runtime = Runtime::new().map_err(|error| Failure::new("OTHER", format!("no threads: {error}")))?;
+    // First the port: if that is taken, nothing is created.
+    let bound = runtime.block_on(bind(options)).map_err(|error| not_bound(&error))?;
+    let log = open::write(&global)?;
+    runtime.block_on(async {
+        let ended = ended()?;
+        let running = bound.serve(&log);
+        tell(&global, &running);
+        ended.await;
+        if !global.quiet {
+            eprintln!("stopping: what is on its way is answered first");
+        }
+        running.stop().await;
+        Ok::<(), Failure>(())
+    })?;
+    drop(runtime);
+    log.close()?;
+    Ok(Report::nothing())
+}
+
+fn not_bound(error: &Error) -> Failure {
+    let failure = Failure::new("PORT", error.to_string());
+    failure.hint("--listen ADDRESS:PORT takes another one; port 0 takes one that is free")
+}
+
+/// Comes back when the process is asked to end.
+fn ended() -> Result<impl Future<Output = ()>, Failure> {
+    let unwatched = |error| Failure::new("OTHER", format!("signals can't be watched: {error}"));
+    let mut interrupted = signal(SignalKind::interrupt()).map_err(unwatched)?;
+    let mut terminated = signal(SignalKind::terminate()).map_err(unwatched)?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => {}
+        }
+    })
+}
+
+/// What somebody who has just started it wants to know, with lines to be pasted.
+fn tell(global: &Global, running: &Running) {
+    if global.quiet {
+        return;
+    }
+    let address = dialled(running.address());
+    println!("exactlog {} serves {} at {address}", env!("CARGO_PKG_VERSION"), global.data.display());
+    println!("cluster {}; Ctrl-C or SIGTERM ends it properly", running.cluster_id());
+    if !running.address().ip().is_loopback() {
+        println!(
+            "anybody who reaches this address can read, write and delete: there is no authentication yet"
+        );
+    }
+    println!("  kcat -b {address} -L");
+    println!("  echo 'two chairs' | kcat -b {address} -t orders -P");
+    println!("  kcat -b {address} -t orders -C -e");
+    println!("  bootstrap.servers={address}");
+}
+
+/// An address that can be dialled: where it listens on all of them, that of this machine.
+fn dialled(address: SocketAddr) -> SocketAddr {
+    let mut address = address;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
