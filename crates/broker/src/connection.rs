@@ -14,6 +14,7 @@
 //!   * a frame that can't be understood ends the connection: what follows may mean anything
 
 use crate::dispatch::{self, Answer, Later, Peer};
+use crate::meters::{Meters, name_of};
 use crate::node::Node;
 use bytes::{Buf, Bytes, BytesMut};
 use exactlog_wire::error::{FrameError, MessageError};
@@ -25,7 +26,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -53,8 +54,8 @@ pub(crate) enum Ended {
     Message(#[from] MessageError),
     #[error("{0}")]
     TooLong(#[from] FrameTooLong),
-    #[error("API {api} isn't served")]
-    NotServed { api: i16 },
+    #[error("{api} isn't served")]
+    NotServed { api: &'static str },
     #[error("nothing was asked for {after:?} (connections.max.idle.ms)")]
     Idle { after: Duration },
     #[error("the rest of a request didn't come for {after:?}")]
@@ -81,7 +82,7 @@ pub(crate) async fn serve(node: Arc<Node>, stream: TcpStream, address: SocketAdd
     let (input, output) = stream.into_split();
     let peer = Peer::new(node.next_connection(), address, local);
     let (due, dues) = mpsc::channel(DUE_MAX);
-    let writing = write(output, dues, node.options.stall_max);
+    let writing = write(output, dues, node.meters.clone(), node.options.stall_max);
     let reading = read(node, input, peer, due);
     // The writer ends when the reader has, and all that is due is written. If it fails there is nobody to read for.
     let mut writing = std::pin::pin!(writing);
@@ -109,6 +110,7 @@ async fn read(
             next = next_frame(&node, &mut input, &mut received) => next?,
         };
         let Some((frame, room)) = next else { return Ok(()) };
+        node.meters.received(frame.len());
         let (header, request) = match decode_request(frame) {
             Ok(decoded) => decoded,
             Err(error) => match dispatch::answer_to_unknown_version(&error) {
@@ -122,9 +124,11 @@ async fn read(
             },
         };
         let (correlation_id, version) = (header.correlation_id, header.version);
+        let since = Instant::now();
         let Some(answer) = dispatch::handle(&node, &mut peer, &header, request).await else {
-            return Err(Ended::NotServed { api: header.key });
+            return Err(Ended::NotServed { api: name_of(header.key) });
         };
+        node.meters.handled(header.key, since.elapsed());
         let next = match answer {
             Answer::Now(response) => frame_of(&bytes, version, correlation_id, &response).await?,
             Answer::Later(response) => Due::Later { correlation_id, version, response, room },
@@ -191,6 +195,7 @@ async fn take_room(node: &Node, received: &BytesMut) -> OwnedSemaphorePermit {
 async fn write(
     mut output: OwnedWriteHalf,
     mut dues: mpsc::Receiver<Due>,
+    meters: Arc<Meters>,
     stall_max: Duration,
 ) -> Result<(), Ended> {
     while let Some(due) = dues.recv().await {
@@ -206,6 +211,7 @@ async fn write(
                 false => return Err(Ended::Unacknowledged),
             },
         };
+        meters.sent(parts.remaining());
         match timeout(stall_max, output.write_all_buf(&mut parts)).await {
             Ok(written) => written?,
             Err(_) => return Err(Ended::NotTaken { after: stall_max }),

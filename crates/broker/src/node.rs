@@ -7,8 +7,10 @@
 //! Invariants
 //!   * what was acknowledged is in the log before: a node keeps nothing that can't be lost
 
-use crate::connection;
+use crate::connection::{self, Ended};
 use crate::error::Error;
+use crate::http;
+use crate::meters::Meters;
 use crate::options::NodeOptions;
 use exactlog::{Log, Topic, TopicId};
 use exactlog_wire::value::Uuid;
@@ -32,6 +34,7 @@ pub(crate) struct Node {
     pub(crate) cluster_id: String,
     /// Room for requests, in units of [`connection::ROOM_UNIT_BYTES`].
     pub(crate) room: Arc<Semaphore>,
+    pub(crate) meters: Arc<Meters>,
     /// Counts connections.
     connections: AtomicU64,
     stop: watch::Receiver<bool>,
@@ -41,6 +44,7 @@ pub(crate) struct Node {
 #[derive(Debug)]
 pub struct Running {
     address: SocketAddr,
+    http: Option<SocketAddr>,
     cluster_id: String,
     stop: watch::Sender<bool>,
     connections: JoinSet<()>,
@@ -51,10 +55,11 @@ pub struct Running {
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
+    http: Option<(TcpListener, SocketAddr)>,
     options: NodeOptions,
 }
 
-/// Takes the port of a node. It needs tokio's timers and I/O.
+/// Takes the ports of a node. It needs tokio's timers and I/O.
 ///
 /// # Errors
 /// [`Error::Listen`]: the port is taken, or isn't this process's to take.
@@ -63,7 +68,11 @@ pub async fn bind(options: NodeOptions) -> Result<Bound, Error> {
     let refused = |error| Error::Listen { address, error };
     let listener = TcpListener::bind(address).await.map_err(refused)?;
     let address = listener.local_addr().map_err(refused)?;
-    Ok(Bound { listener, address, options })
+    let http = match options.http {
+        Some(address) => Some(http::bind(address).await?),
+        None => None,
+    };
+    Ok(Bound { listener, address, http, options })
 }
 
 impl Bound {
@@ -74,13 +83,17 @@ impl Bound {
 
     /// Lets it serve a log.
     pub fn serve(self, log: &Log) -> Running {
-        let Bound { listener, address, options } = self;
+        let Bound { listener, address, http, options } = self;
         let (stop, stopped) = watch::channel(false);
         let node = Arc::new(Node::new(log.clone(), options, stopped));
         let cluster_id = node.cluster_id.clone();
         let mut connections = JoinSet::new();
+        let http = http.map(|(listener, address)| {
+            connections.spawn(http::serve(node.clone(), listener));
+            address
+        });
         connections.spawn(listen(node, listener));
-        Running { address, cluster_id, stop, connections }
+        Running { address, http, cluster_id, stop, connections }
     }
 }
 
@@ -88,6 +101,11 @@ impl Running {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it answers HTTP, if it does.
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.http
     }
 
     /// The id of its cluster: that of the log.
@@ -119,6 +137,7 @@ async fn listen(node: Arc<Node>, listener: TcpListener) {
             Ok((stream, peer)) if connections.len() >= node.options.connections_max => {
                 let max = node.options.connections_max;
                 tracing::warn!(event = "connection.refused", %peer, max, "max.connections are open");
+                node.meters.refused();
                 drop(stream);
             }
             Ok((stream, peer)) => _ = connections.spawn(connect(node.clone(), stream, peer)),
@@ -137,8 +156,13 @@ async fn connect(node: Arc<Node>, stream: TcpStream, peer: SocketAddr) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "it goes on with Nagle's algorithm");
     }
-    if let Err(error) = connection::serve(node, stream, peer).await {
-        tracing::info!(event = "connection.ended", %peer, %error, "by this node");
+    let meters = node.meters.clone();
+    meters.opened();
+    let ended = connection::serve(node, stream, peer).await;
+    let by_node = !matches!(ended, Ok(()) | Err(Ended::Io(_)));
+    meters.closed(by_node);
+    if let Err(error) = ended {
+        tracing::info!(event = "connection.ended", %peer, by_node, %error, "a connection has ended");
     }
 }
 
@@ -147,7 +171,9 @@ impl Node {
         use base64::Engine;
         let cluster_id = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(log.identity());
         let room = Arc::new(Semaphore::new(options.requests_bytes_max.div_ceil(connection::ROOM_UNIT_BYTES)));
-        Node { log, options, cluster_id, room, connections: AtomicU64::new(0), stop }
+        let meters = Arc::new(Meters::new());
+        log.add_metrics(&meters);
+        Node { log, options, cluster_id, room, meters, connections: AtomicU64::new(0), stop }
     }
 
     /// Comes back when the node is to end.
@@ -158,6 +184,15 @@ impl Node {
 
     pub(crate) fn is_stopped(&self) -> bool {
         *self.stop.borrow() || self.stop.has_changed().is_err()
+    }
+
+    /// Why nobody is served at the moment.
+    pub(crate) fn trouble(&self) -> Option<&'static str> {
+        match self.is_stopped() {
+            true => Some("the node ends"),
+            false if self.log.metrics().failed => Some("the log has failed: what is sent is refused"),
+            false => None,
+        }
     }
 
     /// The number of the next connection.

@@ -8,6 +8,8 @@ use std::time::Duration;
 pub struct NodeOptions {
     /// Where it listens (`listeners`). Default `127.0.0.1:9092`; port 0: whichever is free.
     pub listen: SocketAddr,
+    /// Where it answers HTTP: whether it is well, and its metrics. Default `None`: nowhere.
+    pub http: Option<SocketAddr>,
     /// The address that it tells its clients to connect to (`advertised.listeners`). Default `None`: the one that each
     /// client has dialled.
     pub advertised: Option<(String, u16)>,
@@ -41,6 +43,7 @@ impl Default for NodeOptions {
     fn default() -> Self {
         NodeOptions {
             listen: SocketAddr::from(([127, 0, 0, 1], 9092)),
+            http: None,
             advertised: None,
             node_id: 1,
             partitions: 1,

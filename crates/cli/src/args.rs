@@ -60,6 +60,9 @@ pub(crate) struct Serve {
     /// Where clients connect to (`listeners`); port 0 takes a free one
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9092")]
     pub(crate) listen: SocketAddr,
+    /// Where health and metrics are asked for (/health, /ready, /metrics); port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    pub(crate) http: SocketAddr,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -17,7 +17,7 @@ pub(crate) fn run(global: &Global, serve: &Serve) -> Result<Report, Failure> {
     let (of_log, of_node) = settings::of_log_and_node(&global.settings);
     let global = Global { settings: of_log, ..global.clone() };
     settings::check(&global.settings)?;
-    let mut options = NodeOptions { listen: serve.listen, ..NodeOptions::default() };
+    let mut options = NodeOptions { listen: serve.listen, http: Some(serve.http), ..NodeOptions::default() };
     if serve.dev {
         options.partitions = DEV_PARTITIONS;
         (options.creates_topics, options.accepts_replicas) = (true, true);
@@ -45,7 +45,7 @@ pub(crate) fn run(global: &Global, serve: &Serve) -> Result<Report, Failure> {
 
 fn not_bound(error: &Error) -> Failure {
     let failure = Failure::new("PORT", error.to_string());
-    failure.hint("--listen ADDRESS:PORT takes another one; port 0 takes one that is free")
+    failure.hint("--listen and --http name other ones; port 0 takes one that is free")
 }
 
 /// Comes back when the process is asked to end.
@@ -73,6 +73,9 @@ fn tell(global: &Global, running: &Running) {
         println!(
             "anybody who reaches this address can read, write and delete: there is no authentication yet"
         );
+    }
+    if let Some(http) = running.http() {
+        println!("health and metrics: http://{}/health, /ready, /metrics", dialled(http));
     }
     println!("  kcat -b {address} -L");
     println!("  echo 'two chairs' | kcat -b {address} -t orders -P");

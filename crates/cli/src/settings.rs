@@ -2,7 +2,7 @@
 
 use crate::args::duration;
 use crate::failure::Failure;
-use crate::node_settings::{self, NODE_SETTINGS};
+use crate::node_settings::NODE_SETTINGS;
 use crate::suggest;
 use crate::topic_settings::{self, TOPIC_SETTINGS};
 use exactlog::{Builder, Durability, TopicConfig, TopicOptions};
@@ -251,7 +251,12 @@ mod tests {
         for known in catalogue() {
             let setting = setting(&format!("{}={}", known.key, known.default));
             match known.scope {
-                Scope::Node => drop(node_settings::apply(NodeOptions::default(), &[setting]).unwrap()),
+                Scope::Node => {
+                    let set =
+                        crate::node_settings::apply(exactlog_broker::NodeOptions::default(), &[setting]);
+                    let default = exactlog_broker::NodeOptions::default();
+                    assert_eq!(format!("{:?}", set.unwrap()), format!("{default:?}"), "{}", known.key);
+                }
                 Scope::Log => drop(apply_to_log(Builder::default(), &[setting]).unwrap()),
                 Scope::Topic => {
                     let options = apply_to_topic(TopicOptions::default(), &[setting]).unwrap();

@@ -1,0 +1,101 @@
+//! What a node counts: connections, and requests by API.
+
+use exactlog::{Histogram, MetricsSource, Samples};
+use exactlog_wire::message::{ApiInfo, api};
+use exactlog_wire::messages::APIS;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The meters of a node. They go on the log's page of metrics.
+#[derive(Debug)]
+pub(crate) struct Meters {
+    requests: Vec<Requests>,
+    opened: AtomicU64,
+    closed: AtomicU64,
+    /// Connections that this node has ended.
+    cut: AtomicU64,
+    refused: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Requests {
+    api: &'static ApiInfo,
+    handled: Histogram,
+}
+
+impl Meters {
+    pub(crate) fn new() -> Meters {
+        let of = |api: &'static ApiInfo| Requests { api, handled: Histogram::default() };
+        Meters {
+            requests: APIS.iter().map(of).collect(),
+            opened: AtomicU64::new(0),
+            closed: AtomicU64::new(0),
+            cut: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+        }
+    }
+
+    /// A request was handled: from when it was there in full to when its answer was known, or was on its way to be.
+    pub(crate) fn handled(&self, key: i16, took: Duration) {
+        let found = self.requests.binary_search_by_key(&key, |requests| requests.api.key);
+        if let Ok(at) = found {
+            self.requests[at].handled.observe(took);
+        }
+    }
+
+    pub(crate) fn opened(&self) {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// `by_node`: it isn't its client who has ended it.
+    pub(crate) fn closed(&self, by_node: bool) {
+        self.closed.fetch_add(1, Ordering::Relaxed);
+        self.cut.fetch_add(u64::from(by_node), Ordering::Relaxed);
+    }
+
+    pub(crate) fn refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn received(&self, bytes: usize) {
+        self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+impl MetricsSource for Meters {
+    fn collect(&self, samples: &mut Samples) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let closed = read(&self.closed);
+        let open = read(&self.opened).saturating_sub(closed);
+        samples.gauge("node_connections", "Connections that are open.", &[], open as f64);
+        for (name, help, counter) in [
+            ("node_connections_total", "Connections that were opened.", &self.opened),
+            ("node_connections_cut_total", "Connections that the node has ended.", &self.cut),
+            ("node_connections_refused_total", "Connections over max.connections.", &self.refused),
+            ("node_bytes_in_total", "Bytes of requests, with their headers.", &self.bytes_in),
+            ("node_bytes_out_total", "Bytes of answers, with their headers.", &self.bytes_out),
+        ] {
+            samples.counter(name, help, &[], read(counter));
+        }
+        for Requests { api, handled } in &self.requests {
+            let distribution = handled.read();
+            if distribution.count > 0 {
+                let help = "From when a request was there to when its answer was known, or what it produced was handed in.";
+                samples.histogram("node_request_seconds", help, &[("api", api.name)], distribution);
+            }
+        }
+    }
+}
+
+/// The name of an API, for messages.
+pub(crate) fn name_of(key: i16) -> &'static str {
+    api(key).map_or("unknown", |api| api.name)
+}
