@@ -87,9 +87,19 @@ served! {
     Fetch => fetch::handle,
     ListOffsets => list_offsets::handle,
     Metadata => metadata::handle,
+    OffsetCommit => offset_commit::handle,
+    OffsetFetch => offset_fetch::handle,
+    JoinGroup => join_group::handle,
+    Heartbeat => heartbeat::handle,
+    LeaveGroup => leave_group::handle,
+    SyncGroup => sync_group::handle,
+    DescribeGroups => describe_groups::handle,
+    ListGroups => list_groups::handle,
     ApiVersions => api_versions::handle,
     CreateTopics => create_topics::handle,
     InitProducerId => init_producer_id::handle,
+    DeleteGroups => delete_groups::handle,
+    OffsetDelete => offset_delete::handle,
 }
 
 impl<T: Into<Response>> From<T> for Answer {

@@ -18,7 +18,7 @@ mod code;
 mod connection;
 mod dispatch;
 mod error;
-// mod groups;
+mod groups;
 mod http;
 mod meters;
 mod node;

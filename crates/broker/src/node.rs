@@ -9,6 +9,7 @@
 
 use crate::connection::{self, Ended};
 use crate::error::Error;
+use crate::groups::{self, Groups};
 use crate::http;
 use crate::meters::Meters;
 use crate::options::NodeOptions;
@@ -35,6 +36,7 @@ pub(crate) struct Node {
     /// Room for requests, in units of [`connection::ROOM_UNIT_BYTES`].
     pub(crate) room: Arc<Semaphore>,
     pub(crate) meters: Arc<Meters>,
+    pub(crate) groups: Groups,
     /// Counts connections.
     connections: AtomicU64,
     stop: watch::Receiver<bool>,
@@ -92,6 +94,7 @@ impl Bound {
             connections.spawn(http::serve(node.clone(), listener));
             address
         });
+        connections.spawn(groups::keep_time(node.clone()));
         connections.spawn(listen(node, listener));
         Running { address, http, cluster_id, stop, connections }
     }
@@ -173,7 +176,8 @@ impl Node {
         let room = Arc::new(Semaphore::new(options.requests_bytes_max.div_ceil(connection::ROOM_UNIT_BYTES)));
         let meters = Arc::new(Meters::new());
         log.add_metrics(&meters);
-        Node { log, options, cluster_id, room, meters, connections: AtomicU64::new(0), stop }
+        let groups = Groups::new(&options);
+        Node { log, options, cluster_id, room, meters, groups, connections: AtomicU64::new(0), stop }
     }
 
     /// Comes back when the node is to end.

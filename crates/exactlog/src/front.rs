@@ -77,6 +77,24 @@ pub struct Bounds {
     pub leader_epoch: u32,
 }
 
+/// A command that was handed in. Dropping it changes nothing: it is on its way.
+#[derive(Debug)]
+#[must_use = "what became of it is told by its reply"]
+pub struct Asked(Arc<Answer>);
+
+impl Asked {
+    /// What became of it.
+    ///
+    /// # Errors
+    /// Refusals, and whatever ends writing.
+    ///
+    /// # Cancel safety
+    /// Dropped, it has changed nothing of what becomes of the command.
+    pub async fn reply(self) -> Result<Reply, Error> {
+        answer_of(&self.0).await.map(|applied| applied.reply)
+    }
+}
+
 /// Which records are fetched (Kafka's `isolation.level`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isolation {
@@ -180,6 +198,18 @@ impl Log {
     /// # Cancel safety
     /// Dropped behind its first poll, the command is on its way.
     pub async fn ask(&self, command: Command) -> Result<Reply, Error> {
+        self.hand_in(command)?.reply().await
+    }
+
+    /// As [`ask`](Log::ask), in two steps: when this comes back the command has its place behind those before it, and
+    /// in front of all that are handed in later.
+    ///
+    /// # Errors
+    /// Nothing was handed in: [`Error::Closed`], [`Error::ReadOnly`].
+    ///
+    /// # Panics
+    /// For a command that isn't taken here.
+    pub fn hand_in(&self, command: Command) -> Result<Asked, Error> {
         let is_taken = match &command {
             Command::Open | Command::Tick | Command::Append { .. } | Command::Timer(_) => false,
             Command::Transactional(request) => !matches!(**request, Transactional::Append { .. }),
@@ -187,8 +217,7 @@ impl Log {
             _ => true,
         };
         assert!(is_taken, "{} isn't for a front end to ask", command.kind_name());
-        let answer = self.inner.submit(command, None, None, Queue::push)?;
-        answer_of(&answer).await.map(|applied| applied.reply)
+        self.inner.submit(command, None, None, Queue::push).map(Asked)
     }
 
     /// What tells this log from all others: made from what it was created with, it never changes.
@@ -251,6 +280,17 @@ impl Log {
             true => Ok(state.stable_offset(group, partition)?),
             false => Ok(state.committed_offset(group, partition)),
         }
+    }
+
+    /// All groups, by name: each with how many members in this process it has.
+    pub fn group_names(&self) -> Vec<(String, usize)> {
+        let state = self.inner.state.read();
+        state.groups.iter().map(|(name, group)| (name.clone(), group.members.len())).collect()
+    }
+
+    /// How many members in this process a group has; `None`: there is no such group.
+    pub fn group_members(&self, group: &str) -> Option<usize> {
+        self.inner.state.read().groups.get(group).map(|group| group.members.len())
     }
 
     /// The partitions in which a group has committed offsets, or a transaction is about to; `None`: there is no such

@@ -16,59 +16,59 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// How long a test waits for what has to come.
-pub const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(20);
 
-pub struct Node {
-    pub directory: TempDir,
-    pub log: Log,
-    pub running: Running,
+pub(crate) struct Node {
+    _directory: TempDir,
+    pub(crate) log: Log,
+    pub(crate) running: Running,
 }
 
 impl Node {
-    pub async fn start() -> Node {
+    pub(crate) async fn start() -> Node {
         Node::with(NodeOptions::default()).await
     }
 
     /// On a port that is free.
-    pub async fn with(options: NodeOptions) -> Node {
+    pub(crate) async fn with(options: NodeOptions) -> Node {
         let directory = tempfile::tempdir().unwrap();
         let log = Log::open(directory.path().join("data")).unwrap();
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let running = bind(NodeOptions { listen, ..options }).await.unwrap().serve(&log);
-        Node { directory, log, running }
+        Node { _directory: directory, log, running }
     }
 
     /// With a topic of so many partitions.
-    pub async fn with_topic(name: &str, partitions: u32) -> Node {
+    pub(crate) async fn with_topic(name: &str, partitions: u32) -> Node {
         let node = Node::start().await;
         node.log.create_topic(name, TopicOptions::default().partitions(partitions)).unwrap();
         node
     }
 
-    pub async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         Client::connect(self.running.address()).await
     }
 }
 
 /// One connection.
-pub struct Client {
-    pub stream: TcpStream,
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
     correlation_id: i32,
 }
 
 impl Client {
-    pub async fn connect(address: SocketAddr) -> Client {
+    pub(crate) async fn connect(address: SocketAddr) -> Client {
         Client { stream: TcpStream::connect(address).await.unwrap(), correlation_id: 0 }
     }
 
     /// Asks, and waits for the answer.
-    pub async fn ask<A: Api>(&mut self, version: i16, request: &A::Request) -> A::Response {
+    pub(crate) async fn ask<A: Api>(&mut self, version: i16, request: &A::Request) -> A::Response {
         self.send::<A>(version, request).await;
         self.receive::<A>(version).await.1
     }
 
     /// Sends a request; its number.
-    pub async fn send<A: Api>(&mut self, version: i16, request: &A::Request) -> i32 {
+    pub(crate) async fn send<A: Api>(&mut self, version: i16, request: &A::Request) -> i32 {
         self.correlation_id += 1;
         let client_id = Some(Str::from_static("test"));
         for part in ask::<A>(version, self.correlation_id, client_id, request).unwrap() {
@@ -78,13 +78,13 @@ impl Client {
     }
 
     /// The next answer, and the number of its request.
-    pub async fn receive<A: Api>(&mut self, version: i16) -> (i32, A::Response) {
+    pub(crate) async fn receive<A: Api>(&mut self, version: i16) -> (i32, A::Response) {
         let frame = self.frame().await.expect("an answer, and not the end of the connection");
         answer::<A>(version, frame).unwrap()
     }
 
     /// The next frame; nothing: the node has ended the connection.
-    pub async fn frame(&mut self) -> Option<Bytes> {
+    pub(crate) async fn frame(&mut self) -> Option<Bytes> {
         let mut length = [0; 4];
         match timeout(LONG, self.stream.read_exact(&mut length)).await.expect("an answer in time") {
             Ok(_) => {}
@@ -96,7 +96,7 @@ impl Client {
     }
 
     /// Produces a batch and waits for what became of it.
-    pub async fn produce(
+    pub(crate) async fn produce(
         &mut self,
         topic: &str,
         index: i32,
@@ -107,7 +107,7 @@ impl Client {
     }
 }
 
-pub fn produce_request(acks: i16, topic: &str, index: i32, batch: Bytes) -> produce::Request {
+pub(crate) fn produce_request(acks: i16, topic: &str, index: i32, batch: Bytes) -> produce::Request {
     produce::Request {
         acks,
         timeout_ms: 30_000,
@@ -121,12 +121,12 @@ pub fn produce_request(acks: i16, topic: &str, index: i32, batch: Bytes) -> prod
 }
 
 /// A batch of records with these values.
-pub fn batch(values: &[&str]) -> Bytes {
+pub(crate) fn batch(values: &[&str]) -> Bytes {
     batch_of(values, None, Compression::None)
 }
 
 /// The same, of a producer (id, epoch, first sequence), in a codec.
-pub fn batch_of(values: &[&str], producer: Option<(i64, i16, i32)>, codec: Compression) -> Bytes {
+pub(crate) fn batch_of(values: &[&str], producer: Option<(i64, i16, i32)>, codec: Compression) -> Bytes {
     let mut builder = BatchBuilder::new(1024);
     values.iter().for_each(|value| _ = builder.append(1000, None, Some(value.as_bytes()), &[]));
     let stamp = producer.map(|(producer, epoch, base_sequence)| ProducerStamp {
@@ -139,7 +139,7 @@ pub fn batch_of(values: &[&str], producer: Option<(i64, i16, i32)>, codec: Compr
 }
 
 /// The values of the records of an answer, with their offsets.
-pub fn values_of(records: &Records) -> Vec<(u64, String)> {
+pub(crate) fn values_of(records: &Records) -> Vec<(u64, String)> {
     let (mut bytes, mut values) = (bytes_of(records), Vec::new());
     while !bytes.is_empty() {
         let batch = Batch::parse(bytes.split_to(Batch::announced_len(&bytes).unwrap())).unwrap();
@@ -152,6 +152,6 @@ pub fn values_of(records: &Records) -> Vec<(u64, String)> {
 }
 
 /// The batches of an answer, one behind the other.
-pub fn bytes_of(records: &Records) -> Bytes {
+pub(crate) fn bytes_of(records: &Records) -> Bytes {
     records.0.concat().into()
 }

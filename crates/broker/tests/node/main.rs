@@ -5,6 +5,8 @@ mod api_versions;
 mod common;
 mod connections;
 mod fetching;
+mod groups;
+mod http;
 mod offsets_by_time;
 mod producing;
 mod topics;

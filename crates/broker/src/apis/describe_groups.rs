@@ -1,0 +1,60 @@
+//! DescribeGroups: the members of classic groups, and what each has.
+
+use crate::code;
+use crate::dispatch::Call;
+use crate::groups::{DescribedMember, Description, GroupState};
+use exactlog_wire::messages::describe_groups::{DescribedGroup, DescribedGroupMember, Request, Response};
+use exactlog_wire::value::Str;
+
+/// From which version on a group that isn't there is an error (KIP-1043).
+const NOT_FOUND: i16 = 6;
+
+/// What the protocol of groups is called whose members are consumers of the process that has the log.
+pub(super) const EMBEDDED: &str = "exactlog";
+
+pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
+    let groups = request.groups.into_iter().map(|group| described(call, group)).collect();
+    Response { groups, ..Response::default() }
+}
+
+fn described(call: &Call<'_>, group_id: Str) -> DescribedGroup {
+    let description = call.node.groups.describe(&group_id);
+    if description.state != GroupState::Dead {
+        return of_members(group_id, description);
+    }
+    let state = |state: GroupState, protocol_type: &str| DescribedGroup {
+        group_id: group_id.clone(),
+        group_state: state.name().into(),
+        protocol_type: protocol_type.into(),
+        ..DescribedGroup::default()
+    };
+    match call.node.log.group_members(&group_id) {
+        Some(0) => state(GroupState::Empty, ""),
+        Some(_) => state(GroupState::Stable, EMBEDDED),
+        None if call.version >= NOT_FOUND => DescribedGroup {
+            error_code: code::GROUP_ID_NOT_FOUND,
+            error_message: Some(format!("there is no group {:?}", &*group_id).into()),
+            ..state(GroupState::Dead, "")
+        },
+        None => state(GroupState::Dead, ""),
+    }
+}
+
+fn of_members(group_id: Str, description: Description) -> DescribedGroup {
+    let member = |member: DescribedMember| DescribedGroupMember {
+        member_id: member.member_id.into(),
+        group_instance_id: member.instance_id.map(Str::from),
+        client_id: member.client_id.into(),
+        client_host: member.client_host.into(),
+        member_metadata: member.metadata,
+        member_assignment: member.assignment,
+    };
+    DescribedGroup {
+        group_id,
+        group_state: description.state.name().into(),
+        protocol_type: description.protocol_type.into(),
+        protocol_data: description.protocol_name.into(),
+        members: description.members.into_iter().map(member).collect(),
+        ..DescribedGroup::default()
+    }
+}

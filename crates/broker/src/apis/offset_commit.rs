@@ -1,0 +1,105 @@
+//! OffsetCommit: how far a group has come (semantics GR-2, GR-6, GR-7).
+//!
+//! The metadata that a client may send with an offset isn't kept: it is read back as an empty string.
+
+use super::create_topics::is_legal_name;
+use crate::code;
+use crate::dispatch::Call;
+use crate::groups::Claim;
+use exactlog::wire::{Command, OffsetCommit};
+use exactlog::{Error, Partition, Refusal};
+use exactlog_wire::messages::offset_commit::{
+    OffsetCommitRequestPartition, OffsetCommitResponsePartition, OffsetCommitResponseTopic, Request, Response,
+};
+use exactlog_wire::value::{Str, Uuid};
+use std::collections::BTreeSet;
+
+/// Longest metadata of an offset, in bytes (`offset.metadata.max.bytes`).
+const METADATA_BYTES_MAX: usize = 4096;
+/// From which version on a group that isn't there has a code of its own.
+const GROUP_NOT_FOUND: i16 = 9;
+
+pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
+    let (mut offsets, mut seen, mut topics) = (Vec::new(), BTreeSet::new(), Vec::new());
+    for topic in &request.topics {
+        let found = call.node.topic(&topic.name, topic.topic_id);
+        let unknown = match topic.topic_id == Uuid::default() {
+            true => code::UNKNOWN_TOPIC_OR_PARTITION,
+            false => code::UNKNOWN_TOPIC_ID,
+        };
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for wanted in &topic.partitions {
+            let checked = match &found {
+                Some(topic) => {
+                    check(call, topic, wanted).and_then(|offset| match seen.insert(offset.partition) {
+                        true => Ok(offset),
+                        false => Err(code::INVALID_REQUEST),
+                    })
+                }
+                None => Err(unknown),
+            };
+            partitions.push((wanted.partition_index, checked.map(|offset| offsets.push(offset)).err()));
+        }
+        topics.push((topic.name.clone(), topic.topic_id, partitions));
+    }
+    let committed = if offsets.is_empty() { Ok(()) } else { commit(call, &request, offsets).await };
+    response(topics, committed.err().unwrap_or(code::NONE))
+}
+
+/// A position that can be committed, whoever commits it.
+fn check(
+    call: &Call<'_>,
+    topic: &exactlog::Topic,
+    wanted: &OffsetCommitRequestPartition,
+) -> Result<OffsetCommit, i16> {
+    let index = u32::try_from(wanted.partition_index).ok().filter(|index| *index < topic.partitions());
+    let index = index.ok_or(code::UNKNOWN_TOPIC_OR_PARTITION)?;
+    if wanted.committed_metadata.as_ref().is_some_and(|metadata| metadata.len() > METADATA_BYTES_MAX) {
+        return Err(code::OFFSET_METADATA_TOO_LARGE);
+    }
+    let partition = Partition { topic: topic.id(), index };
+    let bounds = call.node.log.bounds_of(partition).map_err(|error| error.kafka_code())?;
+    let offset = u64::try_from(wanted.committed_offset).ok().filter(|it| *it <= bounds.high_watermark);
+    // A client says where it has come to, and it may have gone back.
+    Ok(OffsetCommit { partition, offset: offset.ok_or(code::OFFSET_OUT_OF_RANGE)?, reset: true })
+}
+
+async fn commit(call: &Call<'_>, request: &Request, offsets: Vec<OffsetCommit>) -> Result<(), i16> {
+    let group = &*request.group_id;
+    if !is_legal_name(group) {
+        return Err(code::INVALID_GROUP_ID);
+    }
+    let claim = Claim {
+        generation: request.generation_id_or_member_epoch,
+        member_id: &request.member_id,
+        instance_id: request.group_instance_id.as_deref(),
+    };
+    let command = Command::CommitOffsets { group: group.to_string(), member: None, offsets };
+    let handed_in = call.node.groups.committing(group, claim, false, || call.node.log.hand_in(command));
+    let handed_in = handed_in.map_err(|error_code| match error_code {
+        code::GROUP_ID_NOT_FOUND if call.version < GROUP_NOT_FOUND => code::ILLEGAL_GENERATION,
+        error_code => error_code,
+    })?;
+    let replied = match handed_in {
+        Ok(asked) => asked.reply().await,
+        Err(error) => Err(error),
+    };
+    replied.map(|_| ()).map_err(|error| match error {
+        // Its members are consumers of the process that has the log.
+        Error::Refused(Refusal::GroupNotEmpty { .. }) => code::UNKNOWN_MEMBER_ID,
+        error => error.kafka_code(),
+    })
+}
+
+fn response(topics: Vec<(Str, Uuid, Vec<(i32, Option<i16>)>)>, otherwise: i16) -> Response {
+    let partition = |(partition_index, refused): (i32, Option<i16>)| OffsetCommitResponsePartition {
+        partition_index,
+        error_code: refused.unwrap_or(otherwise),
+    };
+    let topic = |(name, topic_id, partitions): (Str, Uuid, Vec<_>)| OffsetCommitResponseTopic {
+        name,
+        topic_id,
+        partitions: partitions.into_iter().map(partition).collect(),
+    };
+    Response { topics: topics.into_iter().map(topic).collect(), ..Response::default() }
+}
