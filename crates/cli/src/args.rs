@@ -1,5 +1,6 @@
 //! The arguments. Only what there is: a verb that this release doesn't have isn't shown.
 
+use crate::logs::LogFormat;
 use crate::report::Format;
 use crate::settings::Setting;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -63,6 +64,9 @@ pub(crate) struct Serve {
     /// Where health and metrics are asked for (/health, /ready, /metrics); port 0 takes a free one
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     pub(crate) http: SocketAddr,
+    /// How log lines are written to stderr; without it for humans on a terminal and with --dev, else JSON
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

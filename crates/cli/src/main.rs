@@ -32,6 +32,7 @@ mod input;
 mod inspect;
 mod interrupt;
 mod layout;
+mod logs;
 mod node_settings;
 mod numbers;
 mod offsets;

@@ -2,19 +2,21 @@
 
 use crate::args::{Global, Serve};
 use crate::failure::Failure;
+use crate::logs::LogFormat;
 use crate::report::Report;
-use crate::settings;
-use crate::{node_settings, open};
+use crate::{logs, node_settings, open, settings};
 use exactlog_broker::{Error, NodeOptions, Running, bind};
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::Level;
 
 /// Partitions of a topic that is created on first use, with `--dev`.
 const DEV_PARTITIONS: u32 = 10;
 
 pub(crate) fn run(global: &Global, serve: &Serve) -> Result<Report, Failure> {
-    let (of_log, of_node) = settings::of_log_and_node(&global.settings);
+    let (of_log, of_node) = settings::of_log_and_node(&global.settings)?;
     let global = Global { settings: of_log, ..global.clone() };
     settings::check(&global.settings)?;
     let mut options = NodeOptions { listen: serve.listen, http: Some(serve.http), ..NodeOptions::default() };
@@ -23,6 +25,14 @@ pub(crate) fn run(global: &Global, serve: &Serve) -> Result<Report, Failure> {
         (options.creates_topics, options.accepts_replicas) = (true, true);
     }
     let options = node_settings::apply(options, &of_node)?;
+    let for_humans = serve.dev || std::io::stderr().is_terminal();
+    let format = serve.log_format.unwrap_or(if for_humans { LogFormat::Human } else { LogFormat::Json });
+    let most = match (global.quiet, global.verbose) {
+        (true, _) => Level::WARN,
+        (_, true) => Level::DEBUG,
+        (false, false) => Level::INFO,
+    };
+    logs::write_to_stderr(format, most);
     let runtime = Runtime::new().map_err(|error| Failure::new("OTHER", format!("no threads: {error}")))?;
     // First the port: if that is taken, nothing is created.
     let bound = runtime.block_on(bind(options)).map_err(|error| not_bound(&error))?;
@@ -32,9 +42,7 @@ pub(crate) fn run(global: &Global, serve: &Serve) -> Result<Report, Failure> {
         let running = bound.serve(&log);
         tell(&global, &running);
         ended.await;
-        if !global.quiet {
-            eprintln!("stopping: what is on its way is answered first");
-        }
+        tracing::info!(event = "node.stopping", "what is on its way is answered first");
         running.stop().await;
         Ok::<(), Failure>(())
     })?;

@@ -172,10 +172,13 @@ fn durability(text: &str) -> Option<Durability> {
 }
 
 /// Those of the log, and those of a node, which `serve` takes both.
-pub(crate) fn of_log_and_node(settings: &[Setting]) -> (Vec<Setting>, Vec<Setting>) {
+pub(crate) fn of_log_and_node(settings: &[Setting]) -> Result<(Vec<Setting>, Vec<Setting>), Failure> {
+    if let Some(setting) = settings.iter().find(|setting| known(&setting.key).is_none()) {
+        return Err(unknown(&setting.key, None));
+    }
     let is_of_node = |setting: &Setting| known(&setting.key).is_some_and(|it| it.scope == Scope::Node);
     let (node, log) = settings.iter().cloned().partition(is_of_node);
-    (log, node)
+    Ok((log, node))
 }
 
 /// Settings of `-X`.

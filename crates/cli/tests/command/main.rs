@@ -22,6 +22,7 @@ mod repartition;
 mod replay;
 mod retry;
 mod sagas;
+mod serve;
 mod tables;
 mod timers;
 mod topics;
