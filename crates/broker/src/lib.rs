@@ -7,8 +7,8 @@
 //!                                                   the log (exactlog)
 //! ```
 //!
-//! [`bind`] takes the port, [`Bound::serve`] lets the node serve a [`Log`](exactlog::Log), and [`Running::stop`] ends it. The log stays what it
-//! is: whoever has it goes on using it beside the node's clients.
+//! [`bind`] takes the port, [`Bound::serve`] lets the node serve a [`Log`](exactlog::Log), and [`Running::stop`] ends
+//! it. The log stays what it is: whoever has it goes on using it beside the node's clients.
 //!
 //! It isn't: a place where anything is kept. What a node knows besides its log is lost with it, and may be.
 #![forbid(unsafe_code)]

@@ -88,12 +88,14 @@ impl MetricsSource for Meters {
         for Requests { api, handled } in &self.requests {
             let distribution = handled.read();
             if distribution.count > 0 {
-                let help = "From when a request was there to when its answer was known, or what it produced was handed in.";
-                samples.histogram("node_request_seconds", help, &[("api", api.name)], distribution);
+                samples.histogram("node_request_seconds", TOOK, &[("api", api.name)], distribution);
             }
         }
     }
 }
+
+const TOOK: &str =
+    "From when a request was there to when its answer was known, or its batches were handed in.";
 
 /// The name of an API, for messages.
 pub(crate) fn name_of(key: i16) -> &'static str {

@@ -221,8 +221,8 @@ fn pieces(batch: &Batch) -> [bytes::Bytes; 2] {
     [bytes::Bytes::copy_from_slice(batch.header()), batch.body().clone()]
 }
 
-/// Whether the client knows who leads the partition (KIP-320), and has read what is there (KIP-595): otherwise it is told
-/// where its last epoch ends.
+/// Whether the client knows who leads the partition (KIP-320), and has read what is there (KIP-595): otherwise it is
+/// told where its last epoch ends.
 fn check_epochs(node: &Node, read: &Read) -> Result<Option<EpochEndOffset>, (i16, LeaderIdAndEpoch)> {
     let refused = |error: Error| (error.kafka_code(), LeaderIdAndEpoch::default());
     let current = node.log.bounds_of(read.partition).map_err(refused)?.leader_epoch as i32;

@@ -91,12 +91,15 @@ async fn commit(call: &Call<'_>, request: &Request, offsets: Vec<OffsetCommit>) 
     })
 }
 
-fn response(topics: Vec<(Str, Uuid, Vec<(i32, Option<i16>)>)>, otherwise: i16) -> Response {
+/// The partitions of a topic, each with what it was refused with before anything was asked of the log.
+type Checked = (Str, Uuid, Vec<(i32, Option<i16>)>);
+
+fn response(topics: Vec<Checked>, otherwise: i16) -> Response {
     let partition = |(partition_index, refused): (i32, Option<i16>)| OffsetCommitResponsePartition {
         partition_index,
         error_code: refused.unwrap_or(otherwise),
     };
-    let topic = |(name, topic_id, partitions): (Str, Uuid, Vec<_>)| OffsetCommitResponseTopic {
+    let topic = |(name, topic_id, partitions): Checked| OffsetCommitResponseTopic {
         name,
         topic_id,
         partitions: partitions.into_iter().map(partition).collect(),

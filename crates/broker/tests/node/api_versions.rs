@@ -1,3 +1,5 @@
+//! What a client is told is served (KIP-511).
+
 use crate::common::Node;
 use exactlog_wire::message::{answer, ask};
 use exactlog_wire::messages::{ApiVersions, api_versions};

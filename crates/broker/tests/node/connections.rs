@@ -1,3 +1,5 @@
+//! What becomes of a connection: limits, silence, nonsense, and the end of the node.
+
 use crate::common::{Client, LONG, Node, batch, produce_request};
 use exactlog_broker::NodeOptions;
 use exactlog_wire::messages::{ApiVersions, Produce, api_versions};

@@ -1,3 +1,5 @@
+//! Reading: offsets, waiting, limits, epochs.
+
 use crate::common::{Client, LONG, Node, batch, values_of};
 use exactlog::TopicOptions;
 use exactlog_broker::NodeOptions;

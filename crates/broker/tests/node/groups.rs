@@ -1,3 +1,5 @@
+//! Classic groups and their offsets (semantics GR-1, GR-2).
+
 use crate::common::{Client, LONG, Node, batch};
 use bytes::Bytes;
 use exactlog::TopicOptions;

@@ -1,3 +1,5 @@
+//! Health and metrics.
+
 use crate::common::{Node, batch};
 use exactlog_broker::NodeOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -1,3 +1,5 @@
+//! Where a time is, and where a partition begins and ends.
+
 use crate::common::{Client, Node, batch_of};
 use exactlog::wire::BatchBuilder;
 use exactlog_wire::messages::{ListOffsets, list_offsets};

@@ -1,3 +1,5 @@
+//! Appending: places, order, repeats, refusals.
+
 use crate::common::{Node, batch, batch_of, produce_request};
 use exactlog::{Compression, TopicOptions};
 use exactlog_wire::messages::{

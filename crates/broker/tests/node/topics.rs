@@ -1,3 +1,5 @@
+//! Topics: shown, created, refused.
+
 use crate::common::Node;
 use exactlog_broker::NodeOptions;
 use exactlog_wire::messages::{CreateTopics, Metadata, create_topics, metadata};

@@ -225,8 +225,8 @@ const SETTINGS: [(&str, &str); 15] = [
 const NO_LIMIT: u64 = i64::MAX as u64;
 
 impl TopicConfig {
-    /// Sets a setting by Kafka's name, from its value as Kafka writes it. Whether it is within its bounds is checked when
-    /// the topic is created or altered.
+    /// Sets a setting by Kafka's name, from its value as Kafka writes it. Whether it is within its bounds is checked
+    /// when the topic is created or altered.
     ///
     /// # Errors
     /// [`SettingError`]: nothing was changed.
