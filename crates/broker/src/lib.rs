@@ -21,6 +21,7 @@ mod error;
 //mod groups;
 mod node;
 mod options;
+mod transactions;
 
 pub use error::Error;
 pub use node::{Bound, Running, bind};

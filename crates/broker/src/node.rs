@@ -14,7 +14,6 @@ use exactlog::{Log, Topic, TopicId};
 use exactlog_wire::value::Uuid;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -32,8 +31,6 @@ pub(crate) struct Node {
     pub(crate) cluster_id: String,
     /// Room for requests, in units of [`connection::ROOM_UNIT_BYTES`].
     pub(crate) room: Arc<Semaphore>,
-    /// Counts connections.
-    connections: AtomicU64,
     stop: watch::Receiver<bool>,
 }
 
@@ -147,7 +144,7 @@ impl Node {
         use base64::Engine;
         let cluster_id = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(log.identity());
         let room = Arc::new(Semaphore::new(options.requests_bytes_max.div_ceil(connection::ROOM_UNIT_BYTES)));
-        Node { log, options, cluster_id, room, connections: AtomicU64::new(0), stop }
+        Node { log, options, cluster_id, room, stop }
     }
 
     /// Comes back when the node is to end.
@@ -158,11 +155,6 @@ impl Node {
 
     pub(crate) fn is_stopped(&self) -> bool {
         *self.stop.borrow() || self.stop.has_changed().is_err()
-    }
-
-    /// The number of the next connection.
-    pub(crate) fn next_connection(&self) -> u64 {
-        self.connections.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// A topic by its name, or by its id where a client says that.
