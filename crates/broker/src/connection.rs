@@ -80,7 +80,7 @@ enum Due {
 pub(crate) async fn serve(node: Arc<Node>, stream: TcpStream, address: SocketAddr) -> Result<(), Ended> {
     let local = stream.local_addr()?;
     let (input, output) = stream.into_split();
-    let peer = Peer::new(node.next_connection(), address, local);
+    let peer = Peer::new(node.log.next_connection(), address, local);
     let (due, dues) = mpsc::channel(DUE_MAX);
     let writing = write(output, dues, node.meters.clone(), node.options.stall_max);
     let reading = read(node, input, peer, due);

@@ -35,7 +35,7 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// Which of the node's addresses he has dialled.
     pub(crate) dialled: SocketAddr,
-    /// The number of the connection.
+    /// The number of the connection: connections that come later have larger ones, also after a restart.
     pub(crate) connection: u64,
 }
 
@@ -100,6 +100,14 @@ served! {
     InitProducerId => init_producer_id::handle,
     DeleteGroups => delete_groups::handle,
     OffsetDelete => offset_delete::handle,
+    FindCoordinator => find_coordinator::handle,
+    AddPartitionsToTxn => add_partitions_to_txn::handle,
+    AddOffsetsToTxn => add_offsets_to_txn::handle,
+    EndTxn => end_txn::handle,
+    TxnOffsetCommit => txn_offset_commit::handle,
+    DescribeProducers => describe_producers::handle,
+    DescribeTransactions => describe_transactions::handle,
+    ListTransactions => list_transactions::handle,
 }
 
 impl<T: Into<Response>> From<T> for Answer {

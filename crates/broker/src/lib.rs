@@ -23,6 +23,7 @@ mod http;
 mod meters;
 mod node;
 mod options;
+mod transactions;
 
 pub use error::Error;
 pub use node::{Bound, Running, bind};

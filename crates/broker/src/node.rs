@@ -18,7 +18,6 @@ use exactlog::{Log, Topic, TopicId};
 use exactlog_wire::value::Uuid;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -38,8 +37,6 @@ pub(crate) struct Node {
     pub(crate) room: Arc<Semaphore>,
     pub(crate) meters: Arc<Meters>,
     pub(crate) groups: Groups,
-    /// Counts connections.
-    connections: AtomicU64,
     stop: watch::Receiver<bool>,
 }
 
@@ -178,7 +175,7 @@ impl Node {
         let meters = Arc::new(Meters::new());
         log.add_metrics(&meters);
         let groups = Groups::new(&options);
-        Node { log, options, cluster_id, room, meters, groups, connections: AtomicU64::new(0), stop }
+        Node { log, options, cluster_id, room, meters, groups, stop }
     }
 
     /// Comes back when the node is to end.
@@ -198,11 +195,6 @@ impl Node {
             false if self.log.metrics().failed => Some("the log has failed: what is sent is refused"),
             false => None,
         }
-    }
-
-    /// The number of the next connection.
-    pub(crate) fn next_connection(&self) -> u64 {
-        self.connections.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// A topic by its name, or by its id where a client says that.

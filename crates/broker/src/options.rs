@@ -24,6 +24,10 @@ pub struct NodeOptions {
     /// How long a group waits for more members when its first one joins (`group.initial.rebalance.delay.ms`). Default
     /// 3 s.
     pub initial_rebalance_delay: Duration,
+    /// Whether a client that sends EndTxn in versions up to 4 is refused if a newer connection has added to its
+    /// transaction: its request was delayed and may be meant for the one before (KAFKA-17754). Default true; false for
+    /// clients behind a proxy that spreads their requests over connections.
+    pub fences_older_connections: bool,
     /// Most connections at a time (`max.connections`). Default 10,000.
     pub connections_max: usize,
     /// Longest request, in bytes (`socket.request.max.bytes`). Default 100 MiB.
@@ -50,6 +54,7 @@ impl Default for NodeOptions {
             creates_topics: false,
             accepts_replicas: false,
             initial_rebalance_delay: Duration::from_secs(3),
+            fences_older_connections: true,
             connections_max: 10_000,
             request_bytes_max: 100 * 1024 * 1024,
             requests_bytes_max: 256 * 1024 * 1024,

@@ -23,11 +23,16 @@ use exactlog_core::batch::{Batch, HEADER_BYTES};
 use exactlog_core::command::{Command, Dedup, Protocol, Transactional};
 use exactlog_core::ids::{Partition, ProducerId, TopicId};
 use exactlog_core::reply::{Applied, Refusal, Reply};
-use exactlog_core::state::{CommittedOffset, PartitionState};
+use exactlog_core::state::{CommittedOffset, PartitionState, TransactionalProducer};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Connections that this process has numbered.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+/// Bits of a connection's number that count inside of one open.
+const CONNECTION_BITS: u32 = 40;
 
 /// Where a batch is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +98,23 @@ impl Asked {
     pub async fn reply(self) -> Result<Reply, Error> {
         answer_of(&self.0).await.map(|applied| applied.reply)
     }
+}
+
+/// What a partition remembers of a producer (KIP-664).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActiveProducer {
+    /// Its id.
+    pub producer: ProducerId,
+    /// The epoch of its last batch.
+    pub producer_epoch: i16,
+    /// Sequence of its last record.
+    pub last_sequence: i32,
+    /// Largest timestamp of its last batch, ms since 1970.
+    pub last_timestamp_ms: i64,
+    /// Coordinator epoch of its last marker; none: there was none.
+    pub coordinator_epoch: Option<i32>,
+    /// Offset of the first record of its open transaction; none: it has none here.
+    pub transaction_start: Option<u64>,
 }
 
 /// Which records are fetched (Kafka's `isolation.level`).
@@ -303,6 +325,44 @@ impl Log {
         partitions.sort_unstable();
         partitions.dedup();
         Some(partitions)
+    }
+
+    /// What is known of a transactional id: its producer, and where its transaction stands. `None`: there is no such id.
+    pub fn transactional_id(&self, transactional_id: &str) -> Option<Arc<TransactionalProducer>> {
+        self.inner.state.read().transactional.get(transactional_id).cloned()
+    }
+
+    /// All transactional ids in their order, each as [`transactional_id`](Log::transactional_id) tells it, of one state.
+    pub fn transactional_ids(&self) -> Vec<(String, Arc<TransactionalProducer>)> {
+        let state = self.inner.state.read();
+        state.transactional.iter().map(|(id, entry)| (id.clone(), entry.clone())).collect()
+    }
+
+    /// The producers that a partition remembers, in the order of their ids.
+    ///
+    /// # Errors
+    /// As [`bounds_of`](Log::bounds_of).
+    pub fn active_producers(&self, partition: Partition) -> Result<Vec<ActiveProducer>, Error> {
+        let (_, found) = self.find(partition)?;
+        let active = found.producers.iter().filter_map(|(producer, window)| {
+            let last = window.batches.last()?;
+            Some(ActiveProducer {
+                producer: *producer,
+                producer_epoch: window.producer_epoch,
+                last_sequence: last.last_sequence,
+                last_timestamp_ms: last.timestamp_ms,
+                coordinator_epoch: window.coordinator_epoch,
+                transaction_start: found.open.get(producer).map(|open| open.first_offset),
+            })
+        });
+        Ok(active.collect())
+    }
+
+    /// The number of the next connection of a front end: larger than all before it, those of earlier opens included, as
+    /// [`TransactionSender::connection`](exactlog_core::command::TransactionSender) wants it.
+    pub fn next_connection(&self) -> u64 {
+        let nth = CONNECTIONS.fetch_add(1, Ordering::Relaxed) + 1;
+        (self.inner.open_number << CONNECTION_BITS) | nth
     }
 
     /// The leader epoch that the record at an offset shows; `None` where it isn't known.

@@ -103,7 +103,7 @@ pub(crate) struct Inner {
     pub(crate) watch: Option<Watch>,
     started: Instant,
     report: RecoveryReport,
-    open_number: u64,
+    pub(crate) open_number: u64,
 }
 
 impl fmt::Debug for Inner {

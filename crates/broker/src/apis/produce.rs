@@ -118,6 +118,12 @@ async fn submit(
     if batch.compression() == Compression::Zstd && call.version < ZSTD {
         return Err(code::UNSUPPORTED_COMPRESSION_TYPE.into());
     }
+    if batch.is_transactional() && within.is_none() {
+        return Err(Refused {
+            error_code: code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+            message: Some("the batch is of a transaction, and the request names no transactional id".into()),
+        });
+    }
     let partition = Partition { topic: topic.id(), index };
     let within = within.filter(|_| batch.is_transactional());
     Ok(call.node.log.submit_batch(partition, batch, within).await?)
