@@ -27,10 +27,8 @@ use exactlog_core::state::{CommittedOffset, PartitionState, TransactionalProduce
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-/// Connections that this process has numbered.
-static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 /// Bits of a connection's number that count inside of one open.
 const CONNECTION_BITS: u32 = 40;
 
@@ -321,7 +319,7 @@ impl Log {
     /// The number of the next connection of a front end: larger than all before it, those of earlier opens included, as
     /// [`TransactionSender::connection`](exactlog_core::command::TransactionSender) wants it.
     pub fn next_connection(&self) -> u64 {
-        let nth = CONNECTIONS.fetch_add(1, Ordering::Relaxed) + 1;
+        let nth = self.inner.connections.fetch_add(1, Ordering::Relaxed) + 1;
         (self.inner.open_number << CONNECTION_BITS) | nth
     }
 

@@ -4,7 +4,11 @@
 mod api_versions;
 mod common;
 mod connections;
+mod coordinators;
 mod fetching;
 mod offsets_by_time;
 mod producing;
 mod topics;
+mod transactional;
+mod transactions;
+mod transactions_listed;
