@@ -285,12 +285,14 @@ impl Log {
         Some(partitions)
     }
 
-    /// What is known of a transactional id: its producer, and where its transaction stands. `None`: there is no such id.
+    /// What is known of a transactional id: its producer, and where its transaction stands. `None`: there is no such
+    /// id.
     pub fn transactional_id(&self, transactional_id: &str) -> Option<Arc<TransactionalProducer>> {
         self.inner.state.read().transactional.get(transactional_id).cloned()
     }
 
-    /// All transactional ids in their order, each as [`transactional_id`](Log::transactional_id) tells it, of one state.
+    /// All transactional ids in their order, each as [`transactional_id`](Log::transactional_id) tells it, of one
+    /// state.
     pub fn transactional_ids(&self) -> Vec<(String, Arc<TransactionalProducer>)> {
         let state = self.inner.state.read();
         state.transactional.iter().map(|(id, entry)| (id.clone(), entry.clone())).collect()
