@@ -27,10 +27,8 @@ use exactlog_core::state::{CommittedOffset, PartitionState, TransactionalProduce
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-/// Connections that this process has numbered.
-static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 /// Bits of a connection's number that count inside of one open.
 const CONNECTION_BITS: u32 = 40;
 
@@ -327,12 +325,14 @@ impl Log {
         Some(partitions)
     }
 
-    /// What is known of a transactional id: its producer, and where its transaction stands. `None`: there is no such id.
+    /// What is known of a transactional id: its producer, and where its transaction stands. `None`: there is no such
+    /// id.
     pub fn transactional_id(&self, transactional_id: &str) -> Option<Arc<TransactionalProducer>> {
         self.inner.state.read().transactional.get(transactional_id).cloned()
     }
 
-    /// All transactional ids in their order, each as [`transactional_id`](Log::transactional_id) tells it, of one state.
+    /// All transactional ids in their order, each as [`transactional_id`](Log::transactional_id) tells it, of one
+    /// state.
     pub fn transactional_ids(&self) -> Vec<(String, Arc<TransactionalProducer>)> {
         let state = self.inner.state.read();
         state.transactional.iter().map(|(id, entry)| (id.clone(), entry.clone())).collect()
@@ -361,7 +361,7 @@ impl Log {
     /// The number of the next connection of a front end: larger than all before it, those of earlier opens included, as
     /// [`TransactionSender::connection`](exactlog_core::command::TransactionSender) wants it.
     pub fn next_connection(&self) -> u64 {
-        let nth = CONNECTIONS.fetch_add(1, Ordering::Relaxed) + 1;
+        let nth = self.inner.connections.fetch_add(1, Ordering::Relaxed) + 1;
         (self.inner.open_number << CONNECTION_BITS) | nth
     }
 

@@ -104,6 +104,8 @@ pub(crate) struct Inner {
     started: Instant,
     report: RecoveryReport,
     pub(crate) open_number: u64,
+    /// Connections of front ends that were numbered in this open.
+    pub(crate) connections: AtomicU64,
 }
 
 impl fmt::Debug for Inner {
@@ -886,6 +888,7 @@ impl Inner {
             started: Instant::now(),
             report,
             open_number,
+            connections: AtomicU64::new(0),
         }
     }
 

@@ -1,4 +1,5 @@
-//! FindCoordinator: it is always this node (KIP-98, KIP-699; semantics TX-1).
+//! FindCoordinator: it is always this node (KIP-98, KIP-699; semantics TX-1), also of what can't be: as in Kafka, a key
+//! is judged by the requests that follow.
 
 use crate::code;
 use crate::dispatch::Call;
@@ -24,7 +25,7 @@ pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
 }
 
 fn coordinator(call: &Call<'_>, key_type: i8, key: Str) -> Coordinator {
-    match check(key_type, &key) {
+    match check(key_type) {
         Ok(()) => {
             let (host, port) = call.advertised();
             Coordinator { key, node_id: call.node.options.node_id, host, port, ..Coordinator::default() }
@@ -40,14 +41,8 @@ fn coordinator(call: &Call<'_>, key_type: i8, key: Str) -> Coordinator {
     }
 }
 
-fn check(key_type: i8, key: &str) -> Result<(), (i16, String)> {
+fn check(key_type: i8) -> Result<(), (i16, String)> {
     match key_type {
-        GROUP if key.is_empty() => {
-            Err((code::INVALID_GROUP_ID, "a group id has at least one character".into()))
-        }
-        TRANSACTION if key.is_empty() => {
-            Err((code::INVALID_REQUEST, "a transactional id has at least one character".into()))
-        }
         GROUP | TRANSACTION => Ok(()),
         SHARE => Err((code::INVALID_REQUEST, format!("key type {SHARE}: there are no share groups"))),
         _ => {

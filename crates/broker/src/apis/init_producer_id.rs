@@ -13,8 +13,8 @@ pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
     let refused = |error_code| Response { error_code, producer_epoch: -1, ..Response::default() };
     let current = match (request.producer_id, request.producer_epoch) {
         (-1, -1) => None,
-        (id @ 0.., epoch @ 0..) => Some((ProducerId(id), epoch)),
-        _ => return refused(code::INVALID_REQUEST),
+        (-1, _) | (_, -1) => return refused(code::INVALID_REQUEST),
+        (id, epoch) => Some((ProducerId(id), epoch)),
     };
     let command = match request.transactional_id {
         None => Command::InitProducer { name: None },

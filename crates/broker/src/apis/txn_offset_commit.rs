@@ -1,8 +1,8 @@
 //! TxnOffsetCommit: positions that become a group's when the transaction commits (KIP-98, KIP-447, KIP-890; semantics
 //! TX-14, TX-21, TX-22).
 //!
-//! As in Kafka a position may move back: who may commit is known, by its epoch and its generation. Beyond the end of its
-//! partition there is none.
+//! As in Kafka a position may move back: its sender is the one that may, by its epoch. Behind the end of its partition
+//! there is none, and texts beside positions aren't kept.
 
 use crate::code;
 use crate::dispatch::Call;

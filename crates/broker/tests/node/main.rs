@@ -4,9 +4,13 @@
 mod api_versions;
 mod common;
 mod connections;
+mod coordinators;
 mod fetching;
 mod groups;
 mod http;
 mod offsets_by_time;
 mod producing;
 mod topics;
+mod transactional;
+mod transactions;
+mod transactions_listed;

@@ -14,6 +14,7 @@ mod damaged_segments;
 mod dedup;
 mod forwarding;
 mod front;
+mod front_transactions;
 mod full_disk;
 mod groups;
 mod in_flight;
