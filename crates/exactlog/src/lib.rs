@@ -145,7 +145,7 @@ pub use view::{ReadView, Records};
 /// For a front end that speaks Kafka's protocol: batches as they are ([`Log::submit_batch`], [`Log::fetch`]), and the
 /// requests of transactional producers with their answers ([`Log::transactional`]).
 pub mod wire {
-    pub use crate::front::{Appended, Appending, Arrivals, Bounds, Fetched, Isolation, Within};
+    pub use crate::front::{Appended, Appending, Arrivals, Bounds, Fetched, Isolation, LogPlace, Within};
     pub use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp, Record};
     pub use exactlog_core::command::{Command, OffsetCommit, Protocol, TransactionSender, Transactional};
     pub use exactlog_core::reply::{Committed, Reply};
