@@ -13,6 +13,7 @@
 //! It isn't: a place where anything is kept. What a node knows besides its log is lost with it, and may be.
 #![forbid(unsafe_code)]
 
+mod alteration;
 mod apis;
 mod code;
 mod connection;
@@ -21,6 +22,8 @@ mod error;
 //mod groups;
 mod node;
 mod options;
+mod rights;
+mod settings;
 
 pub use error::Error;
 pub use node::{Bound, Running, bind};
