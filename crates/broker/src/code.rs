@@ -22,6 +22,7 @@ pub(crate) const INVALID_REPLICATION_FACTOR: i16 = 38;
 pub(crate) const INVALID_REPLICA_ASSIGNMENT: i16 = 39;
 pub(crate) const INVALID_CONFIG: i16 = 40;
 pub(crate) const INVALID_REQUEST: i16 = 42;
+pub(crate) const POLICY_VIOLATION: i16 = 44;
 pub(crate) const INVALID_PRODUCER_EPOCH: i16 = 47;
 pub(crate) const INVALID_PRODUCER_ID_MAPPING: i16 = 49;
 pub(crate) const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: i16 = 53;
@@ -35,10 +36,22 @@ pub(crate) const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
 pub(crate) const MEMBER_ID_REQUIRED: i16 = 79;
 pub(crate) const GROUP_MAX_SIZE_REACHED: i16 = 81;
 pub(crate) const FENCED_INSTANCE_ID: i16 = 82;
+pub(crate) const ELECTION_NOT_NEEDED: i16 = 84;
+pub(crate) const NO_REASSIGNMENT_IN_PROGRESS: i16 = 85;
 pub(crate) const GROUP_SUBSCRIBED_TO_TOPIC: i16 = 86;
 pub(crate) const INVALID_RECORD: i16 = 87;
 pub(crate) const PRODUCER_FENCED: i16 = 90;
 pub(crate) const UNKNOWN_TOPIC_ID: i16 = 100;
 pub(crate) const TRANSACTIONAL_ID_NOT_FOUND: i16 = 105;
+pub(crate) const MISMATCHED_ENDPOINT_TYPE: i16 = 114;
+pub(crate) const UNSUPPORTED_ENDPOINT_TYPE: i16 = 115;
 pub(crate) const TRANSACTION_ABORTABLE: i16 = 120;
 pub(crate) const INVALID_REGULAR_EXPRESSION: i16 = 128;
+
+/// What was refused, for a client: the code, and why.
+pub(crate) type Refused = (i16, String);
+
+/// What the log says, for a client.
+pub(crate) fn refused(error: exactlog::Error) -> Refused {
+    (error.kafka_code(), error.to_string())
+}

@@ -108,6 +108,21 @@ served! {
     DescribeProducers => describe_producers::handle,
     DescribeTransactions => describe_transactions::handle,
     ListTransactions => list_transactions::handle,
+    DeleteTopics => delete_topics::handle,
+    CreatePartitions => create_partitions::handle,
+    DeleteRecords => delete_records::handle,
+    OffsetForLeaderEpoch => offset_for_leader_epoch::handle,
+    DescribeConfigs => describe_configs::handle,
+    AlterConfigs => alter_configs::handle,
+    IncrementalAlterConfigs => incremental_alter_configs::handle,
+    DescribeLogDirs => describe_log_dirs::handle,
+    DescribeCluster => describe_cluster::handle,
+    ListConfigResources => list_config_resources::handle,
+    DescribeTopicPartitions => describe_topic_partitions::handle,
+    ElectLeaders => elect_leaders::handle,
+    AlterPartitionReassignments => alter_partition_reassignments::handle,
+    ListPartitionReassignments => list_partition_reassignments::handle,
+    DescribeQuorum => describe_quorum::handle,
 }
 
 impl<T: Into<Response>> From<T> for Answer {

@@ -13,6 +13,7 @@
 //! It isn't: a place where anything is kept. What a node knows besides its log is lost with it, and may be.
 #![forbid(unsafe_code)]
 
+mod alteration;
 mod apis;
 mod code;
 mod connection;
@@ -23,6 +24,8 @@ mod http;
 mod meters;
 mod node;
 mod options;
+mod rights;
+mod settings;
 mod transactions;
 
 pub use error::Error;

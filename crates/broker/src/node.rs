@@ -8,13 +8,15 @@
 //! Invariants
 //!   * what was acknowledged is in the log before: a node keeps nothing that can't be lost
 
+use crate::apis::create_topics::is_legal_name;
+use crate::code::{self, Refused};
 use crate::connection::{self, Ended};
-use crate::error::Error;
+use crate::error;
 use crate::groups::{self, Groups};
 use crate::http;
 use crate::meters::Meters;
 use crate::options::NodeOptions;
-use exactlog::{Log, Topic, TopicId};
+use exactlog::{Error, Log, Partition, Topic, TopicId};
 use exactlog_wire::value::Uuid;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,6 +35,8 @@ pub(crate) struct Node {
     pub(crate) options: NodeOptions,
     /// Its id as Kafka writes one: 16 bytes in base64.
     pub(crate) cluster_id: String,
+    /// Held while the settings of a topic are read, changed and given back: of two changes at a time both count.
+    pub(crate) altering: tokio::sync::Mutex<()>,
     /// Room for requests, in units of [`connection::ROOM_UNIT_BYTES`].
     pub(crate) room: Arc<Semaphore>,
     pub(crate) meters: Arc<Meters>,
@@ -62,10 +66,10 @@ pub struct Bound {
 /// Takes the ports of a node. It needs tokio's timers and I/O.
 ///
 /// # Errors
-/// [`Error::Listen`]: the port is taken, or isn't this process's to take.
-pub async fn bind(options: NodeOptions) -> Result<Bound, Error> {
+/// [`Error::Listen`](error::Error::Listen): the port is taken, or isn't this process's to take.
+pub async fn bind(options: NodeOptions) -> Result<Bound, error::Error> {
     let address = options.listen;
-    let refused = |error| Error::Listen { address, error };
+    let refused = |error| error::Error::Listen { address, error };
     let listener = TcpListener::bind(address).await.map_err(refused)?;
     let address = listener.local_addr().map_err(refused)?;
     let http = match options.http {
@@ -175,7 +179,8 @@ impl Node {
         let meters = Arc::new(Meters::new());
         log.add_metrics(&meters);
         let groups = Groups::new(&options);
-        Node { log, options, cluster_id, room, meters, groups, stop }
+        let altering = tokio::sync::Mutex::default();
+        Node { log, options, cluster_id, altering, room, meters, groups, stop }
     }
 
     /// Comes back when the node is to end.
@@ -202,6 +207,40 @@ impl Node {
         match id == Uuid::default() {
             true => self.log.open_topic(name).ok(),
             false => self.log.topic_by_id(topic_id(id)?),
+        }
+    }
+}
+
+impl Node {
+    /// A topic by its name, or why there is none.
+    pub(crate) fn topic_named(&self, name: &str) -> Result<Topic, Refused> {
+        match self.log.open_topic(name) {
+            Ok(topic) => Ok(topic),
+            Err(Error::NoSuchTopic { .. }) => {
+                Err((code::UNKNOWN_TOPIC_OR_PARTITION, format!("topic {name:?} doesn't exist")))
+            }
+            Err(error) => Err(code::refused(error)),
+        }
+    }
+
+    /// As [`topic_named`](Node::topic_named); of a name that no topic can have that is what is said.
+    pub(crate) fn topic_legally_named(&self, name: &str) -> Result<Topic, Refused> {
+        match is_legal_name(name) {
+            true => self.topic_named(name),
+            false => Err(code::refused(Error::IllegalName { what: "topic", name: name.into() })),
+        }
+    }
+
+    /// A partition of a topic, or why there is none.
+    pub(crate) fn partition(&self, name: &str, index: i32) -> Result<Partition, Refused> {
+        let topic = self.topic_named(name)?;
+        let partitions = topic.partitions();
+        match u32::try_from(index) {
+            Ok(index) if index < partitions => Ok(Partition { topic: topic.id(), index }),
+            _ => {
+                let what = format!("topic {name:?} has no partition {index}: it has {partitions}, from 0");
+                Err((code::UNKNOWN_TOPIC_OR_PARTITION, what))
+            }
         }
     }
 }

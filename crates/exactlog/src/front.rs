@@ -18,12 +18,13 @@ use crate::error::Error;
 use crate::log::{Handle, Log};
 use crate::queue::{Answer, Queue};
 use crate::signal::Signal;
+use crate::storing;
 use crate::topic::Topic;
 use exactlog_core::batch::{Batch, HEADER_BYTES};
 use exactlog_core::command::{Command, Dedup, Protocol, Transactional};
 use exactlog_core::ids::{Partition, ProducerId, TopicId};
 use exactlog_core::reply::{Applied, Refusal, Reply};
-use exactlog_core::state::{CommittedOffset, PartitionState, TransactionalProducer};
+use exactlog_core::state::{At, CommittedOffset, PartitionState, State, TransactionalProducer};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 use std::sync::Arc;
@@ -113,6 +114,15 @@ pub struct ActiveProducer {
     pub coordinator_epoch: Option<i32>,
     /// Offset of the first record of its open transaction; none: it has none here.
     pub transaction_start: Option<u64>,
+}
+
+/// Where a log is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPlace {
+    /// Its directory, or what stands for one.
+    pub location: String,
+    /// Bytes that can still be written there; `None`: the system doesn't say.
+    pub free_bytes: Option<u64>,
 }
 
 /// Which records are fetched (Kafka's `isolation.level`).
@@ -247,9 +257,67 @@ impl Log {
         hasher.finish128().as_bytes()
     }
 
-    /// The topic of this id.
+    /// What [`ask`](Log::ask) would answer to a command that creates a topic, alters it or adds partitions to it, as
+    /// things stand, without anything being done. The id of a topic that would be new means nothing.
+    ///
+    /// What `ask` doesn't look at is looked at here: whether the name is the log's own, and whether this build has the
+    /// codec.
+    ///
+    /// # Errors
+    /// Refusals; as [`check_new_topic`](Log::check_new_topic).
+    ///
+    /// # Panics
+    /// For any other command.
+    pub fn rehearse(&self, command: &Command) -> Result<Reply, Error> {
+        self.inner.check_open()?;
+        let mut scratch = State::default();
+        let state = self.inner.state.read();
+        let topic = match command {
+            Command::CreateTopic { name, config, .. } => {
+                self.check_new_topic(name, config)?;
+                state.topic_names.get(name).copied()
+            }
+            Command::AlterTopic { topic, config } => {
+                storing::check_setting(config)?;
+                Some(*topic)
+            }
+            Command::CreatePartitions { topic, .. } => Some(*topic),
+            _ => panic!("{} isn't rehearsed", command.kind_name()),
+        };
+        // Nothing else is looked at by these.
+        if let Some((id, topic)) = topic.and_then(|id| Some((id, state.topics.get(&id)?))) {
+            scratch.topics.insert(id, topic.clone());
+            scratch.topic_names.insert(topic.name.clone(), id);
+            scratch.tables = state.tables.clone();
+        }
+        let at = At { lsn: scratch.lsn + 1, term: 0, time_ms: state.time_ms };
+        scratch.semantics_level = state.semantics_level;
+        drop(state);
+        match scratch.apply(at, command).reply {
+            Reply::Refused(refusal) => Err(refusal.into()),
+            reply => Ok(reply),
+        }
+    }
+
+    /// Where this log is, and how much more the disk can take there.
+    pub fn place(&self) -> LogPlace {
+        let disk = self.inner.shard.lock().disk();
+        LogPlace { location: disk.location(), free_bytes: disk.free().ok() }
+    }
+
+    /// What the segments of a partition take on disk, in bytes, without their indexes. What was written last may only
+    /// be in the journal so far, which all partitions share: it isn't among it.
+    ///
+    /// # Errors
+    /// As [`bounds_of`](Log::bounds_of); the log was closed.
+    pub fn segment_bytes(&self, partition: Partition) -> Result<u64, Error> {
+        self.find(partition)?;
+        Ok(self.inner.read(|reader| Ok(reader.segment_bytes(partition)))?)
+    }
+
+    /// The topic of this id. What the log keeps for itself isn't one.
     pub fn topic_by_id(&self, topic: TopicId) -> Option<Topic> {
-        self.inner.topic(topic)
+        self.inner.topic(topic).filter(|topic| !topic.id().is_hidden())
     }
 
     /// What can be said of a partition without reading it.

@@ -146,7 +146,7 @@ pub use view::{ReadView, Records};
 /// requests of transactional producers with their answers ([`Log::transactional`]).
 pub mod wire {
     pub use crate::front::{
-        ActiveProducer, Appended, Appending, Arrivals, Asked, Bounds, Fetched, Isolation, Within,
+        ActiveProducer, Appended, Appending, Arrivals, Asked, Bounds, Fetched, Isolation, LogPlace, Within,
     };
     pub use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp, Record};
     pub use exactlog_core::command::{Command, OffsetCommit, Protocol, TransactionSender, Transactional};

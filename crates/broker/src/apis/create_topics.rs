@@ -1,23 +1,16 @@
 //! CreateTopics, and topics that are created when somebody asks for them.
 
-use crate::code;
+use crate::code::{self, Refused};
 use crate::dispatch::Call;
 use crate::node::{Node, uuid};
+use crate::settings;
 use exactlog::wire::{Command, Reply};
-use exactlog::{Error, Topic, TopicConfig};
+use exactlog::{Error, Topic, TopicConfig, TopicId};
 use exactlog_wire::messages::create_topics::{
     CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, Request, Response,
 };
 use exactlog_wire::value::Str;
 use std::collections::BTreeSet;
-
-/// What of a topic was refused, for a client: Kafka's code, and why.
-type Refused = (i16, String);
-
-/// A value that nobody has set.
-const DEFAULT_CONFIG: i8 = 5;
-/// One of the topic's own.
-const TOPIC_CONFIG: i8 = 1;
 
 pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
     let mut names = BTreeSet::new();
@@ -59,15 +52,14 @@ async fn create(
                 format!("setting {} has no value: leave it out for its default", &*it.name),
             )
         })?;
-        config.set(&it.name, value).map_err(|error| (code::INVALID_CONFIG, error.to_string()))?;
+        settings::set(&mut config, &it.name, value)?;
     }
-    let name = &*wanted.name;
+    let command = Command::CreateTopic { name: wanted.name.to_string(), partitions, config: config.clone() };
+    let reply = node.log.rehearse(&command).map_err(code::refused)?;
+    created(&wanted.name, reply)?;
     let id = match only_checks {
-        true => {
-            check_absent(node, name)?;
-            None
-        }
-        false => Some(created(node, name, partitions, config.clone()).await?),
+        true => None,
+        false => Some(created(&wanted.name, node.log.ask(command).await.map_err(code::refused)?)?),
     };
     Ok(CreatableTopicResult {
         name: wanted.name.clone(),
@@ -124,46 +116,25 @@ fn check_replicas(node: &Node, wanted: &CreatableTopic) -> Result<(), Refused> {
     }
 }
 
-fn check_absent(node: &Node, name: &str) -> Result<(), Refused> {
-    if !is_legal_name(name) {
-        let error = Error::IllegalName { what: "topic", name: name.into() };
-        return Err((error.kafka_code(), error.to_string()));
-    }
-    match node.log.open_topic(name) {
-        Ok(_) => Err(exists(name)),
-        Err(_) => Ok(()),
-    }
-}
-
-fn exists(name: &str) -> Refused {
-    (code::TOPIC_ALREADY_EXISTS, format!("topic {name:?} exists"))
-}
-
-async fn created(
-    node: &Node,
-    name: &str,
-    partitions: u32,
-    config: TopicConfig,
-) -> Result<exactlog::TopicId, Refused> {
-    let refused = |error: Error| (error.kafka_code(), error.to_string());
-    node.log.check_new_topic(name, &config).map_err(refused)?;
-    let command = Command::CreateTopic { name: name.into(), partitions, config };
-    match node.log.ask(command).await.map_err(refused)? {
-        Reply::Topic { existed: true, .. } => Err(exists(name)),
+/// The topic that was created; refused if it was there before.
+fn created(name: &str, reply: Reply) -> Result<TopicId, Refused> {
+    match reply {
+        Reply::Topic { existed: true, .. } => {
+            Err((code::TOPIC_ALREADY_EXISTS, format!("topic {name:?} exists")))
+        }
         Reply::Topic { topic, .. } => Ok(topic),
         _ => unreachable!("CreateTopic answers with a topic or a refusal"),
     }
 }
 
 fn configs(config: &TopicConfig) -> Vec<CreatableTopicConfigs> {
-    let defaults = TopicConfig::default().rows();
-    let row = |((name, value), (_, default)): ((&'static str, String), (_, String))| CreatableTopicConfigs {
-        name: Str::from_static(name),
-        config_source: if value == default { DEFAULT_CONFIG } else { TOPIC_CONFIG },
-        value: Some(value.into()),
+    let row = |row: settings::Row| CreatableTopicConfigs {
+        name: Str::from_static(row.name),
+        config_source: row.source(settings::TOPIC_CONFIG),
+        value: Some(row.value.into()),
         ..CreatableTopicConfigs::default()
     };
-    config.rows().into_iter().zip(defaults).map(row).collect()
+    settings::of_topic(config).into_iter().map(row).collect()
 }
 
 /// A topic that somebody asks for and that isn't there (`auto.create.topics.enable`).

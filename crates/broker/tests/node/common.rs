@@ -19,7 +19,7 @@ use tokio::time::timeout;
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 pub(crate) struct Node {
-    _directory: TempDir,
+    pub(crate) directory: TempDir,
     pub(crate) log: Log,
     pub(crate) running: Running,
 }
@@ -35,7 +35,7 @@ impl Node {
         let log = Log::open(directory.path().join("data")).unwrap();
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let running = bind(NodeOptions { listen, ..options }).await.unwrap().serve(&log);
-        Node { _directory: directory, log, running }
+        Node { directory, log, running }
     }
 
     /// With a topic of so many partitions.

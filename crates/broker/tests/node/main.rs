@@ -1,6 +1,9 @@
 //! A node over its socket, in frames that are made here: what each API answers, and what becomes of a connection.
 #![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
 
+mod admin_cluster;
+mod admin_settings;
+mod admin_topics;
 mod api_versions;
 mod common;
 mod connections;

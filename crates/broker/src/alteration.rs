@@ -1,0 +1,137 @@
+//! Changing the settings of topics: what AlterConfigs (KIP-133) and IncrementalAlterConfigs (KIP-339) have in common.
+//!
+//! Invariants
+//!   * of a resource all changes count or none, and each resource goes by itself
+//!   * of two requests at a time about one topic each sees what the other has made of it
+
+use crate::code::{self, Refused};
+use crate::node::Node;
+use crate::settings::{self, Kind};
+use exactlog::TopicConfig;
+use exactlog::wire::Command;
+use exactlog_wire::value::Str;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What is to become of one setting.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    Set(Str),
+    /// It has its default again.
+    Reset,
+    /// Elements come into a list.
+    Append(Str),
+    /// Elements go out of a list.
+    Subtract(Str),
+}
+
+/// A resource whose settings are to be changed.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) resource_type: i8,
+    pub(crate) name: Str,
+    /// Whether what isn't named has its default afterwards.
+    pub(crate) replaces: bool,
+    /// By name, or what is wrong with the request itself.
+    pub(crate) changes: Result<Vec<(Str, Change)>, Refused>,
+}
+
+/// What became of a resource.
+#[derive(Debug)]
+pub(crate) struct Altered {
+    pub(crate) resource_type: i8,
+    pub(crate) name: Str,
+    pub(crate) error_code: i16,
+    pub(crate) message: Option<Str>,
+}
+
+/// Changes settings, or only says what would become of it.
+pub(crate) async fn alter(node: &Arc<Node>, wanted: Vec<Wanted>, only_checks: bool) -> Vec<Altered> {
+    let mut times: BTreeMap<(i8, Str), usize> = BTreeMap::new();
+    wanted.iter().for_each(|it| *times.entry((it.resource_type, it.name.clone())).or_default() += 1);
+    let mut altered = Vec::with_capacity(wanted.len());
+    for Wanted { resource_type, name, replaces, changes } in wanted {
+        let outcome = match times.get(&(resource_type, name.clone())) {
+            Some(2..) => Err((code::INVALID_REQUEST, format!("resource {:?} is named twice", &*name))),
+            _ => match changes.and_then(|changes| check_type(resource_type, &name).map(|()| changes)) {
+                Ok(changes) => alter_topic(node, name.clone(), replaces, changes, only_checks).await,
+                Err(refused) => Err(refused),
+            },
+        };
+        let (error_code, message) = match outcome {
+            Ok(()) => (code::NONE, None),
+            Err((error_code, message)) => (error_code, Some(message.into())),
+        };
+        altered.push(Altered { resource_type, name, error_code, message });
+    }
+    altered
+}
+
+fn check_type(resource_type: i8, name: &str) -> Result<(), Refused> {
+    let what = match resource_type {
+        settings::TOPIC if name.is_empty() => {
+            "a topic without a name: what all topics have by default can't be altered".to_string()
+        }
+        settings::TOPIC => return Ok(()),
+        settings::BROKER => format!("node {name:?}: its settings can't be altered while it runs"),
+        other => {
+            format!("resource type {other}, {name:?}: only topics (type 2) have settings that can be altered")
+        }
+    };
+    Err((code::INVALID_REQUEST, what))
+}
+
+/// As a task of its own: whoever asks may be gone before the end, but between the look at the settings and the change
+/// nobody else comes.
+async fn alter_topic(
+    node: &Arc<Node>,
+    name: Str,
+    replaces: bool,
+    changes: Vec<(Str, Change)>,
+    only_checks: bool,
+) -> Result<(), Refused> {
+    let node = node.clone();
+    let task = tokio::spawn(async move {
+        let _alone = node.altering.lock().await;
+        let topic = node.topic_legally_named(&name)?;
+        let mut config = if replaces { TopicConfig::default() } else { topic.config().clone() };
+        changes.into_iter().try_for_each(|(name, change)| apply(&mut config, &name, change))?;
+        let command = Command::AlterTopic { topic: topic.id(), config };
+        node.log.rehearse(&command).map_err(code::refused)?;
+        if !only_checks {
+            node.log.ask(command).await.map_err(code::refused)?;
+        }
+        Ok(())
+    });
+    task.await.unwrap_or_else(|error| Err((code::UNKNOWN_SERVER_ERROR, error.to_string())))
+}
+
+fn apply(config: &mut TopicConfig, name: &str, change: Change) -> Result<(), Refused> {
+    let in_list = |change: &str| match settings::kind_of(name) {
+        Some(Kind::List) => Ok(value_of(config, name).unwrap_or_default()),
+        Some(_) => {
+            let what = format!("{change} for setting {name}: it can be set and deleted, since it is no list");
+            Err((code::INVALID_CONFIG, what))
+        }
+        None => settings::set(&mut TopicConfig::default(), name, "").map(|()| String::new()),
+    };
+    let value = match change {
+        Change::Set(value) => value.to_string(),
+        // As in Kafka, a setting that isn't there has no value that could go.
+        Change::Reset => match value_of(&TopicConfig::default(), name) {
+            Some(default) => default,
+            None => return Ok(()),
+        },
+        Change::Append(more) => format!("{},{}", in_list("APPEND")?, &*more),
+        Change::Subtract(less) => {
+            let (have, less) = (in_list("SUBTRACT")?, settings::elements(&less));
+            let left = settings::elements(&have).into_iter().filter(|element| !less.contains(element));
+            left.collect::<Vec<_>>().join(",")
+        }
+    };
+    settings::set(config, name, &value)
+}
+
+fn value_of(config: &TopicConfig, name: &str) -> Option<String> {
+    config.rows().into_iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+}

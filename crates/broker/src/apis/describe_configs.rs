@@ -1,0 +1,89 @@
+//! DescribeConfigs: the settings of topics and of this node (KIP-133, KIP-226, KIP-569).
+
+use crate::code::{self, Refused};
+use crate::dispatch::Call;
+use crate::node::Node;
+use crate::settings::{self, Row};
+use exactlog_wire::messages::describe_configs::{
+    DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+    Request, Response,
+};
+use exactlog_wire::value::Str;
+
+/// What is told of each setting.
+#[derive(Clone, Copy)]
+struct Detail {
+    synonyms: bool,
+    documentation: bool,
+}
+
+pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
+    let detail = Detail { synonyms: request.include_synonyms, documentation: request.include_documentation };
+    let results = request.resources.into_iter().map(|resource| describe(call.node, resource, detail));
+    Response { results: results.collect(), ..Response::default() }
+}
+
+fn describe(node: &Node, wanted: DescribeConfigsResource, detail: Detail) -> DescribeConfigsResult {
+    let (resource_type, name) = (wanted.resource_type, &*wanted.resource_name);
+    // No names stand for all.
+    let names = wanted.configuration_keys.unwrap_or_default();
+    let is_wanted = |row: &Row| names.is_empty() || names.iter().any(|name| **name == *row.name);
+    let (error_code, error_message, configs) = match rows(node, resource_type, name) {
+        Ok((rows, own)) => {
+            let rows = rows.iter().filter(|row| is_wanted(row));
+            let is_fixed = resource_type == settings::BROKER;
+            (code::NONE, None, rows.map(|row| described(row, own, is_fixed, detail)).collect())
+        }
+        Err((error_code, message)) => (error_code, Some(message.into()), Vec::new()),
+    };
+    DescribeConfigsResult {
+        error_code,
+        error_message,
+        resource_type,
+        resource_name: wanted.resource_name,
+        configs,
+    }
+}
+
+/// The settings of a resource, and where those come from that were set.
+fn rows(node: &Node, resource_type: i8, name: &str) -> Result<(Vec<Row>, i8), Refused> {
+    let node_id = node.options.node_id;
+    match resource_type {
+        settings::TOPIC => {
+            let topic = node.topic_legally_named(name)?;
+            Ok((settings::of_topic(topic.config()), settings::TOPIC_CONFIG))
+        }
+        // What all nodes have that was changed while they run: nothing.
+        settings::BROKER if name.is_empty() => Ok((Vec::new(), settings::STATIC_BROKER_CONFIG)),
+        settings::BROKER if name.parse() == Ok(node_id) => {
+            Ok((settings::of_node(&node.options), settings::STATIC_BROKER_CONFIG))
+        }
+        settings::BROKER => {
+            let what = format!("node {name:?}: {node_id} is the only one, and no name stands for all");
+            Err((code::INVALID_REQUEST, what))
+        }
+        other => {
+            let what = format!("resource type {other}, {name:?}: topics (2) and nodes (4) have settings");
+            Err((code::INVALID_REQUEST, what))
+        }
+    }
+}
+
+fn described(row: &Row, own: i8, is_fixed: bool, detail: Detail) -> DescribeConfigsResourceResult {
+    let synonyms = row.synonyms(own).into_iter().filter(|_| detail.synonyms);
+    let synonyms = synonyms.map(|(name, value, source)| DescribeConfigsSynonym {
+        name: Str::from_static(name),
+        value: Some(value.into()),
+        source,
+    });
+    DescribeConfigsResourceResult {
+        name: Str::from_static(row.name),
+        value: Some(row.value.as_str().into()),
+        read_only: is_fixed,
+        config_source: row.source(own),
+        is_sensitive: false,
+        synonyms: synonyms.collect(),
+        config_type: row.kind as i8,
+        documentation: detail.documentation.then(|| Str::from_static(row.about)),
+    }
+}

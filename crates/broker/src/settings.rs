@@ -1,0 +1,344 @@
+//! Settings as clients see them: names, kinds, values, and where these come from (KIP-133, KIP-226, KIP-569).
+//!
+//! The log knows the values of a topic's settings, not whether somebody has set them: one that has its default counts
+//! as not set.
+//!
+//! Invariants
+//!   * what is shown can be set again, and is the same then
+
+use crate::code::{self, Refused};
+use crate::options::NodeOptions;
+use exactlog::TopicConfig;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What can have settings.
+pub(crate) const TOPIC: i8 = 2;
+pub(crate) const BROKER: i8 = 4;
+pub(crate) const BROKER_LOGGER: i8 = 8;
+pub(crate) const CLIENT_METRICS: i8 = 16;
+pub(crate) const GROUP: i8 = 32;
+
+/// Where a value comes from: the topic's own.
+pub(crate) const TOPIC_CONFIG: i8 = 1;
+/// What the node was told when it was started.
+pub(crate) const STATIC_BROKER_CONFIG: i8 = 4;
+/// Nobody has set it.
+pub(crate) const DEFAULT_CONFIG: i8 = 5;
+
+/// What kind of value a setting has, by Kafka's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Boolean = 1,
+    String = 2,
+    Int = 3,
+    Long = 5,
+    Double = 6,
+    List = 7,
+}
+
+/// A setting with its value.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) value: String,
+    /// Its value if nobody sets it.
+    pub(crate) default: String,
+    pub(crate) kind: Kind,
+    /// What a node calls the default of all topics.
+    pub(crate) of_node: Option<&'static str>,
+    pub(crate) about: &'static str,
+}
+
+impl Row {
+    pub(crate) fn is_default(&self) -> bool {
+        self.value == self.default
+    }
+
+    /// Where the value comes from, if `own` stands for those that were set.
+    pub(crate) fn source(&self, own: i8) -> i8 {
+        if self.is_default() { DEFAULT_CONFIG } else { own }
+    }
+
+    /// All that decides about the value, the strongest first: name, value and source.
+    pub(crate) fn synonyms(&self, own: i8) -> Vec<(&'static str, &str, i8)> {
+        let own = (!self.is_default()).then_some((self.name, self.value.as_str(), own));
+        let of_node = self.of_node.map(|name| (name, self.default.as_str(), DEFAULT_CONFIG));
+        own.into_iter().chain(of_node).collect()
+    }
+}
+
+/// What is known of a topic's setting: its name, its kind, what a node calls its default, and what it is for.
+type Known = (&'static str, Kind, Option<&'static str>, &'static str);
+
+/// In the order of [`TopicConfig::rows`].
+const OF_TOPICS: [Known; 15] = [
+    (
+        "max.message.bytes",
+        Kind::Int,
+        Some("message.max.bytes"),
+        "Largest record batch that is taken, in bytes.",
+    ),
+    ("segment.bytes", Kind::Int, Some("log.segment.bytes"), "Size at which a segment is closed, in bytes."),
+    ("segment.ms", Kind::Long, Some("log.roll.ms"), "Age at which a segment is closed, in ms."),
+    (
+        "cleanup.policy",
+        Kind::List,
+        Some("log.cleanup.policy"),
+        "What becomes of old records: delete (by age and size), compact (of each key the last one stays), or both.",
+    ),
+    (
+        "retention.ms",
+        Kind::Long,
+        Some("log.retention.ms"),
+        "Age from which on records go if the policy is delete, in ms; -1: never by age.",
+    ),
+    (
+        "retention.bytes",
+        Kind::Long,
+        Some("log.retention.bytes"),
+        "Size of a partition over which its oldest records go if the policy is delete; -1: never by size.",
+    ),
+    (
+        "delete.retention.ms",
+        Kind::Long,
+        Some("log.cleaner.delete.retention.ms"),
+        "How long the tombstones of a compacted topic stay, in ms.",
+    ),
+    (
+        "min.compaction.lag.ms",
+        Kind::Long,
+        Some("log.cleaner.min.compaction.lag.ms"),
+        "Age below which records aren't compacted, in ms.",
+    ),
+    (
+        "max.compaction.lag.ms",
+        Kind::Long,
+        Some("log.cleaner.max.compaction.lag.ms"),
+        "Age from which on records are compacted, however little it gains, in ms.",
+    ),
+    (
+        "min.cleanable.dirty.ratio",
+        Kind::Double,
+        Some("log.cleaner.min.cleanable.ratio"),
+        "Part of a partition that has to be uncompacted before it is compacted.",
+    ),
+    (
+        "message.timestamp.type",
+        Kind::String,
+        Some("log.message.timestamp.type"),
+        "Whether records have the time of their sender (CreateTime) or that of the append (LogAppendTime).",
+    ),
+    (
+        "message.timestamp.before.max.ms",
+        Kind::Long,
+        Some("log.message.timestamp.before.max.ms"),
+        "How far a record's time may lie in the past, in ms.",
+    ),
+    (
+        "message.timestamp.after.max.ms",
+        Kind::Long,
+        Some("log.message.timestamp.after.max.ms"),
+        "How far a record's time may lie in the future, in ms.",
+    ),
+    (
+        "topic.durability",
+        Kind::String,
+        None,
+        "When what is sent is safe: log (as the log's durability says), or os (with the operating system).",
+    ),
+    (
+        "compression.type",
+        Kind::String,
+        Some("compression.type"),
+        "Codec of what is stored: uncompressed, gzip, snappy, lz4, zstd, or producer (as it comes).",
+    ),
+];
+
+/// The settings of a topic.
+pub(crate) fn of_topic(config: &TopicConfig) -> Vec<Row> {
+    let rows = config.rows().into_iter().zip(TopicConfig::default().rows()).zip(OF_TOPICS);
+    rows.map(|(((name, value), (_, default)), (_, kind, of_node, about))| Row {
+        name,
+        value: shown(name, value),
+        default: shown(name, default),
+        kind,
+        of_node,
+        about,
+    })
+    .collect()
+}
+
+/// A value as Kafka shows it: there, no limit is -1 in some settings and the largest number in others.
+fn shown(name: &str, value: String) -> String {
+    match name {
+        "max.compaction.lag.ms" | "message.timestamp.before.max.ms" | "message.timestamp.after.max.ms"
+            if value == "-1" =>
+        {
+            i64::MAX.to_string()
+        }
+        "min.cleanable.dirty.ratio" => {
+            let short = value.trim_end_matches('0');
+            if short.ends_with('.') { format!("{short}0") } else { short.to_string() }
+        }
+        _ => value,
+    }
+}
+
+/// The kind of a topic's setting; none: there is no such setting.
+pub(crate) fn kind_of(name: &str) -> Option<Kind> {
+    OF_TOPICS.iter().find(|known| known.0 == name).map(|known| known.1)
+}
+
+/// Sets a setting of a topic. A list may have spaces and say something twice.
+pub(crate) fn set(config: &mut TopicConfig, name: &str, value: &str) -> Result<(), Refused> {
+    let done = match kind_of(name) {
+        Some(Kind::List) => config.set(name, &elements(value).join(",")),
+        _ => config.set(name, value.trim()),
+    };
+    done.map_err(|error| (code::INVALID_CONFIG, error.to_string()))
+}
+
+/// What is in a list, each once.
+pub(crate) fn elements(list: &str) -> Vec<&str> {
+    let mut elements = Vec::new();
+    for element in list.split(',').map(str::trim).filter(|element| !element.is_empty()) {
+        if !elements.contains(&element) {
+            elements.push(element);
+        }
+    }
+    elements
+}
+
+/// The settings of a node: what it was told when it was started, and what its topics have if nobody says otherwise.
+pub(crate) fn of_node(options: &NodeOptions) -> Vec<Row> {
+    let defaults = NodeOptions::default();
+    let own = values_of(options).into_iter().zip(values_of(&defaults));
+    let own = own.map(|((name, kind, value, about), (_, _, default, _))| Row {
+        name,
+        value,
+        default,
+        kind,
+        of_node: Some(name),
+        about,
+    });
+    let of_topics = of_topic(&TopicConfig::default()).into_iter();
+    let of_topics = of_topics.filter_map(|row| Some(Row { name: row.of_node?, ..row }));
+    own.chain(of_topics).collect()
+}
+
+fn values_of(options: &NodeOptions) -> Vec<(&'static str, Kind, String, &'static str)> {
+    let ms = |time: Duration| time.as_millis().to_string();
+    let listen = |address: SocketAddr| format!("PLAINTEXT://{address}");
+    let advertised = options.advertised.as_ref();
+    let advertised = advertised.map_or_else(String::new, |(host, port)| format!("PLAINTEXT://{host}:{port}"));
+    vec![
+        ("node.id", Kind::Int, options.node_id.to_string(), "The number of the node."),
+        ("listeners", Kind::List, listen(options.listen), "Where the node listens."),
+        (
+            "advertised.listeners",
+            Kind::List,
+            advertised,
+            "Where clients are told to connect to; empty: where each has connected to.",
+        ),
+        (
+            "num.partitions",
+            Kind::Int,
+            options.partitions.to_string(),
+            "Partitions of a topic for which no number is asked for.",
+        ),
+        (
+            "auto.create.topics.enable",
+            Kind::Boolean,
+            options.creates_topics.to_string(),
+            "Whether a topic is created when a client asks for it.",
+        ),
+        (
+            "group.initial.rebalance.delay.ms",
+            Kind::Int,
+            ms(options.initial_rebalance_delay),
+            "How long a group waits for more members when its first one joins, in ms.",
+        ),
+        ("max.connections", Kind::Int, options.connections_max.to_string(), "Most connections at a time."),
+        (
+            "socket.request.max.bytes",
+            Kind::Int,
+            options.request_bytes_max.to_string(),
+            "Longest request, in bytes.",
+        ),
+        (
+            "queued.max.request.bytes",
+            Kind::Long,
+            options.requests_bytes_max.to_string(),
+            "Most memory that requests take which aren't answered, in bytes.",
+        ),
+        (
+            "fetch.max.bytes",
+            Kind::Int,
+            options.fetch_bytes_max.to_string(),
+            "Most bytes of one answer to Fetch; a batch that is longer comes alone.",
+        ),
+        (
+            "connections.max.idle.ms",
+            Kind::Long,
+            ms(options.idle_max),
+            "How long a connection is kept on which nothing is asked, in ms.",
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_settings_of_topics_are_known_and_what_is_shown_can_be_set() {
+        let rows = TopicConfig::default().rows();
+        assert_eq!(rows.map(|(name, _)| name), OF_TOPICS.map(|known| known.0));
+        for row in of_topic(&TopicConfig::default()) {
+            assert!(row.is_default(), "{}", row.name);
+            let mut config = TopicConfig::default();
+            assert_eq!(set(&mut config, row.name, &row.value), Ok(()), "{}", row.name);
+            assert_eq!(config, TopicConfig::default(), "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn values_are_shown_as_kafka_shows_them() {
+        let mut config = TopicConfig::default();
+        let value = |config: &TopicConfig, name| {
+            of_topic(config).into_iter().find(|row| row.name == name).map(|row| row.value).unwrap()
+        };
+        for (name, default) in [
+            ("max.compaction.lag.ms", "9223372036854775807"),
+            ("message.timestamp.after.max.ms", "9223372036854775807"),
+            ("retention.ms", "-1"),
+            ("min.cleanable.dirty.ratio", "0.5"),
+        ] {
+            assert_eq!(value(&config, name), default, "{name}");
+        }
+        for (ratio, shown) in [("0", "0.0"), ("1", "1.0"), ("0.25", "0.25"), ("0.101", "0.101")] {
+            set(&mut config, "min.cleanable.dirty.ratio", ratio).unwrap();
+            assert_eq!(value(&config, "min.cleanable.dirty.ratio"), shown);
+        }
+    }
+
+    #[test]
+    fn lists_may_have_spaces_and_doubles() {
+        let mut config = TopicConfig::default();
+        set(&mut config, "cleanup.policy", " delete, compact ,delete,").unwrap();
+        assert_eq!(config.cleanup_policy, exactlog::CleanupPolicy::CompactAndDelete);
+        for wrong in ["", ",", "shred", "compact;delete"] {
+            assert_eq!(set(&mut config, "cleanup.policy", wrong).unwrap_err().0, code::INVALID_CONFIG);
+        }
+    }
+
+    #[test]
+    fn no_setting_of_a_node_is_named_twice() {
+        let mut names: Vec<_> = of_node(&NodeOptions::default()).iter().map(|row| row.name).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}
