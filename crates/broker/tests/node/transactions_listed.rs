@@ -158,7 +158,7 @@ async fn tx_26_the_producers_of_a_partition_are_described() {
         current_txn_start_offset: 1,
     };
     let partitions = &asked.topics[0].partitions;
-    assert_eq!(partitions[0].active_producers, [expected.clone()]);
+    assert_eq!(partitions[0].active_producers, [expected]);
     assert_eq!((partitions[1].error_code, partitions[1].active_producers.len()), (0, 0));
     who.end(&mut client, 5, true).await;
     let asked = client.ask::<DescribeProducers>(0, &request("orders", &[0])).await;

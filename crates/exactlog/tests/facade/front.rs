@@ -39,7 +39,8 @@ async fn batches_that_are_handed_in_one_after_the_other_are_appended_in_this_ord
     let topic = log.create_topic("t", TopicOptions::default()).unwrap();
     let mut handed_in = Vec::new();
     for nth in 0..50 {
-        handed_in.push(log.submit_batch(at(&topic), batch(&[&format!("{nth}"), "b"], None)).await.unwrap());
+        handed_in
+            .push(log.submit_batch(at(&topic), batch(&[&format!("{nth}"), "b"], None), None).await.unwrap());
     }
     for (nth, appending) in handed_in.into_iter().enumerate() {
         let appended = appending.outcome().await.unwrap();
@@ -62,7 +63,7 @@ async fn a_batch_that_comes_twice_has_its_first_place_and_one_out_of_order_is_re
         (wire.producer, 0)
     };
     let hand_in = async |sequence| {
-        log.submit_batch(at(&topic), batch(&["a"], Some((id, epoch, sequence)))).await?.outcome().await
+        log.submit_batch(at(&topic), batch(&["a"], Some((id, epoch, sequence))), None).await?.outcome().await
     };
     let first = hand_in(0).await.unwrap();
     let again = hand_in(0).await.unwrap();
@@ -80,9 +81,9 @@ async fn settings_that_change_on_the_way_are_no_error() {
     let topic = log.create_topic("t", TopicOptions::default()).unwrap();
     let long = "long ".repeat(180);
     disk.shut();
-    let first = log.submit_batch(at(&topic), batch(&[&long], None)).await.unwrap();
+    let first = log.submit_batch(at(&topic), batch(&[&long], None), None).await.unwrap();
     disk.wait_until_reached();
-    let mut second = pin!(log.submit_batch(at(&topic), batch(&[&long], None)));
+    let mut second = pin!(log.submit_batch(at(&topic), batch(&[&long], None), None));
     assert!(second.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     disk.open_gate();
     log.alter_topic(&topic, TopicOptions::default().compression(Compression::Snappy).config).unwrap();
@@ -104,14 +105,15 @@ async fn what_isnt_there_or_isnt_a_clients_is_refused_before_anything_is_queued(
     let topic = log.create_topic("t", TopicOptions::default().max_message_bytes(1024)).unwrap();
     let commands = log.metrics().commands;
     let nowhere = Partition { topic: TopicId(99), index: 0 };
-    let error = log.submit_batch(nowhere, batch(&["a"], None)).await.unwrap_err();
+    let error = log.submit_batch(nowhere, batch(&["a"], None), None).await.unwrap_err();
     assert!(matches!(error, Error::Refused(Refusal::UnknownTopic { topic: TopicId(99) })), "{error}");
-    let error = log.submit_batch(at(&topic), batch(&[&"a".repeat(2000)], None)).await.unwrap_err();
+    let error = log.submit_batch(at(&topic), batch(&[&"a".repeat(2000)], None), None).await.unwrap_err();
     assert!(matches!(error, Error::Batch(_)) && error.kafka_code() == 10, "{error}");
     assert_eq!(log.metrics().commands, commands);
     // That partition could come: it is the log's to refuse.
     let second = Partition { topic: topic.id(), index: 1 };
-    let error = log.submit_batch(second, batch(&["a"], None)).await.unwrap().outcome().await.unwrap_err();
+    let error =
+        log.submit_batch(second, batch(&["a"], None), None).await.unwrap().outcome().await.unwrap_err();
     assert!(matches!(error, Error::Refused(Refusal::UnknownPartition { partitions: 1, .. })), "{error}");
 
     for (partition, text) in [(nowhere, "topic 99"), (second, "has 1")] {
