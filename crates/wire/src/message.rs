@@ -59,7 +59,8 @@ pub fn api(key: i16) -> Option<&'static ApiInfo> {
     APIS.iter().find(|api| api.key == key)
 }
 
-/// Reads a request: the frame behind its length.
+/// Reads a request: the frame behind its length. What lies behind the request in it is passed over, as Kafka does: with
+/// Metadata in version 13 librdkafka 2.12 sends three bytes more than there are fields.
 ///
 /// # Errors
 /// [`MessageError`]. One of an API or a version that isn't known is told apart from bytes that aren't a message, since
@@ -68,11 +69,8 @@ pub fn decode_request(frame: Bytes) -> Result<(RequestHeader, Request), MessageE
     let (key, version, correlation_id) = begins_with(&frame)?;
     let api = find(key, version, Some(correlation_id))?;
     let mut reader = Reader::new(frame, version, api.is_flexible(version));
-    let read = RequestHeader::decode(&mut reader).and_then(|header| {
-        let body = Request::decode_body(key, &mut reader)?;
-        reader.finish()?;
-        Ok((header, body))
-    });
+    let read = RequestHeader::decode(&mut reader)
+        .and_then(|header| Ok((header, Request::decode_body(key, &mut reader)?)));
     read.map_err(|error| MessageError::Malformed { api: api.name, version, error })
 }
 

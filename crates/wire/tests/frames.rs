@@ -39,6 +39,8 @@ fn a_request_of_a_flexible_version_has_tags_and_a_client_id_that_isnt_compact() 
     let asked = ask::<ApiVersions>(3, 7, Some("rdkafka".into()), &software).unwrap();
     assert_eq!(frame(&asked), bytes);
     let (header, request) = decode_request(behind_length(&asked)).unwrap();
+    let more = [&behind_length(&asked)[..], b"more"].concat();
+    assert_eq!(decode_request(more.into()).unwrap().1, request, "what lies behind it is passed over");
     assert_eq!((header.key, header.version, header.correlation_id), (18, 3, 7));
     assert_eq!(header.client_id, Some(Str::from("rdkafka")));
     assert_eq!(request, Request::ApiVersions(software));
