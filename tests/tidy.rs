@@ -83,7 +83,11 @@ const CHECKPOINT: &str = "crates/storage/src/checkpoint";
 
 /// Dependencies that have their place: who must have them. The others must not, except as the third column says.
 const PLACES: [(&str, &[&str], &[&str]); 16] = [
-    ("tokio", &["exactlog", "exactlog-flow", "exactlog-broker", "exactlog-cli", "exactlog-sql"], &[]),
+    (
+        "tokio",
+        &["exactlog", "exactlog-flow", "exactlog-broker", "exactlog-cli", "exactlog-sql"],
+        &["exactlog-tests"],
+    ),
     (
         "bytes",
         &[

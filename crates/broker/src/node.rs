@@ -245,7 +245,7 @@ impl Node {
     }
 }
 
-/// What the ids of topics begin with on the wire: a UUID of version 8 (RFC 9562), whose rest is the number of the topic.
+/// What the ids of topics begin with on the wire: a UUID of version 8 (RFC 9562), whose rest is the topic's number.
 const TOPIC_TAG: [u8; 12] = [0x65, 0x78, 0x61, 0x63, 0x74, 0x6c, 0x80, 0x6f, 0x80, 0x67, 0, 0];
 
 /// The id of a topic on the wire (KIP-516).

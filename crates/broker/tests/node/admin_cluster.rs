@@ -1,3 +1,5 @@
+//! What a node says of its cluster, its disk and its leaders.
+
 use crate::common::{Client, Node, batch};
 use exactlog::TopicOptions;
 use exactlog_broker::NodeOptions;

@@ -1,3 +1,5 @@
+//! Settings of topics and of the node: described, set, changed.
+
 use crate::common::{Client, Node};
 use exactlog::{CleanupPolicy, TableOptions, TopicOptions};
 use exactlog_broker::NodeOptions;

@@ -1,3 +1,5 @@
+//! Topics deleted, extended and trimmed, and their leader epochs.
+
 use crate::common::{Client, Node, batch};
 use exactlog::wire::Command;
 use exactlog::{CleanupPolicy, Log, TableOptions, TopicConfig, TopicOptions};

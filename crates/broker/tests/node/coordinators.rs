@@ -1,3 +1,5 @@
+//! Who coordinates a group or a transaction, and producer ids.
+
 use crate::common::Node;
 use exactlog_broker::NodeOptions;
 use exactlog_wire::messages::{FindCoordinator, find_coordinator};

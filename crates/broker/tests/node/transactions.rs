@@ -1,3 +1,5 @@
+//! Transactions in both protocols, from the first partition to the end (semantics TX-3 to TX-22).
+
 use crate::common::{Client, Node};
 use crate::transactional::{TIMEOUT_MS, Who, codes_of, fetched, init, raw, restarted, shown};
 use exactlog::{Partition, TopicOptions};

@@ -1,3 +1,5 @@
+//! Transactions and producers as administrators see them (KIP-664).
+
 use crate::common::{Client, Node};
 use crate::transactional::{TIMEOUT_MS, Who};
 use exactlog::TopicOptions;

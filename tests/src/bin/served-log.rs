@@ -1,0 +1,17 @@
+//! A node that serves a log until it is killed: prints where, and that is all. For the tests that kill nodes.
+
+use exactlog::Log;
+use exactlog_broker::{NodeOptions, bind};
+use std::error::Error;
+use std::net::SocketAddr;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let directory = std::env::args().nth(1).ok_or("the directory is missing")?;
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let bound = bind(NodeOptions { listen, ..NodeOptions::default() }).await?;
+    let running = bound.serve(&Log::open(directory)?);
+    println!("{}", running.address());
+    std::future::pending::<()>().await;
+    Ok(())
+}
