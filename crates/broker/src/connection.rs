@@ -38,6 +38,8 @@ use tokio::time::timeout;
 pub(crate) const ROOM_UNIT_BYTES: usize = 1024;
 /// Requests up to this length take no room: each connection has that much in any case.
 const ROOM_FREE_BYTES: usize = 16 * 1024;
+/// A request that takes longer than its stall and this many bytes a second isn't waited for.
+const RATE_LEAST: u64 = 256 * 1024;
 /// Answers of a connection that are due and not written.
 const DUE_MAX: usize = 64;
 /// Their bytes; a longer one is due alone.
@@ -58,7 +60,7 @@ pub(crate) enum Ended {
     NotServed { api: &'static str },
     #[error("nothing was asked for {after:?} (connections.max.idle.ms)")]
     Idle { after: Duration },
-    #[error("the rest of a request didn't come for {after:?}")]
+    #[error("the rest of a request didn't come in {after:?} and a second for each 256 KiB")]
     Stalled { after: Duration },
     #[error("an answer wasn't taken for {after:?}")]
     NotTaken { after: Duration },
@@ -73,7 +75,7 @@ enum Due {
     /// It comes of what is on its way into the log. The room of its request is given back with it.
     Later { correlation_id: i32, version: i16, response: Later<Response>, room: Option<OwnedSemaphorePermit> },
     /// There is none, but it matters whether all went well.
-    Silent(Later<bool>),
+    Silent(Later<bool>, Option<OwnedSemaphorePermit>),
 }
 
 /// Serves a connection until either side ends it.
@@ -132,7 +134,7 @@ async fn read(
         let next = match answer {
             Answer::Now(response) => frame_of(&bytes, version, correlation_id, &response).await?,
             Answer::Later(response) => Due::Later { correlation_id, version, response, room },
-            Answer::Silent(outcome) => Due::Silent(outcome),
+            Answer::Silent(outcome) => Due::Silent(outcome, room),
         };
         if due.send(next).await.is_err() {
             return Ok(());
@@ -161,18 +163,30 @@ async fn next_frame(
 ) -> Result<Option<(Bytes, Option<OwnedSemaphorePermit>)>, Ended> {
     let (limit, mut room) = (FrameLimit { max: node.options.request_bytes_max }, None);
     let (idle_max, stall_max) = (node.options.idle_max, node.options.stall_max);
+    let mut deadline = None;
     loop {
         if let Some(frame) = limit.next(received)? {
             return Ok(Some((frame, room)));
         }
+        if let Some(length) = received.first_chunk()
+            && deadline.is_none()
+        {
+            deadline = Some(Instant::now() + stall_max + time_for(*length));
+        }
         if room.is_none() && received.len() > ROOM_FREE_BYTES {
             room = Some(take_room(node, received).await);
+            // Others held it: that isn't this client's doing.
+            deadline = None;
+            continue;
         }
-        let (after, is_idle) = if received.is_empty() { (idle_max, true) } else { (stall_max, false) };
+        let is_idle = received.is_empty();
+        let left = deadline
+            .map_or(stall_max, |deadline: Instant| deadline.saturating_duration_since(Instant::now()));
+        let after = if is_idle { idle_max } else { stall_max.min(left) };
         let read = match timeout(after, input.read_buf(received)).await {
             Ok(read) => read?,
             Err(_) if is_idle => return Err(Ended::Idle { after }),
-            Err(_) => return Err(Ended::Stalled { after }),
+            Err(_) => return Err(Ended::Stalled { after: stall_max }),
         };
         if read == 0 {
             return match received.is_empty() {
@@ -181,6 +195,12 @@ async fn next_frame(
             };
         }
     }
+}
+
+/// How long a request of this length may take at least: whoever holds room for it has to make use of it.
+fn time_for(length: [u8; 4]) -> Duration {
+    let announced = u64::from(u32::from_be_bytes(length));
+    Duration::from_millis(1000 * announced / RATE_LEAST)
 }
 
 /// Room for the request that has begun to arrive: for all that it announces, since what isn't there yet will come.
@@ -206,7 +226,7 @@ async fn write(
                 drop(room);
                 (Parts(encode_response(version, correlation_id, &response)?.into()), None)
             }
-            Due::Silent(outcome) => match outcome.await {
+            Due::Silent(outcome, _room) => match outcome.await {
                 true => continue,
                 false => return Err(Ended::Unacknowledged),
             },

@@ -4,7 +4,9 @@ use crate::args::{Global, Serve};
 use crate::failure::Failure;
 use crate::logs::LogFormat;
 use crate::report::Report;
-use crate::{logs, node_settings, open, settings};
+use crate::texts::count;
+use crate::{interrupt, logs, node_settings, open, settings};
+use exactlog::{Log, RecoveryReport};
 use exactlog_broker::{Error, NodeOptions, Running, bind};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -38,12 +40,19 @@ pub(crate) fn run(global: &Global, serve: &Serve) -> Result<Report, Failure> {
     let bound = runtime.block_on(bind(options)).map_err(|error| not_bound(&error))?;
     let log = open::write(&global)?;
     runtime.block_on(async {
-        let ended = ended()?;
+        let first = ended()?;
         let running = bound.serve(&log);
-        tell(&global, &running);
-        ended.await;
+        tell(&global, &log, &running);
+        first.await;
+        let again = ended()?;
         tracing::info!(event = "node.stopping", "what is on its way is answered first");
-        running.stop().await;
+        tokio::select! {
+            () = running.stop() => {}
+            () = again => {
+                tracing::warn!(event = "node.cut", "asked once more: what isn't answered by now won't be");
+                std::process::exit(interrupt::EXIT.into());
+            }
+        }
         Ok::<(), Failure>(())
     })?;
     drop(runtime);
@@ -70,13 +79,19 @@ fn ended() -> Result<impl Future<Output = ()>, Failure> {
 }
 
 /// What somebody who has just started it wants to know, with lines to be pasted.
-fn tell(global: &Global, running: &Running) {
+fn tell(global: &Global, log: &Log, running: &Running) {
     if global.quiet {
         return;
     }
     let address = dialled(running.address());
     println!("exactlog {} serves {} at {address}", env!("CARGO_PKG_VERSION"), global.data.display());
     println!("cluster {}; Ctrl-C or SIGTERM ends it properly", running.cluster_id());
+    let RecoveryReport { last_lsn, replayed_commands, clean, .. } = log.recovery();
+    if *last_lsn > 0 {
+        let how =
+            if *clean { "closed properly" } else { "not closed properly: what was acknowledged is there" };
+        println!("opened at lsn {last_lsn}, {} replayed; {how}", count(*replayed_commands, "command"));
+    }
     if !running.address().ip().is_loopback() {
         println!(
             "anybody who reaches this address can read, write and delete: there is no authentication yet"

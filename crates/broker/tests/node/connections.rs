@@ -73,6 +73,15 @@ async fn who_asks_nothing_and_who_sends_half_are_cut_off() {
     let mut half = node.client().await;
     half.stream.write_all(&[0, 0, 0, 100, 0, 18]).await.unwrap();
     assert_eq!(half.frame().await, None);
+    // One that sends a byte now and then keeps nobody's room for ever.
+    let mut slow = node.client().await;
+    slow.stream.write_all(&[0, 0, 0, 100, 0, 18]).await.unwrap();
+    let dripped = async {
+        while slow.stream.write_all(&[0]).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(1), dripped).await.expect("it is cut off");
 }
 
 /// Whoever doesn't take his answers isn't read any further, and in the end he is cut off.

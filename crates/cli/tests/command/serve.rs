@@ -50,8 +50,13 @@ impl Served {
 #[test]
 fn it_serves_until_it_is_asked_to_end_and_again() {
     let place = Place::new();
-    for signal in ["-TERM", "-INT"] {
+    for (nth, signal) in ["-TERM", "-INT"].into_iter().enumerate() {
         let served = serve(&place, &["--dev"]);
+        let opened = served
+            .lines
+            .iter()
+            .any(|line| line.contains("opened at lsn") && line.contains("closed properly"));
+        assert_eq!(opened, nth == 1, "{:?}", served.lines);
         assert!(served.answers(), "{:?}", served.lines);
         assert!(served.lines.iter().any(|line| line.contains("kcat -b 127.0.0.1:")), "{:?}", served.lines);
         let http = served.lines.iter().find_map(|line| line.split("http://").nth(1)).unwrap();
@@ -133,4 +138,29 @@ fn settings_of_a_node_are_in_the_catalogue() {
     assert!(explained.contains("serve -X auto.create.topics.enable=VALUE"), "{explained}");
     refused(&place, &["-X", "num.partitions=3", "--help"], 0, "");
     place.run(&["topic", "create", "t", "-X", "num.partitions=3"]).fails(2, "serve -X num.partitions=");
+}
+
+/// A client that doesn't take its answers may hold up the end; whoever is in a hurry asks twice.
+#[test]
+fn asked_twice_it_ends_at_once() {
+    let place = Place::with_topic(1);
+    let served = serve(&place, &[]);
+    let mut stream = TcpStream::connect(served.address()).unwrap();
+    stream.set_nonblocking(true).unwrap();
+    let hello = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 7, 0xff, 0xff].repeat(1000);
+    // Until neither side takes any more.
+    let mut idle = 0;
+    while idle < 20 {
+        match stream.write(&hello) {
+            Ok(_) => idle = 0,
+            Err(_) => {
+                idle += 1;
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+        }
+    }
+    served.running.signal("-TERM");
+    crate::common::until("it is about to end", || TcpStream::connect(served.address()).is_err());
+    let (exit, err) = served.ends("-TERM");
+    assert_eq!(exit, Some(130), "{err}");
 }
