@@ -7,12 +7,12 @@ fn help_shows_what_there_is_and_nothing_else() {
     let place = Place::new();
     let help = place.run(&["--help"]).good();
     for verb in [
-        "topic", "produce", "consume", "replay", "group", "timer", "table", "dedup", "dlq", "retry", "saga",
-        "log", "bench", "top", "doctor", "config", "explain", "cheat",
+        "serve", "topic", "produce", "consume", "replay", "group", "timer", "table", "dedup", "dlq", "retry",
+        "saga", "log", "bench", "top", "doctor", "config", "explain", "cheat",
     ] {
         assert!(help.contains(&format!("\n  {verb} ")), "{verb}: {help}");
     }
-    for absent in ["serve", "txn ", "compact", "add-partitions", "--bootstrap", "--profile"] {
+    for absent in ["txn ", "compact", "add-partitions", "--bootstrap", "--profile"] {
         assert!(!help.contains(absent), "{absent}: {help}");
     }
     for (verb, parts) in [
