@@ -107,7 +107,7 @@ const PLACES: [(&str, &[&str], &[&str]); 16] = [
     ("bincode", &["exactlog-storage"], &[]),
     ("serde", &["exactlog-core", "exactlog-storage", "exactlog", "exactlog-flow"], &["exactlog-sim"]),
     ("parking_lot", &["exactlog-storage", "exactlog", "exactlog-flow", "exactlog-broker"], &["exactlog-sim"]),
-    ("rustix", &["exactlog-storage", "exactlog"], &[]),
+    ("rustix", &["exactlog-storage", "exactlog", "exactlog-cli"], &[]),
     ("clap", &["exactlog-cli"], &[]),
     ("comfy-table", &["exactlog-cli"], &[]),
     ("jiff", &["exactlog-flow", "exactlog-cli"], &[]),

@@ -20,7 +20,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use exactlog_wire::error::{FrameError, MessageError};
 use exactlog_wire::frame::FrameLimit;
 use exactlog_wire::message::{decode_request, encode_response};
-use exactlog_wire::messages::Response;
+use exactlog_wire::messages::{Request, Response};
 use exactlog_wire::writer::FrameTooLong;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -126,8 +126,15 @@ async fn read(
             },
         };
         let (correlation_id, version) = (header.correlation_id, header.version);
-        let since = Instant::now();
-        let Some(answer) = dispatch::handle(&node, &mut peer, &header, request).await else {
+        // Of others than Produce nothing is kept while they wait, for records or for members of their group.
+        let room = room.filter(|_| matches!(request, Request::Produce(_)));
+        let (since, waits) = (Instant::now(), dispatch::may_wait(&request));
+        let handled = tokio::select! {
+            biased;
+            handled = dispatch::handle(&node, &mut peer, &header, request) => handled,
+            () = gone(&input), if waits => return Ok(()),
+        };
+        let Some(answer) = handled else {
             return Err(Ended::NotServed { api: name_of(header.key) });
         };
         node.meters.handled(header.key, since.elapsed());
@@ -138,6 +145,19 @@ async fn read(
         };
         if due.send(next).await.is_err() {
             return Ok(());
+        }
+    }
+}
+
+/// Comes back when the client has ended the connection; not if it has sent something behind the request that waits.
+async fn gone(input: &OwnedReadHalf) {
+    loop {
+        if input.as_ref().readable().await.is_err() {
+            return;
+        }
+        match input.as_ref().peek(&mut [0]).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => std::future::pending().await,
         }
     }
 }
@@ -166,6 +186,10 @@ async fn next_frame(
     let mut deadline = None;
     loop {
         if let Some(frame) = limit.next(received)? {
+            if frame.len() > ROOM_FREE_BYTES {
+                // What is left shares its memory with the frame: that shouldn't stay as long as the connection does.
+                *received = BytesMut::from(&received[..]);
+            }
             return Ok(Some((frame, room)));
         }
         if let Some(length) = received.first_chunk()
@@ -232,9 +256,12 @@ async fn write(
             },
         };
         meters.sent(parts.remaining());
-        match timeout(stall_max, output.write_all_buf(&mut parts)).await {
-            Ok(written) => written?,
-            Err(_) => return Err(Ended::NotTaken { after: stall_max }),
+        // Slowly is fine, not at all isn't.
+        while parts.has_remaining() {
+            match timeout(stall_max, output.write_buf(&mut parts)).await {
+                Ok(written) => _ = written?,
+                Err(_) => return Err(Ended::NotTaken { after: stall_max }),
+            }
         }
     }
     Ok(())

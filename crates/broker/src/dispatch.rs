@@ -131,6 +131,11 @@ impl<T: Into<Response>> From<T> for Answer {
     }
 }
 
+/// Whether a request may wait for something that its client doesn't need any more when it has gone.
+pub(crate) fn may_wait(request: &Request) -> bool {
+    matches!(request, Request::Fetch(_) | Request::JoinGroup(_) | Request::SyncGroup(_))
+}
+
 /// A client that asks for ApiVersions in a version that isn't known is answered in version 0, with what there is; then
 /// it asks again (KIP-511). Whoever asks for anything else has been told.
 pub(crate) fn answer_to_unknown_version(error: &MessageError) -> Option<(i32, Response)> {
@@ -149,7 +154,10 @@ impl Call<'_> {
     pub(crate) fn advertised(&self) -> (Str, i32) {
         match &self.node.options.advertised {
             Some((host, port)) => (host.as_str().into(), i32::from(*port)),
-            None => (self.peer.dialled.ip().to_string().into(), i32::from(self.peer.dialled.port())),
+            None => (
+                self.peer.dialled.ip().to_canonical().to_string().into(),
+                i32::from(self.peer.dialled.port()),
+            ),
         }
     }
 }

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_TYPE};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,6 +27,9 @@ const CONNECTIONS_MAX: usize = 64;
 /// How long one is kept: who scrapes comes again.
 const CONNECTION_MAX: Duration = Duration::from_secs(300);
 
+/// How long the head of a request may take.
+const HEADER_MAX: Duration = Duration::from_secs(5);
+
 const TEXT: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -37,13 +40,12 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr
     Ok((listener, address))
 }
 
-/// Answers until the node ends.
+/// Answers as long as the node has clients, also while it ends.
 pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             biased;
-            () = node.stopped() => return,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
                 Ok((stream, _)) => _ = connections.spawn(connect(node.clone(), stream)),
@@ -58,8 +60,9 @@ pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener) {
 
 async fn connect(node: Arc<Node>, stream: TcpStream) {
     let service = service_fn(move |request| answered(node.clone(), request));
-    let connection =
-        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let mut server = hyper::server::conn::http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEADER_MAX);
+    let connection = server.serve_connection(TokioIo::new(stream), service);
     if let Ok(Err(error)) = tokio::time::timeout(CONNECTION_MAX, connection).await {
         tracing::debug!(event = "http.ended", %error, "a connection");
     }

@@ -52,6 +52,8 @@ pub struct Running {
     cluster_id: String,
     stop: watch::Sender<bool>,
     connections: JoinSet<()>,
+    /// It is heard until the connections have ended.
+    _https: JoinSet<()>,
 }
 
 /// A node that has its port, and no log yet: whoever connects waits.
@@ -91,14 +93,14 @@ impl Bound {
         let (stop, stopped) = watch::channel(false);
         let node = Arc::new(Node::new(log.clone(), options, stopped));
         let cluster_id = node.cluster_id.clone();
-        let mut connections = JoinSet::new();
+        let (mut connections, mut https) = (JoinSet::new(), JoinSet::new());
         let http = http.map(|(listener, address)| {
-            connections.spawn(http::serve(node.clone(), listener));
+            https.spawn(http::serve(node.clone(), listener));
             address
         });
         connections.spawn(groups::keep_time(node.clone()));
         connections.spawn(listen(node, listener));
-        Running { address, http, cluster_id, stop, connections }
+        Running { address, http, cluster_id, stop, connections, _https: https }
     }
 }
 
@@ -161,13 +163,31 @@ async fn connect(node: Arc<Node>, stream: TcpStream, peer: SocketAddr) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "it goes on with Nagle's algorithm");
     }
-    let meters = node.meters.clone();
-    meters.opened();
+    let mut counted = Counted::new(node.meters.clone());
     let ended = connection::serve(node, stream, peer).await;
     let by_node = !matches!(ended, Ok(()) | Err(Ended::Io(_)));
-    meters.closed(by_node);
+    counted.by_node = by_node;
     if let Err(error) = ended {
         tracing::info!(event = "connection.ended", %peer, by_node, %error, "a connection has ended");
+    }
+}
+
+/// A connection that is open, for whoever counts them: until this is dropped, also by a panic.
+struct Counted {
+    meters: Arc<Meters>,
+    by_node: bool,
+}
+
+impl Counted {
+    fn new(meters: Arc<Meters>) -> Counted {
+        meters.opened();
+        Counted { meters, by_node: true }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.meters.closed(self.by_node);
     }
 }
 

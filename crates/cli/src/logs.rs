@@ -121,17 +121,25 @@ fn json_line(metadata: &Metadata<'_>, fields: Fields) -> String {
     Value::Object(line).to_string()
 }
 
+/// As one line, whatever a client has put into it.
+fn shown(text: &str) -> String {
+    match text.chars().any(char::is_control) {
+        true => text.escape_debug().to_string(),
+        false => text.to_string(),
+    }
+}
+
 fn human_line(metadata: &Metadata<'_>, fields: Fields) -> String {
     let now = format!("{:.3}", Timestamp::now());
     let time = now.split('T').nth(1).unwrap_or(&now).trim_end_matches('Z').to_string();
     let mut line = format!("{time} {:<5}", level(metadata));
     for text in [fields.event, fields.message].into_iter().flatten() {
         // Writing to a text can't fail.
-        _ = write!(line, " {text} ");
+        _ = write!(line, " {} ", shown(&text));
     }
     for (name, value) in fields.rest {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_string);
-        _ = write!(line, " {name}={value}");
+        _ = write!(line, " {name}={}", shown(&value));
     }
     line.trim_end().to_string()
 }

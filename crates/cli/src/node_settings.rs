@@ -4,6 +4,7 @@ use crate::args::duration;
 use crate::failure::Failure;
 use crate::settings::{Known, Scope, Setting, bytes, of_scope, refused};
 use exactlog_broker::NodeOptions;
+use std::net::IpAddr;
 use std::time::Duration;
 
 const fn of_node(
@@ -21,7 +22,7 @@ pub(crate) const NODE_SETTINGS: [Known; 10] = [
     of_node(
         "advertised.listeners",
         "",
-        "empty, or HOST:PORT, with PLAINTEXT:// before it or without",
+        "empty, or one HOST:PORT, with PLAINTEXT:// before it or without",
         "The address that clients are told to connect to (as Kafka's); empty: the one that each has dialled.",
         "One that a client can't reach: it connects, and then it can't do anything.",
     ),
@@ -127,5 +128,9 @@ fn address(value: &str) -> Option<Option<(String, u16)>> {
     let (host, port) = value.strip_prefix("PLAINTEXT://").unwrap_or(value).rsplit_once(':')?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let port = port.parse().ok().filter(|port| *port > 0)?;
-    (!host.is_empty()).then(|| Some((host.to_string(), port)))
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:%".contains(&byte);
+    let is_somewhere = host.parse::<IpAddr>().is_ok_and(|address| !address.is_unspecified());
+    let is_host = host.bytes().all(is_name) && !host.is_empty();
+    let is_ip = host.parse::<IpAddr>().is_ok();
+    (is_host && (is_somewhere || (!is_ip && !host.contains(':')))).then(|| Some((host.to_string(), port)))
 }

@@ -8,12 +8,15 @@ use crate::texts::count;
 use crate::{interrupt, logs, node_settings, open, settings};
 use exactlog::{Log, RecoveryReport};
 use exactlog_broker::{Error, NodeOptions, Running, bind};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
 
+/// Files that are left to the log.
+const FILES_OF_LOG: usize = 512;
 /// Partitions of a topic that is created on first use, with `--dev`.
 const DEV_PARTITIONS: u32 = 10;
 
@@ -26,7 +29,7 @@ pub(crate) fn run(global: &Global, serve: &Serve) -> Result<Report, Failure> {
         options.partitions = DEV_PARTITIONS;
         (options.creates_topics, options.accepts_replicas) = (true, true);
     }
-    let options = node_settings::apply(options, &of_node)?;
+    let mut options = node_settings::apply(options, &of_node)?;
     let for_humans = serve.dev || std::io::stderr().is_terminal();
     let format = serve.log_format.unwrap_or(if for_humans { LogFormat::Human } else { LogFormat::Json });
     let most = match (global.quiet, global.verbose) {
@@ -35,6 +38,7 @@ pub(crate) fn run(global: &Global, serve: &Serve) -> Result<Report, Failure> {
         (false, false) => Level::INFO,
     };
     logs::write_to_stderr(format, most);
+    bound_by_files(&mut options);
     let runtime = Runtime::new().map_err(|error| Failure::new("OTHER", format!("no threads: {error}")))?;
     // First the port: if that is taken, nothing is created.
     let bound = runtime.block_on(bind(options)).map_err(|error| not_bound(&error))?;
@@ -58,6 +62,27 @@ pub(crate) fn run(global: &Global, serve: &Serve) -> Result<Report, Failure> {
     drop(runtime);
     log.close()?;
     Ok(Report::nothing())
+}
+
+/// Each connection is a file, and so is each segment that is read: the log must never lack one. Asks for as many as the
+/// process may have, and lets there be only as many connections as leave enough.
+fn bound_by_files(options: &mut NodeOptions) {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // An error: then what holds now goes on holding.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let files = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |files| files as usize);
+    let most = files.saturating_sub(FILES_OF_LOG).max(files / 4);
+    if options.connections_max > most {
+        let asked = options.connections_max;
+        tracing::warn!(
+            event = "node.files",
+            files,
+            asked,
+            most,
+            "fewer connections: the process may have few files"
+        );
+        options.connections_max = most;
+    }
 }
 
 fn not_bound(error: &Error) -> Failure {

@@ -274,6 +274,10 @@ impl Error {
             Error::Fenced { .. } => error_code::PRODUCER_FENCED,
             Error::ConsumerFenced { .. } | Error::GroupActive { .. } => error_code::UNKNOWN_MEMBER_ID,
             Error::OffsetOutOfRange { .. } | Error::RecordsLost { .. } => error_code::OFFSET_OUT_OF_RANGE,
+            // What clients try again: the disk may have room, or the log be open again.
+            Error::Storage(_) | Error::Unknown(_) | Error::Closed | Error::Full { .. } => {
+                error_code::KAFKA_STORAGE_ERROR
+            }
             _ => error_code::UNKNOWN_SERVER_ERROR,
         }
     }

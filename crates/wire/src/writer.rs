@@ -24,6 +24,8 @@ pub struct Writer {
     buffer: BytesMut,
     version: i16,
     is_flexible: bool,
+    /// The longest that didn't fit into its form, if any.
+    too_long: usize,
 }
 
 /// A tagged field: its tag, and what writes it.
@@ -47,7 +49,7 @@ impl Writer {
 
     /// Begins a piece of a message.
     pub fn piece(version: i16, is_flexible: bool) -> Writer {
-        Writer { first: None, parts: Vec::new(), buffer: BytesMut::new(), version, is_flexible }
+        Writer { first: None, parts: Vec::new(), buffer: BytesMut::new(), version, is_flexible, too_long: 0 }
     }
 
     /// The version of the message.
@@ -94,11 +96,12 @@ impl Writer {
 
     /// A length in the form of the version, with a 32-bit or, for strings, a 16-bit number where that isn't compact.
     ///
-    /// # Panics
-    /// If the length is beyond that form: what is sent is bounded long before.
+    /// A length beyond that form spoils the frame: [`into_frame`](Writer::into_frame) says so.
     pub(crate) fn length(&mut self, length: Option<usize>, is_short: bool) {
         let max = if is_short && !self.is_flexible { i16::MAX as usize } else { i32::MAX as usize - 1 };
-        assert!(length.unwrap_or(0) <= max, "a length of {length:?}, and the form ends at {max}");
+        if length.unwrap_or(0) > max {
+            self.too_long = self.too_long.max(length.unwrap_or(0));
+        }
         match (self.is_flexible, is_short) {
             (true, _) => self.unsigned_varint(length.map_or(0, |length| length as u32 + 1)),
             (false, true) => self.buffer.put_i16(length.map_or(-1, |length| length as i16)),
@@ -113,6 +116,7 @@ impl Writer {
             let mut field = Writer::piece(self.version, self.is_flexible);
             write(&mut field);
             self.unsigned_varint(*tag);
+            self.too_long = self.too_long.max(field.too_long);
             let parts = field.into_parts();
             self.unsigned_varint(parts.iter().map(Bytes::len).sum::<usize>() as u32);
             parts.iter().for_each(|part| self.put(part));
@@ -140,8 +144,8 @@ impl Writer {
         self.close_buffer();
         let mut first = self.first.unwrap_or_default();
         let bytes = first.len() - LENGTH_BYTES + self.parts.iter().map(Bytes::len).sum::<usize>();
-        if bytes > FRAME_BYTES_MAX {
-            return Err(FrameTooLong { bytes });
+        if bytes > FRAME_BYTES_MAX || self.too_long > 0 {
+            return Err(FrameTooLong { bytes: bytes.max(self.too_long) });
         }
         first[..LENGTH_BYTES].copy_from_slice(&(bytes as i32).to_be_bytes());
         self.parts.insert(0, first.freeze());

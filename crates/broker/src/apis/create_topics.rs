@@ -90,9 +90,9 @@ fn partitions_of(node: &Node, wanted: &CreatableTopic) -> Result<u32, Refused> {
 /// There is one node, which can have one replica of each partition.
 fn check_replicas(node: &Node, wanted: &CreatableTopic) -> Result<(), Refused> {
     let node_id = node.options.node_id;
-    for (nth, assignment) in wanted.assignments.iter().enumerate() {
-        let is_next = wanted.assignments.iter().any(|it| it.partition_index == nth as i32);
-        if !is_next || assignment.broker_ids != [node_id] {
+    let mut left: BTreeSet<i32> = (0..wanted.assignments.len() as i32).collect();
+    for assignment in &wanted.assignments {
+        if !left.remove(&assignment.partition_index) || assignment.broker_ids != [node_id] {
             let what = format!(
                 "partition {}: replicas {:?}; partitions are numbered from 0, and node {node_id} is the only one",
                 assignment.partition_index, assignment.broker_ids

@@ -6,7 +6,7 @@
 use crate::code;
 use crate::dispatch::Call;
 use crate::node::Node;
-use exactlog::wire::{Batch, Fetched, Isolation};
+use exactlog::wire::{Batch, Bounds, Fetched, Isolation};
 use exactlog::{Error, Partition, TopicId};
 use exactlog_wire::messages::fetch::{
     AbortedTransaction, EpochEndOffset, FetchPartition, FetchableTopicResponse, LeaderIdAndEpoch,
@@ -40,6 +40,13 @@ struct WantedTopic {
     name: Str,
     id: Uuid,
     partitions: Vec<Wanted>,
+}
+
+/// What an answer may still get. As long as it has nothing, a batch that is longer is given all the same, or nobody would
+/// ever get it.
+struct Left {
+    bytes: usize,
+    is_untouched: bool,
 }
 
 /// How much is read, and how.
@@ -145,7 +152,7 @@ async fn read(node: &Arc<Node>, wanted: &Arc<Vec<WantedTopic>>, terms: Terms) ->
 }
 
 fn gathered(node: &Node, wanted: &[WantedTopic], terms: Terms) -> Response {
-    let mut left = Some(terms.bytes_max);
+    let mut left = Left { bytes: terms.bytes_max, is_untouched: true };
     let mut topic = |wanted: &WantedTopic| FetchableTopicResponse {
         topic: wanted.name.clone(),
         topic_id: wanted.id,
@@ -154,9 +161,7 @@ fn gathered(node: &Node, wanted: &[WantedTopic], terms: Terms) -> Response {
     Response { responses: wanted.iter().map(&mut topic).collect(), ..Response::default() }
 }
 
-/// `left`: bytes that the answer may still get; as long as it has none, a batch that is longer than what it may have is
-/// given all the same, or nobody would ever get it.
-fn partition(node: &Node, wanted: &Wanted, terms: Terms, left: &mut Option<usize>) -> PartitionData {
+fn partition(node: &Node, wanted: &Wanted, terms: Terms, left: &mut Left) -> PartitionData {
     let index = wanted.index;
     let refused = |error_code| PartitionData {
         partition_index: index,
@@ -176,12 +181,14 @@ fn partition(node: &Node, wanted: &Wanted, terms: Terms, left: &mut Option<usize
         }
         Err((error_code, current_leader)) => return PartitionData { current_leader, ..refused(error_code) },
     }
-    let is_first = *left == Some(terms.bytes_max);
-    let bytes_max = read.bytes_max.min(left.unwrap_or(0));
+    let bytes_max = read.bytes_max.min(left.bytes);
     let offset = match u64::try_from(read.offset) {
         Ok(offset) => offset,
         Err(_) => return refused(code::OFFSET_OUT_OF_RANGE),
     };
+    if bytes_max == 0 && !left.is_untouched {
+        return without_records(node, index, read.partition, offset);
+    }
     let mut fetched = match node.log.fetch(read.partition, offset, bytes_max, terms.isolation) {
         Ok(fetched) => fetched,
         Err(Error::OffsetOutOfRange { start, end, .. }) => {
@@ -193,11 +200,33 @@ fn partition(node: &Node, wanted: &Wanted, terms: Terms, left: &mut Option<usize
         }
         Err(error) => return refused(error.kafka_code()),
     };
-    if fetched.batch_bytes() > bytes_max && !is_first {
+    if fetched.batch_bytes() > bytes_max && !left.is_untouched {
         (fetched.batches, fetched.aborted) = (Vec::new(), Vec::new());
     }
-    *left = Some(left.unwrap_or(0).saturating_sub(fetched.batch_bytes()));
+    left.bytes = left.bytes.saturating_sub(fetched.batch_bytes());
+    left.is_untouched &= fetched.batches.is_empty();
     data(index, fetched, terms.isolation)
+}
+
+/// What there is to say of a partition for which there is no room any more.
+fn without_records(node: &Node, index: i32, partition: Partition, offset: u64) -> PartitionData {
+    let bounds = node.log.bounds_of(partition);
+    let is_inside = |it: &Bounds| (it.start_offset..=it.high_watermark).contains(&offset);
+    let (error_code, bounds) = match bounds {
+        Ok(bounds) if is_inside(&bounds) => (code::NONE, Some(bounds)),
+        Ok(bounds) => (code::OFFSET_OUT_OF_RANGE, Some(bounds)),
+        Err(error) => (error.kafka_code(), None),
+    };
+    let of = |bound: fn(&Bounds) -> u64| bounds.as_ref().map_or(-1, |bounds| bound(bounds) as i64);
+    PartitionData {
+        partition_index: index,
+        error_code,
+        high_watermark: of(|it| it.high_watermark),
+        last_stable_offset: of(|it| it.last_stable_offset),
+        log_start_offset: of(|it| it.start_offset),
+        records: Some(Records::default()),
+        ..PartitionData::default()
+    }
 }
 
 fn data(index: i32, fetched: Fetched, isolation: Isolation) -> PartitionData {

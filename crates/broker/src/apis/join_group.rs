@@ -4,9 +4,16 @@ use super::create_topics::is_legal_name;
 use crate::code;
 use crate::dispatch::Call;
 use crate::groups::{Join, Joined, JoinedMember};
+use bytes::Bytes;
 use exactlog_wire::messages::join_group::{JoinGroupResponseMember, Request, Response};
 use exactlog_wire::value::Str;
 
+/// Protocols that a member can offer: clients have up to five.
+const PROTOCOLS_MAX: usize = 100;
+/// What it can say with them, in bytes: it is kept as long as the member is there.
+const METADATA_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Longest name of a client, and id of an instance, in bytes.
+const NAME_BYTES_MAX: usize = 249;
 /// From which version on a member is told its id before it joins (KIP-394).
 const MEMBER_ID_REQUIRED: i16 = 4;
 /// From which version on the protocol's name can be null.
@@ -24,6 +31,12 @@ pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
     if !is_legal_name(&request.group_id) {
         return refused(code::INVALID_GROUP_ID);
     }
+    let metadata_bytes: usize = request.protocols.iter().map(|it| it.name.len() + it.metadata.len()).sum();
+    let instance_bytes = request.group_instance_id.as_ref().map_or(0, |id| id.len());
+    let is_bounded = metadata_bytes <= METADATA_BYTES_MAX && instance_bytes <= NAME_BYTES_MAX;
+    if request.protocols.len() > PROTOCOLS_MAX || !is_bounded {
+        return refused(code::INVALID_REQUEST);
+    }
     if call.node.log.group_members(&request.group_id).is_some_and(|members| members > 0) {
         // Its members are consumers of the process that has the log.
         return refused(code::INCONSISTENT_GROUP_PROTOCOL);
@@ -35,12 +48,12 @@ pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
 }
 
 fn join_of(call: &Call<'_>, request: &Request) -> Join {
-    let protocols = request.protocols.iter().map(|it| (it.name.to_string(), it.metadata.clone()));
+    let protocols = request.protocols.iter().map(|it| (it.name.to_string(), copied(&it.metadata)));
     Join {
         group: request.group_id.to_string(),
         member_id: request.member_id.to_string(),
         instance_id: request.group_instance_id.as_ref().map(Str::to_string),
-        client_id: call.client_id.map(Str::to_string).unwrap_or_default(),
+        client_id: call.client_id.map(|id| cut(id).to_string()).unwrap_or_default(),
         client_host: format!("/{}", call.peer.address.ip()),
         session_timeout_ms: request.session_timeout_ms,
         rebalance_timeout_ms: request.rebalance_timeout_ms,
@@ -50,6 +63,20 @@ fn join_of(call: &Call<'_>, request: &Request) -> Join {
         can_skip_assignment: call.version >= SKIP_ASSIGNMENT,
         reason: request.reason.as_ref().map(Str::to_string),
     }
+}
+
+/// What is kept of a client's name: ids of members are made of it, and older versions can't say longer ones.
+fn cut(name: &str) -> &str {
+    let fits = |at: &usize| *at <= NAME_BYTES_MAX;
+    match name.len() <= NAME_BYTES_MAX {
+        true => name,
+        false => &name[..name.char_indices().map(|(at, _)| at).take_while(fits).last().unwrap_or(0)],
+    }
+}
+
+/// As bytes of its own: a part of a request would keep all of it in memory.
+pub(super) fn copied(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
 }
 
 fn answer(version: i16, joined: Joined) -> Response {

@@ -10,6 +10,7 @@ use exactlog_wire::messages::metadata::{
     Response,
 };
 use exactlog_wire::value::{Str, Uuid};
+use std::collections::BTreeSet;
 
 pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
     let node = call.node;
@@ -20,8 +21,13 @@ pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
         Some(wanted) => {
             let creates = node.options.creates_topics && request.allow_auto_topic_creation;
             let mut topics = Vec::with_capacity(wanted.len());
+            let mut named = BTreeSet::new();
             for topic in wanted {
-                topics.push(found(call, topic, creates).await);
+                // One that is named twice is shown once, as Kafka does.
+                if named.insert((topic.name.clone(), topic.topic_id)) {
+                    topics.push(found(call, topic, creates).await);
+                    tokio::task::yield_now().await;
+                }
             }
             topics
         }

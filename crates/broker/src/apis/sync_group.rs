@@ -1,5 +1,6 @@
 //! SyncGroup: what the leader has assigned, and each member's part of it (KIP-345, KIP-559).
 
+use super::join_group::copied;
 use crate::code;
 use crate::dispatch::Call;
 use crate::groups::Sync;
@@ -14,7 +15,8 @@ pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
     if call.version >= SAYS_PROTOCOL && !says_protocol {
         return Response { error_code: code::INCONSISTENT_GROUP_PROTOCOL, ..Response::default() };
     }
-    let assignments = request.assignments.into_iter().map(|it| (it.member_id.to_string(), it.assignment));
+    let assignments =
+        request.assignments.into_iter().map(|it| (it.member_id.to_string(), copied(&it.assignment)));
     let sync = Sync {
         group: request.group_id.to_string(),
         member_id: request.member_id.to_string(),

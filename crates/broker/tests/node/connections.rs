@@ -2,9 +2,11 @@
 
 use crate::common::{Client, LONG, Node, batch, produce_request};
 use exactlog_broker::NodeOptions;
-use exactlog_wire::messages::{ApiVersions, Metadata, Produce, api_versions};
+use exactlog_wire::messages::{
+    ApiVersions, Fetch, JoinGroup, Metadata, Produce, api_versions, fetch, join_group,
+};
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn hello() -> api_versions::Request {
     api_versions::Request::default()
@@ -139,6 +141,92 @@ async fn requests_wait_for_room_and_all_are_served() {
     }
     let codes = tokio::time::timeout(LONG, producers.join_all()).await.expect("each has its turn");
     assert_eq!(codes, [0; 8]);
+}
+
+/// Who has gone isn't waited for: its place is free, and so is its room.
+#[tokio::test]
+async fn who_goes_while_his_request_waits_leaves_nothing_behind() {
+    let node = Node::with(NodeOptions { connections_max: 3, ..NodeOptions::default() }).await;
+    node.log.create_topic("orders", exactlog::TopicOptions::default()).unwrap();
+    for _ in 0..10 {
+        let mut client = node.client().await;
+        client.send::<Fetch>(4, &waiting_fetch(i32::MAX)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        drop(client);
+    }
+    let served = async {
+        loop {
+            let mut client = node.client().await;
+            client.send::<ApiVersions>(0, &hello()).await;
+            if client.frame().await.is_some() {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), served).await.expect("there is a place");
+}
+
+fn waiting_fetch(max_wait_ms: i32) -> fetch::Request {
+    let partition = fetch::FetchPartition {
+        current_leader_epoch: -1,
+        last_fetched_epoch: -1,
+        partition_max_bytes: 1 << 20,
+        ..Default::default()
+    };
+    let topic =
+        fetch::FetchTopic { topic: "orders".into(), partitions: vec![partition], ..Default::default() };
+    fetch::Request {
+        max_wait_ms,
+        min_bytes: 1,
+        max_bytes: 1 << 20,
+        topics: vec![topic],
+        ..Default::default()
+    }
+}
+
+/// A client on a slow line gets its answer: it is cut off if nothing moves, not if it takes long.
+#[tokio::test]
+async fn who_takes_an_answer_slowly_gets_it() {
+    let node =
+        Node::with(NodeOptions { stall_max: Duration::from_millis(300), ..NodeOptions::default() }).await;
+    node.log.create_topic("orders", exactlog::TopicOptions::default()).unwrap();
+    let mut client = node.client().await;
+    let value = "a".repeat(900_000);
+    for _ in 0..16 {
+        assert_eq!(client.produce("orders", 0, batch(&[&value])).await.error_code, 0);
+    }
+    let mut wanted = waiting_fetch(0);
+    wanted.max_bytes = i32::MAX;
+    wanted.topics[0].partitions[0].partition_max_bytes = i32::MAX;
+    client.send::<Fetch>(4, &wanted).await;
+    let (mut taken, mut buffer) = (0, vec![0; 400_000]);
+    while taken < 16 * 900_000 {
+        let read = client.stream.read(&mut buffer).await.unwrap();
+        assert!(read > 0, "cut off behind {taken} bytes");
+        taken += read;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What older versions can't say doesn't come into the way of those who speak them.
+#[tokio::test]
+async fn a_long_name_of_a_client_breaks_nobody() {
+    let node = Node::start().await;
+    let mut client = node.client().await;
+    let name = "n".repeat(32_767);
+    let request = join_group::Request {
+        group_id: "billing".into(),
+        session_timeout_ms: 10_000,
+        rebalance_timeout_ms: 10_000,
+        protocol_type: "consumer".into(),
+        protocols: vec![join_group::JoinGroupRequestProtocol { name: "range".into(), ..Default::default() }],
+        ..Default::default()
+    };
+    let parts = exactlog_wire::message::ask::<JoinGroup>(4, 1, Some(name.as_str().into()), &request).unwrap();
+    client.stream.write_all(&parts.concat()).await.unwrap();
+    let (_, joined) = client.receive::<JoinGroup>(4).await;
+    assert_eq!(joined.error_code, 79);
+    assert!(joined.member_id.len() < 300, "{}", joined.member_id.len());
 }
 
 #[tokio::test]

@@ -142,6 +142,23 @@ async fn a_batch_over_the_limit_comes_alone_and_others_wait_for_the_next_request
     assert_eq!(counts, [2, 0]);
 }
 
+#[tokio::test]
+async fn a_limit_of_nothing_is_one_batch() {
+    let node = Node::with_topic("orders", 2).await;
+    let mut client = node.client().await;
+    for partition in [0, 1, 0, 1] {
+        client.produce("orders", partition, batch(&["a"])).await;
+    }
+    for limit in [0, -1] {
+        let mut asked = request("orders", &[(0, 0), (1, 0), (0, 1), (1, 3)]);
+        asked.max_bytes = limit;
+        let response = client.ask::<Fetch>(12, &asked).await;
+        let found: Vec<(i16, usize)> =
+            response.responses[0].partitions.iter().map(|it| (it.error_code, values(it).len())).collect();
+        assert_eq!(found, [(0, 1), (0, 0), (0, 0), (1, 0)], "max_bytes {limit}");
+    }
+}
+
 /// What an answer may have is the node's to say, too.
 #[tokio::test]
 async fn the_nodes_own_limit_holds() {

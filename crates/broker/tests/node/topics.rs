@@ -51,6 +51,8 @@ async fn all_topics_some_and_none() {
     assert_eq!(client.ask::<Metadata>(1, &all).await.topics.len(), 2);
     assert_eq!(client.ask::<Metadata>(0, &asked(&[], false)).await.topics.len(), 2);
     assert_eq!(client.ask::<Metadata>(1, &asked(&[], false)).await.topics.len(), 0);
+    let response = client.ask::<Metadata>(12, &asked(&["orders", "orders"], false)).await;
+    assert_eq!(response.topics.len(), 1, "one that is named twice is shown once");
     let response = client.ask::<Metadata>(12, &asked(&["ordres", "no/name"], true)).await;
     assert_eq!(response.topics.iter().map(|topic| topic.error_code).collect::<Vec<_>>(), [3, 17]);
     // By its id, and by one that nobody has.

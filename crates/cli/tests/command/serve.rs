@@ -107,6 +107,9 @@ fn where_it_cannot_serve_it_says_why_and_creates_nothing() {
         ("num.partition=3", "num.partitions"),
         ("num.partitions=0", "1 to 100000"),
         ("advertised.listeners=nowhere", "HOST:PORT"),
+        ("advertised.listeners=PLAINTEXT://a:1,PLAINTEXT://b:2", "HOST:PORT"),
+        ("advertised.listeners=SASL_SSL://a:1", "HOST:PORT"),
+        ("advertised.listeners=0.0.0.0:9092", "HOST:PORT"),
         ("retention.ms=1", "topic create --config"),
     ] {
         refused(&place, &[&free[..], &[setting]].concat(), 2, text);
