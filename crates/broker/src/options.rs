@@ -24,8 +24,8 @@ pub struct NodeOptions {
     /// How long a group waits for more members when its first one joins (`group.initial.rebalance.delay.ms`). Default
     /// 3 s.
     pub initial_rebalance_delay: Duration,
-    /// How often members of consumer groups are told to send heartbeats (`group.consumer.heartbeat.interval.ms`). Default
-    /// 5 s.
+    /// How often members of consumer groups are told to send heartbeats (`group.consumer.heartbeat.interval.ms`).
+    /// Default 5 s.
     pub consumer_heartbeat_interval: Duration,
     /// How long after its last heartbeat a member of a consumer group is fenced (`group.consumer.session.timeout.ms`).
     /// Default 45 s.

@@ -315,8 +315,8 @@ impl Log {
         Ok(self.inner.read(|reader| Ok(reader.segment_bytes(partition)))?)
     }
 
-    /// All topics by name, each with its id and how many partitions it has, unless ids and partitions are still those that
-    /// are known, in this order.
+    /// All topics by name, each with its id and how many partitions it has, unless ids and partitions are still those
+    /// that are known, in this order.
     pub fn changed_topics(&self, known: &[(TopicId, u32)]) -> Option<Vec<(String, TopicId, u32)>> {
         let state = self.inner.state.read();
         let topics = || {

@@ -6,8 +6,8 @@
 //!     Unrevoked: gives up what it isn't to have any more -> Unreleased: waits for what others have -> Stable
 //! ```
 //!
-//! It isn't: a server, or a store. Times, topics and what makes a member id unique come in as arguments, and offsets are
-//! kept elsewhere.
+//! It isn't: a server, or a store. Times, topics and what makes a member id unique come in as arguments, and offsets
+//! are kept elsewhere.
 //!
 //! Invariants
 //!   * a partition has one owner at most: it is given to a member when the one that had it has said that it gave it up,
@@ -280,8 +280,8 @@ impl Coordinator {
     /// guessed.
     ///
     /// # Errors
-    /// The code that it is refused with, and why. A member of a group that isn't there is told UNKNOWN_MEMBER_ID: it was
-    /// lost with the node that knew it, and joins anew.
+    /// The code that it is refused with, and why. A member of a group that isn't there is told UNKNOWN_MEMBER_ID:
+    /// it was lost with the node that knew it, and joins anew.
     pub(crate) fn heartbeat(
         &mut self,
         now_ms: i64,

@@ -219,7 +219,8 @@ impl Groups {
         })
     }
 
-    /// Whether a member of a consumer group may see offsets; `None` for all partitions. Others aren't asked who they are.
+    /// Whether a member of a consumer group may see offsets; `None` for all partitions. Members of others aren't
+    /// asked who they are.
     ///
     /// # Errors
     /// UNKNOWN_MEMBER_ID, STALE_MEMBER_EPOCH.

@@ -350,7 +350,6 @@ async fn tx_21_offsets_in_a_transaction_are_of_a_member_at_that_epoch() {
         transaction_timeout_ms: 60_000,
         producer_id: -1,
         producer_epoch: -1,
-        ..Default::default()
     };
     let producer = client.ask::<InitProducerId>(4, &init).await;
     for (member_id, epoch, expected) in

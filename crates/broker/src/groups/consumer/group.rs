@@ -189,7 +189,7 @@ impl Group {
 
 /// Topics, and who is to have what.
 impl Group {
-    /// Takes over what topics there are and who subscribes to which; whether there is a change of what is subscribed to.
+    /// Takes over what topics there are and who subscribes to which; whether what is subscribed to has changed.
     fn notice(&mut self, topics: &Arc<Topics>, is_subscription_new: bool) -> bool {
         let are_topics_new = !Arc::ptr_eq(topics, &self.topics);
         if are_topics_new {

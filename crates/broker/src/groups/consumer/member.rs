@@ -69,8 +69,8 @@ impl Member {
         }
     }
 
-    /// Whether its epoch is one that a heartbeat of it can have: the current one; the one before, if the member says that
-    /// it has nothing but what is assigned to it; or it joins once more.
+    /// Whether its epoch is one that a heartbeat of it can have: the current one; the one before, if the member says
+    /// that it has nothing but what is assigned to it; or it joins once more.
     pub(super) fn can_beat(&self, heartbeat: &Heartbeat) -> bool {
         let is_part = |owned: &BTreeSet<_>| owned.iter().all(|it| self.assigned.contains_key(it));
         let is_behind = heartbeat.member_epoch == self.previous_epoch;

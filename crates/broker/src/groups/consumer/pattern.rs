@@ -1,7 +1,7 @@
 //! A regular expression that members subscribe by (`SubscribedTopicRegex`), and the topics that it fits.
 //!
-//! Kafka takes the syntax of RE2/J, and so do we, as far as `regex` has it: the same but for what only RE2 has (`\C`, and
-//! sets in brackets that aren't set off by brackets of their own).
+//! Kafka takes the syntax of RE2/J, and so do we, as far as `regex` has it: the same but for what only RE2 has (`\C`,
+//! and sets in brackets that aren't set off by brackets of their own).
 //!
 //! Invariants
 //!   * the whole name of a topic has to fit, not a part of it

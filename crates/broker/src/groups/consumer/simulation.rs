@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Each client does what Kafka's do: it gives up what it isn't to have, says so, and takes the rest. It goes on having
-//! what it has while it stalls, until it learns that it was fenced. After each step the intervals of ownership are looked
-//! at: what one has that is a member has no other one. When nobody fails any more the group has to settle.
+//! what it has while it stalls, until it learns that it was fenced. After each step the intervals of ownership are
+//! looked at: what one has that is a member has no other one. When nobody fails any more the group has to settle.
 
 use super::tests::{beat, topic_partition, topics};
 use super::*;
@@ -265,8 +265,8 @@ impl World {
         }
     }
 
-    /// Whom the coordinator knows as what it takes itself for: not as an incarnation that came later, nor as one that has
-    /// left.
+    /// Whom the coordinator knows as what it takes itself for: not as an incarnation that came later, nor as one that
+    /// has left.
     fn known(&self) -> impl Fn(&Client) -> bool + use<> {
         let members = self.coordinator.describe(GROUP).into_iter().flat_map(|it| it.members);
         let epochs: BTreeMap<String, i32> = members.map(|it| (it.member_id, it.member_epoch)).collect();

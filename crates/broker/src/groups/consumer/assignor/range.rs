@@ -1,5 +1,5 @@
-//! Of each topic a row of partitions for each of its subscribers. Where all subscribe to the same topics, and these have
-//! as many partitions, each has the same numbers of all: records of one key come to one member.
+//! Of each topic a row of partitions for each of its subscribers. Where all subscribe to the same topics, and these
+//! have as many partitions, each has the same numbers of all: records of one key come to one member.
 
 use super::{Subscriber, Target};
 use crate::groups::consumer::{TopicId, TopicPartition};

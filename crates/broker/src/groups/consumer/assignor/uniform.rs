@@ -107,7 +107,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Gives partitions of a member to those that have at least two fewer, each to who has least; whether there was any.
+    /// Gives partitions of a member to those that have at least two fewer, who has least first; whether it gave any.
     fn give(&mut self, from: usize) -> bool {
         let mut has_given = false;
         while let Some((given, to)) = self.to_give(from) {
