@@ -111,7 +111,7 @@ const PLACES: [(&str, &[&str], &[&str]); 16] = [
     ("clap", &["exactlog-cli"], &[]),
     ("comfy-table", &["exactlog-cli"], &[]),
     ("jiff", &["exactlog-flow", "exactlog-cli"], &[]),
-    ("regex", &["exactlog-cli"], &[]),
+    ("regex", &["exactlog-cli", "exactlog-broker"], &[]),
     // Optional, and off by default.
     ("ureq", &["exactlog-flow"], &[]),
     ("opentelemetry-otlp", &["exactlog-flow"], &[]),

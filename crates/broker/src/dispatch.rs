@@ -117,6 +117,8 @@ served! {
     IncrementalAlterConfigs => incremental_alter_configs::handle,
     DescribeLogDirs => describe_log_dirs::handle,
     DescribeCluster => describe_cluster::handle,
+    ConsumerGroupHeartbeat => consumer_group_heartbeat::handle,
+    ConsumerGroupDescribe => consumer_group_describe::handle,
     ListConfigResources => list_config_resources::handle,
     DescribeTopicPartitions => describe_topic_partitions::handle,
     ElectLeaders => elect_leaders::handle,

@@ -24,6 +24,12 @@ pub struct NodeOptions {
     /// How long a group waits for more members when its first one joins (`group.initial.rebalance.delay.ms`). Default
     /// 3 s.
     pub initial_rebalance_delay: Duration,
+    /// How often members of consumer groups are told to send heartbeats (`group.consumer.heartbeat.interval.ms`).
+    /// Default 5 s.
+    pub consumer_heartbeat_interval: Duration,
+    /// How long after its last heartbeat a member of a consumer group is fenced (`group.consumer.session.timeout.ms`).
+    /// Default 45 s.
+    pub consumer_session_timeout: Duration,
     /// Whether a client that sends EndTxn in versions up to 4 is refused if a newer connection has added to its
     /// transaction: its request was delayed and may be meant for the one before (KAFKA-17754). Default true; false for
     /// clients behind a proxy that spreads their requests over connections.
@@ -54,6 +60,8 @@ impl Default for NodeOptions {
             creates_topics: false,
             accepts_replicas: false,
             initial_rebalance_delay: Duration::from_secs(3),
+            consumer_heartbeat_interval: Duration::from_secs(5),
+            consumer_session_timeout: Duration::from_secs(45),
             fences_older_connections: true,
             connections_max: 10_000,
             request_bytes_max: 100 * 1024 * 1024,

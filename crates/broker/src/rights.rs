@@ -2,6 +2,8 @@
 
 /// Read, Write, Create, Delete, Alter, Describe, DescribeConfigs, AlterConfigs: the operations that topics know.
 pub(crate) const OF_TOPIC: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
+/// Read, Delete, Describe, DescribeConfigs, AlterConfigs: those of groups.
+pub(crate) const OF_GROUP: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 /// Create, Alter, Describe, ClusterAction, DescribeConfigs, AlterConfigs, IdempotentWrite: those of the cluster.
 pub(crate) const OF_CLUSTER: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
 /// The operations weren't asked for.

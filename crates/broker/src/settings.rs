@@ -227,8 +227,14 @@ pub(crate) fn of_node(options: &NodeOptions) -> Vec<Row> {
     own.chain(of_topics).collect()
 }
 
-fn values_of(options: &NodeOptions) -> Vec<(&'static str, Kind, String, &'static str)> {
-    let ms = |time: Duration| time.as_millis().to_string();
+/// A setting of the node: name, kind, value, and what it is for.
+type Valued = (&'static str, Kind, String, &'static str);
+
+fn values_of(options: &NodeOptions) -> Vec<Valued> {
+    [of_place(options), of_groups(options), of_limits(options)].into_iter().flatten().collect()
+}
+
+fn of_place(options: &NodeOptions) -> Vec<Valued> {
     let listen = |address: SocketAddr| format!("PLAINTEXT://{address}");
     let advertised = options.advertised.as_ref();
     let advertised = advertised.map_or_else(String::new, |(host, port)| format!("PLAINTEXT://{host}:{port}"));
@@ -253,12 +259,34 @@ fn values_of(options: &NodeOptions) -> Vec<(&'static str, Kind, String, &'static
             options.creates_topics.to_string(),
             "Whether a topic is created when a client asks for it.",
         ),
+    ]
+}
+
+fn of_groups(options: &NodeOptions) -> Vec<Valued> {
+    vec![
         (
             "group.initial.rebalance.delay.ms",
             Kind::Int,
             ms(options.initial_rebalance_delay),
             "How long a group waits for more members when its first one joins, in ms.",
         ),
+        (
+            "group.consumer.heartbeat.interval.ms",
+            Kind::Int,
+            ms(options.consumer_heartbeat_interval),
+            "How often members of consumer groups send heartbeats, in ms.",
+        ),
+        (
+            "group.consumer.session.timeout.ms",
+            Kind::Int,
+            ms(options.consumer_session_timeout),
+            "How long after its last heartbeat a member of a consumer group is fenced, in ms.",
+        ),
+    ]
+}
+
+fn of_limits(options: &NodeOptions) -> Vec<Valued> {
+    vec![
         ("max.connections", Kind::Int, options.connections_max.to_string(), "Most connections at a time."),
         (
             "socket.request.max.bytes",
@@ -285,6 +313,10 @@ fn values_of(options: &NodeOptions) -> Vec<(&'static str, Kind, String, &'static
             "How long a connection is kept on which nothing is asked, in ms.",
         ),
     ]
+}
+
+fn ms(time: Duration) -> String {
+    time.as_millis().to_string()
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ const fn of_node(
     Known { key, scope: Scope::Node, default, bounds, what, costs }
 }
 
-pub(crate) const NODE_SETTINGS: [Known; 10] = [
+pub(crate) const NODE_SETTINGS: [Known; 12] = [
     of_node("node.id", "1", "0 to 2147483647", "The number of the node (as Kafka's).", "None."),
     of_node(
         "advertised.listeners",
@@ -46,6 +46,20 @@ pub(crate) const NODE_SETTINGS: [Known; 10] = [
         "a time",
         "How long a group waits for more members when its first one joins (as Kafka's).",
         "Less means that a group that starts is balanced several times.",
+    ),
+    of_node(
+        "group.consumer.heartbeat.interval.ms",
+        "5000",
+        "a time of at least 1 ms",
+        "How often members of consumer groups (KIP-848) send heartbeats (as Kafka's).",
+        "Less means that members learn earlier what has changed, and more requests.",
+    ),
+    of_node(
+        "group.consumer.session.timeout.ms",
+        "45000",
+        "a time of at least 1 ms",
+        "How long after its last heartbeat a member of a consumer group is fenced (as Kafka's).",
+        "More than several heartbeats; what a member that died had is read again after this.",
     ),
     of_node(
         "max.connections",
@@ -103,6 +117,12 @@ fn set(options: &mut NodeOptions, key: &str, value: &str) -> Option<()> {
         }
         "auto.create.topics.enable" => options.creates_topics = value.parse().ok()?,
         "group.initial.rebalance.delay.ms" => options.initial_rebalance_delay = time(value)?,
+        "group.consumer.heartbeat.interval.ms" => {
+            options.consumer_heartbeat_interval = time(value).filter(|it| !it.is_zero())?;
+        }
+        "group.consumer.session.timeout.ms" => {
+            options.consumer_session_timeout = time(value).filter(|it| !it.is_zero())?;
+        }
         "max.connections" => options.connections_max = value.parse().ok().filter(|it| *it > 0)?,
         "socket.request.max.bytes" => {
             let max = u32::try_from(bytes(value)?).ok();

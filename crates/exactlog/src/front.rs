@@ -315,6 +315,20 @@ impl Log {
         Ok(self.inner.read(|reader| Ok(reader.segment_bytes(partition)))?)
     }
 
+    /// All topics by name, each with its id and how many partitions it has, unless ids and partitions are still those
+    /// that are known, in this order.
+    pub fn changed_topics(&self, known: &[(TopicId, u32)]) -> Option<Vec<(String, TopicId, u32)>> {
+        let state = self.inner.state.read();
+        let topics = || {
+            let partitions = |id: &TopicId| Some(state.topics.get(id)?.partitions.len() as u32);
+            state.topic_names.iter().filter_map(move |(name, id)| Some((name, *id, partitions(id)?)))
+        };
+        if topics().map(|(_, id, partitions)| (id, partitions)).eq(known.iter().copied()) {
+            return None;
+        }
+        Some(topics().map(|(name, id, partitions)| (name.clone(), id, partitions)).collect())
+    }
+
     /// The topic of this id. What the log keeps for itself isn't one.
     pub fn topic_by_id(&self, topic: TopicId) -> Option<Topic> {
         self.inner.topic(topic).filter(|topic| !topic.id().is_hidden())

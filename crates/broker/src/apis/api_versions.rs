@@ -8,8 +8,8 @@ use exactlog_wire::messages::api_versions::{
 use exactlog_wire::value::Str;
 
 /// What clients decide by which way they go: name, and the highest level. `transaction.version` 2: transactions whose
-/// epoch rises with each (KIP-890).
-const FEATURES: [(&str, i16); 1] = [("transaction.version", 2)];
+/// epoch rises with each (KIP-890). `group.version` 1: groups whose assignment the node makes (KIP-848).
+const FEATURES: [(&str, i16); 2] = [("transaction.version", 2), ("group.version", 1)];
 
 pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
     let is_named = |name: &str| !name.is_empty() && name.len() <= 255;

@@ -18,6 +18,9 @@ pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
 }
 
 fn described(call: &Call<'_>, group_id: Str) -> DescribedGroup {
+    if call.node.groups.is_consumer(&group_id) {
+        return dead(call.version, &group_id, format!("group {:?} isn't a classic group", &*group_id));
+    }
     let description = call.node.groups.describe(&group_id);
     if description.state != GroupState::Dead {
         return of_members(group_id, description);
@@ -31,12 +34,18 @@ fn described(call: &Call<'_>, group_id: Str) -> DescribedGroup {
     match call.node.log.group_members(&group_id) {
         Some(0) => state(GroupState::Empty, ""),
         Some(_) => state(GroupState::Stable, EMBEDDED),
-        None if call.version >= NOT_FOUND => DescribedGroup {
-            error_code: code::GROUP_ID_NOT_FOUND,
-            error_message: Some(format!("there is no group {:?}", &*group_id).into()),
-            ..state(GroupState::Dead, "")
-        },
-        None => state(GroupState::Dead, ""),
+        None => dead(call.version, &group_id, format!("there is no group {:?}", &*group_id)),
+    }
+}
+
+fn dead(version: i16, group_id: &Str, why: String) -> DescribedGroup {
+    let is_error = version >= NOT_FOUND;
+    DescribedGroup {
+        error_code: if is_error { code::GROUP_ID_NOT_FOUND } else { code::NONE },
+        error_message: is_error.then(|| why.into()),
+        group_id: group_id.clone(),
+        group_state: GroupState::Dead.name().into(),
+        ..DescribedGroup::default()
     }
 }
 

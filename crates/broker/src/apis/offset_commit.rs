@@ -1,11 +1,11 @@
-//! OffsetCommit: how far a group has come (semantics GR-2, GR-6, GR-7).
+//! OffsetCommit: how far a group has come (semantics GR-2, GR-5 to GR-7).
 //!
 //! The metadata that a client may send with an offset isn't kept: it is read back as an empty string.
 
 use super::create_topics::is_legal_name;
 use crate::code;
 use crate::dispatch::Call;
-use crate::groups::Claim;
+use crate::groups::{self, Claim, topic_partition};
 use exactlog::wire::{Command, OffsetCommit};
 use exactlog::{Error, Partition, Refusal};
 use exactlog_wire::messages::offset_commit::{
@@ -16,8 +16,8 @@ use std::collections::BTreeSet;
 
 /// Longest metadata of an offset, in bytes (`offset.metadata.max.bytes`).
 const METADATA_BYTES_MAX: usize = 4096;
-/// From which version on a group that isn't there has a code of its own.
-const GROUP_NOT_FOUND: i16 = 9;
+/// From which version on a group that isn't there has a code of its own, and members of consumer groups can commit.
+const MEMBER_EPOCHS: i16 = 9;
 
 pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
     let (mut offsets, mut seen, mut topics) = (Vec::new(), BTreeSet::new(), Vec::new());
@@ -74,10 +74,19 @@ async fn commit(call: &Call<'_>, request: &Request, offsets: Vec<OffsetCommit>) 
         member_id: &request.member_id,
         instance_id: request.group_instance_id.as_deref(),
     };
+    let partitions: Vec<_> = offsets.iter().map(|offset| topic_partition(offset.partition)).collect();
+    let knows_member_epochs = call.version >= MEMBER_EPOCHS;
+    let commit = groups::Commit {
+        group,
+        claim,
+        partitions: &partitions,
+        is_transactional: false,
+        knows_member_epochs,
+    };
     let command = Command::CommitOffsets { group: group.to_string(), member: None, offsets };
-    let handed_in = call.node.groups.committing(group, claim, false, || call.node.log.hand_in(command));
+    let handed_in = call.node.groups.committing(commit, || call.node.log.hand_in(command));
     let handed_in = handed_in.map_err(|error_code| match error_code {
-        code::GROUP_ID_NOT_FOUND if call.version < GROUP_NOT_FOUND => code::ILLEGAL_GENERATION,
+        code::GROUP_ID_NOT_FOUND if call.version < MEMBER_EPOCHS => code::ILLEGAL_GENERATION,
         error_code => error_code,
     })?;
     let replied = match handed_in {

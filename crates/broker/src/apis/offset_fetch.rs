@@ -1,7 +1,8 @@
-//! OffsetFetch: how far groups have come (KIP-447, KIP-709).
+//! OffsetFetch: how far groups have come (KIP-447, KIP-709, KIP-848).
 
 use crate::code;
 use crate::dispatch::Call;
+use crate::groups::topic_partition;
 use crate::node::uuid;
 use exactlog::{Partition, TopicId};
 use exactlog_wire::messages::offset_fetch::{
@@ -36,12 +37,33 @@ pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
 }
 
 fn fetched(call: &Call<'_>, wanted: OffsetFetchRequestGroup, is_stable: bool) -> OffsetFetchResponseGroup {
+    if let Err(error_code) = check_member(call, &wanted) {
+        let group_id = wanted.group_id;
+        return OffsetFetchResponseGroup { group_id, error_code, ..OffsetFetchResponseGroup::default() };
+    }
     let group_id = wanted.group_id;
     let topics = match wanted.topics {
         Some(topics) => topics.into_iter().map(|topic| of_topic(call, &group_id, topic, is_stable)).collect(),
         None => all(call, &group_id, is_stable),
     };
     OffsetFetchResponseGroup { group_id, topics, error_code: code::NONE }
+}
+
+/// That who says that he is a member of a consumer group is one, and may see these offsets. Whoever says nothing may.
+fn check_member(call: &Call<'_>, wanted: &OffsetFetchRequestGroup) -> Result<(), i16> {
+    if wanted.member_id.is_none() && wanted.member_epoch < 0 {
+        return Ok(());
+    }
+    let of_topic = |topic: &OffsetFetchRequestTopics| {
+        let id = call.node.topic(&topic.name, topic.topic_id).map(|topic| topic.id());
+        let numbers = topic.partition_indexes.iter().filter_map(|index| u32::try_from(*index).ok());
+        let found = numbers.filter_map(|index| Some(topic_partition(Partition { topic: id?, index })));
+        found.collect::<Vec<_>>()
+    };
+    let partitions =
+        wanted.topics.as_ref().map(|topics| topics.iter().flat_map(of_topic).collect::<Vec<_>>());
+    let member_id = wanted.member_id.as_deref().unwrap_or_default();
+    call.node.groups.check_fetch(&wanted.group_id, member_id, wanted.member_epoch, partitions.as_deref())
 }
 
 fn of_topic(

@@ -70,6 +70,7 @@ async fn commit(call: &Call<'_>, request: &Request, offsets: BTreeMap<Partition,
     let sender = claim.sender(call, protocol, call.version >= ABORTABLE)?;
     let group = request.group_id.to_string();
     let position = |(partition, offset)| OffsetCommit { partition, offset, reset: true };
+    let partitions: Vec<_> = offsets.keys().copied().map(groups::topic_partition).collect();
     let offsets = offsets.into_iter().map(position).collect();
     let command = Transactional::CommitOffsets { sender, group, member: None, offsets };
     let member = groups::Claim {
@@ -77,8 +78,15 @@ async fn commit(call: &Call<'_>, request: &Request, offsets: BTreeMap<Partition,
         member_id: &request.member_id,
         instance_id: request.group_instance_id.as_deref(),
     };
-    let hand_in = || call.node.log.hand_in(command.into());
-    let handed_in = call.node.groups.committing(&request.group_id, member, true, hand_in)?;
+    let commit = groups::Commit {
+        group: &request.group_id,
+        claim: member,
+        partitions: &partitions,
+        is_transactional: true,
+        // They are told of a stale epoch as of a generation.
+        knows_member_epochs: false,
+    };
+    let handed_in = call.node.groups.committing(commit, || call.node.log.hand_in(command.into()))?;
     let replied = match handed_in {
         Ok(asked) => asked.reply().await,
         Err(error) => Err(error),

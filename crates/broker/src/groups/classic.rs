@@ -308,6 +308,11 @@ impl Coordinator {
         }
     }
 
+    /// Refuses a JoinGroup for a reason that isn't this coordinator's.
+    pub(crate) fn refuse_join(&mut self, join: Join, error: i16, ticket: Ticket) {
+        self.answers.push((ticket, Answer::Joined(Joined::refused(error, join.member_id))));
+    }
+
     fn check_join(&self, join: &Join) -> Result<(), i16> {
         self.check_group_id(&join.group)?;
         let bounds = self.settings.session_timeout_min_ms..=self.settings.session_timeout_max_ms;
@@ -406,6 +411,11 @@ impl Coordinator {
             state: group.state(),
         };
         self.groups.iter().map(listed).collect()
+    }
+
+    /// What a group does.
+    pub(crate) fn state(&self, name: &str) -> GroupState {
+        self.groups.get(name).map_or(GroupState::Dead, Group::state)
     }
 
     /// A group and its members. One that isn't there is dead.

@@ -7,6 +7,7 @@ mod admin_topics;
 mod api_versions;
 mod common;
 mod connections;
+mod consumer_groups;
 mod coordinators;
 mod fetching;
 mod groups;

@@ -182,3 +182,29 @@ fn arrivals_tell_of_their_topics_and_of_the_end() {
 fn raw(batch: &Batch) -> bytes::Bytes {
     [&batch.header()[..], batch.body()].concat().into()
 }
+
+#[test]
+fn topics_are_told_by_name_when_any_came_grew_or_went() {
+    let log = open(&SimDisk::new());
+    assert_eq!(log.changed_topics(&[]), None);
+    let second = log.create_topic("second", TopicOptions::default().partitions(2)).unwrap();
+    let first = log.create_topic("first", TopicOptions::default()).unwrap();
+    let mut known = Vec::new();
+    let mut changed = |log: &Log| {
+        let told = log.changed_topics(&known)?;
+        known = told.iter().map(|(_, id, partitions)| (*id, *partitions)).collect();
+        assert_eq!(log.changed_topics(&known), None, "they are known now");
+        Some(told.into_iter().map(|(name, _, partitions)| (name, partitions)).collect::<Vec<_>>())
+    };
+    let named = |name: &str, partitions| (name.to_owned(), partitions);
+    assert_eq!(changed(&log), Some(vec![named("first", 1), named("second", 2)]));
+    assert_eq!(changed(&log), None);
+    log.add_partitions(&first, 3).unwrap();
+    assert_eq!(changed(&log), Some(vec![named("first", 3), named("second", 2)]));
+    log.delete_topic(&second).unwrap();
+    assert_eq!(changed(&log), Some(vec![named("first", 3)]));
+    // It is another one, though it looks the same.
+    log.delete_topic(&first).unwrap();
+    log.create_topic("first", TopicOptions::default().partitions(3)).unwrap();
+    assert_eq!(changed(&log), Some(vec![named("first", 3)]));
+}
