@@ -8,12 +8,14 @@
 //!   * what a command names need not exist: `apply` is total and answers with a refusal
 
 mod dedup;
+mod offset_metadata;
 mod table;
 mod timer;
 mod topic_config;
 mod transactional;
 
 pub use dedup::{AtCap, Dedup, DedupScope, LEASE_MS_MAX, Mark, RunReady, ScopeRef};
+pub use offset_metadata::{OFFSET_METADATA_BYTES_MAX, OffsetMetadata};
 pub use table::{TABLE_KEY_BYTES_MAX, TABLE_KEYS_MAX, TableWrite, TableWrites};
 pub use timer::{DELAY_MAX_MS, NewTimer, TIMERS_MAX, TimerCommand, TimerEffects};
 pub use topic_config::{CleanupPolicy, SettingError, TopicCompression, TopicConfig, TopicDurability};
@@ -249,7 +251,7 @@ pub struct GroupOffsets {
 }
 
 /// One position: the next offset to be consumed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OffsetCommit {
     /// The partition.
     pub partition: Partition,
@@ -257,6 +259,9 @@ pub struct OffsetCommit {
     pub offset: u64,
     /// Whether it may move back: an explicit reset.
     pub reset: bool,
+    /// What is kept beside it, at most [`OFFSET_METADATA_BYTES_MAX`] bytes. The next position of the partition takes
+    /// its place, also with none.
+    pub metadata: OffsetMetadata,
 }
 
 /// Names one commit of one producer.

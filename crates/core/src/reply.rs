@@ -463,6 +463,10 @@ pub enum Refusal {
     StaleGeneration { group: String, sent: u64, current: u64 },
     #[error("group {group:?} at {partition}: an open transaction is about to commit another offset")]
     UnstableOffset { group: String, partition: Partition },
+    #[error(
+        "metadata of {bytes} bytes beside the offset at {partition} is over offset.metadata.max.bytes = {max}"
+    )]
+    OffsetMetadataTooLarge { partition: Partition, bytes: usize, max: usize },
     #[error("{} of the events were seen before", seen.len())]
     EventsSeen { seen: Vec<SeenEvent> },
     #[error("id {id} of {scope} was seen before, at {sighting}")]
@@ -573,6 +577,7 @@ impl Refusal {
             Refusal::AbortedSequence { .. } => OUT_OF_ORDER_SEQUENCE_NUMBER,
             Refusal::StaleGeneration { .. } => ILLEGAL_GENERATION,
             Refusal::UnstableOffset { .. } => UNSTABLE_OFFSET_COMMIT,
+            Refusal::OffsetMetadataTooLarge { .. } => OFFSET_METADATA_TOO_LARGE,
             // Clients take it for success, as of a sequence that was seen before.
             Refusal::EventsSeen { .. } | Refusal::EventSeen { .. } => DUPLICATE_SEQUENCE_NUMBER,
             // Later the id is seen, or free again.

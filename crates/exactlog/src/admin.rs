@@ -12,7 +12,9 @@ use crate::log::Log;
 use crate::topic::Topic;
 use bytes::Bytes;
 use exactlog_core::codec;
-use exactlog_core::command::{Command, ConfigChange, Dedup, OffsetCommit, TimerCommand, Transactional};
+use exactlog_core::command::{
+    Command, ConfigChange, Dedup, OffsetCommit, OffsetMetadata, TimerCommand, Transactional,
+};
 use exactlog_core::ids::{MemberId, Partition, ProducerId, TopicId};
 use exactlog_core::reply::{Refusal, Reply};
 use exactlog_core::state::{Group, State};
@@ -315,6 +317,7 @@ impl Log {
             partition: Partition { topic: to.topic.id(), index: to.partition },
             offset: to.offset,
             reset: true,
+            metadata: OffsetMetadata::default(),
         };
         for position in positions {
             self.bounds(&position.topic, position.partition)?;

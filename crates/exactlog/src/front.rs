@@ -365,8 +365,8 @@ impl Log {
     ) -> Result<Option<CommittedOffset>, Error> {
         let state = self.inner.state.read();
         match is_stable {
-            true => Ok(state.stable_offset(group, partition)?),
-            false => Ok(state.committed_offset(group, partition)),
+            true => Ok(state.stable_offset(group, partition)?.cloned()),
+            false => Ok(state.committed_offset(group, partition).cloned()),
         }
     }
 

@@ -345,10 +345,46 @@ fn gr_9_an_offset_moves_back_only_by_an_explicit_reset() {
     let refusal = log.refused(&commit_offsets(GROUP, None, &[offset(partition, 4)]));
     assert_eq!(refusal, Refusal::OffsetRegress { group: GROUP.into(), partition, sent: 4, committed: 5 });
     log.reply(&commit_offsets(GROUP, None, &[offset(partition, 5)]));
-    let reset = OffsetCommit { partition, offset: 2, reset: true };
+    let reset = OffsetCommit { partition, offset: 2, reset: true, metadata: OffsetMetadata::default() };
     assert_eq!(log.reply(&commit_offsets(GROUP, None, &[reset])), Reply::OffsetsCommitted);
     let committed = log.state.committed_offset(GROUP, partition).unwrap();
     assert_eq!((committed.offset, committed.lsn), (2, log.state.lsn));
+}
+
+#[test]
+fn gr_6_what_stands_beside_an_offset_goes_with_it_and_the_next_one_takes_its_place() {
+    let mut log = Log::default();
+    let partition = log.partition("t");
+    log.append(partition, records(9));
+    let with = |at, text: &str| OffsetCommit { metadata: text.into(), ..offset(partition, at) };
+    let text = |log: &Log| {
+        log.state.committed_offset(GROUP, partition).map(|it| (it.offset, it.metadata.as_str().to_string()))
+    };
+    log.reply(&commit_offsets(GROUP, None, &[with(3, "half of the ü")]));
+    assert_eq!(text(&log), Some((3, "half of the ü".into())));
+    log.restart();
+    assert_eq!(text(&log), Some((3, "half of the ü".into())));
+    log.reply(&commit_offsets(GROUP, None, &[with(3, "")]));
+    assert_eq!(text(&log), Some((3, String::new())));
+    // The limit counts bytes, and what is over it changes nothing.
+    let longest = "ü".repeat(OFFSET_METADATA_BYTES_MAX / 2);
+    log.reply(&commit_offsets(GROUP, None, &[with(4, &longest)]));
+    let over = with(5, &format!("{longest}."));
+    let refusal = log.refused(&commit_offsets(GROUP, None, &[over.clone()]));
+    assert_eq!(refusal, Refusal::OffsetMetadataTooLarge { partition, bytes: 4_097, max: 4_096 });
+    assert_eq!(refusal.kafka_code(), 12);
+    let message = "metadata of 4097 bytes beside the offset at 1-0 is over offset.metadata.max.bytes = 4096";
+    assert_eq!(refusal.to_string(), message);
+    assert_eq!(text(&log), Some((4, longest)));
+    // In an embedded transaction as well.
+    let mut commit = commit_of(token(log.producer(Some("p")), 1), &[]);
+    commit.offsets = vec![GroupOffsets { group: GROUP.into(), member: None, offsets: vec![over] }];
+    assert_eq!(log.commit_refused(&commit), refusal);
+    commit.offsets[0].offsets = vec![with(6, "of a transaction")];
+    log.commit(&commit);
+    assert_eq!(text(&log), Some((6, "of a transaction".into())));
+    log.restart();
+    assert_eq!(text(&log), Some((6, "of a transaction".into())));
 }
 
 #[test]
