@@ -12,6 +12,13 @@ fn committed(node: &Node, group: &str, topic: &str) -> Option<u64> {
     node.log.committed(group, &node.log.open_topic(topic).unwrap(), 0)
 }
 
+/// What stands beside a group's committed offset in a partition of `orders`.
+fn metadata(node: &Node, group: &str, index: u32) -> Option<String> {
+    let at = Partition { topic: node.log.open_topic("orders").unwrap().id(), index };
+    let committed = node.log.committed_offset(group, at, false).unwrap();
+    committed.map(|committed| committed.metadata.as_str().to_string())
+}
+
 /// Whether OffsetFetch with `require_stable` would have to wait.
 fn is_pending(node: &Node, group: &str, topic: &str) -> bool {
     let at = Partition { topic: node.log.open_topic(topic).unwrap().id(), index: 0 };
@@ -411,19 +418,23 @@ async fn tx_21_each_position_has_its_code_and_those_that_can_be_are_committed() 
         ];
         let codes = who.commit_offsets(&mut client, version, "g", &positions).await;
         assert_eq!(codes, [0, 1, 1, 3, 3, 3], "version {version}");
-        // Text beside a position has a limit, in characters.
-        for (length, code) in [(4096, 0), (4097, 12)] {
+        // Text beside a position has a limit, in bytes. It counts when the transaction has committed.
+        let longest = "ü".repeat(2048);
+        for (text, code) in [(longest.clone(), 0), (format!("{longest}."), 12)] {
             let mut request = who.positions("g", &[("orders", 3, 0)]);
-            request.topics[0].partitions[0].committed_metadata = Some("ü".repeat(length).into());
+            let bytes = text.len();
+            request.topics[0].partitions[0].committed_metadata = Some(text.into());
             let response = client.ask::<TxnOffsetCommit>(version, &request).await;
-            assert_eq!(response.topics[0].partitions[0].error_code, code, "{length} characters");
+            assert_eq!(response.topics[0].partitions[0].error_code, code, "{bytes} bytes");
         }
+        assert_eq!(metadata(&node, "g", 3), None);
         // Named twice, the last one counts; and it may move back.
         let codes =
             who.commit_offsets(&mut client, version, "g", &[("orders", 0, 3), ("orders", 0, 2)]).await;
         assert_eq!(codes, [0, 0]);
         let (code, next) = who.end(&mut client, if version < 5 { 4 } else { 5 }, true).await;
         assert_eq!((code, committed(&node, "g", "orders")), (0, Some(2)));
+        assert_eq!((metadata(&node, "g", 3), metadata(&node, "g", 0)), (Some(longest), Some(String::new())));
         let who = if version < 5 { who } else { next };
         who.add_offsets(&mut client, 4, "g").await;
         assert_eq!(who.commit_offsets(&mut client, version, "g", &[("orders", 0, 1)]).await, [0]);
