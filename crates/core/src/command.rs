@@ -83,7 +83,7 @@ pub enum Command {
     },
     /// A new member joins a group.
     JoinGroup {
-        /// The group; it is made if it doesn't exist.
+        /// The group; it is made if it doesn't exist. Its name: [`is_legal_group_name`].
         group: String,
         /// What the member subscribes to.
         topics: Vec<TopicId>,
@@ -388,10 +388,19 @@ pub enum ConfigChange {
 /// replayed from the start then meet the same rules. The shell raises the level of a new log by a `Config`.
 pub const SEMANTICS_LEVEL_FIRST: u32 = 1;
 
-/// The newest semantics level that this build knows.
-pub const SEMANTICS_LEVEL: u32 = 1;
+/// From this level on names of groups are free text, [`is_legal_group_name`] (ADR 40).
+pub const SEMANTICS_LEVEL_GROUP_NAMES: u32 = 2;
 
-/// Checks a name of a topic, group or producer by Kafka's rule.
+/// The newest semantics level that this build knows.
+pub const SEMANTICS_LEVEL: u32 = SEMANTICS_LEVEL_GROUP_NAMES;
+
+/// Checks a name of a group: 1 to [`NAME_BYTES_MAX`] bytes without control characters, and not only spaces. Whatever
+/// is legal by [`is_legal_name`] is so here.
+pub fn is_legal_group_name(name: &str) -> bool {
+    name.len() <= NAME_BYTES_MAX && !name.trim().is_empty() && !name.contains(char::is_control)
+}
+
+/// Checks a name of a topic or producer by Kafka's rule. Below [`SEMANTICS_LEVEL_GROUP_NAMES`] also that of a group.
 pub fn is_legal_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= NAME_BYTES_MAX

@@ -12,6 +12,7 @@ pub const MESSAGE_TOO_LARGE: i16 = 10;
 pub const OFFSET_METADATA_TOO_LARGE: i16 = 12;
 pub const INVALID_TOPIC_EXCEPTION: i16 = 17;
 pub const ILLEGAL_GENERATION: i16 = 22;
+pub const INVALID_GROUP_ID: i16 = 24;
 pub const UNKNOWN_MEMBER_ID: i16 = 25;
 pub const INVALID_TIMESTAMP: i16 = 32;
 pub const TOPIC_ALREADY_EXISTS: i16 = 36;

@@ -367,6 +367,10 @@ pub const KEPT_PARTITIONS_MAX: usize = 64;
 pub enum Refusal {
     #[error("name {name:?} is not legal: 1 to 249 of a-z, A-Z, 0-9, '.', '_', '-', and not '.' or '..'")]
     IllegalName { name: String },
+    #[error(
+        "group name {name:?} is not legal: 1 to 249 bytes of UTF-8 without control characters, not only spaces"
+    )]
+    IllegalGroupName { name: String },
     #[error("topic {name:?} exists with other settings: {differences}")]
     TopicExists { name: String, topic: TopicId, differences: String },
     #[error("{partitions} partitions: a topic has 1 to {max}")]
@@ -547,6 +551,7 @@ impl Refusal {
     pub fn kafka_code(&self) -> i16 {
         match self {
             Refusal::IllegalName { .. } => INVALID_TOPIC_EXCEPTION,
+            Refusal::IllegalGroupName { .. } => INVALID_GROUP_ID,
             Refusal::TopicExists { .. } => TOPIC_ALREADY_EXISTS,
             Refusal::PartitionCount { .. } => INVALID_PARTITIONS,
             Refusal::UnknownTopic { .. } | Refusal::UnknownPartition { .. } => UNKNOWN_TOPIC_OR_PARTITION,

@@ -309,9 +309,10 @@ impl Log {
     /// Moves a group that has no members, ahead or back; a group that doesn't exist is made. All positions or none.
     ///
     /// # Errors
-    /// [`Error::GroupActive`] names the members; a refusal names a position behind the end of its partition.
+    /// [`Error::GroupActive`] names the members; a refusal names a position behind the end of its partition, or a name
+    /// that no group can have.
     pub fn seek_group(&self, group: &str, positions: &[SeekTo]) -> Result<(), Error> {
-        self.inner.check_name("group", group)?;
+        self.inner.check_group_name(group)?;
         self.check_inactive(group)?;
         let offset = |to: &SeekTo| OffsetCommit {
             partition: Partition { topic: to.topic.id(), index: to.partition },

@@ -276,11 +276,11 @@ impl<'p> Transaction<'p> {
     /// So a program that reads by itself, and not as a group, keeps its positions with what it makes of the records.
     ///
     /// # Errors
-    /// [`Error::IllegalName`], [`Error::NoSuchPartition`], [`Error::TransactionTooLarge`]; the transaction stays as it
-    /// was.
+    /// [`Refusal::IllegalGroupName`], [`Error::NoSuchPartition`], [`Error::TransactionTooLarge`]; the transaction stays
+    /// as it was.
     pub fn seek_group(&mut self, group: &str, positions: &[SeekTo]) -> Result<(), Error> {
         let inner = &self.producer.inner;
-        inner.check_name("group", group)?;
+        inner.check_group_name(group)?;
         for to in positions {
             inner.bounds(&to.topic, to.partition)?;
         }

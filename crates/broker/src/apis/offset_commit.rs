@@ -1,10 +1,9 @@
 //! OffsetCommit: how far a group has come, and what its client keeps beside that (semantics GR-2, GR-6, GR-7).
 
-use super::create_topics::is_legal_name;
 use crate::code;
 use crate::dispatch::Call;
 use crate::groups::Claim;
-use exactlog::wire::{Command, OFFSET_METADATA_BYTES_MAX, OffsetCommit, OffsetMetadata};
+use exactlog::wire::{Command, OFFSET_METADATA_BYTES_MAX, OffsetCommit, OffsetMetadata, is_legal_group_name};
 use exactlog::{Error, Partition, Refusal};
 use exactlog_wire::messages::offset_commit::{
     OffsetCommitRequestPartition, OffsetCommitResponsePartition, OffsetCommitResponseTopic, Request, Response,
@@ -69,7 +68,7 @@ pub(crate) fn metadata_of(sent: Option<&Str>) -> Result<OffsetMetadata, i16> {
 
 async fn commit(call: &Call<'_>, request: &Request, offsets: Vec<OffsetCommit>) -> Result<(), i16> {
     let group = &*request.group_id;
-    if !is_legal_name(group) {
+    if !is_legal_group_name(group) {
         return Err(code::INVALID_GROUP_ID);
     }
     let claim = Claim {

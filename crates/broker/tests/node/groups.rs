@@ -318,12 +318,60 @@ async fn positions_that_cannot_be_committed_are_refused_and_the_others_are_commi
     request = commit(5, "somebody", &[(0, 1)]);
     assert_eq!(committed(&mut client, 9, &request).await, [69]);
     assert_eq!(committed(&mut client, 8, &request).await, [22]);
-    request = commit(-1, "", &[(0, 1)]);
-    request.group_id = "no/group".into();
-    assert_eq!(committed(&mut client, 8, &request).await, [24]);
-    let mut strange = join("");
-    strange.group_id = "no/group".into();
-    assert_eq!(client.ask::<JoinGroup>(9, &strange).await.error_code, 24);
+    for name in ["", "  ", "a\nb", "\u{85}", &"g".repeat(250)] {
+        request = commit(-1, "", &[(0, 1)]);
+        request.group_id = name.into();
+        assert_eq!(committed(&mut client, 8, &request).await, [24], "{name:?}");
+        let mut strange = join("");
+        strange.group_id = name.into();
+        assert_eq!(client.ask::<JoinGroup>(9, &strange).await.error_code, 24, "{name:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_group_can_have_any_text_for_a_name() {
+    let node = node().await;
+    let mut client = node.client().await;
+    produced(&mut client).await;
+    let longest = "ü".repeat(124);
+    for name in ["two words", "a/b", "..", "it's \"quoted\"", "größe", &longest] {
+        let mut first = join("");
+        first.group_id = name.into();
+        first.member_id = client.ask::<JoinGroup>(9, &first).await.member_id;
+        let member = client.ask::<JoinGroup>(9, &first).await;
+        assert_eq!((member.error_code, member.generation_id), (0, 1), "{name:?}");
+        let mut assigned = sync(&member, &[(&member.member_id, b"all")]);
+        assigned.group_id = name.into();
+        assert_eq!(client.ask::<SyncGroup>(5, &assigned).await.error_code, 0);
+        let mut request = commit(1, &member.member_id, &[(0, 2)]);
+        request.group_id = name.into();
+        assert_eq!(committed(&mut client, 8, &request).await, [0], "{name:?}");
+        let groups = vec![offset_fetch::OffsetFetchRequestGroup {
+            group_id: name.into(),
+            topics: None,
+            ..Default::default()
+        }];
+        let request = offset_fetch::Request { groups, ..Default::default() };
+        let found = client.ask::<OffsetFetch>(8, &request).await.groups.remove(0);
+        assert_eq!((&*found.group_id, found.topics[0].partitions[0].committed_offset), (name, 2));
+        let asked = describe_groups::Request { groups: vec![name.into()], ..Default::default() };
+        assert_eq!(&*client.ask::<DescribeGroups>(6, &asked).await.groups[0].group_state, "Stable");
+        let listed = client.ask::<ListGroups>(5, &list_groups::Request::default()).await.groups;
+        assert_eq!(listed.iter().map(|group| &*group.group_id).collect::<Vec<_>>(), [name]);
+        let leaving = leave_group::Request {
+            group_id: name.into(),
+            members: vec![leave_group::MemberIdentity {
+                member_id: member.member_id.clone(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        assert_eq!(client.ask::<LeaveGroup>(5, &leaving).await.members[0].error_code, 0);
+        let names = vec![name.into()];
+        let deleted = client.ask::<DeleteGroups>(2, &delete_groups::Request { groups_names: names }).await;
+        assert_eq!(deleted.results[0].error_code, 0, "{name:?}");
+    }
+    assert_eq!(node.log.details().semantics_level, 2);
 }
 
 #[tokio::test]

@@ -448,12 +448,18 @@ async fn groups_without_a_legal_name_have_no_positions() {
     let node = Node::with_topic("orders", 1).await;
     let mut client = node.client().await;
     let who = Who::init(&mut client, "t").await;
-    for group in ["", "a b", &"g".repeat(250)] {
+    for group in ["", "  ", "a\nb", &"g".repeat(250)] {
         for version in 0..=4 {
             assert_eq!(who.add_offsets(&mut client, version, group).await, 24, "{group:?}");
         }
         assert_eq!(who.commit_offsets(&mut client, 5, group, &[("orders", 0, 0)]).await, [24], "{group:?}");
     }
+    // Any other text is one.
+    let other = Who::init(&mut client, "u").await;
+    assert_eq!(other.add_offsets(&mut client, 4, "two words/ü").await, 0);
+    assert_eq!(other.commit_offsets(&mut client, 4, "two words/ü", &[("orders", 0, 0)]).await, [0]);
+    assert_eq!(other.end(&mut client, 4, true).await.0, 0);
+    assert_eq!(committed(&node, "two words/ü", "orders"), Some(0));
     // Nothing to commit is nothing to refuse.
     for request in
         [who.positions("g", &[]), txn_offset_commit::Request { group_id: "g".into(), ..Default::default() }]

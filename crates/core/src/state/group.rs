@@ -15,7 +15,10 @@
 
 use super::assignment::Change;
 use super::{Outcome, State, done};
-use crate::command::{OFFSET_METADATA_BYTES_MAX, OffsetCommit, OffsetMetadata, is_legal_name};
+use crate::command::{
+    OFFSET_METADATA_BYTES_MAX, OffsetCommit, OffsetMetadata, SEMANTICS_LEVEL_GROUP_NAMES,
+    is_legal_group_name, is_legal_name,
+};
 use crate::ids::{MemberId, Partition, TopicId};
 use crate::reply::{Refusal, Reply};
 use serde::{Deserialize, Serialize};
@@ -85,6 +88,15 @@ impl State {
         self.groups.get(group)?.offsets.get(&partition)
     }
 
+    /// Free text, where the log has risen to that; else as a topic's, with the answer of that time (ADR 40).
+    pub(super) fn check_group_name(&self, name: &str) -> Result<(), Refusal> {
+        match self.semantics_level >= SEMANTICS_LEVEL_GROUP_NAMES {
+            true if !is_legal_group_name(name) => Err(Refusal::IllegalGroupName { name: name.to_string() }),
+            false if !is_legal_name(name) => Err(Refusal::IllegalName { name: name.to_string() }),
+            _ => Ok(()),
+        }
+    }
+
     /// `Open` proves that no member of an earlier open lives: the lock of the directory was free.
     pub(super) fn fence_earlier_members(&mut self) {
         for group in self.groups.values_mut().filter(|group| !group.members.is_empty()) {
@@ -96,9 +108,7 @@ impl State {
     }
 
     pub(super) fn join_group(&mut self, name: &str, topics: &[TopicId]) -> Outcome {
-        if !is_legal_name(name) {
-            return Err(Refusal::IllegalName { name: name.to_string() });
-        }
+        self.check_group_name(name)?;
         for topic in topics {
             self.find_topic(*topic)?;
         }
@@ -171,9 +181,7 @@ impl State {
         offsets: &[OffsetCommit],
         seen: &mut BTreeSet<(&'a str, Partition)>,
     ) -> Result<(), Refusal> {
-        if !is_legal_name(name) {
-            return Err(Refusal::IllegalName { name: name.to_string() });
-        }
+        self.check_group_name(name)?;
         match member {
             Some(member) => self.check_owner(name, member, offsets)?,
             None => {
@@ -282,9 +290,7 @@ impl State {
         member: Option<(MemberId, u64)>,
         offsets: &[OffsetCommit],
     ) -> Result<(), Refusal> {
-        if !is_legal_name(name) {
-            return Err(Refusal::IllegalName { name: name.to_string() });
-        }
+        self.check_group_name(name)?;
         if let Some((member, sent)) = member {
             let current = self.find_member(name, member)?.generation;
             if sent != current {

@@ -500,6 +500,67 @@ fn gr_10_joining_a_topic_that_does_not_exist_makes_no_group() {
     assert!(log.state.groups.is_empty());
 }
 
+/// All commands that bring a group into being, each with a name of its own to be given.
+fn naming(log: &mut Log, partition: Partition) -> [Box<dyn Fn(&str) -> Command>; 5] {
+    let commit = commit_of(token(log.producer(Some("p")), 1), &[]);
+    let (producer, epoch) = log.init("x");
+    let sender = move || sender("x", (producer, epoch), Protocol::V2);
+    let offsets = move || vec![offset(partition, 0)];
+    [
+        Box::new(move |group| commit_offsets(group, None, &offsets())),
+        Box::new(move |group| {
+            let positions = GroupOffsets { group: group.into(), member: None, offsets: offsets() };
+            Command::Commit(Box::new(Commit { offsets: vec![positions], ..commit.clone() }))
+        }),
+        Box::new(move |group| Transactional::AddOffsets { sender: sender(), group: group.into() }.into()),
+        Box::new(move |group| {
+            let (sender, group, member) = (sender(), group.into(), None);
+            Transactional::CommitOffsets { sender, group, member, offsets: offsets() }.into()
+        }),
+        Box::new(|group| join(group, &[])),
+    ]
+}
+
+#[test]
+fn oa_8_names_of_groups_are_free_text_from_level_2_on_and_as_those_of_topics_before() {
+    let mut log = Log::default();
+    let partition = log.partition("t");
+    let commands = naming(&mut log, partition);
+    let longest = "ü".repeat(124) + "x";
+    let free = ["two words", "a/b", "..", "ü", "it's \"quoted\"", " ", "\u{a0}", &longest];
+    let never = ["", " ", "  ", "\u{3000}", "a\nb", "\0", "\u{7f}", "\u{85}", &format!("{longest}x")];
+    for name in free.iter().chain(&never) {
+        for command in &commands {
+            let refusal = log.refused(&command(name));
+            assert_eq!(refusal, Refusal::IllegalName { name: name.to_string() }, "{name:?}");
+            assert_eq!(refusal.kafka_code(), 17);
+        }
+    }
+    let level = SEMANTICS_LEVEL_GROUP_NAMES;
+    log.reply(&Command::Config(ConfigChange::SemanticsLevel { level }));
+    assert_eq!(log.state.groups.len(), 0);
+    for name in never {
+        for command in &commands {
+            let refusal = log.refused(&command(name));
+            assert_eq!(refusal, Refusal::IllegalGroupName { name: name.to_string() }, "{name:?}");
+            assert_eq!(refusal.kafka_code(), 24);
+        }
+    }
+    let taken: Vec<&str> = free.into_iter().filter(|name| !name.trim().is_empty()).collect();
+    for (name, command) in taken.iter().zip(commands.iter().cycle()) {
+        let reply = log.reply(&command(name));
+        assert!(!matches!(reply, Reply::Refused(_)), "{name:?}: {reply:?}");
+    }
+    log.restart();
+    assert!(log.state.groups.contains_key("two words"));
+    // Of everything else the names are as ever.
+    let create =
+        Command::CreateTopic { name: "two words".into(), partitions: 1, config: TopicConfig::default() };
+    assert!(matches!(log.refused(&create), Refusal::IllegalName { .. }));
+    let producer = Command::InitProducer { name: Some("two words".into()) };
+    assert!(matches!(log.refused(&producer), Refusal::IllegalName { .. }));
+}
+
 fn delete(partitions: Option<&[Partition]>) -> Command {
     Command::DeleteOffsets { group: GROUP.into(), partitions: partitions.map(<[_]>::to_vec) }
 }

@@ -401,7 +401,7 @@ fn config() -> impl Strategy<Value = TopicConfig> {
 }
 
 fn name() -> impl Strategy<Value = String> {
-    select(vec!["a", "b", "c", "g", "g", "g", "p", "q", "", "..", "ü"]).prop_map(str::to_string)
+    select(vec!["a", "b", "c", "g", "g", "g", "p", "q", "", "..", "ü", "a b"]).prop_map(str::to_string)
 }
 
 fn topic() -> impl Strategy<Value = TopicId> {
