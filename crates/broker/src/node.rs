@@ -91,6 +91,10 @@ impl Bound {
     pub fn serve(self, log: &Log) -> Running {
         let Bound { listener, address, http, options } = self;
         let (stop, stopped) = watch::channel(false);
+        if let Err(error) = log.raise_semantics_level() {
+            // It takes nothing any more, and says so to each client.
+            tracing::warn!(event = "level.kept", %error, "names of groups are as the log had them");
+        }
         let node = Arc::new(Node::new(log.clone(), options, stopped));
         let cluster_id = node.cluster_id.clone();
         let (mut connections, mut https) = (JoinSet::new(), JoinSet::new());

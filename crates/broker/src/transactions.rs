@@ -46,7 +46,8 @@ pub(crate) async fn ask(call: &Call<'_>, request: Transactional) -> Result<Reply
 /// What a client is told.
 pub(crate) fn refused(error: &Error) -> i16 {
     match error {
-        // The only names in these requests that the log judges are those of groups.
+        // The only names in these requests that the log judges are those of groups; so it is told by a log that
+        // hasn't risen yet.
         Error::Refused(Refusal::IllegalName { .. }) => code::INVALID_GROUP_ID,
         error => error.kafka_code(),
     }

@@ -19,7 +19,7 @@ mod reader;
 mod writer;
 
 use crate::batch::{Batch, HEADER_BYTES};
-use crate::command::Command;
+use crate::command::{Command, Transactional};
 use bytes::Bytes;
 use reader::Reader;
 use smallvec::SmallVec;
@@ -73,12 +73,19 @@ const VERSION: u8 = 1;
 const CONFIG_VERSION_DURABILITY: u8 = 3;
 const CONFIG_VERSION_COMPRESSION: u8 = 4;
 
+/// Positions with metadata, outside of a commit and in one.
+const POSITIONS_VERSION_METADATA: u8 = 2;
+const COMMIT_VERSION_METADATA: u8 = 3;
+
 fn is_known(kind: u8, version: u8) -> bool {
     match kind {
         CREATE_TOPIC | ALTER_TOPIC | CREATE_TABLE => {
             (VERSION..=CONFIG_VERSION_COMPRESSION).contains(&version)
         }
-        COMMIT => version == VERSION || version == COMMIT_VERSION_SECTIONS,
+        COMMIT => (VERSION..=COMMIT_VERSION_METADATA).contains(&version),
+        COMMIT_OFFSETS | COMMIT_OFFSETS_TRANSACTIONAL => {
+            (VERSION..=POSITIONS_VERSION_METADATA).contains(&version)
+        }
         OPEN..=RUN_READY | SET_TIMER..=CARRY_TIMERS => version == VERSION,
         CREATE_PARTITIONS | DELETE_OFFSETS | FORGET_ID => version == VERSION,
         _ => false,
@@ -90,7 +97,15 @@ fn version_of(command: &Command) -> u8 {
         Command::CreateTopic { config, .. }
         | Command::AlterTopic { config, .. }
         | Command::CreateTable { config, .. } => config.version(),
+        Command::Commit(commit) if writer::has_metadata_in(commit) => COMMIT_VERSION_METADATA,
         Command::Commit(commit) if writer::has_sections(commit) => COMMIT_VERSION_SECTIONS,
+        Command::CommitOffsets { offsets, .. } if writer::has_metadata(offsets) => POSITIONS_VERSION_METADATA,
+        Command::Transactional(request) => match &**request {
+            Transactional::CommitOffsets { offsets, .. } if writer::has_metadata(offsets) => {
+                POSITIONS_VERSION_METADATA
+            }
+            _ => VERSION,
+        },
         _ => VERSION,
     }
 }

@@ -8,12 +8,14 @@
 //!   * what a command names need not exist: `apply` is total and answers with a refusal
 
 mod dedup;
+mod offset_metadata;
 mod table;
 mod timer;
 mod topic_config;
 mod transactional;
 
 pub use dedup::{AtCap, Dedup, DedupScope, LEASE_MS_MAX, Mark, RunReady, ScopeRef};
+pub use offset_metadata::{OFFSET_METADATA_BYTES_MAX, OffsetMetadata};
 pub use table::{TABLE_KEY_BYTES_MAX, TABLE_KEYS_MAX, TableWrite, TableWrites};
 pub use timer::{DELAY_MAX_MS, NewTimer, TIMERS_MAX, TimerCommand, TimerEffects};
 pub use topic_config::{CleanupPolicy, SettingError, TopicCompression, TopicConfig, TopicDurability};
@@ -81,7 +83,7 @@ pub enum Command {
     },
     /// A new member joins a group.
     JoinGroup {
-        /// The group; it is made if it doesn't exist.
+        /// The group; it is made if it doesn't exist. Its name: [`is_legal_group_name`].
         group: String,
         /// What the member subscribes to.
         topics: Vec<TopicId>,
@@ -249,7 +251,7 @@ pub struct GroupOffsets {
 }
 
 /// One position: the next offset to be consumed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OffsetCommit {
     /// The partition.
     pub partition: Partition,
@@ -257,6 +259,9 @@ pub struct OffsetCommit {
     pub offset: u64,
     /// Whether it may move back: an explicit reset.
     pub reset: bool,
+    /// What is kept beside it, at most [`OFFSET_METADATA_BYTES_MAX`] bytes. The next position of the partition takes
+    /// its place, also with none.
+    pub metadata: OffsetMetadata,
 }
 
 /// Names one commit of one producer.
@@ -383,10 +388,19 @@ pub enum ConfigChange {
 /// replayed from the start then meet the same rules. The shell raises the level of a new log by a `Config`.
 pub const SEMANTICS_LEVEL_FIRST: u32 = 1;
 
-/// The newest semantics level that this build knows.
-pub const SEMANTICS_LEVEL: u32 = 1;
+/// From this level on names of groups are free text, [`is_legal_group_name`] (ADR 40).
+pub const SEMANTICS_LEVEL_GROUP_NAMES: u32 = 2;
 
-/// Checks a name of a topic, group or producer by Kafka's rule.
+/// The newest semantics level that this build knows.
+pub const SEMANTICS_LEVEL: u32 = SEMANTICS_LEVEL_GROUP_NAMES;
+
+/// Checks a name of a group: 1 to [`NAME_BYTES_MAX`] bytes without control characters, and not only spaces. Whatever
+/// is legal by [`is_legal_name`] is so here.
+pub fn is_legal_group_name(name: &str) -> bool {
+    name.len() <= NAME_BYTES_MAX && !name.trim().is_empty() && !name.contains(char::is_control)
+}
+
+/// Checks a name of a topic or producer by Kafka's rule. Below [`SEMANTICS_LEVEL_GROUP_NAMES`] also that of a group.
 pub fn is_legal_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= NAME_BYTES_MAX

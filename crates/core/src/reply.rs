@@ -367,6 +367,10 @@ pub const KEPT_PARTITIONS_MAX: usize = 64;
 pub enum Refusal {
     #[error("name {name:?} is not legal: 1 to 249 of a-z, A-Z, 0-9, '.', '_', '-', and not '.' or '..'")]
     IllegalName { name: String },
+    #[error(
+        "group name {name:?} is not legal: 1 to 249 bytes of UTF-8 without control characters, not only spaces"
+    )]
+    IllegalGroupName { name: String },
     #[error("topic {name:?} exists with other settings: {differences}")]
     TopicExists { name: String, topic: TopicId, differences: String },
     #[error("{partitions} partitions: a topic has 1 to {max}")]
@@ -463,6 +467,10 @@ pub enum Refusal {
     StaleGeneration { group: String, sent: u64, current: u64 },
     #[error("group {group:?} at {partition}: an open transaction is about to commit another offset")]
     UnstableOffset { group: String, partition: Partition },
+    #[error(
+        "metadata of {bytes} bytes beside the offset at {partition} is over offset.metadata.max.bytes = {max}"
+    )]
+    OffsetMetadataTooLarge { partition: Partition, bytes: usize, max: usize },
     #[error("{} of the events were seen before", seen.len())]
     EventsSeen { seen: Vec<SeenEvent> },
     #[error("id {id} of {scope} was seen before, at {sighting}")]
@@ -543,6 +551,7 @@ impl Refusal {
     pub fn kafka_code(&self) -> i16 {
         match self {
             Refusal::IllegalName { .. } => INVALID_TOPIC_EXCEPTION,
+            Refusal::IllegalGroupName { .. } => INVALID_GROUP_ID,
             Refusal::TopicExists { .. } => TOPIC_ALREADY_EXISTS,
             Refusal::PartitionCount { .. } => INVALID_PARTITIONS,
             Refusal::UnknownTopic { .. } | Refusal::UnknownPartition { .. } => UNKNOWN_TOPIC_OR_PARTITION,
@@ -573,6 +582,7 @@ impl Refusal {
             Refusal::AbortedSequence { .. } => OUT_OF_ORDER_SEQUENCE_NUMBER,
             Refusal::StaleGeneration { .. } => ILLEGAL_GENERATION,
             Refusal::UnstableOffset { .. } => UNSTABLE_OFFSET_COMMIT,
+            Refusal::OffsetMetadataTooLarge { .. } => OFFSET_METADATA_TOO_LARGE,
             // Clients take it for success, as of a sequence that was seen before.
             Refusal::EventsSeen { .. } | Refusal::EventSeen { .. } => DUPLICATE_SEQUENCE_NUMBER,
             // Later the id is seen, or free again.

@@ -12,7 +12,9 @@ use crate::log::Log;
 use crate::topic::Topic;
 use bytes::Bytes;
 use exactlog_core::codec;
-use exactlog_core::command::{Command, ConfigChange, Dedup, OffsetCommit, TimerCommand, Transactional};
+use exactlog_core::command::{
+    Command, ConfigChange, Dedup, OffsetCommit, OffsetMetadata, TimerCommand, Transactional,
+};
 use exactlog_core::ids::{MemberId, Partition, ProducerId, TopicId};
 use exactlog_core::reply::{Refusal, Reply};
 use exactlog_core::state::{Group, State};
@@ -307,14 +309,16 @@ impl Log {
     /// Moves a group that has no members, ahead or back; a group that doesn't exist is made. All positions or none.
     ///
     /// # Errors
-    /// [`Error::GroupActive`] names the members; a refusal names a position behind the end of its partition.
+    /// [`Error::GroupActive`] names the members; a refusal names a position behind the end of its partition, or a name
+    /// that no group can have.
     pub fn seek_group(&self, group: &str, positions: &[SeekTo]) -> Result<(), Error> {
-        self.inner.check_name("group", group)?;
+        self.inner.check_group_name(group)?;
         self.check_inactive(group)?;
         let offset = |to: &SeekTo| OffsetCommit {
             partition: Partition { topic: to.topic.id(), index: to.partition },
             offset: to.offset,
             reset: true,
+            metadata: OffsetMetadata::default(),
         };
         for position in positions {
             self.bounds(&position.topic, position.partition)?;

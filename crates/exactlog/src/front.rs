@@ -21,7 +21,7 @@ use crate::signal::Signal;
 use crate::storing;
 use crate::topic::Topic;
 use exactlog_core::batch::{Batch, HEADER_BYTES};
-use exactlog_core::command::{Command, Dedup, Protocol, Transactional};
+use exactlog_core::command::{Command, ConfigChange, Dedup, Protocol, SEMANTICS_LEVEL, Transactional};
 use exactlog_core::ids::{Partition, ProducerId, TopicId};
 use exactlog_core::reply::{Applied, Refusal, Reply};
 use exactlog_core::state::{At, CommittedOffset, PartitionState, State, TransactionalProducer};
@@ -250,6 +250,20 @@ impl Log {
         self.inner.submit(command, None, None, Queue::push).map(Asked)
     }
 
+    /// Raises the log to all that this build can, in front of whatever is handed in later: names of groups are free text
+    /// from here on. Nothing happens where it is so already. A build that doesn't know the level must not open the log
+    /// afterwards.
+    ///
+    /// # Errors
+    /// As [`hand_in`](Log::hand_in).
+    pub fn raise_semantics_level(&self) -> Result<(), Error> {
+        let level = SEMANTICS_LEVEL;
+        if self.inner.state.read().semantics_level >= level {
+            return Ok(());
+        }
+        self.hand_in(Command::Config(ConfigChange::SemanticsLevel { level })).map(drop)
+    }
+
     /// What tells this log from all others: made from what it was created with, it never changes.
     pub fn identity(&self) -> [u8; 16] {
         let mut hasher = SipHasher24::new_with_key(&self.inner.dedup_key().unwrap_or_default());
@@ -379,8 +393,8 @@ impl Log {
     ) -> Result<Option<CommittedOffset>, Error> {
         let state = self.inner.state.read();
         match is_stable {
-            true => Ok(state.stable_offset(group, partition)?),
-            false => Ok(state.committed_offset(group, partition)),
+            true => Ok(state.stable_offset(group, partition)?.cloned()),
+            false => Ok(state.committed_offset(group, partition).cloned()),
         }
     }
 

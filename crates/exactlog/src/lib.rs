@@ -149,7 +149,10 @@ pub mod wire {
         ActiveProducer, Appended, Appending, Arrivals, Asked, Bounds, Fetched, Isolation, LogPlace, Within,
     };
     pub use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp, Record};
-    pub use exactlog_core::command::{Command, OffsetCommit, Protocol, TransactionSender, Transactional};
+    pub use exactlog_core::command::{
+        Command, OFFSET_METADATA_BYTES_MAX, OffsetCommit, OffsetMetadata, Protocol, TransactionSender,
+        Transactional, is_legal_group_name,
+    };
     pub use exactlog_core::reply::{Committed, Reply};
     pub use exactlog_core::state::{CommittedOffset, Transaction, TransactionPhase, TransactionalProducer};
 }

@@ -25,7 +25,9 @@ use crate::view::{self, ReadView, Views};
 use crate::writer::{self, Desk};
 use bytes::Bytes;
 use exactlog_core::batch::Batch;
-use exactlog_core::command::{Command, CommitToken, ConfigChange, TopicConfig, Transactional, is_legal_name};
+use exactlog_core::command::{
+    Command, CommitToken, ConfigChange, TopicConfig, Transactional, is_legal_group_name, is_legal_name,
+};
 use exactlog_core::ids::{DedupId, Partition, TopicId};
 use exactlog_core::reply::{Applied, Refusal, Reply};
 use exactlog_core::state::{PartitionState, State, Undecided};
@@ -1004,6 +1006,14 @@ impl Inner {
         let mut accumulators = self.accumulators.lock();
         accumulators.retain(|accumulator| accumulator.strong_count() > 0);
         accumulators.push(Arc::downgrade(accumulator));
+    }
+
+    /// What no log takes as the name of a group. Whether this one takes free text is its own to say.
+    pub(crate) fn check_group_name(&self, name: &str) -> Result<(), Error> {
+        match is_legal_group_name(name) {
+            true => Ok(()),
+            false => Err(Refusal::IllegalGroupName { name: name.to_string() }.into()),
+        }
     }
 
     pub(crate) fn check_name(&self, what: &'static str, name: &str) -> Result<(), Error> {

@@ -14,7 +14,7 @@
 use crate::error::Error;
 use crate::queue::Answer;
 use crate::signal::Signal;
-use exactlog_core::command::{CommitToken, GroupOffsets, OffsetCommit};
+use exactlog_core::command::{CommitToken, GroupOffsets, OffsetCommit, OffsetMetadata};
 use exactlog_core::ids::Partition;
 use exactlog_core::state::State;
 use parking_lot::Mutex;
@@ -191,7 +191,12 @@ impl Unsure {
 
 /// The positions that a commit of these records stores.
 pub(crate) fn offsets_of(spans: &[Span]) -> Vec<OffsetCommit> {
-    let offset = |span: &Span| OffsetCommit { partition: span.partition, offset: span.to, reset: span.reset };
+    let offset = |span: &Span| OffsetCommit {
+        partition: span.partition,
+        offset: span.to,
+        reset: span.reset,
+        metadata: OffsetMetadata::default(),
+    };
     spans.iter().map(offset).collect()
 }
 
@@ -276,7 +281,7 @@ impl Acked {
                     earlier.offset = offset.offset;
                     earlier.reset |= offset.reset;
                 }
-                None => existing.offsets.push(*offset),
+                None => existing.offsets.push(offset.clone()),
             }
         }
     }

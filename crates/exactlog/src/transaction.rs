@@ -20,7 +20,7 @@ use bytes::Bytes;
 use exactlog_core::batch::{BatchBuilder, BatchError, Compression, HEADER_BYTES};
 use exactlog_core::command::{
     COMMIT_BYTES_MAX, CURSOR_BYTES_MAX, Command, Commit, CommitToken, Condition, GroupOffsets, Mark,
-    NewTimer, OffsetCommit, TimerEffects,
+    NewTimer, OffsetCommit, OffsetMetadata, TimerEffects,
 };
 use exactlog_core::ids::{DedupId, Partition, TimerId};
 use exactlog_core::partitioner::partition_for_key;
@@ -276,11 +276,11 @@ impl<'p> Transaction<'p> {
     /// So a program that reads by itself, and not as a group, keeps its positions with what it makes of the records.
     ///
     /// # Errors
-    /// [`Error::IllegalName`], [`Error::NoSuchPartition`], [`Error::TransactionTooLarge`]; the transaction stays as it
-    /// was.
+    /// [`Refusal::IllegalGroupName`], [`Error::NoSuchPartition`], [`Error::TransactionTooLarge`]; the transaction stays
+    /// as it was.
     pub fn seek_group(&mut self, group: &str, positions: &[SeekTo]) -> Result<(), Error> {
         let inner = &self.producer.inner;
-        inner.check_name("group", group)?;
+        inner.check_group_name(group)?;
         for to in positions {
             inner.bounds(&to.topic, to.partition)?;
         }
@@ -409,7 +409,12 @@ impl<'p> Transaction<'p> {
             acked.add_to(&mut offsets);
         }
         offsets.extend(std::mem::take(&mut self.seeks).into_iter().map(|(group, seeks)| {
-            let to = |(partition, offset)| OffsetCommit { partition, offset, reset: true };
+            let to = |(partition, offset)| OffsetCommit {
+                partition,
+                offset,
+                reset: true,
+                metadata: OffsetMetadata::default(),
+            };
             GroupOffsets { group, member: None, offsets: seeks.into_iter().map(to).collect() }
         }));
         // First this, then the number: if the log is opened again in between, the commit is refused, not mistaken for

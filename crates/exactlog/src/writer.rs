@@ -25,7 +25,7 @@ use crate::producer::{Accumulator, Sealed};
 use crate::queue::{Responder, Work};
 use crate::storing;
 use exactlog_core::batch::Batch;
-use exactlog_core::command::{Command, Condition, ConfigChange, Dedup, Mark, Transactional};
+use exactlog_core::command::{Command, Condition, ConfigChange, Dedup, Mark, OffsetCommit, Transactional};
 use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::reply::{Applied, Refusal, Reply, SeenEvent};
 use exactlog_core::state;
@@ -517,7 +517,8 @@ fn bytes_of(command: &Command) -> usize {
         Command::Append { batch, .. } => batch.len_bytes(),
         Command::Commit(commit) => {
             let batches: usize = commit.batches.iter().map(|(_, batch)| batch.len_bytes() + 16).sum();
-            let offsets: usize = commit.offsets.iter().map(|it| it.group.len() + 32 * it.offsets.len()).sum();
+            let offsets: usize =
+                commit.offsets.iter().map(|it| it.group.len() + bytes_of_offsets(&it.offsets)).sum();
             let marks = commit.marks.iter().map(|mark| match mark {
                 Mark::Event { .. } => 25,
                 Mark::Named { scope, .. } => 30 + scope.len(),
@@ -534,11 +535,11 @@ fn bytes_of(command: &Command) -> usize {
             let conditions = conditions.sum::<usize>();
             batches + offsets + timers + conditions + marks.sum::<usize>() + writes.sum::<usize>()
         }
-        Command::CommitOffsets { offsets, .. } => offsets.len() * 32,
+        Command::CommitOffsets { offsets, .. } => bytes_of_offsets(offsets),
         Command::Transactional(request) => match &**request {
             Transactional::Append { batch, .. } => batch.len_bytes(),
             Transactional::AddPartitions { partitions, .. } => partitions.len() * 8,
-            Transactional::CommitOffsets { offsets, .. } => offsets.len() * 32,
+            Transactional::CommitOffsets { offsets, .. } => bytes_of_offsets(offsets),
             Transactional::Init { .. } | Transactional::AddOffsets { .. } | Transactional::End { .. } => 0,
         },
         Command::Dedup(request) => match &**request {
@@ -551,6 +552,10 @@ fn bytes_of(command: &Command) -> usize {
         Command::ReleasePartitions { partitions, .. } => partitions.len() * 16,
         _ => 0,
     }
+}
+
+fn bytes_of_offsets(offsets: &[OffsetCommit]) -> usize {
+    offsets.iter().map(|offset| 32 + offset.metadata.as_str().len()).sum()
 }
 
 fn append_command(accumulator: &Accumulator, sealed: &Sealed, config_version: u32) -> Command {

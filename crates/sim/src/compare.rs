@@ -142,7 +142,7 @@ fn groups(model: &Model, state: &State) -> Result<(), String> {
         .groups
         .iter()
         .map(|(name, it)| {
-            let offsets: Vec<_> = it.offsets.iter().map(|(at, it)| (*at, it.0)).collect();
+            let offsets: Vec<_> = it.offsets.iter().map(|(at, it)| (*at, it.0, it.2.as_str())).collect();
             (name.clone(), it.generation, it.member.as_ref().map(|(id, _)| *id), offsets)
         })
         .collect();
@@ -150,7 +150,8 @@ fn groups(model: &Model, state: &State) -> Result<(), String> {
         .groups
         .iter()
         .map(|(name, it)| {
-            let offsets: Vec<_> = it.offsets.iter().map(|(at, it)| (*at, it.offset)).collect();
+            let offsets: Vec<_> =
+                it.offsets.iter().map(|(at, it)| (*at, it.offset, it.metadata.as_str())).collect();
             (name.clone(), it.generation, it.members.keys().next().copied(), offsets)
         })
         .collect();

@@ -211,8 +211,8 @@ pub struct Group {
     pub generation: u64,
     /// Its member, and what that subscribes to.
     pub member: Option<(MemberId, Vec<TopicId>)>,
-    /// Its committed offsets, each with the lsn of the command that said it.
-    pub offsets: BTreeMap<Partition, (u64, u64)>,
+    /// Its committed offsets, each with the lsn of the command that said it, and with what stands beside it.
+    pub offsets: BTreeMap<Partition, (u64, u64, String)>,
     /// When its member came or went last.
     pub changed_ms: i64,
 }

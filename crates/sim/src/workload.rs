@@ -12,8 +12,8 @@ use exactlog_core::batch::{Batch, BatchBuilder, Compression, ProducerStamp, Time
 use exactlog_core::codec;
 use exactlog_core::command::{
     AtCap, CleanupPolicy, Command, Commit, CommitToken, Condition, ConfigChange, Dedup, DedupScope,
-    GroupOffsets, Mark, NewTimer, OffsetCommit, Protocol, TimerCommand, TimerEffects, TopicCompression,
-    TopicConfig, TopicDurability, TransactionSender, Transactional,
+    GroupOffsets, Mark, NewTimer, OffsetCommit, OffsetMetadata, Protocol, TimerCommand, TimerEffects,
+    TopicCompression, TopicConfig, TopicDurability, TransactionSender, Transactional,
 };
 use exactlog_core::ids::{DedupId, Partition, ProducerId, TimerId, TopicId};
 use exactlog_storage::journal::{BLOCK_BYTES, FILE_HEADER_BYTES, FRAME_HEADER_BYTES};
@@ -702,9 +702,26 @@ impl Generator {
             let partition = self.pick(partitions);
             let end = model.partition(partition).map_or(0, |partition| partition.end);
             let offset = end.saturating_sub(self.random.below(3)) + self.random.below(9) / 8;
-            OffsetCommit { partition, offset, reset: self.random.chance(1, 10) }
+            OffsetCommit {
+                partition,
+                offset,
+                reset: self.random.chance(1, 10),
+                metadata: self.metadata(model.lsn + u64::from(partition.index)),
+            }
         });
         GroupOffsets { group, member, offsets: offsets.collect() }
+    }
+
+    /// Mostly none, and sometimes around the longest that there may be. By the place of the command, so that nothing
+    /// else of a workload depends on it.
+    fn metadata(&self, nth: u64) -> OffsetMetadata {
+        let len = match nth % 12 {
+            0..9 => 0,
+            9 | 10 => 1 + nth % 40,
+            _ => 4_095 + nth / 12 % 3,
+        };
+        let most = (self.plan.journal_file_bytes - FILE_HEADER_BYTES) / 8;
+        OffsetMetadata::from("m".repeat(len.min(most) as usize).as_str())
     }
 
     fn membership(&mut self, model: &Model) -> Command {

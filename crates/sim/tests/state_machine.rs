@@ -6,7 +6,8 @@
 
 use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
 use exactlog_core::command::{
-    Command, Commit, CommitToken, Dedup, GroupOffsets, OffsetCommit, TimerEffects, TopicConfig,
+    Command, Commit, CommitToken, Dedup, GroupOffsets, OffsetCommit, OffsetMetadata, TimerEffects,
+    TopicConfig,
 };
 use exactlog_core::ids::{DedupId, Partition, ProducerId};
 use exactlog_sim::check::{self, Owed};
@@ -245,7 +246,12 @@ impl Log {
                 let batches = chosen.iter().map(|index| (at(index), batch(*len, None))).collect();
                 let position = |at: Partition| {
                     let offset = model.partition(at).unwrap().end;
-                    let offsets = vec![OffsetCommit { partition: at, offset, reset: false }];
+                    let offsets = vec![OffsetCommit {
+                        partition: at,
+                        offset,
+                        reset: false,
+                        metadata: OffsetMetadata::default(),
+                    }];
                     GroupOffsets { group: "readers".to_owned(), member: None, offsets }
                 };
                 let offsets = if *ack { vec![position(partitions[0])] } else { Vec::new() };

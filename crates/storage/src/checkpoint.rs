@@ -10,7 +10,8 @@
 //! time is lost with a checkpoint that can't be read (the older one and a longer replay serve), and since bincode
 //! sees bytes only behind our own frame, version and CRC, with a limit.
 //!
-//! Version 3 is written, and version 4 of a log in which ids of events were forgotten. Version 2, which knows nothing
+//! Version 3 is written, version 4 of a log in which ids of events were forgotten, and version 5 of one with metadata
+//! beside committed offsets. Version 2, which knows nothing
 //! of timers, ids of events, retention and compaction, is read (`version_2.rs`).
 //!
 //! Invariants
@@ -20,7 +21,7 @@
 
 mod version_2;
 
-use crate::demand::{KEY_BYTES, MARK_BYTES, RESTING_KEY_BYTES};
+use crate::demand::{KEY_BYTES, MARK_BYTES, RESTING_KEY_BYTES, metadata_bytes};
 use crate::disk::{Disk, Mode};
 use crate::error::StorageError;
 use crate::index::Located;
@@ -35,7 +36,9 @@ use exactlog_core::batch::Compression;
 use exactlog_core::command::{TopicCompression, TopicDurability};
 use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::mutants::{Mutant, on};
-use exactlog_core::state::{DedupPiece, OffsetExpiry, PartitionState, State, TablePiece, Timers, Topic};
+use exactlog_core::state::{
+    DedupPiece, OffsetExpiry, OffsetMetadataPiece, PartitionState, State, TablePiece, Timers, Topic,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::IoSlice;
@@ -44,11 +47,14 @@ use std::sync::Arc;
 /// Directory of the checkpoints.
 pub const CHECKPOINT_DIR: &str = "checkpoint";
 
-/// The newest format that this build writes and reads: that of a log in which ids of events were forgotten.
-pub const CHECKPOINT_VERSION: u16 = 4;
+/// The newest format that this build writes and reads: that of a log with metadata beside committed offsets.
+pub const CHECKPOINT_VERSION: u16 = 5;
+
+/// The format of a log in which ids of events were forgotten.
+const CHECKPOINT_VERSION_GAPS: u16 = 4;
 
 /// The format of every other log.
-const CHECKPOINT_VERSION_WITHOUT_GAPS: u16 = 3;
+const CHECKPOINT_VERSION_PLAIN: u16 = 3;
 
 /// The oldest format that this build reads.
 const CHECKPOINT_VERSION_OLDEST: u16 = 2;
@@ -148,6 +154,8 @@ enum Section {
     WithTheSystem(Vec<TopicId>),
     /// Topics whose batches have a codec of the topic's own, with its number; nothing of a log without one.
     Compressed(Vec<(TopicId, u8)>),
+    /// What stands beside committed offsets, part by part; nothing of a log without any.
+    OffsetMetadata(OffsetMetadataPiece),
 }
 
 impl Image {
@@ -190,10 +198,7 @@ impl Image {
         }
         let len = bytes.len() as u64;
         bytes[MAGIC_AT..VERSION_AT].copy_from_slice(&MAGIC);
-        let version = match self.state.dedup.has_gaps() {
-            true => CHECKPOINT_VERSION,
-            false => CHECKPOINT_VERSION_WITHOUT_GAPS,
-        };
+        let version = version_of(&self.state);
         bytes[VERSION_AT..VERSION_AT + 2].copy_from_slice(&version.to_le_bytes());
         bytes[SECTIONS_AT..LSN_AT].copy_from_slice(&count.to_le_bytes());
         bytes[LSN_AT..FLUSHED_AT].copy_from_slice(&self.applied_lsn.to_le_bytes());
@@ -248,8 +253,11 @@ impl Image {
                 "the sections don't make the checkpoint that the header announces".into(),
             ));
         }
-        if version < CHECKPOINT_VERSION && image.state.dedup.has_gaps() {
+        if version < CHECKPOINT_VERSION_GAPS && image.state.dedup.has_gaps() {
             return Err(damaged(VERSION_AT, format!("ids that were forgotten, in version {version}")));
+        }
+        if version < CHECKPOINT_VERSION && image.state.has_offset_metadata() {
+            return Err(damaged(VERSION_AT, format!("metadata of offsets, in version {version}")));
         }
         Ok(image)
     }
@@ -293,8 +301,18 @@ impl Image {
                     Arc::make_mut(found).config.compression = known;
                 }
             }
+            Section::OffsetMetadata(piece) => self.state.restore_offset_metadata(piece)?,
         }
         Ok(())
+    }
+}
+
+/// The first format that has a form for all of a state.
+fn version_of(state: &State) -> u16 {
+    match (state.has_offset_metadata(), state.dedup.has_gaps()) {
+        (true, _) => CHECKPOINT_VERSION,
+        (false, true) => CHECKPOINT_VERSION_GAPS,
+        (false, false) => CHECKPOINT_VERSION_PLAIN,
     }
 }
 
@@ -321,17 +339,18 @@ pub fn state_hash(state: &State) -> u64 {
     (crc32c::crc32c(&bytes) as u64) << 32 | crc32fast::hash(&bytes) as u64
 }
 
-/// What the state takes in a checkpoint at most, in bytes; all there is if it can't be in one. Marks and keys are only
-/// counted: there may be millions, and whoever asks has the shard.
+/// What the state takes in a checkpoint at most, in bytes; all there is if it can't be in one. Marks, keys and metadata
+/// are only counted: there may be millions, and whoever asks has the shard.
 pub(crate) fn state_bytes(state: &State) -> u64 {
     let mut rest = state.clone();
     let marks_bytes = rest.dedup.take_marks() * MARK_BYTES;
     let (keys, key_bytes) = rest.tables.take_keys();
     // Each table may have a section that isn't full.
     let keys_bytes = keys * RESTING_KEY_BYTES + key_bytes + rest.tables.len() as u64 * KEY_BYTES;
+    let texts_bytes = state.offset_metadata_bytes().map(|(group, texts)| metadata_bytes(group, texts));
+    let counted = marks_bytes + keys_bytes + texts_bytes.sum::<u64>();
     let mut bytes = Vec::new();
-    encode_state(&rest, None, &mut bytes)
-        .map_or(u64::MAX / 8, |_| bytes.len() as u64 + marks_bytes + keys_bytes)
+    encode_without_metadata(&rest, None, &mut bytes).map_or(u64::MAX / 8, |_| bytes.len() as u64 + counted)
 }
 
 /// Reads what is there. An older checkpoint serves where a newer one is damaged.
@@ -416,6 +435,20 @@ pub(crate) fn read_as(disk: &dyn Disk, lsn: u64, name: &str) -> Result<Image, St
 
 /// Encodes the state as sections; how many.
 fn encode_state(
+    state: &State,
+    applied_at: Option<Position>,
+    into: &mut Vec<u8>,
+) -> Result<u32, StorageError> {
+    let mut count = encode_without_metadata(state, applied_at, into)?;
+    for piece in state.offset_metadata_pieces() {
+        encode_section(&Section::OffsetMetadata(piece), into)?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// The same without the sections of metadata.
+fn encode_without_metadata(
     state: &State,
     applied_at: Option<Position>,
     into: &mut Vec<u8>,
@@ -542,11 +575,13 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::demand::METADATA_BYTES;
     use exactlog_core::batch::BatchBuilder;
     use exactlog_core::command::*;
     use exactlog_core::ids::{DedupId, Partition, ProducerId};
     use exactlog_core::reply::Reply;
-    use exactlog_core::state::{At, Group};
+    use exactlog_core::state::{At, CommittedOffset, Group};
+    use std::collections::BTreeMap;
 
     fn with_a_group(name_bytes: usize) -> State {
         let mut state = State::default();
@@ -599,6 +634,27 @@ mod tests {
             let (reckoned, taken) = (state_bytes(&state), section(&state).len() as u64);
             assert!(taken <= reckoned, "{keys} keys and marks take {taken} bytes, {reckoned} were reckoned");
             assert!(reckoned <= taken + 64 * keys + KEY_BYTES, "{keys}: {reckoned} for {taken}");
+        }
+    }
+
+    #[test]
+    fn metadata_is_reckoned_and_not_much_more_than_it_takes() {
+        for (groups, texts, text_bytes) in [(1, 1, 1), (100, 1, 4), (3, 1_025, 20), (2, 10, 4_096)] {
+            let mut state = State::default();
+            let offset = |index: u32| {
+                let metadata = OffsetMetadata::from("m".repeat(text_bytes).as_str());
+                let committed = CommittedOffset { offset: 1, leader_epoch: 0, lsn: 1, time_ms: 1, metadata };
+                (Partition { topic: TopicId(1), index }, committed)
+            };
+            let offsets: BTreeMap<_, _> = (0..texts).map(offset).collect();
+            for group in 0..groups {
+                let group_state = Group { offsets: offsets.clone(), ..Group::default() };
+                state.groups.insert(format!("group-{group}"), Arc::new(group_state));
+            }
+            let (reckoned, taken) = (state_bytes(&state), section(&state).len() as u64);
+            assert!(taken <= reckoned, "{taken} bytes taken, {reckoned} reckoned");
+            let most = taken + METADATA_BYTES * (groups + groups * u64::from(texts));
+            assert!(reckoned <= most, "{taken} bytes taken, {reckoned} reckoned");
         }
     }
 

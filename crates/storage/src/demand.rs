@@ -10,7 +10,7 @@
 //! Invariants
 //!   * the estimate is never less than the file, but for what commands add that free space
 
-use exactlog_core::command::{Command, Dedup, Mark, Transactional};
+use exactlog_core::command::{Command, Dedup, Mark, OffsetCommit, Transactional};
 use exactlog_core::state::State;
 
 /// An unflushed batch in a checkpoint, in bytes.
@@ -30,6 +30,10 @@ const WINDOW_BYTES: u64 = 192;
 
 /// What other commands may add, besides what they name, in bytes.
 const COMMAND_BYTES: u64 = 1024;
+
+/// Metadata beside an offset besides its own bytes. So much, and the group's name, the group's first text takes besides:
+/// in a section of its own.
+pub(crate) const METADATA_BYTES: u64 = 64;
 
 /// An id that is marked or reserved, in bytes: in a section of 1,024 ids, or in one of its own.
 pub(crate) const MARK_BYTES: u64 = 64;
@@ -77,8 +81,10 @@ impl Growth {
         self.state += match command {
             Command::Append { .. } => 0,
             Command::Commit(commit) => {
-                let offsets =
-                    commit.offsets.iter().map(|it| it.group.len() as u64 + 64 * it.offsets.len() as u64);
+                let offsets = commit.offsets.iter().map(|it| {
+                    let metadata = metadata_bytes(&it.group, of_offsets(&it.offsets));
+                    it.group.len() as u64 + 64 * it.offsets.len() as u64 + metadata
+                });
                 let mut scope_before = None;
                 let marks = commit.marks.iter().map(|mark| match mark {
                     Mark::Named { scope, .. } if scope_before.replace(scope) != Some(scope) => {
@@ -91,7 +97,9 @@ impl Growth {
                 let keys = writes.map(|write| KEY_BYTES + write.key.len() as u64);
                 COMMAND_BYTES + offsets.sum::<u64>() + marks.sum::<u64>() + keys.sum::<u64>()
             }
-            Command::CommitOffsets { offsets, .. } => COMMAND_BYTES + 64 * offsets.len() as u64,
+            Command::CommitOffsets { group, offsets, .. } => {
+                COMMAND_BYTES + 64 * offsets.len() as u64 + metadata_bytes(group, of_offsets(offsets))
+            }
             Command::CreateTopic { partitions, .. } | Command::CreateTable { partitions, .. } => {
                 let partitions = u64::from(*partitions) * PARTITION_BYTES;
                 self.parts += partitions;
@@ -99,11 +107,13 @@ impl Growth {
             }
             Command::Transactional(request) => {
                 let named = match &**request {
-                    Transactional::AddPartitions { partitions, .. } => partitions.len(),
-                    Transactional::CommitOffsets { offsets, .. } => offsets.len(),
+                    Transactional::AddPartitions { partitions, .. } => 64 * partitions.len() as u64,
+                    Transactional::CommitOffsets { group, offsets, .. } => {
+                        64 * offsets.len() as u64 + metadata_bytes(group, of_offsets(offsets))
+                    }
                     _ => 0,
                 };
-                COMMAND_BYTES + 64 * named as u64
+                COMMAND_BYTES + named
             }
             Command::Dedup(request) => match &**request {
                 Dedup::Append { ids, .. } => COMMAND_BYTES + MARK_BYTES * ids.len() as u64,
@@ -113,6 +123,16 @@ impl Growth {
             _ => COMMAND_BYTES,
         };
     }
+}
+
+/// What so long texts beside offsets of a group take at most, in bytes.
+pub(crate) fn metadata_bytes(group: &str, texts: impl Iterator<Item = usize>) -> u64 {
+    let (count, bytes) = texts.fold((0, 0), |(count, bytes), text| (count + 1, bytes + text as u64));
+    if count == 0 { 0 } else { (count + 1) * METADATA_BYTES + group.len() as u64 + bytes }
+}
+
+fn of_offsets(offsets: &[OffsetCommit]) -> impl Iterator<Item = usize> {
+    offsets.iter().map(|offset| offset.metadata.as_str().len()).filter(|bytes| *bytes > 0)
 }
 
 /// The parts of the estimate, in bytes.
@@ -153,7 +173,7 @@ impl Demand {
 mod tests {
     use super::*;
     use exactlog_core::command::{Commit, CommitToken, TimerEffects};
-    use exactlog_core::ids::{DedupId, ProducerId};
+    use exactlog_core::ids::{DedupId, Partition, ProducerId, TopicId};
 
     fn of_marks(scopes: &[&str]) -> u64 {
         let mark = |(nth, scope): (usize, &&str)| Mark::Named {
@@ -187,5 +207,24 @@ mod tests {
             3 * MARK_BYTES + 2 * scope(name) + scope(other),
             "never less"
         );
+    }
+
+    #[test]
+    fn metadata_counts_with_its_bytes_and_its_group_s_name_once() {
+        let partition = |index| Partition { topic: TopicId(1), index };
+        let position = |(index, text): (u32, &&str)| OffsetCommit {
+            partition: partition(index),
+            offset: 1,
+            reset: false,
+            metadata: (*text).into(),
+        };
+        let of = |texts: &[&str]| {
+            let offsets = (0..).zip(texts).map(position).collect();
+            let command = Command::CommitOffsets { group: "readers".into(), member: None, offsets };
+            Growth::of([command].iter()).state - COMMAND_BYTES
+        };
+        assert_eq!(of(&["", ""]), 2 * 64);
+        assert_eq!(of(&["", "at 5"]), 2 * 64 + METADATA_BYTES + 4 + METADATA_BYTES + 7);
+        assert_eq!(of(&["ü", "at 5"]), 2 * 64 + 2 * METADATA_BYTES + 6 + METADATA_BYTES + 7);
     }
 }

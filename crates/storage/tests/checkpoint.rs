@@ -7,8 +7,8 @@
 use exactlog_core::batch::{Batch, BatchBuilder, Compression, ProducerStamp};
 use exactlog_core::command::{
     AtCap, CleanupPolicy, Command, Commit, CommitToken, ConfigChange, Dedup, DedupScope, NewTimer,
-    OffsetCommit, Protocol, TableWrite, TableWrites, TimerCommand, TimerEffects, TopicCompression,
-    TopicConfig, TopicDurability, TransactionSender, Transactional,
+    OffsetCommit, OffsetMetadata, Protocol, TableWrite, TableWrites, TimerCommand, TimerEffects,
+    TopicCompression, TopicConfig, TopicDurability, TransactionSender, Transactional,
 };
 use exactlog_core::ids::{DedupId, Partition, ProducerId, TimerId, TopicId};
 use exactlog_core::reply::{Seen, Sighting};
@@ -451,6 +451,143 @@ fn tables_have_the_bytes_that_the_format_says_and_are_read_back() {
     assert_eq!((at, place.offset, place.version), (partition, 2, lsn));
 }
 
+/// With metadata beside one of two committed offsets, and beside one that a transaction is about to commit.
+fn with_metadata() -> (SimDisk, Shard) {
+    let (disk, mut shard) = with_transactions();
+    let position = |offset, text: &str| {
+        vec![OffsetCommit { partition: PARTITION, offset, reset: true, metadata: text.into() }]
+    };
+    let commit = |group: &str, offsets| Command::CommitOffsets { group: group.into(), member: None, offsets };
+    run(&mut shard, commit("a", position(1, "")));
+    run(&mut shard, commit("g", position(1, "at 5")));
+    let sender = TransactionSender { protocol: Protocol::V2, ..sender() };
+    let (group, offsets) = ("g".into(), position(2, "ü"));
+    run(&mut shard, Transactional::CommitOffsets { sender, group, member: None, offsets }.into());
+    (disk, shard)
+}
+
+/// The section of [`with_metadata`]: which offset, of which transaction, and the text.
+fn metadata_section(group: &str, texts: &[(u32, Option<u64>, &str)]) -> Vec<u8> {
+    let head = Bytes::default().u32(9).text(group).u64(texts.len() as u64);
+    section(texts.iter().fold(head, |bytes, (index, txn_seq, text)| {
+        let bytes = bytes.u32(1).u32(*index);
+        let bytes = match txn_seq {
+            None => bytes.u8(0),
+            Some(txn_seq) => bytes.u8(1).u64(*txn_seq),
+        };
+        bytes.text(text)
+    }))
+}
+
+#[test]
+fn metadata_of_offsets_has_the_bytes_that_the_format_says_and_is_read_back() {
+    let (disk, mut shard) = with_metadata();
+    let kept = shard.checkpoint_image().unwrap().write(&disk).unwrap();
+    shard.keep_checkpoint(kept).unwrap();
+    let name = file_name(kept.applied_lsn);
+    let written = disk.read_file(&name).unwrap();
+    assert_eq!(written[8], 5);
+    let expected = metadata_section("g", &[(0, None, "at 5"), (0, Some(8), "ü")]);
+    let at = written.windows(expected.len()).position(|window| window == expected);
+    let at = at.expect("the section isn't there");
+
+    let live = state_hash(&shard.state());
+    drop(shard);
+    {
+        let (mut shard, report) = open(&disk.process_kill()).unwrap();
+        assert_eq!((report.checkpoint_lsn, report.ignored), (kept.applied_lsn, Vec::<String>::new()));
+        assert_eq!(state_hash(&shard.state()), live);
+        let text = |shard: &Shard, group| {
+            shard.state().committed_offset(group, PARTITION).unwrap().metadata.as_str().to_string()
+        };
+        assert_eq!((text(&shard, "a"), text(&shard, "g")), (String::new(), "at 5".into()));
+        let sender = TransactionSender { protocol: Protocol::V2, ..sender() };
+        run(&mut shard, Transactional::End { sender, commit: true }.into());
+        assert_eq!(text(&shard, "g"), "ü");
+        // With the last text the version goes back.
+        let offsets = shard.state().groups["a"].offsets.clone();
+        let plain = OffsetCommit {
+            partition: PARTITION,
+            offset: offsets[&PARTITION].offset,
+            reset: true,
+            metadata: OffsetMetadata::default(),
+        };
+        run(&mut shard, Command::CommitOffsets { group: "g".into(), member: None, offsets: vec![plain] });
+        let image = shard.checkpoint_image().unwrap();
+        let other = SimDisk::new();
+        let kept = image.write(&other).unwrap();
+        assert_eq!(other.read_file(&file_name(kept.applied_lsn)).unwrap()[8], 3);
+    }
+    // What can't be stands in the report with the reason, and the older checkpoint serves.
+    let long = "m".repeat(4_097);
+    for (group, texts, why) in [
+        ("x", vec![(0, None, "at 5")], "metadata of no group \"x\""),
+        ("g", vec![(1, None, "at 5")], "at 1-1, beside no offset"),
+        ("g", vec![(0, Some(7), "at 5")], "at 1-0, beside no offset"),
+        ("g", vec![(0, None, "at 5"), (0, None, "at 6")], "at 1-0, beside no offset"),
+        ("g", vec![(0, None, "")], "at 1-0, of 0 bytes"),
+        ("g", vec![(0, None, &*long)], "at 1-0, of 4097 bytes"),
+    ] {
+        let disk = disk.process_kill();
+        let wrong = metadata_section(group, &texts);
+        put_anew(&disk, &name, [&written[..at], &wrong, &written[at + expected.len()..]].concat(), 5);
+        let (shard, report) = open(&disk).unwrap();
+        assert_eq!((report.checkpoint_lsn, state_hash(&shard.state())), (4, live), "{why}");
+        assert!(report.ignored.join(", ").contains(why), "{why}: {:?}", report.ignored);
+    }
+    // In an older version there is no place for it.
+    for version in [3, 4] {
+        put_anew(&disk, &name, written.to_vec(), version);
+        let (_, report) = open(&disk.process_kill()).unwrap();
+        let why = format!("metadata of offsets, in version {version}");
+        assert!(report.ignored.join(", ").contains(&why), "{:?}", report.ignored);
+    }
+}
+
+/// Another content of a checkpoint, with a header that holds.
+fn put_anew(disk: &SimDisk, name: &str, mut content: Vec<u8>, version: u8) {
+    content[8] = version;
+    let len = content.len() as u64;
+    content[32..40].copy_from_slice(&len.to_le_bytes());
+    let crc = crc32fast::hash(&content[..40]);
+    content[40..44].copy_from_slice(&crc.to_le_bytes());
+    disk.remove(name).unwrap();
+    disk.put(name, &content).unwrap();
+}
+
+/// A group of more than a thousand texts has several sections, around the limits of the decoder.
+#[test]
+fn metadata_of_many_offsets_is_read_back() {
+    for (partitions, text) in
+        [(1_024, "x"), (1_025, "x"), (3_000, "a longer one"), (1_030, &*"m".repeat(4_096))]
+    {
+        let disk = SimDisk::new();
+        let (mut shard, _) = open(&disk).unwrap();
+        let config = TopicConfig::default();
+        run(&mut shard, Command::CreateTopic { name: "t".into(), partitions, config });
+        for from in (0..partitions).step_by(10) {
+            let position = |index| OffsetCommit {
+                partition: Partition { topic: TopicId(1), index },
+                offset: 0,
+                reset: true,
+                metadata: text.into(),
+            };
+            let offsets = (from..partitions.min(from + 10)).map(position).collect();
+            run(&mut shard, Command::CommitOffsets { group: "g".into(), member: None, offsets });
+        }
+        let kept = shard.checkpoint_image().unwrap().write(&disk).unwrap();
+        shard.keep_checkpoint(kept).unwrap();
+        let sections = disk.read_file(&file_name(kept.applied_lsn)).unwrap()[12];
+        // State, partitions, when offsets expire, and those of metadata.
+        assert_eq!(u32::from(sections), 3 + partitions.div_ceil(1_024));
+        let live = shard.state().clone();
+        drop(shard);
+        let (shard, report) = open(&disk).unwrap();
+        assert_eq!((report.checkpoint_lsn, report.ignored), (kept.applied_lsn, Vec::<String>::new()));
+        assert_eq!(*shard.state(), live);
+    }
+}
+
 /// Keys of a table that the checkpoint doesn't have, behind a checksum that holds.
 #[test]
 fn keys_of_no_table_are_damage_with_file_and_place() {
@@ -508,7 +645,12 @@ fn with_transactions() -> (SimDisk, Shard) {
     run(&mut shard, transactional(0));
     run(&mut shard, Transactional::End { sender: sender(), commit: false }.into());
     run(&mut shard, transactional(1));
-    let offsets = vec![OffsetCommit { partition: PARTITION, offset: 1, reset: false }];
+    let offsets = vec![OffsetCommit {
+        partition: PARTITION,
+        offset: 1,
+        reset: false,
+        metadata: OffsetMetadata::default(),
+    }];
     let sender = TransactionSender { protocol: Protocol::V2, ..sender() };
     run(&mut shard, Transactional::CommitOffsets { sender, group: "g".into(), member: None, offsets }.into());
     (disk, shard)
@@ -641,7 +783,7 @@ fn a_checkpoint_of_version_1_is_refused_by_name() {
     disk.remove(&file_name(4)).unwrap();
     disk.put(&file_name(4), &file(1, &sections(2, term), 4, 0)).unwrap();
     let refusal = open(&disk).unwrap_err();
-    assert!(matches!(refusal, StorageError::Version { found: 1, supported: 4, .. }), "{refusal}");
+    assert!(matches!(refusal, StorageError::Version { found: 1, supported: 5, .. }), "{refusal}");
 }
 
 #[test]
@@ -649,13 +791,13 @@ fn a_checkpoint_of_an_unknown_version_is_refused_by_name_even_if_there_is_an_old
     let (disk, shard) = with_one_checkpoint();
     drop(shard);
     let mut bytes = disk.read_file(&file_name(4)).unwrap();
-    bytes[8] = 5;
+    bytes[8] = 6;
     bytes[16] = 9;
     let crc = crc32fast::hash(&bytes[..40]);
     bytes[40..44].copy_from_slice(&crc.to_le_bytes());
     disk.put(&file_name(9), &bytes).unwrap();
     let refusal = open(&disk).unwrap_err();
-    assert!(matches!(refusal, StorageError::Version { found: 5, supported: 4, .. }), "{refusal}");
+    assert!(matches!(refusal, StorageError::Version { found: 6, supported: 5, .. }), "{refusal}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
-use exactlog_core::command::{Command, TopicConfig};
+use exactlog_core::command::{Command, OFFSET_METADATA_BYTES_MAX, OffsetCommit, TopicConfig};
 use exactlog_core::ids::{Partition, ProducerId, TopicId};
 use exactlog_core::reply::Reply;
 use exactlog_sim::disk::SimDisk;
@@ -126,4 +126,56 @@ fn lg_13_a_full_log_of_many_small_batches_has_room_for_the_checkpoint_that_names
     }
     assert_eq!(shard.unflushed_batches(), 0, "all is in segments");
     execute(&mut shard, vec![append(small, stored, 1)]).unwrap();
+}
+
+/// Commits an offset of a group with as much metadata as there may be.
+fn commit_offset(topic: TopicId, group: usize) -> Command {
+    let metadata = "m".repeat(OFFSET_METADATA_BYTES_MAX).as_str().into();
+    let partition = Partition { topic, index: 0 };
+    let offsets = vec![OffsetCommit { partition, offset: 0, reset: true, metadata }];
+    Command::CommitOffsets { group: format!("group-{group}"), member: None, offsets }
+}
+
+#[test]
+fn lg_13_a_full_log_has_room_for_the_checkpoint_with_all_metadata_of_offsets() {
+    let disk = SimDisk::new();
+    leave(&disk, 24 * MIB);
+    let options =
+        Options { journal_file_bytes: 256 * 1024, journal_ring_bytes: 64 * MIB, ..Options::default() };
+    let mut nonce = 7;
+    let mut random = || {
+        nonce += 1;
+        nonce
+    };
+    let mut shard = Shard::open(Arc::new(disk.clone()), options.clone(), &mut random).unwrap().0;
+    execute(&mut shard, vec![Command::Open]).unwrap();
+    let topic = create_topic(&mut shard, "t");
+    let mut groups = 0;
+    let full = loop {
+        match execute(&mut shard, (groups..groups + 20).map(|group| commit_offset(topic, group)).collect()) {
+            Ok(_) => groups += 20,
+            Err(error) => break error,
+        }
+        assert!(groups < 10_000, "the disk was never full");
+    };
+    assert!(full.is_disk_full() && groups > 1_000, "{groups}: {full}");
+    // What was kept for it suffices, with all texts and when most of them are gone.
+    shard.checkpoint().unwrap();
+    let forgotten = groups * 9 / 10;
+    for group in 0..forgotten {
+        let forget = Command::DeleteOffsets { group: format!("group-{group}"), partitions: None };
+        execute(&mut shard, vec![forget]).unwrap();
+    }
+    (0..3).for_each(|_| shard.checkpoint().unwrap());
+    execute(&mut shard, vec![commit_offset(topic, groups)]).unwrap();
+    drop(shard);
+    let (shard, report) = Shard::open(Arc::new(disk), options, &mut random).unwrap();
+    assert!(report.checkpoint_lsn > 0 && report.ignored.is_empty(), "{report:?}");
+    let state = shard.state();
+    let partition = Partition { topic, index: 0 };
+    assert_eq!(state.groups.len(), groups - forgotten + 1);
+    for group in forgotten..=groups {
+        let committed = state.committed_offset(&format!("group-{group}"), partition).unwrap();
+        assert_eq!(committed.metadata.as_str().len(), OFFSET_METADATA_BYTES_MAX, "group {group}");
+    }
 }

@@ -1,10 +1,10 @@
 //! JoinGroup: a member of a classic group, waiting for the others (KIP-345, KIP-394, KIP-814).
 
-use super::create_topics::is_legal_name;
 use crate::code;
 use crate::dispatch::Call;
 use crate::groups::{Join, Joined, JoinedMember};
 use bytes::Bytes;
+use exactlog::wire::is_legal_group_name;
 use exactlog_wire::messages::join_group::{JoinGroupResponseMember, Request, Response};
 use exactlog_wire::value::Str;
 
@@ -28,7 +28,7 @@ pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
         member_id: request.member_id.clone(),
         ..Response::default()
     };
-    if !is_legal_name(&request.group_id) {
+    if !is_legal_group_name(&request.group_id) {
         return refused(code::INVALID_GROUP_ID);
     }
     let metadata_bytes: usize = request.protocols.iter().map(|it| it.name.len() + it.metadata.len()).sum();

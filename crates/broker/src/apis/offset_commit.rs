@@ -1,12 +1,9 @@
-//! OffsetCommit: how far a group has come (semantics GR-2, GR-5 to GR-7).
-//!
-//! The metadata that a client may send with an offset isn't kept: it is read back as an empty string.
+//! OffsetCommit: how far a group has come, and what its client keeps beside that (semantics GR-2, GR-5 to GR-7).
 
-use super::create_topics::is_legal_name;
 use crate::code;
 use crate::dispatch::Call;
 use crate::groups::{self, Claim, topic_partition};
-use exactlog::wire::{Command, OffsetCommit};
+use exactlog::wire::{Command, OFFSET_METADATA_BYTES_MAX, OffsetCommit, OffsetMetadata, is_legal_group_name};
 use exactlog::{Error, Partition, Refusal};
 use exactlog_wire::messages::offset_commit::{
     OffsetCommitRequestPartition, OffsetCommitResponsePartition, OffsetCommitResponseTopic, Request, Response,
@@ -14,9 +11,7 @@ use exactlog_wire::messages::offset_commit::{
 use exactlog_wire::value::{Str, Uuid};
 use std::collections::BTreeSet;
 
-/// Longest metadata of an offset, in bytes (`offset.metadata.max.bytes`).
-const METADATA_BYTES_MAX: usize = 4096;
-/// From which version on a group that isn't there has a code of its own, and members of consumer groups can commit.
+/// From which version on members of consumer groups can commit.
 const MEMBER_EPOCHS: i16 = 9;
 
 pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
@@ -54,19 +49,26 @@ fn check(
 ) -> Result<OffsetCommit, i16> {
     let index = u32::try_from(wanted.partition_index).ok().filter(|index| *index < topic.partitions());
     let index = index.ok_or(code::UNKNOWN_TOPIC_OR_PARTITION)?;
-    if wanted.committed_metadata.as_ref().is_some_and(|metadata| metadata.len() > METADATA_BYTES_MAX) {
-        return Err(code::OFFSET_METADATA_TOO_LARGE);
-    }
+    let metadata = metadata_of(wanted.committed_metadata.as_ref())?;
     let partition = Partition { topic: topic.id(), index };
     let bounds = call.node.log.bounds_of(partition).map_err(|error| error.kafka_code())?;
     let offset = u64::try_from(wanted.committed_offset).ok().filter(|it| *it <= bounds.high_watermark);
     // A client says where it has come to, and it may have gone back.
-    Ok(OffsetCommit { partition, offset: offset.ok_or(code::OFFSET_OUT_OF_RANGE)?, reset: true })
+    Ok(OffsetCommit { partition, offset: offset.ok_or(code::OFFSET_OUT_OF_RANGE)?, reset: true, metadata })
+}
+
+/// What is kept beside an offset; null is as none.
+pub(crate) fn metadata_of(sent: Option<&Str>) -> Result<OffsetMetadata, i16> {
+    let text = sent.map(|text| &**text).unwrap_or_default();
+    match text.len() > OFFSET_METADATA_BYTES_MAX {
+        true => Err(code::OFFSET_METADATA_TOO_LARGE),
+        false => Ok(OffsetMetadata::from(text)),
+    }
 }
 
 async fn commit(call: &Call<'_>, request: &Request, offsets: Vec<OffsetCommit>) -> Result<(), i16> {
     let group = &*request.group_id;
-    if !is_legal_name(group) {
+    if !is_legal_group_name(group) {
         return Err(code::INVALID_GROUP_ID);
     }
     let claim = Claim {
@@ -86,7 +88,10 @@ async fn commit(call: &Call<'_>, request: &Request, offsets: Vec<OffsetCommit>) 
     let command = Command::CommitOffsets { group: group.to_string(), member: None, offsets };
     let handed_in = call.node.groups.committing(commit, || call.node.log.hand_in(command));
     let handed_in = handed_in.map_err(|error_code| match error_code {
+        // The group may have been there before this node was: its members join anew when they are told so. That there
+        // is no group, as Kafka says from version 9 on, is the end for some of them.
         code::GROUP_ID_NOT_FOUND if call.version < MEMBER_EPOCHS => code::ILLEGAL_GENERATION,
+        code::GROUP_ID_NOT_FOUND => code::UNKNOWN_MEMBER_ID,
         error_code => error_code,
     })?;
     let replied = match handed_in {

@@ -118,7 +118,7 @@ fn of_partition(
                 0 => -1,
                 epoch => epoch as i32,
             },
-            metadata: Some(Str::default()),
+            metadata: Some(committed.metadata.as_str().into()),
             error_code: code::NONE,
         },
         Err(error) => none(index, error.kafka_code()),

@@ -2,13 +2,13 @@
 //! TX-14, TX-21, TX-22).
 //!
 //! As in Kafka a position may move back: its sender is the one that may, by its epoch. Behind the end of its partition
-//! there is none, and texts beside positions aren't kept.
+//! there is none.
 
+use super::offset_commit::metadata_of;
 use crate::code;
 use crate::dispatch::Call;
 use crate::groups;
 use crate::transactions::{Claim, find, refused};
-use exactlog::Partition;
 use exactlog::wire::{OffsetCommit, Protocol, Transactional};
 use exactlog_wire::messages::txn_offset_commit::{
     Request, Response, TxnOffsetCommitRequestPartition, TxnOffsetCommitResponsePartition,
@@ -20,8 +20,6 @@ use std::collections::BTreeMap;
 const ABORTABLE: i16 = 4;
 /// From which version on it brings its group into the transaction (KIP-890).
 const ADDS_GROUP: i16 = 5;
-/// Longest text beside a position, in characters (`offset.metadata.max.bytes`).
-const METADATA_MAX: usize = 4096;
 
 pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
     if request.group_id.is_empty() {
@@ -32,14 +30,14 @@ pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
     for topic in &request.topics {
         for wanted in &topic.partitions {
             match check(call, &topic.name, wanted) {
-                Ok((partition, offset)) => _ = offsets.insert(partition, offset),
+                Ok(offset) => _ = offsets.insert(offset.partition, offset),
                 Err(error_code) => _ = refused.insert((&*topic.name, wanted.partition_index), error_code),
             }
         }
     }
     let of_rest = match offsets.is_empty() {
         true => code::NONE,
-        false => commit(call, &request, offsets).await.err().unwrap_or(code::NONE),
+        false => commit(call, &request, offsets.into_values().collect()).await.err().unwrap_or(code::NONE),
     };
     response(&request, |topic, index| refused.get(&(topic, index)).copied().unwrap_or(of_rest))
 }
@@ -48,19 +46,16 @@ fn check(
     call: &Call<'_>,
     topic: &str,
     wanted: &TxnOffsetCommitRequestPartition,
-) -> Result<(Partition, u64), i16> {
+) -> Result<OffsetCommit, i16> {
     let unknown = code::UNKNOWN_TOPIC_OR_PARTITION;
     let partition = find(call.node, topic, wanted.partition_index).ok_or(unknown)?;
-    let metadata = wanted.committed_metadata.as_ref();
-    if metadata.is_some_and(|text| text.len() > METADATA_MAX && text.chars().count() > METADATA_MAX) {
-        return Err(code::OFFSET_METADATA_TOO_LARGE);
-    }
+    let metadata = metadata_of(wanted.committed_metadata.as_ref())?;
     let end = call.node.log.bounds_of(partition).map_err(|error| error.kafka_code())?.high_watermark;
     let offset = u64::try_from(wanted.committed_offset).ok().filter(|offset| *offset <= end);
-    Ok((partition, offset.ok_or(code::OFFSET_OUT_OF_RANGE)?))
+    Ok(OffsetCommit { partition, offset: offset.ok_or(code::OFFSET_OUT_OF_RANGE)?, reset: true, metadata })
 }
 
-async fn commit(call: &Call<'_>, request: &Request, offsets: BTreeMap<Partition, u64>) -> Result<(), i16> {
+async fn commit(call: &Call<'_>, request: &Request, offsets: Vec<OffsetCommit>) -> Result<(), i16> {
     let claim = Claim {
         transactional_id: &request.transactional_id,
         producer_id: request.producer_id,
@@ -69,9 +64,7 @@ async fn commit(call: &Call<'_>, request: &Request, offsets: BTreeMap<Partition,
     let protocol = if call.version >= ADDS_GROUP { Protocol::V2 } else { Protocol::V1 };
     let sender = claim.sender(call, protocol, call.version >= ABORTABLE)?;
     let group = request.group_id.to_string();
-    let position = |(partition, offset)| OffsetCommit { partition, offset, reset: true };
-    let partitions: Vec<_> = offsets.keys().copied().map(groups::topic_partition).collect();
-    let offsets = offsets.into_iter().map(position).collect();
+    let partitions: Vec<_> = offsets.iter().map(|offset| groups::topic_partition(offset.partition)).collect();
     let command = Transactional::CommitOffsets { sender, group, member: None, offsets };
     let member = groups::Claim {
         generation: request.generation_id,

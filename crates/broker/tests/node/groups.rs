@@ -239,6 +239,68 @@ async fn every_version_commits_and_finds_offsets() {
     assert_eq!(client.ask::<OffsetFetch>(2, &all).await.topics[0].partitions.len(), 2);
 }
 
+/// Partition, offset and what stands beside it, of all that the group has committed.
+async fn found(client: &mut Client, version: i16) -> Vec<(i32, i64, Option<String>)> {
+    let group = offset_fetch::OffsetFetchRequestGroup {
+        group_id: "billing".into(),
+        topics: None,
+        ..Default::default()
+    };
+    let request = offset_fetch::Request {
+        group_id: "billing".into(),
+        topics: None,
+        groups: vec![group],
+        ..Default::default()
+    };
+    let response = client.ask::<OffsetFetch>(version, &request).await;
+    let text = |text: Option<exactlog_wire::value::Str>| text.map(|text| text.to_string());
+    match version >= 8 {
+        true => {
+            let topics = response.groups.into_iter().flat_map(|group| group.topics);
+            let partitions = topics.flat_map(|topic| topic.partitions);
+            partitions.map(|it| (it.partition_index, it.committed_offset, text(it.metadata))).collect()
+        }
+        false => {
+            let partitions = response.topics.into_iter().flat_map(|topic| topic.partitions);
+            partitions.map(|it| (it.partition_index, it.committed_offset, text(it.metadata))).collect()
+        }
+    }
+}
+
+#[tokio::test]
+async fn gr_6_what_a_client_keeps_beside_an_offset_is_found_again_in_every_version() {
+    let node = node().await;
+    let mut client = node.client().await;
+    produced(&mut client).await;
+    let ids = exactlog_wire::messages::metadata::Request { topics: None, ..Default::default() };
+    let topics = client.ask::<exactlog_wire::messages::Metadata>(12, &ids).await.topics;
+    for version in 2..=10 {
+        let mut request = commit(-1, "", &[(0, 2), (1, 3)]);
+        let said = format!("said in version {version}: ü");
+        request.topics[0].topic_id = if version >= 10 { topics[0].topic_id } else { Default::default() };
+        request.topics[0].partitions[0].committed_metadata = Some(said.as_str().into());
+        request.topics[0].partitions[1].committed_metadata = None;
+        assert_eq!(committed(&mut client, version, &request).await, [0, 0], "version {version}");
+        let expected = [(0, 2, Some(said)), (1, 3, Some(String::new()))];
+        for version in 2..=10 {
+            assert_eq!(found(&mut client, version).await, expected, "OffsetFetch {version}");
+        }
+    }
+    // The next commit takes its place, also without any. The limit counts bytes.
+    let mut request = commit(-1, "", &[(0, 1)]);
+    assert_eq!(committed(&mut client, 8, &request).await, [0]);
+    assert_eq!(found(&mut client, 8).await[0], (0, 1, Some(String::new())));
+    let longest = "ü".repeat(2048);
+    request.topics[0].partitions[0].committed_metadata = Some(format!("{longest}.").into());
+    assert_eq!(committed(&mut client, 8, &request).await, [12]);
+    request.topics[0].partitions[0].committed_metadata = Some(longest.as_str().into());
+    assert_eq!(committed(&mut client, 8, &request).await, [0]);
+    drop(client);
+    let node = crate::transactional::restarted(node).await;
+    let mut client = node.client().await;
+    assert_eq!(found(&mut client, 8).await[0], (0, 1, Some(longest)));
+}
+
 #[tokio::test]
 async fn positions_that_cannot_be_committed_are_refused_and_the_others_are_committed() {
     let node = node().await;
@@ -254,14 +316,62 @@ async fn positions_that_cannot_be_committed_are_refused_and_the_others_are_commi
     request.topics[0].name = "ordres".into();
     assert_eq!(committed(&mut client, 8, &request).await, [3]);
     request = commit(5, "somebody", &[(0, 1)]);
-    assert_eq!(committed(&mut client, 9, &request).await, [69]);
+    assert_eq!(committed(&mut client, 9, &request).await, [25]);
     assert_eq!(committed(&mut client, 8, &request).await, [22]);
-    request = commit(-1, "", &[(0, 1)]);
-    request.group_id = "no/group".into();
-    assert_eq!(committed(&mut client, 8, &request).await, [24]);
-    let mut strange = join("");
-    strange.group_id = "no/group".into();
-    assert_eq!(client.ask::<JoinGroup>(9, &strange).await.error_code, 24);
+    for name in ["", "  ", "a\nb", "\u{85}", &"g".repeat(250)] {
+        request = commit(-1, "", &[(0, 1)]);
+        request.group_id = name.into();
+        assert_eq!(committed(&mut client, 8, &request).await, [24], "{name:?}");
+        let mut strange = join("");
+        strange.group_id = name.into();
+        assert_eq!(client.ask::<JoinGroup>(9, &strange).await.error_code, 24, "{name:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_group_can_have_any_text_for_a_name() {
+    let node = node().await;
+    let mut client = node.client().await;
+    produced(&mut client).await;
+    let longest = "ü".repeat(124);
+    for name in ["two words", "a/b", "..", "it's \"quoted\"", "größe", &longest] {
+        let mut first = join("");
+        first.group_id = name.into();
+        first.member_id = client.ask::<JoinGroup>(9, &first).await.member_id;
+        let member = client.ask::<JoinGroup>(9, &first).await;
+        assert_eq!((member.error_code, member.generation_id), (0, 1), "{name:?}");
+        let mut assigned = sync(&member, &[(&member.member_id, b"all")]);
+        assigned.group_id = name.into();
+        assert_eq!(client.ask::<SyncGroup>(5, &assigned).await.error_code, 0);
+        let mut request = commit(1, &member.member_id, &[(0, 2)]);
+        request.group_id = name.into();
+        assert_eq!(committed(&mut client, 8, &request).await, [0], "{name:?}");
+        let groups = vec![offset_fetch::OffsetFetchRequestGroup {
+            group_id: name.into(),
+            topics: None,
+            ..Default::default()
+        }];
+        let request = offset_fetch::Request { groups, ..Default::default() };
+        let found = client.ask::<OffsetFetch>(8, &request).await.groups.remove(0);
+        assert_eq!((&*found.group_id, found.topics[0].partitions[0].committed_offset), (name, 2));
+        let asked = describe_groups::Request { groups: vec![name.into()], ..Default::default() };
+        assert_eq!(&*client.ask::<DescribeGroups>(6, &asked).await.groups[0].group_state, "Stable");
+        let listed = client.ask::<ListGroups>(5, &list_groups::Request::default()).await.groups;
+        assert_eq!(listed.iter().map(|group| &*group.group_id).collect::<Vec<_>>(), [name]);
+        let leaving = leave_group::Request {
+            group_id: name.into(),
+            members: vec![leave_group::MemberIdentity {
+                member_id: member.member_id.clone(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        assert_eq!(client.ask::<LeaveGroup>(5, &leaving).await.members[0].error_code, 0);
+        let names = vec![name.into()];
+        let deleted = client.ask::<DeleteGroups>(2, &delete_groups::Request { groups_names: names }).await;
+        assert_eq!(deleted.results[0].error_code, 0, "{name:?}");
+    }
+    assert_eq!(node.log.details().semantics_level, 2);
 }
 
 #[tokio::test]

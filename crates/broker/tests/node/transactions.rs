@@ -14,6 +14,13 @@ fn committed(node: &Node, group: &str, topic: &str) -> Option<u64> {
     node.log.committed(group, &node.log.open_topic(topic).unwrap(), 0)
 }
 
+/// What stands beside a group's committed offset in a partition of `orders`.
+fn metadata(node: &Node, group: &str, index: u32) -> Option<String> {
+    let at = Partition { topic: node.log.open_topic("orders").unwrap().id(), index };
+    let committed = node.log.committed_offset(group, at, false).unwrap();
+    committed.map(|committed| committed.metadata.as_str().to_string())
+}
+
 /// Whether OffsetFetch with `require_stable` would have to wait.
 fn is_pending(node: &Node, group: &str, topic: &str) -> bool {
     let at = Partition { topic: node.log.open_topic(topic).unwrap().id(), index: 0 };
@@ -413,19 +420,23 @@ async fn tx_21_each_position_has_its_code_and_those_that_can_be_are_committed() 
         ];
         let codes = who.commit_offsets(&mut client, version, "g", &positions).await;
         assert_eq!(codes, [0, 1, 1, 3, 3, 3], "version {version}");
-        // Text beside a position has a limit, in characters.
-        for (length, code) in [(4096, 0), (4097, 12)] {
+        // Text beside a position has a limit, in bytes. It counts when the transaction has committed.
+        let longest = "ü".repeat(2048);
+        for (text, code) in [(longest.clone(), 0), (format!("{longest}."), 12)] {
             let mut request = who.positions("g", &[("orders", 3, 0)]);
-            request.topics[0].partitions[0].committed_metadata = Some("ü".repeat(length).into());
+            let bytes = text.len();
+            request.topics[0].partitions[0].committed_metadata = Some(text.into());
             let response = client.ask::<TxnOffsetCommit>(version, &request).await;
-            assert_eq!(response.topics[0].partitions[0].error_code, code, "{length} characters");
+            assert_eq!(response.topics[0].partitions[0].error_code, code, "{bytes} bytes");
         }
+        assert_eq!(metadata(&node, "g", 3), None);
         // Named twice, the last one counts; and it may move back.
         let codes =
             who.commit_offsets(&mut client, version, "g", &[("orders", 0, 3), ("orders", 0, 2)]).await;
         assert_eq!(codes, [0, 0]);
         let (code, next) = who.end(&mut client, if version < 5 { 4 } else { 5 }, true).await;
         assert_eq!((code, committed(&node, "g", "orders")), (0, Some(2)));
+        assert_eq!((metadata(&node, "g", 3), metadata(&node, "g", 0)), (Some(longest), Some(String::new())));
         let who = if version < 5 { who } else { next };
         who.add_offsets(&mut client, 4, "g").await;
         assert_eq!(who.commit_offsets(&mut client, version, "g", &[("orders", 0, 1)]).await, [0]);
@@ -439,12 +450,18 @@ async fn groups_without_a_legal_name_have_no_positions() {
     let node = Node::with_topic("orders", 1).await;
     let mut client = node.client().await;
     let who = Who::init(&mut client, "t").await;
-    for group in ["", "a b", &"g".repeat(250)] {
+    for group in ["", "  ", "a\nb", &"g".repeat(250)] {
         for version in 0..=4 {
             assert_eq!(who.add_offsets(&mut client, version, group).await, 24, "{group:?}");
         }
         assert_eq!(who.commit_offsets(&mut client, 5, group, &[("orders", 0, 0)]).await, [24], "{group:?}");
     }
+    // Any other text is one.
+    let other = Who::init(&mut client, "u").await;
+    assert_eq!(other.add_offsets(&mut client, 4, "two words/ü").await, 0);
+    assert_eq!(other.commit_offsets(&mut client, 4, "two words/ü", &[("orders", 0, 0)]).await, [0]);
+    assert_eq!(other.end(&mut client, 4, true).await.0, 0);
+    assert_eq!(committed(&node, "two words/ü", "orders"), Some(0));
     // Nothing to commit is nothing to refuse.
     for request in
         [who.positions("g", &[]), txn_offset_commit::Request { group_id: "g".into(), ..Default::default() }]

@@ -11,6 +11,7 @@ use crate::ids::{DedupId, MemberId, Partition, ProducerId, TimerId, TopicId};
 
 /// Least bytes of what stands in lists.
 const POSITION_BYTES: usize = PARTITION_BYTES + 8 + 1;
+const METADATA_BYTES_LEAST: usize = 4;
 const POSITIONS_BYTES_LEAST: usize = 4 + (1 + 8) + 4;
 const CONDITION_BYTES_LEAST: usize = 1 + PARTITION_BYTES + 8;
 const DEDUP_ID_BYTES: usize = 16;
@@ -86,7 +87,9 @@ impl<'a> Reader<'a> {
             }
             COMMIT => Command::Commit(Box::new(self.commit(batches)?)),
             COMMIT_OFFSETS => {
-                let GroupOffsets { group, member, offsets } = self.positions()?;
+                let positions = self.positions()?;
+                self.check_metadata(std::slice::from_ref(&positions))?;
+                let GroupOffsets { group, member, offsets } = positions;
                 Command::CommitOffsets { group, member, offsets }
             }
             JOIN_GROUP => Command::JoinGroup { group: self.text()?, topics: self.list(4, Reader::topic)? },
@@ -234,7 +237,9 @@ impl<'a> Reader<'a> {
             }
             COMMIT_OFFSETS_TRANSACTIONAL => {
                 let sender = self.sender()?;
-                let GroupOffsets { group, member, offsets } = self.positions()?;
+                let positions = self.positions()?;
+                self.check_metadata(std::slice::from_ref(&positions))?;
+                let GroupOffsets { group, member, offsets } = positions;
                 let generation = self.u64()?;
                 if member.is_none() && generation != 0 {
                     return Err(self.malformed("a value where none is announced"));
@@ -289,6 +294,7 @@ impl<'a> Reader<'a> {
         let token = CommitToken { producer, producer_epoch, number: self.u64()? };
         let cursor = self.flagged(Reader::bytes)?;
         let offsets = self.list(POSITIONS_BYTES_LEAST, Reader::positions)?;
+        self.check_metadata(&offsets)?;
         let conditions = self.list(CONDITION_BYTES_LEAST, Reader::condition)?;
         let Sections { marks, dues, cancel, tables } = self.sections()?;
         // Both are bounded by the bytes of the head.
@@ -313,15 +319,15 @@ impl<'a> Reader<'a> {
         Ok(TableWrite { key: self.bytes()?, deletes })
     }
 
-    /// The parts of a commit that version 1 doesn't have: one at least; their tags
+    /// The parts of a commit that version 1 doesn't have: one at least, or metadata of positions; their tags
     /// ascend.
     fn sections(&mut self) -> Result<Sections, DecodeError> {
         let mut found = Sections::default();
-        if self.version != COMMIT_VERSION_SECTIONS {
+        if self.version < COMMIT_VERSION_SECTIONS {
             return Ok(found);
         }
         let (count, mut last_tag) = (self.u8()?, 0);
-        if count == 0 {
+        if count == 0 && self.version == COMMIT_VERSION_SECTIONS {
             return Err(self.malformed("no section where some are announced"));
         }
         for _ in 0..count {
@@ -415,14 +421,37 @@ impl<'a> Reader<'a> {
     }
 
     fn positions(&mut self) -> Result<GroupOffsets, DecodeError> {
+        let has_metadata = self.has_metadata();
+        let bytes_least = POSITION_BYTES + if has_metadata { METADATA_BYTES_LEAST } else { 0 };
         Ok(GroupOffsets {
             group: self.text()?,
             member: self.optional()?.map(MemberId),
-            offsets: self.list(POSITION_BYTES, |reader| {
-                let (partition, offset) = (reader.partition()?, reader.u64()?);
-                Ok(OffsetCommit { partition, offset, reset: reader.flag()? })
+            offsets: self.list(bytes_least, |reader| {
+                let (partition, offset, reset) = (reader.partition()?, reader.u64()?, reader.flag()?);
+                let metadata = match has_metadata {
+                    true => reader.str()?.into(),
+                    false => OffsetMetadata::default(),
+                };
+                Ok(OffsetCommit { partition, offset, reset, metadata })
             })?,
         })
+    }
+
+    /// Whether positions have metadata in this kind and version.
+    fn has_metadata(&self) -> bool {
+        match self.kind {
+            COMMIT => self.version >= COMMIT_VERSION_METADATA,
+            _ => self.version >= POSITIONS_VERSION_METADATA,
+        }
+    }
+
+    /// One has some, where there is a place for it.
+    fn check_metadata(&self, offsets: &[GroupOffsets]) -> Result<(), DecodeError> {
+        let is_some = |it: &OffsetCommit| !it.metadata.is_empty();
+        match self.has_metadata() && !offsets.iter().flat_map(|it| &it.offsets).any(is_some) {
+            true => Err(self.malformed("positions that an earlier version has a form for")),
+            false => Ok(()),
+        }
     }
 
     fn topic_config(&mut self) -> Result<TopicConfig, DecodeError> {
@@ -494,7 +523,12 @@ impl<'a> Reader<'a> {
         mut read: impl FnMut(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Vec<T>, DecodeError> {
         let count = self.count(bytes_least)?;
-        (0..count).map(|_| read(self)).collect()
+        // Exactly: what grows by itself begins with room for several, and there may be many short lists.
+        let mut list = Vec::with_capacity(count);
+        for _ in 0..count {
+            list.push(read(self)?);
+        }
+        Ok(list)
     }
 
     fn optional(&mut self) -> Result<Option<u64>, DecodeError> {
@@ -514,8 +548,13 @@ impl<'a> Reader<'a> {
     }
 
     fn text(&mut self) -> Result<String, DecodeError> {
-        let bytes = self.bytes()?;
-        String::from_utf8(bytes.into()).map_err(|_| self.malformed("text that isn't UTF-8"))
+        self.str().map(str::to_string)
+    }
+
+    fn str(&mut self) -> Result<&'a str, DecodeError> {
+        let len = self.count(1)?;
+        let bytes = self.take(len)?;
+        std::str::from_utf8(bytes).map_err(|_| self.malformed("text that isn't UTF-8"))
     }
 
     fn bytes(&mut self) -> Result<Bytes, DecodeError> {
@@ -562,11 +601,12 @@ impl<'a> Reader<'a> {
         Ok(array)
     }
 
-    fn take(&mut self, len: usize) -> Result<&[u8], DecodeError> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
         let end = self.at.checked_add(len).filter(|end| *end <= self.head.len());
         let end = end.ok_or_else(|| self.malformed("the head ends inside a field"))?;
         let from = std::mem::replace(&mut self.at, end);
-        Ok(&self.head[from..end])
+        let head: &'a Bytes = self.head;
+        Ok(&head[from..end])
     }
 
     fn malformed(&self, what: &'static str) -> DecodeError {

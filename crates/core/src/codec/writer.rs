@@ -54,7 +54,7 @@ impl Writer {
                 COMMIT
             }
             Command::CommitOffsets { group, member, offsets } => {
-                self.positions(group, *member, offsets);
+                self.positions(group, *member, offsets, has_metadata(offsets));
                 COMMIT_OFFSETS
             }
             Command::JoinGroup { group, topics } => {
@@ -250,7 +250,7 @@ impl Writer {
             }
             Transactional::CommitOffsets { sender, group, member, offsets } => {
                 self.sender(sender);
-                self.positions(group, member.map(|(member, _)| member), offsets);
+                self.positions(group, member.map(|(member, _)| member), offsets, has_metadata(offsets));
                 self.u64(member.map_or(0, |(_, generation)| generation));
                 COMMIT_OFFSETS_TRANSACTIONAL
             }
@@ -286,9 +286,12 @@ impl Writer {
         self.producer(commit.token.producer, commit.token.producer_epoch);
         self.u64(commit.token.number);
         self.flagged(commit.cursor.as_deref());
-        self.list(&commit.offsets, |writer, it| writer.positions(&it.group, it.member, &it.offsets));
+        let metadata = has_metadata_in(commit);
+        self.list(&commit.offsets, |writer, it| {
+            writer.positions(&it.group, it.member, &it.offsets, metadata);
+        });
         self.list(&commit.conditions, Writer::condition);
-        if has_sections(commit) {
+        if metadata || has_sections(commit) {
             let (has_marks, has_timers) = (!commit.marks.is_empty(), !commit.timers.is_empty());
             let has_tables = !commit.table_writes.is_empty();
             self.u8(u8::from(has_marks) + u8::from(has_timers) + u8::from(has_tables));
@@ -415,13 +418,16 @@ impl Writer {
         self.head[BATCHES_AT..FIELDS_AT].copy_from_slice(&count.to_le_bytes());
     }
 
-    fn positions(&mut self, group: &str, member: Option<MemberId>, offsets: &[OffsetCommit]) {
+    fn positions(&mut self, group: &str, member: Option<MemberId>, offsets: &[OffsetCommit], metadata: bool) {
         self.text(group);
         self.optional(member.map(|member| member.0));
         self.list(offsets, |writer, it| {
             writer.partition(&it.partition);
             writer.u64(it.offset);
             writer.flag(it.reset);
+            if metadata {
+                writer.text(it.metadata.as_str());
+            }
         });
     }
 
@@ -518,4 +524,14 @@ impl Writer {
 /// Whether a commit has parts that version 1 of its layout has no place for.
 pub(super) fn has_sections(commit: &Commit) -> bool {
     !commit.timers.is_empty() || !commit.marks.is_empty() || !commit.table_writes.is_empty()
+}
+
+/// Whether positions have a part that version 1 of their layout has no place for.
+pub(super) fn has_metadata(offsets: &[OffsetCommit]) -> bool {
+    offsets.iter().any(|offset| !offset.metadata.is_empty())
+}
+
+/// The same of any of a commit's.
+pub(super) fn has_metadata_in(commit: &Commit) -> bool {
+    commit.offsets.iter().any(|it| has_metadata(&it.offsets))
 }

@@ -15,7 +15,10 @@
 
 use super::assignment::Change;
 use super::{Outcome, State, done};
-use crate::command::{OffsetCommit, is_legal_name};
+use crate::command::{
+    OFFSET_METADATA_BYTES_MAX, OffsetCommit, OffsetMetadata, SEMANTICS_LEVEL_GROUP_NAMES,
+    is_legal_group_name, is_legal_name,
+};
 use crate::ids::{MemberId, Partition, TopicId};
 use crate::reply::{Refusal, Reply};
 use serde::{Deserialize, Serialize};
@@ -55,8 +58,8 @@ pub struct Owner {
     pub revoking: bool,
 }
 
-/// A committed offset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A committed offset. Order and types of the fields are a format (docs/FORMAT.md, "Payload").
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommittedOffset {
     /// The first offset that isn't consumed.
     pub offset: u64,
@@ -66,6 +69,9 @@ pub struct CommittedOffset {
     pub lsn: u64,
     /// When, ms since 1970.
     pub time_ms: i64,
+    /// What its sender keeps beside it. A section of its own in checkpoints, and not a part of these bytes.
+    #[serde(skip)]
+    pub metadata: OffsetMetadata,
 }
 
 impl Group {
@@ -78,8 +84,17 @@ impl Group {
 
 impl State {
     /// A group's committed offset in a partition.
-    pub fn committed_offset(&self, group: &str, partition: Partition) -> Option<CommittedOffset> {
-        self.groups.get(group)?.offsets.get(&partition).copied()
+    pub fn committed_offset(&self, group: &str, partition: Partition) -> Option<&CommittedOffset> {
+        self.groups.get(group)?.offsets.get(&partition)
+    }
+
+    /// Free text, where the log has risen to that; else as a topic's, with the answer of that time (ADR 40).
+    pub(super) fn check_group_name(&self, name: &str) -> Result<(), Refusal> {
+        match self.semantics_level >= SEMANTICS_LEVEL_GROUP_NAMES {
+            true if !is_legal_group_name(name) => Err(Refusal::IllegalGroupName { name: name.to_string() }),
+            false if !is_legal_name(name) => Err(Refusal::IllegalName { name: name.to_string() }),
+            _ => Ok(()),
+        }
     }
 
     /// `Open` proves that no member of an earlier open lives: the lock of the directory was free.
@@ -93,9 +108,7 @@ impl State {
     }
 
     pub(super) fn join_group(&mut self, name: &str, topics: &[TopicId]) -> Outcome {
-        if !is_legal_name(name) {
-            return Err(Refusal::IllegalName { name: name.to_string() });
-        }
+        self.check_group_name(name)?;
         for topic in topics {
             self.find_topic(*topic)?;
         }
@@ -168,9 +181,7 @@ impl State {
         offsets: &[OffsetCommit],
         seen: &mut BTreeSet<(&'a str, Partition)>,
     ) -> Result<(), Refusal> {
-        if !is_legal_name(name) {
-            return Err(Refusal::IllegalName { name: name.to_string() });
-        }
+        self.check_group_name(name)?;
         match member {
             Some(member) => self.check_owner(name, member, offsets)?,
             None => {
@@ -209,6 +220,11 @@ impl State {
             if !seen.insert((name, partition)) {
                 return Err(Refusal::PartitionTwice { partition });
             }
+            let bytes = commit.metadata.as_str().len();
+            if bytes > OFFSET_METADATA_BYTES_MAX {
+                let max = OFFSET_METADATA_BYTES_MAX;
+                return Err(Refusal::OffsetMetadataTooLarge { partition, bytes, max });
+            }
             let (start, end) = self.find(partition).map(|state| (state.start, state.end))?;
             // Below the start is fine: whoever consumed a record may say so when it is trimmed already.
             if sent > end {
@@ -241,7 +257,13 @@ impl State {
     fn committed_by(&self, commit: &OffsetCommit) -> CommittedOffset {
         let partition = self.partition(commit.partition).expect("the partition was found before");
         let leader_epoch = commit.offset.checked_sub(1).map_or(0, |before| partition.leader_epoch_at(before));
-        CommittedOffset { offset: commit.offset, leader_epoch, lsn: self.lsn, time_ms: self.time_ms }
+        CommittedOffset {
+            offset: commit.offset,
+            leader_epoch,
+            lsn: self.lsn,
+            time_ms: self.time_ms,
+            metadata: commit.metadata.clone(),
+        }
     }
 
     /// A group's committed offset in a partition, unless an open transaction is about to commit another
@@ -253,7 +275,7 @@ impl State {
         &self,
         group: &str,
         partition: Partition,
-    ) -> Result<Option<CommittedOffset>, Refusal> {
+    ) -> Result<Option<&CommittedOffset>, Refusal> {
         match self.groups.get(group).is_some_and(|found| found.pending.contains_key(&partition)) {
             true => Err(Refusal::UnstableOffset { group: group.to_string(), partition }),
             false => Ok(self.committed_offset(group, partition)),
@@ -268,9 +290,7 @@ impl State {
         member: Option<(MemberId, u64)>,
         offsets: &[OffsetCommit],
     ) -> Result<(), Refusal> {
-        if !is_legal_name(name) {
-            return Err(Refusal::IllegalName { name: name.to_string() });
-        }
+        self.check_group_name(name)?;
         if let Some((member, sent)) = member {
             let current = self.find_member(name, member)?.generation;
             if sent != current {

@@ -182,9 +182,7 @@ impl State {
 
     fn add_offsets(&mut self, sender: &TransactionSender, group: &str) -> Outcome {
         let mut entry = self.entry_of(sender)?.clone();
-        if !crate::command::is_legal_name(group) {
-            return Err(Refusal::IllegalName { name: group.to_string() });
-        }
+        self.check_group_name(group)?;
         let transaction = self.going_on(&mut entry);
         transaction.connection = transaction.connection.max(sender.connection);
         transaction.groups.insert(group.to_string());

@@ -102,9 +102,21 @@ fn batch_headers_are_found_without_knowing_the_kind() {
 #[test]
 fn a_command_of_a_newer_release_is_unknown_and_not_malformed() {
     let head = Bytes::from(codec::encode(1, &Command::Tick).head);
-    for (kind, version) in
-        [(0, 1), (36, 1), (255, 1), (13, 0), (13, 2), (7, 3), (2, 5), (21, 2), (30, 2), (32, 5), (33, 2)]
-    {
+    for (kind, version) in [
+        (0, 1),
+        (36, 1),
+        (255, 1),
+        (13, 0),
+        (13, 2),
+        (7, 4),
+        (8, 3),
+        (19, 3),
+        (2, 5),
+        (21, 2),
+        (30, 2),
+        (32, 5),
+        (33, 2),
+    ] {
         let error = codec::decode(kind, version, &head, &Bytes::new());
         assert_eq!(error, Err(DecodeError::Unknown { kind, version }));
     }

@@ -272,7 +272,12 @@ fn commit_is_kind_7() {
         offsets: vec![GroupOffsets {
             group: "g".into(),
             member: Some(MemberId(11)),
-            offsets: vec![OffsetCommit { partition: partition(), offset: 12, reset: true }],
+            offsets: vec![OffsetCommit {
+                partition: partition(),
+                offset: 12,
+                reset: true,
+                metadata: OffsetMetadata::default(),
+            }],
         }],
         conditions: vec![
             Condition::EndOffset { partition: partition(), offset: 13 },
@@ -340,6 +345,90 @@ fn commit_offsets_is_kind_8() {
         "0c 00 00 00 00 00 00 00  00", // its offset, and that it is no reset
     ]);
     is(8, &command, &head, &[]);
+}
+
+/// Two positions, of which only the second has metadata.
+fn with_metadata() -> Vec<OffsetCommit> {
+    let other = OffsetCommit { reset: true, metadata: "at 5".into(), ..offset(partition(), 13) };
+    vec![offset(partition(), 12), other]
+}
+
+/// The fields of [`with_metadata`].
+const WITH_METADATA: &[&str] = &[
+    "02 00 00 00", // two positions
+    PARTITION,
+    "0c 00 00 00 00 00 00 00  00",
+    "00 00 00 00", // no metadata
+    PARTITION,
+    "0d 00 00 00 00 00 00 00  01",
+    "04 00 00 00  61 74 20 35", // metadata
+];
+
+#[test]
+fn commit_offsets_has_a_version_2_for_metadata() {
+    let command = commit_offsets("g", None, &with_metadata());
+    let group = ["01 00 00 00  67", "00  00 00 00 00 00 00 00 00"];
+    let head = plain(&[&group, WITH_METADATA].concat());
+    is_version(8, 2, &command, &head, &[]);
+
+    let request = Transactional::CommitOffsets {
+        sender: golden_sender(),
+        group: "g".into(),
+        member: None,
+        offsets: with_metadata(),
+    };
+    let head = plain(&[SENDER, &group, WITH_METADATA, &["00 00 00 00 00 00 00 00"]].concat());
+    is_version(19, 2, &request.into(), &head, &[]);
+}
+
+#[test]
+fn a_commit_has_a_version_3_for_metadata_with_or_without_sections() {
+    let positions = GroupOffsets { group: "g".into(), member: None, offsets: with_metadata() };
+    let commit = Commit { offsets: vec![positions], ..commit_of(token((ProducerId(5), 2), 6), &[]) };
+    let fields = [
+        "05 00 00 00 00 00 00 00", // token: producer
+        "02 00 00 00",             // token: epoch
+        "06 00 00 00 00 00 00 00", // token: number
+        "00",                      // no cursor
+        "01 00 00 00",             // one group
+        "01 00 00 00  67",
+        "00  00 00 00 00 00 00 00 00",
+    ];
+    let behind = ["00 00 00 00", "00"]; // no conditions, no sections
+    let head = plain(&[&fields, WITH_METADATA, &behind].concat());
+    is_version(7, 3, &Command::Commit(Box::new(commit.clone())), &head, &[]);
+
+    let timers = TimerEffects { set: Vec::new(), cancel: vec![TimerId(3)] };
+    let behind =
+        ["00 00 00 00", "01", "02  10 00 00 00", "00 00 00 00", "01 00 00 00", "03 00 00 00 00 00 00 00"];
+    let head = plain(&[&fields, WITH_METADATA, &behind].concat());
+    is_version(7, 3, &Command::Commit(Box::new(Commit { timers, ..commit })), &head, &[]);
+}
+
+#[test]
+fn positions_without_metadata_have_one_form() {
+    let what = |kind, version, fields: &[&str]| match codec::decode(
+        kind,
+        version,
+        &Bytes::from(plain(fields)),
+        &Bytes::new(),
+    ) {
+        Err(codec::DecodeError::Malformed { what, .. }) => what,
+        other => panic!("{other:?}"),
+    };
+    let earlier = "positions that an earlier version has a form for";
+    let group = ["01 00 00 00  67", "00  00 00 00 00 00 00 00 00"];
+    let position = ["01 00 00 00", PARTITION, "0c 00 00 00 00 00 00 00  00"];
+    let empty = [&group[..], &position, &["00 00 00 00"]].concat();
+    assert_eq!(what(8, 2, &empty), earlier);
+    assert_eq!(what(8, 2, &[&group[..], &["00 00 00 00"]].concat()), earlier);
+    assert_eq!(what(19, 2, &[SENDER, &empty, &["00 00 00 00 00 00 00 00"]].concat()), earlier);
+    let token = ["05 00 00 00 00 00 00 00", "02 00 00 00", "06 00 00 00 00 00 00 00", "00"];
+    assert_eq!(what(7, 3, &[&token[..], &["00 00 00 00", "00 00 00 00", "00"]].concat()), earlier);
+    let no_text = [&group[..], &position, &["02 00 00 00  c3 28"]].concat();
+    assert_eq!(what(8, 2, &no_text), "text that isn't UTF-8");
+    let beyond = [&group[..], &position, &["02 00 00 00  61"]].concat();
+    assert_eq!(what(8, 2, &beyond), "a count beyond the bytes left");
 }
 
 #[test]

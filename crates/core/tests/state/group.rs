@@ -345,10 +345,46 @@ fn gr_9_an_offset_moves_back_only_by_an_explicit_reset() {
     let refusal = log.refused(&commit_offsets(GROUP, None, &[offset(partition, 4)]));
     assert_eq!(refusal, Refusal::OffsetRegress { group: GROUP.into(), partition, sent: 4, committed: 5 });
     log.reply(&commit_offsets(GROUP, None, &[offset(partition, 5)]));
-    let reset = OffsetCommit { partition, offset: 2, reset: true };
+    let reset = OffsetCommit { partition, offset: 2, reset: true, metadata: OffsetMetadata::default() };
     assert_eq!(log.reply(&commit_offsets(GROUP, None, &[reset])), Reply::OffsetsCommitted);
     let committed = log.state.committed_offset(GROUP, partition).unwrap();
     assert_eq!((committed.offset, committed.lsn), (2, log.state.lsn));
+}
+
+#[test]
+fn gr_6_what_stands_beside_an_offset_goes_with_it_and_the_next_one_takes_its_place() {
+    let mut log = Log::default();
+    let partition = log.partition("t");
+    log.append(partition, records(9));
+    let with = |at, text: &str| OffsetCommit { metadata: text.into(), ..offset(partition, at) };
+    let text = |log: &Log| {
+        log.state.committed_offset(GROUP, partition).map(|it| (it.offset, it.metadata.as_str().to_string()))
+    };
+    log.reply(&commit_offsets(GROUP, None, &[with(3, "half of the ü")]));
+    assert_eq!(text(&log), Some((3, "half of the ü".into())));
+    log.restart();
+    assert_eq!(text(&log), Some((3, "half of the ü".into())));
+    log.reply(&commit_offsets(GROUP, None, &[with(3, "")]));
+    assert_eq!(text(&log), Some((3, String::new())));
+    // The limit counts bytes, and what is over it changes nothing.
+    let longest = "ü".repeat(OFFSET_METADATA_BYTES_MAX / 2);
+    log.reply(&commit_offsets(GROUP, None, &[with(4, &longest)]));
+    let over = with(5, &format!("{longest}."));
+    let refusal = log.refused(&commit_offsets(GROUP, None, &[over.clone()]));
+    assert_eq!(refusal, Refusal::OffsetMetadataTooLarge { partition, bytes: 4_097, max: 4_096 });
+    assert_eq!(refusal.kafka_code(), 12);
+    let message = "metadata of 4097 bytes beside the offset at 1-0 is over offset.metadata.max.bytes = 4096";
+    assert_eq!(refusal.to_string(), message);
+    assert_eq!(text(&log), Some((4, longest)));
+    // In an embedded transaction as well.
+    let mut commit = commit_of(token(log.producer(Some("p")), 1), &[]);
+    commit.offsets = vec![GroupOffsets { group: GROUP.into(), member: None, offsets: vec![over] }];
+    assert_eq!(log.commit_refused(&commit), refusal);
+    commit.offsets[0].offsets = vec![with(6, "of a transaction")];
+    log.commit(&commit);
+    assert_eq!(text(&log), Some((6, "of a transaction".into())));
+    log.restart();
+    assert_eq!(text(&log), Some((6, "of a transaction".into())));
 }
 
 #[test]
@@ -462,6 +498,67 @@ fn gr_10_joining_a_topic_that_does_not_exist_makes_no_group() {
     assert_eq!(log.refused(&join(GROUP, &[TopicId(9)])), Refusal::UnknownTopic { topic: TopicId(9) });
     assert!(matches!(log.refused(&join("..", &[])), Refusal::IllegalName { .. }));
     assert!(log.state.groups.is_empty());
+}
+
+/// All commands that bring a group into being, each with a name of its own to be given.
+fn naming(log: &mut Log, partition: Partition) -> [Box<dyn Fn(&str) -> Command>; 5] {
+    let commit = commit_of(token(log.producer(Some("p")), 1), &[]);
+    let (producer, epoch) = log.init("x");
+    let sender = move || sender("x", (producer, epoch), Protocol::V2);
+    let offsets = move || vec![offset(partition, 0)];
+    [
+        Box::new(move |group| commit_offsets(group, None, &offsets())),
+        Box::new(move |group| {
+            let positions = GroupOffsets { group: group.into(), member: None, offsets: offsets() };
+            Command::Commit(Box::new(Commit { offsets: vec![positions], ..commit.clone() }))
+        }),
+        Box::new(move |group| Transactional::AddOffsets { sender: sender(), group: group.into() }.into()),
+        Box::new(move |group| {
+            let (sender, group, member) = (sender(), group.into(), None);
+            Transactional::CommitOffsets { sender, group, member, offsets: offsets() }.into()
+        }),
+        Box::new(|group| join(group, &[])),
+    ]
+}
+
+#[test]
+fn oa_8_names_of_groups_are_free_text_from_level_2_on_and_as_those_of_topics_before() {
+    let mut log = Log::default();
+    let partition = log.partition("t");
+    let commands = naming(&mut log, partition);
+    let longest = "ü".repeat(124) + "x";
+    let free = ["two words", "a/b", "..", "ü", "it's \"quoted\"", " ", "\u{a0}", &longest];
+    let never = ["", " ", "  ", "\u{3000}", "a\nb", "\0", "\u{7f}", "\u{85}", &format!("{longest}x")];
+    for name in free.iter().chain(&never) {
+        for command in &commands {
+            let refusal = log.refused(&command(name));
+            assert_eq!(refusal, Refusal::IllegalName { name: name.to_string() }, "{name:?}");
+            assert_eq!(refusal.kafka_code(), 17);
+        }
+    }
+    let level = SEMANTICS_LEVEL_GROUP_NAMES;
+    log.reply(&Command::Config(ConfigChange::SemanticsLevel { level }));
+    assert_eq!(log.state.groups.len(), 0);
+    for name in never {
+        for command in &commands {
+            let refusal = log.refused(&command(name));
+            assert_eq!(refusal, Refusal::IllegalGroupName { name: name.to_string() }, "{name:?}");
+            assert_eq!(refusal.kafka_code(), 24);
+        }
+    }
+    let taken: Vec<&str> = free.into_iter().filter(|name| !name.trim().is_empty()).collect();
+    for (name, command) in taken.iter().zip(commands.iter().cycle()) {
+        let reply = log.reply(&command(name));
+        assert!(!matches!(reply, Reply::Refused(_)), "{name:?}: {reply:?}");
+    }
+    log.restart();
+    assert!(log.state.groups.contains_key("two words"));
+    // Of everything else the names are as ever.
+    let create =
+        Command::CreateTopic { name: "two words".into(), partitions: 1, config: TopicConfig::default() };
+    assert!(matches!(log.refused(&create), Refusal::IllegalName { .. }));
+    let producer = Command::InitProducer { name: Some("two words".into()) };
+    assert!(matches!(log.refused(&producer), Refusal::IllegalName { .. }));
 }
 
 fn delete(partitions: Option<&[Partition]>) -> Command {

@@ -51,6 +51,8 @@ struct Position {
     partition: usize,
     at: u64,
     reset: bool,
+    /// How long the text beside it is.
+    text: usize,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -61,8 +63,9 @@ fn op() -> impl Strategy<Value = Op> {
     )
         .prop_map(|(producer, epoch_step, sequence_step)| Stamp { producer, epoch_step, sequence_step });
     let position = || {
-        (0..2usize, 0..PARTITIONS, 0..30u64, prop::bool::weighted(0.2))
-            .prop_map(|(group, partition, at, reset)| Position { group, partition, at, reset })
+        let text = prop_oneof![4 => Just(0), 3 => 1..4usize, 1 => Just(4_096), 1 => Just(4_097)];
+        (0..2usize, 0..PARTITIONS, 0..30u64, prop::bool::weighted(0.2), text)
+            .prop_map(|(group, partition, at, reset, text)| Position { group, partition, at, reset, text })
     };
     let miss = || prop::option::weighted(0.3, prop_oneof![3 => Just(0i64), 1 => -1..2i64]);
     let batches = prop::collection::vec((0..PARTITIONS, 1..4u32), 0..3);
@@ -123,8 +126,8 @@ struct ModelName {
 struct Model {
     partitions: [ModelPartition; PARTITIONS],
     names: [ModelName; 2],
-    /// All positions of a group and partition, the valid one last.
-    positions: Vec<(usize, usize, u64)>,
+    /// All positions of a group and partition with the length of the text beside them, the valid one last.
+    positions: Vec<(usize, usize, u64, usize)>,
 }
 
 impl Model {
@@ -182,19 +185,22 @@ impl Model {
     }
 
     fn position_fault(&self, position: Position) -> Option<&'static str> {
+        if position.text > 4_096 {
+            return Some("text");
+        }
         if position.at > self.partitions[position.partition].records {
             return Some("range");
         }
-        let now = self.committed(position.group, position.partition).unwrap_or(0);
+        let now = self.committed(position.group, position.partition).map_or(0, |it| it.0);
         (position.at < now && !position.reset).then_some("regress")
     }
 
-    fn committed(&self, group: usize, partition: usize) -> Option<u64> {
-        self.positions.iter().rfind(|it| (it.0, it.1) == (group, partition)).map(|it| it.2)
+    fn committed(&self, group: usize, partition: usize) -> Option<(u64, usize)> {
+        self.positions.iter().rfind(|it| (it.0, it.1) == (group, partition)).map(|it| (it.2, it.3))
     }
 
     fn store(&mut self, position: Position) {
-        self.positions.push((position.group, position.partition, position.at));
+        self.positions.push((position.group, position.partition, position.at, position.text));
     }
 
     /// What is known of a commit with this epoch and number, if it isn't the next one.
@@ -355,6 +361,7 @@ impl Pair {
             partition: self.partitions[position.partition],
             offset: position.at,
             reset: position.reset,
+            metadata: "x".repeat(position.text).as_str().into(),
         }
     }
 
@@ -364,7 +371,8 @@ impl Pair {
             prop_assert_eq!((state.start, state.end), (model.start, model.records));
             for (group, name) in GROUPS.iter().enumerate() {
                 let committed = self.log.state.committed_offset(name, self.partitions[index]);
-                prop_assert_eq!(committed.map(|it| it.offset), self.model.committed(group, index));
+                let committed = committed.map(|it| (it.offset, it.metadata.as_str().len()));
+                prop_assert_eq!(committed, self.model.committed(group, index));
             }
         }
         Ok(())
@@ -393,6 +401,7 @@ fn answer(reply: Reply) -> Answer {
             Refusal::EndOffset { .. } => "end",
             Refusal::OffsetOutOfRange { .. } => "range",
             Refusal::OffsetRegress { .. } => "regress",
+            Refusal::OffsetMetadataTooLarge { .. } => "text",
             Refusal::CommitForgotten { .. } => "forgotten",
             other => panic!("the model makes no command that is refused with {other:?}"),
         }),

@@ -467,6 +467,6 @@ fn sections_of_a_commit_that_contradict_themselves_are_malformed() {
         let decoded = decoded(change);
         assert!(matches!(decoded, Err(DecodeError::Malformed { .. })), "{nth}: {decoded:?}");
     }
-    let unknown = codec::decode(encoded.kind, 3, &Bytes::from(encoded.head.clone()), &bodies);
-    assert!(matches!(unknown, Err(DecodeError::Unknown { kind: 7, version: 3 })));
+    let unknown = codec::decode(encoded.kind, 4, &Bytes::from(encoded.head.clone()), &bodies);
+    assert!(matches!(unknown, Err(DecodeError::Unknown { kind: 7, version: 4 })));
 }

@@ -72,7 +72,7 @@ fn decode_and_apply(
         Err(DecodeError::Malformed { at, len, .. }) => prop_assert!(at <= len && len == head.len()),
         Err(DecodeError::Unknown { .. }) => {
             let known = (1..=24).contains(&kind) || (26..=31).contains(&kind);
-            let is_read = (version == 1 && known) || (version == 2 && matches!(kind, 2 | 3 | 7));
+            let is_read = (version == 1 && known) || (version == 2 && matches!(kind, 2 | 3 | 7 | 8 | 19));
             prop_assert!(!is_read);
         }
         Err(other) => prop_assert!(false, "{:?}", other),
@@ -103,7 +103,10 @@ fn place_all(log: &mut Log, step: &Step) {
 
 /// What a decoded command holds in memory besides the bodies, which are slices.
 fn memory_bytes(command: &Command) -> usize {
-    let offsets = |offsets: &Vec<OffsetCommit>| offsets.capacity() * size_of::<OffsetCommit>();
+    let offsets = |offsets: &Vec<OffsetCommit>| {
+        let texts = offsets.iter().map(|it| it.metadata.as_str().len());
+        offsets.capacity() * size_of::<OffsetCommit>() + texts.sum::<usize>()
+    };
     size_of::<Command>()
         + match command {
             Command::CreateTopic { name, .. } => name.capacity(),

@@ -663,6 +663,33 @@ fn tx_22_of_plain_and_transactional_commits_the_later_one_counts() {
 }
 
 #[test]
+fn tx_14_what_stands_beside_a_pending_offset_counts_when_its_transaction_commits() {
+    for commit in [true, false] {
+        let mut world = World::new();
+        world.log.append(world.at, records(9));
+        let (at, sender) = (world.at, world.sender(V2));
+        let with = |text: &str, to| OffsetCommit { metadata: text.into(), ..offset(at, to) };
+        world.ok(&commit_offsets("g", None, &[with("before", 5)]));
+        let request = |offsets| {
+            let (sender, group) = (sender.clone(), "g".into());
+            Command::from(Transactional::CommitOffsets { sender, group, member: None, offsets })
+        };
+        let over = request(vec![with(&"m".repeat(4_097), 7)]);
+        let (pending, found) = (request(vec![with("pending", 7)]), with("before", 5));
+        assert!(matches!(world.log.refused(&over), Refusal::OffsetMetadataTooLarge { bytes: 4_097, .. }));
+        world.ok(&pending);
+        let text = |world: &World| {
+            let found = world.log.state.committed_offset("g", world.at).unwrap();
+            (found.offset, found.metadata.clone())
+        };
+        world.log.restart();
+        assert_eq!(text(&world), (found.offset, found.metadata.clone()));
+        world.finish(V2, commit);
+        assert_eq!(text(&world), if commit { (7, "pending".into()) } else { (5, found.metadata) });
+    }
+}
+
+#[test]
 fn tx_22_two_transactions_never_move_an_offset_back_between_them() {
     let mut world = World::new();
     world.log.append(world.at, records(9));

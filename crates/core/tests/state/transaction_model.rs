@@ -304,6 +304,11 @@ impl Model {
     }
 }
 
+/// What stands beside a position: nothing beside every other one.
+fn text_of(at: u64) -> String {
+    if at.is_multiple_of(2) { String::new() } else { format!("at {at}") }
+}
+
 struct Pair {
     log: Log,
     model: Model,
@@ -406,8 +411,12 @@ impl Pair {
                 (append(self.partitions[partition], records(count)), Answer::At { base, duplicate: false })
             }
             Op::Offsets { id, partition, v2, at } => {
-                let position =
-                    OffsetCommit { partition: self.partitions[partition], offset: at, reset: true };
+                let position = OffsetCommit {
+                    partition: self.partitions[partition],
+                    offset: at,
+                    reset: true,
+                    metadata: text_of(at).as_str().into(),
+                };
                 let sender = self.sender(id, false, v2);
                 let request = Transactional::CommitOffsets {
                     sender,
@@ -418,8 +427,12 @@ impl Pair {
                 (request.into(), self.model.offsets(id, partition, at, v2))
             }
             Op::PlainOffsets { partition, at } => {
-                let position =
-                    OffsetCommit { partition: self.partitions[partition], offset: at, reset: true };
+                let position = OffsetCommit {
+                    partition: self.partitions[partition],
+                    offset: at,
+                    reset: true,
+                    metadata: text_of(at).as_str().into(),
+                };
                 let expected = match at <= self.model.slots[partition].len() as u64 {
                     true => {
                         self.model.positions.push(Position { partition, at, txn: None });
@@ -482,8 +495,10 @@ impl Pair {
                 let wrong: Vec<_> = shown.iter().filter(|it| !committed.contains(it)).collect();
                 prop_assert!(wrong.is_empty(), "{from}..{to} shows {wrong:?}");
             }
-            let committed = self.log.state.committed_offset("g", *at).map(|it| it.offset);
-            prop_assert_eq!(committed, self.model.position(index));
+            let committed = self.log.state.committed_offset("g", *at);
+            let committed = committed.map(|it| (it.offset, it.metadata.as_str().to_string()));
+            let expected = self.model.position(index).map(|at| (at, text_of(at)));
+            prop_assert_eq!(committed, expected);
             prop_assert_eq!(self.log.state.stable_offset("g", *at).is_err(), self.model.is_pending(index));
         }
         let open = self.model.txns.iter().filter(|txn| txn.fate == Fate::Open);

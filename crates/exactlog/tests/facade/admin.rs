@@ -105,8 +105,28 @@ fn positions_that_are_not_there_move_nothing() {
     assert!(matches!(refused, Err(Error::Refused(Refusal::OffsetOutOfRange { sent: 6, end: 5, .. }))));
     let refused = log.seek_group("g", &[to(&topic, 2, 0)]);
     assert!(matches!(refused, Err(Error::NoSuchPartition { .. })));
-    assert!(matches!(log.seek_group("no name", &[]), Err(Error::IllegalName { .. })));
+    let nameless = log.seek_group(" ", &[]);
+    assert!(matches!(nameless, Err(Error::Refused(Refusal::IllegalGroupName { .. }))));
     assert!(log.group("g").is_none());
+}
+
+#[test]
+fn groups_of_clients_of_a_node_are_shown_and_moved_by_any_name() {
+    let (_directory, log, topic) = filled(5);
+    let name = "two words/ü";
+    let refused = log.seek_group(name, &[to(&topic, 1, 1)]);
+    assert!(matches!(refused, Err(Error::Refused(Refusal::IllegalName { .. }))), "no node has had this log");
+    log.raise_semantics_level().unwrap();
+    log.seek_group(name, &[to(&topic, 1, 1)]).unwrap();
+    assert_eq!(log.committed(name, &topic, 1), Some(1));
+    assert!(log.group(name).is_some());
+    log.seek_group(name, &[to(&topic, 1, 0)]).unwrap();
+    assert_eq!(log.committed(name, &topic, 1), Some(0));
+    // Once is enough, and it says nothing of topics.
+    let before = log.details().lsn;
+    log.raise_semantics_level().unwrap();
+    assert_eq!((log.details().lsn, log.details().semantics_level), (before, 2));
+    assert!(matches!(log.create_topic("two words", TopicOptions::default()), Err(Error::IllegalName { .. })));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Wire transactions behind the facade: who reads embedded never sees what isn't committed.
 
 use crate::common::*;
-use exactlog::wire::{OffsetCommit, Protocol, Reply, TransactionSender, Transactional};
+use exactlog::wire::{OffsetCommit, OffsetMetadata, Protocol, Reply, TransactionSender, Transactional};
 use exactlog::{Consumer, Error, Log, Partition, ProducerId, Start, Topic, TopicConfig, TopicOptions};
 use exactlog_core::batch::{BatchBuilder, ProducerStamp};
 use exactlog_sim::disk::SimDisk;
@@ -177,7 +177,12 @@ fn tx_10_what_was_answered_is_there_after_a_kill_and_an_open_transaction_goes_on
     wire.append(&topic, 0, "two").unwrap();
     let (group, offsets) = (
         "g".to_owned(),
-        vec![OffsetCommit { partition: Partition { topic: topic.id(), index: 0 }, offset: 1, reset: false }],
+        vec![OffsetCommit {
+            partition: Partition { topic: topic.id(), index: 0 },
+            offset: 1,
+            reset: false,
+            metadata: OffsetMetadata::default(),
+        }],
     );
     let request = Transactional::CommitOffsets { sender: wire.sender(), group, member: None, offsets };
     log.transactional(request).unwrap();

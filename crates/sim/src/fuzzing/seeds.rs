@@ -185,6 +185,7 @@ fn commands() -> Vec<Named> {
     vec![
         ("appends".into(), appends),
         ("groups".into(), groups),
+        ("metadata".into(), encode(&[begin(), metadata()].concat())),
         ("settings".into(), settings),
         ("timers".into(), timers),
         ("transactions".into(), transactions),
@@ -345,7 +346,12 @@ fn transactions() -> Vec<Command> {
             .in_transaction(),
     };
     let (current, newer_codes) = (None, true);
-    let offsets = vec![OffsetCommit { partition: PARTITIONS[0], offset: 1, reset: false }];
+    let offsets = vec![OffsetCommit {
+        partition: PARTITIONS[0],
+        offset: 1,
+        reset: false,
+        metadata: OffsetMetadata::default(),
+    }];
     let limits = ConfigChange::TransactionLimits { timeout_max_ms: 10, id_expiration_ms: 5 };
     vec![
         Transactional::Init { transactional_id: "x".into(), timeout_ms: 1, current, newer_codes }.into(),
@@ -389,7 +395,8 @@ fn append(sequence: i32) -> Vec<Command> {
         producer_epoch: 0,
         number: 1 + sequence.unsigned_abs() as u64,
     };
-    let offsets = vec![OffsetCommit { partition, offset: 1, reset: false }];
+    let offsets =
+        vec![OffsetCommit { partition, offset: 1, reset: false, metadata: OffsetMetadata::default() }];
     let commit = Commit {
         token,
         cursor: Some(Bytes::from_static(b"c")),
@@ -415,10 +422,51 @@ fn group() -> Vec<Command> {
         Command::CommitOffsets {
             group: group(),
             member: Some(MemberId(5)),
-            offsets: vec![OffsetCommit { partition: PARTITIONS[0], offset: 0, reset: true }],
+            offsets: vec![OffsetCommit {
+                partition: PARTITIONS[0],
+                offset: 0,
+                reset: true,
+                metadata: OffsetMetadata::default(),
+            }],
         },
         Command::LeaveGroup { group: group(), member: MemberId(5), fenced: true },
         Command::DeleteTopic { topic: TopicId(1) },
+    ]
+}
+
+/// Offsets with metadata, in each of the three ways in which they are committed; the last is too long.
+fn metadata() -> Vec<Command> {
+    let position = |index: usize, text: &str| {
+        let (partition, metadata) = (PARTITIONS[index], text.into());
+        vec![OffsetCommit { partition, offset: 0, reset: true, metadata }]
+    };
+    let commit = |offsets| Command::CommitOffsets { group: "m".into(), member: None, offsets };
+    let embedded = Commit {
+        token: CommitToken { producer: ProducerId(2), producer_epoch: 0, number: 1 },
+        cursor: None,
+        batches: Vec::new(),
+        offsets: vec![GroupOffsets { group: "m".into(), member: None, offsets: position(1, "embedded") }],
+        conditions: Vec::new(),
+        marks: Vec::new(),
+        timers: TimerEffects::default(),
+        table_writes: Vec::new(),
+    };
+    let sender = TransactionSender {
+        transactional_id: "y".into(),
+        producer: ProducerId(3),
+        producer_epoch: 0,
+        protocol: Protocol::V2,
+        newer_codes: true,
+        connection: 1,
+    };
+    let (group, member, offsets) = ("m".into(), None, position(0, "pending"));
+    let (current, newer_codes) = (None, true);
+    vec![
+        commit(position(0, "plain")),
+        Command::Commit(Box::new(embedded)),
+        Transactional::Init { transactional_id: "y".into(), timeout_ms: 1, current, newer_codes }.into(),
+        Transactional::CommitOffsets { sender, group, member, offsets }.into(),
+        commit(position(1, &"m".repeat(OFFSET_METADATA_BYTES_MAX + 1))),
     ]
 }
 

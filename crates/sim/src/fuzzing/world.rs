@@ -9,7 +9,7 @@ use crate::rng::Random;
 use bytes::Bytes;
 use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
 use exactlog_core::command::{
-    Command, Commit, CommitToken, GroupOffsets, Mark, OffsetCommit, TimerEffects, TopicConfig,
+    Command, Commit, CommitToken, GroupOffsets, Mark, OffsetCommit, OffsetMetadata, TimerEffects, TopicConfig,
 };
 use exactlog_core::ids::{DedupId, Partition, ProducerId, TopicId};
 use exactlog_core::reply::Reply;
@@ -184,7 +184,12 @@ impl Making {
         self.commits += 1;
         let value = Bytes::from(format!("commit {}", self.commits));
         let token = CommitToken { producer: ProducerId(1), producer_epoch: 0, number: self.commits };
-        let offsets = vec![OffsetCommit { partition: PARTITIONS[1], offset: 1, reset: false }];
+        let offsets = vec![OffsetCommit {
+            partition: PARTITIONS[1],
+            offset: 1,
+            reset: false,
+            metadata: OffsetMetadata::default(),
+        }];
         let commit = Commit {
             token,
             cursor: Some(Bytes::from_static(b"cursor")),

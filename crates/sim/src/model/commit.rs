@@ -98,7 +98,7 @@ impl Model {
             Condition::GroupOffset { group, partition, offset } => {
                 self.find(*partition)?;
                 let found = self.groups.get(group).and_then(|group| group.offsets.get(partition));
-                if found.map(|(offset, _)| offset) == offset.as_ref() { Ok(()) } else { Err("GroupOffset") }
+                if found.map(|(offset, ..)| offset) == offset.as_ref() { Ok(()) } else { Err("GroupOffset") }
             }
             Condition::KeyVersion { table, key, version } => self.check_version(*table, key, *version),
         }
@@ -139,6 +139,9 @@ impl Model {
             if offsets[..index].iter().any(|earlier| earlier.partition == offset.partition) {
                 return Err("PartitionTwice");
             }
+            if offset.metadata.as_str().len() > 4096 {
+                return Err("OffsetMetadataTooLarge");
+            }
             if offset.offset > self.find(offset.partition)?.end {
                 return Err("OffsetOutOfRange");
             }
@@ -153,7 +156,8 @@ impl Model {
         for offset in offsets {
             let lsn = self.lsn;
             let group = self.groups.entry(name.to_owned()).or_default();
-            group.offsets.insert(offset.partition, (offset.offset, lsn));
+            let metadata = offset.metadata.as_str().to_owned();
+            group.offsets.insert(offset.partition, (offset.offset, lsn, metadata));
         }
     }
 

@@ -19,7 +19,7 @@ impl Model {
             let used =
                 |partition: &Partition| group.reads(*partition) || self.waits_for(name, Some(*partition));
             let mut offsets = group.offsets.clone();
-            offsets.retain(|partition, (_, lsn)| used(partition) || !is_over(self.times[*lsn as usize]));
+            offsets.retain(|partition, (_, lsn, _)| used(partition) || !is_over(self.times[*lsn as usize]));
             let is_empty = offsets.is_empty() && group.member.is_none() && !self.waits_for(name, None);
             let is_gone = is_empty && is_over(i64::MIN);
             expired += (before - offsets.len()) as u64;

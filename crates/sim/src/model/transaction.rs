@@ -72,6 +72,7 @@ pub struct PendingOffset {
     pub partition: Partition,
     offset: u64,
     lsn: u64,
+    metadata: String,
 }
 
 /// How a transaction ended.
@@ -169,8 +170,13 @@ impl Model {
                     self.groups.entry(group.clone()).or_default();
                     let made = self.made(txn_seq);
                     made.offsets.retain(|it| it.group != *group || it.partition != offset.partition);
-                    let (partition, offset) = (offset.partition, offset.offset);
-                    made.offsets.push(PendingOffset { group: group.clone(), partition, offset, lsn });
+                    made.offsets.push(PendingOffset {
+                        group: group.clone(),
+                        partition: offset.partition,
+                        offset: offset.offset,
+                        lsn,
+                        metadata: offset.metadata.as_str().to_owned(),
+                    });
                 }
                 Ok(Reply::InTransaction { txn_seq })
             }
@@ -370,8 +376,8 @@ impl Model {
         }
         for pending in offsets.into_iter().filter(|_| commit) {
             let group = self.groups.entry(pending.group).or_default();
-            if group.offsets.get(&pending.partition).is_none_or(|(_, lsn)| *lsn < pending.lsn) {
-                group.offsets.insert(pending.partition, (pending.offset, pending.lsn));
+            if group.offsets.get(&pending.partition).is_none_or(|(_, lsn, _)| *lsn < pending.lsn) {
+                group.offsets.insert(pending.partition, (pending.offset, pending.lsn, pending.metadata));
             }
         }
         for name in groups {

@@ -4,7 +4,7 @@
 
 use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp};
 use exactlog_core::command::{
-    Command, Commit, CommitToken, GroupOffsets, OffsetCommit, TimerEffects, TopicConfig,
+    Command, Commit, CommitToken, GroupOffsets, OffsetCommit, OffsetMetadata, TimerEffects, TopicConfig,
 };
 use exactlog_core::ids::{Partition, ProducerId, TopicId};
 use exactlog_core::reply::{Applied, Reply};
@@ -224,7 +224,12 @@ impl Leader {
         let (producer, producer_epoch) = self.committer;
         let token = CommitToken { producer, producer_epoch, number: self.next_commit };
         self.next_commit += 1;
-        let offset = OffsetCommit { partition: self.partition(), offset: 0, reset: true };
+        let offset = OffsetCommit {
+            partition: self.partition(),
+            offset: 0,
+            reset: true,
+            metadata: OffsetMetadata::default(),
+        };
         let offsets = vec![GroupOffsets { group: "workers".into(), member: None, offsets: vec![offset] }];
         let (cursor, conditions, marks) = (None, Vec::new(), Vec::new());
         let timers = TimerEffects::default();
@@ -243,7 +248,8 @@ impl Leader {
     fn commit_offsets(&mut self) -> Command {
         let partition = self.partition();
         let offset = self.shard.state().partition(partition).map_or(0, |found| found.end);
-        let offsets = vec![OffsetCommit { partition, offset, reset: true }];
+        let offsets =
+            vec![OffsetCommit { partition, offset, reset: true, metadata: OffsetMetadata::default() }];
         Command::CommitOffsets { group: "readers".into(), member: None, offsets }
     }
 

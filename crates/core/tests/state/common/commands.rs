@@ -309,13 +309,19 @@ fn condition() -> impl Strategy<Value = Condition> {
 }
 
 fn group_offsets() -> impl Strategy<Value = GroupOffsets> {
-    let position = (partition(), small_u64(), any::<bool>())
-        .prop_map(|(partition, offset, reset)| OffsetCommit { partition, offset, reset });
+    let position = (partition(), small_u64(), any::<bool>(), metadata())
+        .prop_map(|(partition, offset, reset, metadata)| OffsetCommit { partition, offset, reset, metadata });
     (name(), option::of(member()), vec(position, 0..4)).prop_map(|(group, member, offsets)| GroupOffsets {
         group,
         member,
         offsets,
     })
+}
+
+fn metadata() -> impl Strategy<Value = OffsetMetadata> {
+    let long = |bytes| Just("m".repeat(bytes));
+    let text = prop_oneof![8 => Just(String::new()), 3 => Just("at 5 ü".to_string()), 1 => long(4_096), 1 => long(4_097)];
+    text.prop_map(|text| OffsetMetadata::from(text.as_str()))
 }
 
 pub(crate) fn any_batch() -> impl Strategy<Value = Batch> {
@@ -395,7 +401,7 @@ fn config() -> impl Strategy<Value = TopicConfig> {
 }
 
 fn name() -> impl Strategy<Value = String> {
-    select(vec!["a", "b", "c", "g", "g", "g", "p", "q", "", "..", "ü"]).prop_map(str::to_string)
+    select(vec!["a", "b", "c", "g", "g", "g", "p", "q", "", "..", "ü", "a b"]).prop_map(str::to_string)
 }
 
 fn topic() -> impl Strategy<Value = TopicId> {

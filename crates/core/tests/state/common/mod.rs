@@ -184,6 +184,9 @@ pub(crate) fn round_trip(state: &State) -> State {
     for piece in state.tables.pieces() {
         read.tables.restore(through_bytes(&piece)).expect("a part follows those before it");
     }
+    for piece in state.offset_metadata_pieces() {
+        read.restore_offset_metadata(through_bytes(&piece)).expect("its offsets are there");
+    }
     read
 }
 
@@ -248,7 +251,7 @@ pub(crate) fn join(group: &str, topics: &[TopicId]) -> Command {
 }
 
 pub(crate) fn offset(partition: Partition, offset: u64) -> OffsetCommit {
-    OffsetCommit { partition, offset, reset: false }
+    OffsetCommit { partition, offset, reset: false, metadata: OffsetMetadata::default() }
 }
 
 pub(crate) fn commit_offsets(group: &str, member: Option<MemberId>, offsets: &[OffsetCommit]) -> Command {
