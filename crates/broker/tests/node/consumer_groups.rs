@@ -298,7 +298,7 @@ async fn gr_5_offsets_are_committed_and_found_by_who_is_a_member_at_that_epoch()
     let node = node().await;
     let mut client = node.client().await;
     produced(&mut client).await;
-    assert_eq!(committed(&mut client, 9, &commit("a", 1, &[(0, 1)])).await, [69], "there is no group");
+    assert_eq!(committed(&mut client, 9, &commit("a", 1, &[(0, 1)])).await, [25], "nobody knows the group");
     let first = ask(&mut client, &join("a")).await;
     for version in 2..=8 {
         assert_eq!(committed(&mut client, version, &commit("a", 1, &[(0, 1)])).await, [35], "{version}");
