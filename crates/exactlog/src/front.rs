@@ -250,9 +250,9 @@ impl Log {
         self.inner.submit(command, None, None, Queue::push).map(Asked)
     }
 
-    /// Raises the log to all that this build can, in front of whatever is handed in later: names of groups are free text
-    /// from here on. Nothing happens where it is so already. A build that doesn't know the level must not open the log
-    /// afterwards.
+    /// Raises the log to the semantics level of this build, in front of whatever is handed in later: names of groups
+    /// are free text from here on. Nothing happens where it is so already. A build that doesn't know the level must not
+    /// open the log afterwards.
     ///
     /// # Errors
     /// As [`hand_in`](Log::hand_in).

@@ -31,8 +31,8 @@ const WINDOW_BYTES: u64 = 192;
 /// What other commands may add, besides what they name, in bytes.
 const COMMAND_BYTES: u64 = 1024;
 
-/// Metadata beside an offset besides its own bytes. So much, and the group's name, the group's first text takes besides:
-/// in a section of its own.
+/// Metadata beside an offset besides its own bytes. So much, and the group's name, the first text of a group takes
+/// besides: in a section of its own.
 pub(crate) const METADATA_BYTES: u64 = 64;
 
 /// An id that is marked or reserved, in bytes: in a section of 1,024 ids, or in one of its own.

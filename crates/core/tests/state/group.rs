@@ -370,7 +370,7 @@ fn gr_6_what_stands_beside_an_offset_goes_with_it_and_the_next_one_takes_its_pla
     let longest = "ü".repeat(OFFSET_METADATA_BYTES_MAX / 2);
     log.reply(&commit_offsets(GROUP, None, &[with(4, &longest)]));
     let over = with(5, &format!("{longest}."));
-    let refusal = log.refused(&commit_offsets(GROUP, None, &[over.clone()]));
+    let refusal = log.refused(&commit_offsets(GROUP, None, std::slice::from_ref(&over)));
     assert_eq!(refusal, Refusal::OffsetMetadataTooLarge { partition, bytes: 4_097, max: 4_096 });
     assert_eq!(refusal.kafka_code(), 12);
     let message = "metadata of 4097 bytes beside the offset at 1-0 is over offset.metadata.max.bytes = 4096";
@@ -500,8 +500,11 @@ fn gr_10_joining_a_topic_that_does_not_exist_makes_no_group() {
     assert!(log.state.groups.is_empty());
 }
 
+/// A command, once its group's name is known.
+type Naming = Box<dyn Fn(&str) -> Command>;
+
 /// All commands that bring a group into being, each with a name of its own to be given.
-fn naming(log: &mut Log, partition: Partition) -> [Box<dyn Fn(&str) -> Command>; 5] {
+fn naming(log: &mut Log, partition: Partition) -> [Naming; 5] {
     let commit = commit_of(token(log.producer(Some("p")), 1), &[]);
     let (producer, epoch) = log.init("x");
     let sender = move || sender("x", (producer, epoch), Protocol::V2);
