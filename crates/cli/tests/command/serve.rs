@@ -155,8 +155,8 @@ fn asked_twice_it_ends_at_once() {
     let mut idle = 0;
     while idle < 20 {
         match stream.write(&hello) {
-            Ok(_) => idle = 0,
-            Err(_) => {
+            Ok(written) if written > 0 => idle = 0,
+            _ => {
                 idle += 1;
                 std::thread::sleep(std::time::Duration::from_millis(10));
             }
