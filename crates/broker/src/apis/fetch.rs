@@ -42,8 +42,8 @@ struct WantedTopic {
     partitions: Vec<Wanted>,
 }
 
-/// What an answer may still get. As long as it has nothing, a batch that is longer is given all the same, or nobody would
-/// ever get it.
+/// What an answer may still get. As long as it has nothing, a batch that is longer is given all the same, or nobody
+/// would ever get it.
 struct Left {
     bytes: usize,
     is_untouched: bool,
