@@ -3,11 +3,15 @@
 #![allow(clippy::unwrap_used)]
 
 use exactlog::{Durability, Event, Log, TableOptions, TopicOptions};
+use exactlog_broker::NodeOptions;
 use exactlog_flow::{Breaker, BreakerConfig, Context, Failure, Processor, Requester, Retry, Saga, Step};
 use prometheus_parse::{Scrape, Value};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// Of the whole project.
 fn root() -> &'static Path {
@@ -53,10 +57,18 @@ fn families(log: &Log) -> BTreeSet<String> {
     types.map(|line| line.split(' ').next().unwrap().to_string()).collect()
 }
 
+/// What every client of Kafka's protocol begins with.
+async fn ask_for_versions(node: SocketAddr) {
+    let mut stream = TcpStream::connect(node).await.unwrap();
+    stream.write_all(&[0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 7, 0xff, 0xff]).await.unwrap();
+    stream.read_exact(&mut [0; 10]).await.unwrap();
+}
+
 /// A log in which everything has happened that is counted.
 struct Busy {
     log: Log,
     _running: [exactlog_flow::Running; 3],
+    _node: exactlog_broker::Running,
     _requester: Requester,
     _directory: tempfile::TempDir,
 }
@@ -92,7 +104,10 @@ async fn busy() -> (BTreeMap<String, f64>, Busy) {
     let questions = log.create_topic("questions", TopicOptions::default()).unwrap();
     let requester = Requester::new(&log, "clerk").unwrap();
     let mut producer = log.producer("shop").unwrap();
+    let options = NodeOptions { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..NodeOptions::default() };
+    let node = exactlog_broker::bind(options).await.unwrap().serve(&log);
     let before = scrape(&log);
+    ask_for_versions(node.address()).await;
     let agency = log.producer("agency").unwrap();
     for value in ["good", "bad", "good", "lost"] {
         agency.send(&trips, Event::new(value, value)).await.unwrap();
@@ -121,7 +136,7 @@ async fn busy() -> (BTreeMap<String, f64>, Busy) {
     transaction.commit().await.unwrap();
     running.until(|metrics| metrics.counts.ended() == 6).await.unwrap();
     let _running = [running, travelling, oracle];
-    (before, Busy { log, _running, _requester: requester, _directory: directory })
+    (before, Busy { log, _running, _node: node, _requester: requester, _directory: directory })
 }
 
 #[tokio::test]
@@ -162,6 +177,9 @@ async fn what_happens_is_counted_from_0_on() {
     moved("exactlog_breaker_calls_total{kind=successful,name=bank}", 0.0, 4.0);
     moved("exactlog_breaker_calls_total{kind=failed,name=bank}", 0.0, 1.0);
     moved("exactlog_breaker_calls_total{kind=ignored,name=bank}", 0.0, 1.0);
+    moved("exactlog_node_connections_total{}", 0.0, 1.0);
+    moved("exactlog_node_request_seconds{api=ApiVersions}", 0.0, 1.0);
+    moved("exactlog_node_bytes_in_total{}", 0.0, 10.0);
     moved("exactlog_dedup_hits_total{}", 0.0, 1.0);
     moved("exactlog_timers{}", 0.0, 1.0);
     for key in [
