@@ -8,7 +8,6 @@
 //! Invariants
 //!   * what was acknowledged is in the log before: a node keeps nothing that can't be lost
 
-use crate::apis::create_topics::is_legal_name;
 use crate::code::{self, Refused};
 use crate::connection::{self, Ended};
 use crate::error;
@@ -16,6 +15,7 @@ use crate::groups::{self, Groups};
 use crate::http;
 use crate::meters::Meters;
 use crate::options::NodeOptions;
+use exactlog::wire::is_legal_name;
 use exactlog::{Error, Log, Partition, Topic, TopicId};
 use exactlog_wire::value::Uuid;
 use std::net::SocketAddr;
@@ -266,6 +266,18 @@ impl Node {
                 Err((code::UNKNOWN_TOPIC_OR_PARTITION, what))
             }
         }
+    }
+}
+
+/// Whether a client that names a leader epoch means the one that there is (KIP-320); below 0 it names none.
+///
+/// # Errors
+/// The code that it is told.
+pub(crate) fn check_leader_epoch(named: i32, current: u32) -> Result<(), i16> {
+    match named {
+        epoch if epoch >= 0 && epoch < current as i32 => Err(code::FENCED_LEADER_EPOCH),
+        epoch if epoch > current as i32 => Err(code::UNKNOWN_LEADER_EPOCH),
+        _ => Ok(()),
     }
 }
 

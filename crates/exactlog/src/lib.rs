@@ -151,7 +151,7 @@ pub mod wire {
     pub use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp, Record};
     pub use exactlog_core::command::{
         Command, OFFSET_METADATA_BYTES_MAX, OffsetCommit, OffsetMetadata, Protocol, TransactionSender,
-        Transactional, is_legal_group_name,
+        Transactional, is_legal_group_name, is_legal_name,
     };
     pub use exactlog_core::reply::{Committed, Reply};
     pub use exactlog_core::state::{CommittedOffset, Transaction, TransactionPhase, TransactionalProducer};

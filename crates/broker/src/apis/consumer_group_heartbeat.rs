@@ -1,9 +1,9 @@
 //! ConsumerGroupHeartbeat: a member joins, stays in or leaves a group whose assignment the node makes (KIP-848).
 
-use super::create_topics::is_legal_name;
 use crate::code::{self, Refused};
 use crate::dispatch::Call;
 use crate::groups::consumer::{Beaten, Heartbeat, TopicId, TopicPartition};
+use exactlog::wire::is_legal_name;
 use exactlog_wire::messages::consumer_group_heartbeat::{Assignment, Request, Response, TopicPartitions};
 use exactlog_wire::value::{Str, Uuid};
 use std::collections::{BTreeMap, BTreeSet};

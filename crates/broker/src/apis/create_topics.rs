@@ -148,9 +148,3 @@ pub(crate) async fn create_when_asked_for(node: &Node, name: &str) -> Result<Top
         Err(error) => Err(error),
     }
 }
-
-/// Whether a topic can be called so.
-pub(crate) fn is_legal_name(name: &str) -> bool {
-    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    (1..=249).contains(&name.len()) && name.bytes().all(is_letter) && name != "." && name != ".."
-}

@@ -1,10 +1,10 @@
 //! DescribeProducers: what partitions remember of their producers, hanging transactions among it (KIP-664).
 
-use super::create_topics::is_legal_name;
 use crate::code;
 use crate::dispatch::Call;
 use crate::transactions::find;
 use exactlog::wire::ActiveProducer;
+use exactlog::wire::is_legal_name;
 use exactlog_wire::messages::describe_producers::{
     PartitionResponse, ProducerState, Request, Response, TopicRequest, TopicResponse,
 };

@@ -1,10 +1,10 @@
 //! DescribeTopicPartitions: partitions of topics, page by page (KIP-966).
 
-use super::create_topics::is_legal_name;
 use crate::code;
 use crate::dispatch::Call;
 use crate::node::uuid;
 use crate::rights;
+use exactlog::wire::is_legal_name;
 use exactlog::{Partition, Topic};
 use exactlog_wire::messages::describe_topic_partitions::{
     Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic, Request, Response,

@@ -5,7 +5,7 @@
 
 use crate::code;
 use crate::dispatch::Call;
-use crate::node::Node;
+use crate::node::{Node, check_leader_epoch};
 use exactlog::wire::{Batch, Bounds, Fetched, Isolation};
 use exactlog::{Error, Partition, TopicId};
 use exactlog_wire::messages::fetch::{
@@ -254,13 +254,10 @@ fn pieces(batch: &Batch) -> [bytes::Bytes; 2] {
 /// told where its last epoch ends.
 fn check_epochs(node: &Node, read: &Read) -> Result<Option<EpochEndOffset>, (i16, LeaderIdAndEpoch)> {
     let refused = |error: Error| (error.kafka_code(), LeaderIdAndEpoch::default());
-    let current = node.log.bounds_of(read.partition).map_err(refused)?.leader_epoch as i32;
-    let leader = LeaderIdAndEpoch { leader_id: node.options.node_id, leader_epoch: current };
-    match read.leader_epoch {
-        epoch if epoch >= 0 && epoch < current => return Err((code::FENCED_LEADER_EPOCH, leader)),
-        epoch if epoch > current => return Err((code::UNKNOWN_LEADER_EPOCH, leader)),
-        _ => {}
-    }
+    let current = node.log.bounds_of(read.partition).map_err(refused)?.leader_epoch;
+    check_leader_epoch(read.leader_epoch, current).map_err(|error_code| {
+        (error_code, LeaderIdAndEpoch { leader_id: node.options.node_id, leader_epoch: current as i32 })
+    })?;
     let Ok(last_epoch) = u32::try_from(read.last_epoch) else { return Ok(None) };
     let end = node.log.leader_epoch_end(read.partition, last_epoch).map_err(refused)?;
     let (epoch, end_offset) = end.map_or((-1, -1), |(epoch, end)| (epoch as i32, end as i64));

@@ -2,7 +2,7 @@
 
 use crate::code;
 use crate::dispatch::Call;
-use crate::node::Node;
+use crate::node::{Node, check_leader_epoch};
 use exactlog::{Error, Partition, Topic};
 use exactlog_wire::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsTopic, ListOffsetsTopicResponse, Request,
@@ -62,12 +62,7 @@ async fn find(
     let index = u32::try_from(wanted.partition_index).map_err(|_| code::UNKNOWN_TOPIC_OR_PARTITION)?;
     let partition = Partition { topic: topic.id(), index };
     let bounds = node.log.bounds_of(partition).map_err(|error| error.kafka_code())?;
-    let current = bounds.leader_epoch as i32;
-    match wanted.current_leader_epoch {
-        epoch if epoch >= 0 && epoch < current => return Err(code::FENCED_LEADER_EPOCH),
-        epoch if epoch > current => return Err(code::UNKNOWN_LEADER_EPOCH),
-        _ => {}
-    }
+    check_leader_epoch(wanted.current_leader_epoch, bounds.leader_epoch)?;
     let end = if is_committed { bounds.last_stable_offset } else { bounds.high_watermark };
     let place = |offset: u64, timestamp: i64| ListOffsetsPartitionResponse {
         timestamp,

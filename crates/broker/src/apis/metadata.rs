@@ -63,7 +63,7 @@ async fn found(call: &Call<'_>, wanted: MetadataRequestTopic, creates: bool) -> 
             Ok(topic) => described(call, &topic),
             Err(error) => unknown(error.kafka_code(), Some(name), Uuid::default()),
         },
-        Err(_) if !create_topics::is_legal_name(&name) => {
+        Err(_) if !exactlog::wire::is_legal_name(&name) => {
             unknown(code::INVALID_TOPIC_EXCEPTION, Some(name), Uuid::default())
         }
         Err(_) => unknown(code::UNKNOWN_TOPIC_OR_PARTITION, Some(name), Uuid::default()),

@@ -3,7 +3,7 @@
 
 use crate::code;
 use crate::dispatch::Call;
-use crate::node::Node;
+use crate::node::{Node, check_leader_epoch};
 use exactlog_wire::messages::offset_for_leader_epoch::{
     EpochEndOffset, OffsetForLeaderPartition, OffsetForLeaderTopic, OffsetForLeaderTopicResult, Request,
     Response,
@@ -28,12 +28,7 @@ pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
 fn end(node: &Node, topic: &str, wanted: &OffsetForLeaderPartition) -> Result<(i32, i64), i16> {
     let partition = node.partition(topic, wanted.partition).map_err(|(error_code, _)| error_code)?;
     let bounds = node.log.bounds_of(partition).map_err(|error| error.kafka_code())?;
-    let current = bounds.leader_epoch as i32;
-    match wanted.current_leader_epoch {
-        epoch if epoch >= 0 && epoch < current => return Err(code::FENCED_LEADER_EPOCH),
-        epoch if epoch > current => return Err(code::UNKNOWN_LEADER_EPOCH),
-        _ => {}
-    }
+    check_leader_epoch(wanted.current_leader_epoch, bounds.leader_epoch)?;
     let Ok(epoch) = u32::try_from(wanted.leader_epoch) else { return Ok((-1, -1)) };
     let found = node.log.leader_epoch_end(partition, epoch).map_err(|error| error.kafka_code())?;
     Ok(found.map_or((-1, -1), |(epoch, end)| (epoch as i32, end as i64)))

@@ -5,7 +5,7 @@ use exactlog::wire::{Batch, BatchBuilder, ProducerStamp};
 use exactlog::{Compression, Log, ProducerId, TopicOptions};
 use exactlog_broker::{NodeOptions, Running, bind};
 use exactlog_wire::message::{answer, ask};
-use exactlog_wire::messages::{Produce, produce};
+use exactlog_wire::messages::{OffsetCommit, Produce, offset_commit, produce};
 use exactlog_wire::schema::Api;
 use exactlog_wire::value::{Records, Str};
 use std::net::SocketAddr;
@@ -154,4 +154,36 @@ pub(crate) fn values_of(records: &Records) -> Vec<(u64, String)> {
 /// The batches of an answer, one behind the other.
 pub(crate) fn bytes_of(records: &Records) -> Bytes {
     records.0.concat().into()
+}
+
+/// Of a member of the group `billing`, in its generation or at its epoch.
+pub(crate) fn commit(generation: i32, member_id: &str, offsets: &[(i32, i64)]) -> offset_commit::Request {
+    let partition =
+        |(partition_index, committed_offset): &(i32, i64)| offset_commit::OffsetCommitRequestPartition {
+            partition_index: *partition_index,
+            committed_offset: *committed_offset,
+            committed_leader_epoch: -1,
+            ..Default::default()
+        };
+    offset_commit::Request {
+        group_id: "billing".into(),
+        generation_id_or_member_epoch: generation,
+        member_id: member_id.into(),
+        topics: vec![offset_commit::OffsetCommitRequestTopic {
+            name: "orders".into(),
+            partitions: offsets.iter().map(partition).collect(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
+/// What became of each position of the only topic.
+pub(crate) async fn committed(
+    client: &mut Client,
+    version: i16,
+    request: &offset_commit::Request,
+) -> Vec<i16> {
+    let response = client.ask::<OffsetCommit>(version, request).await;
+    response.topics[0].partitions.iter().map(|partition| partition.error_code).collect()
 }

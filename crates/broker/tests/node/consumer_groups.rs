@@ -1,14 +1,14 @@
 //! Consumer groups of KIP-848 and their offsets (semantics GR-4, GR-5).
 
-use crate::common::{Client, LONG, Node, batch};
+use crate::common::{Client, LONG, Node, batch, commit, committed};
 use exactlog::TopicOptions;
 use exactlog_broker::NodeOptions;
 use exactlog_wire::messages::consumer_group_heartbeat::{Request, Response, TopicPartitions};
 use exactlog_wire::messages::{
     ApiVersions, ConsumerGroupDescribe, ConsumerGroupHeartbeat, DeleteGroups, DescribeGroups, InitProducerId,
-    JoinGroup, ListGroups, OffsetCommit, OffsetDelete, OffsetFetch, TxnOffsetCommit, api_versions,
-    consumer_group_describe, delete_groups, describe_groups, init_producer_id, join_group, list_groups,
-    offset_commit, offset_delete, offset_fetch, txn_offset_commit,
+    JoinGroup, ListGroups, OffsetDelete, OffsetFetch, TxnOffsetCommit, api_versions, consumer_group_describe,
+    delete_groups, describe_groups, init_producer_id, join_group, list_groups, offset_delete, offset_fetch,
+    txn_offset_commit,
 };
 use std::time::Duration;
 
@@ -59,32 +59,6 @@ fn told(response: &Response) -> Option<Vec<i32>> {
     let topics = &response.assignment.as_ref()?.topic_partitions;
     assert!(topics.len() <= 1, "{topics:?}");
     Some(topics.first().map_or_else(Vec::new, |topic| topic.partitions.clone()))
-}
-
-fn commit(member_id: &str, member_epoch: i32, offsets: &[(i32, i64)]) -> offset_commit::Request {
-    let partition =
-        |(partition_index, committed_offset): &(i32, i64)| offset_commit::OffsetCommitRequestPartition {
-            partition_index: *partition_index,
-            committed_offset: *committed_offset,
-            committed_leader_epoch: -1,
-            ..Default::default()
-        };
-    offset_commit::Request {
-        group_id: "billing".into(),
-        generation_id_or_member_epoch: member_epoch,
-        member_id: member_id.into(),
-        topics: vec![offset_commit::OffsetCommitRequestTopic {
-            name: "orders".into(),
-            partitions: offsets.iter().map(partition).collect(),
-            ..Default::default()
-        }],
-        ..Default::default()
-    }
-}
-
-async fn committed(client: &mut Client, version: i16, request: &offset_commit::Request) -> Vec<i16> {
-    let response = client.ask::<OffsetCommit>(version, request).await;
-    response.topics[0].partitions.iter().map(|partition| partition.error_code).collect()
 }
 
 /// The code of the group, and the offsets.
@@ -298,25 +272,25 @@ async fn gr_5_offsets_are_committed_and_found_by_who_is_a_member_at_that_epoch()
     let node = node().await;
     let mut client = node.client().await;
     produced(&mut client).await;
-    assert_eq!(committed(&mut client, 9, &commit("a", 1, &[(0, 1)])).await, [25], "nobody knows the group");
+    assert_eq!(committed(&mut client, 9, &commit(1, "a", &[(0, 1)])).await, [25], "nobody knows the group");
     let first = ask(&mut client, &join("a")).await;
     for version in 2..=8 {
-        assert_eq!(committed(&mut client, version, &commit("a", 1, &[(0, 1)])).await, [35], "{version}");
+        assert_eq!(committed(&mut client, version, &commit(1, "a", &[(0, 1)])).await, [35], "{version}");
     }
-    assert_eq!(committed(&mut client, 9, &commit("a", 1, &[(0, 1), (1, 2)])).await, [0, 0]);
-    let mut by_id = commit("a", 1, &[(0, 1)]);
+    assert_eq!(committed(&mut client, 9, &commit(1, "a", &[(0, 1), (1, 2)])).await, [0, 0]);
+    let mut by_id = commit(1, "a", &[(0, 1)]);
     by_id.topics[0].topic_id = first.assignment.as_ref().unwrap().topic_partitions[0].topic_id;
     assert_eq!(committed(&mut client, 10, &by_id).await, [0]);
-    assert_eq!(committed(&mut client, 9, &commit("a", 2, &[(0, 1), (7, 1)])).await, [113, 3]);
-    assert_eq!(committed(&mut client, 9, &commit("b", 1, &[(0, 1)])).await, [25]);
-    assert_eq!(committed(&mut client, 9, &commit("", -1, &[(0, 1)])).await, [25], "it has members");
+    assert_eq!(committed(&mut client, 9, &commit(2, "a", &[(0, 1), (7, 1)])).await, [113, 3]);
+    assert_eq!(committed(&mut client, 9, &commit(1, "b", &[(0, 1)])).await, [25]);
+    assert_eq!(committed(&mut client, 9, &commit(-1, "", &[(0, 1)])).await, [25], "it has members");
     // KIP-1251: it has both since epoch 1, and one of them no more.
     ask(&mut client, &join("b")).await;
     ask(&mut client, &beat("a", 1)).await;
-    assert_eq!(committed(&mut client, 9, &commit("a", 1, &[(0, 2), (1, 3)])).await, [0, 0], "it gives it up");
+    assert_eq!(committed(&mut client, 9, &commit(1, "a", &[(0, 2), (1, 3)])).await, [0, 0], "it gives it up");
     ask(&mut client, &having(&first, &[0], beat("a", 1))).await;
-    assert_eq!(committed(&mut client, 9, &commit("a", 1, &[(0, 3)])).await, [0]);
-    assert_eq!(committed(&mut client, 9, &commit("a", 1, &[(1, 1)])).await, [113], "it is b's");
+    assert_eq!(committed(&mut client, 9, &commit(1, "a", &[(0, 3)])).await, [0]);
+    assert_eq!(committed(&mut client, 9, &commit(1, "a", &[(1, 1)])).await, [113], "it is b's");
     for (member, partitions, expected) in [
         (None, Some(&[0, 1][..]), (0, vec![3, 3])),
         (Some(("a", 2)), Some(&[0, 1][..]), (0, vec![3, 3])),
@@ -335,8 +309,8 @@ async fn gr_5_offsets_are_committed_and_found_by_who_is_a_member_at_that_epoch()
     for member in ["a", "b"] {
         ask(&mut client, &beat(member, -1)).await;
     }
-    assert_eq!(committed(&mut client, 8, &commit("", -1, &[(0, 0)])).await, [0]);
-    assert_eq!(committed(&mut client, 9, &commit("a", 2, &[(0, 1)])).await, [25]);
+    assert_eq!(committed(&mut client, 8, &commit(-1, "", &[(0, 0)])).await, [0]);
+    assert_eq!(committed(&mut client, 9, &commit(2, "a", &[(0, 1)])).await, [25]);
 }
 
 #[tokio::test]
@@ -384,7 +358,7 @@ async fn a_group_changes_its_kind_only_while_it_is_empty() {
     let mut client = node.client().await;
     produced(&mut client).await;
     ask(&mut client, &join("a")).await;
-    assert_eq!(committed(&mut client, 9, &commit("a", 1, &[(0, 2)])).await, [0]);
+    assert_eq!(committed(&mut client, 9, &commit(1, "a", &[(0, 2)])).await, [0]);
     for version in 2..=9 {
         let refused = client.ask::<JoinGroup>(version, &join_classic()).await;
         assert_eq!(refused.error_code, 23, "JoinGroup {version}: its members are of another kind");
@@ -428,8 +402,8 @@ async fn consumer_groups_are_listed_described_and_deleted_beside_classic_ones() 
     let mut client = node.client().await;
     produced(&mut client).await;
     ask(&mut client, &join("a")).await;
-    assert_eq!(committed(&mut client, 9, &commit("a", 1, &[(0, 1)])).await, [0]);
-    let mut alone = commit("", -1, &[(0, 1)]);
+    assert_eq!(committed(&mut client, 9, &commit(1, "a", &[(0, 1)])).await, [0]);
+    let mut alone = commit(-1, "", &[(0, 1)]);
     alone.group_id = "alone".into();
     assert_eq!(committed(&mut client, 8, &alone).await, [0]);
     for version in 0..=5 {
@@ -484,7 +458,7 @@ async fn members_of_a_node_that_has_ended_join_the_next_one() {
     let mut client = node.client().await;
     produced(&mut client).await;
     ask(&mut client, &join("a")).await;
-    assert_eq!(committed(&mut client, 9, &commit("a", 1, &[(0, 2)])).await, [0]);
+    assert_eq!(committed(&mut client, 9, &commit(1, "a", &[(0, 2)])).await, [0]);
     let Node { log, running, .. } = node;
     tokio::time::timeout(LONG, running.stop()).await.expect("it ends");
     let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));

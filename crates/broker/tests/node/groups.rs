@@ -1,13 +1,13 @@
 //! Classic groups and their offsets (semantics GR-1, GR-2).
 
-use crate::common::{Client, LONG, Node, batch};
+use crate::common::{Client, LONG, Node, batch, commit, committed};
 use bytes::Bytes;
 use exactlog::TopicOptions;
 use exactlog_broker::NodeOptions;
 use exactlog_wire::messages::{
-    DeleteGroups, DescribeGroups, Heartbeat, JoinGroup, LeaveGroup, ListGroups, OffsetCommit, OffsetDelete,
-    OffsetFetch, SyncGroup, delete_groups, describe_groups, heartbeat, join_group, leave_group, list_groups,
-    offset_commit, offset_delete, offset_fetch, sync_group,
+    DeleteGroups, DescribeGroups, Heartbeat, JoinGroup, LeaveGroup, ListGroups, OffsetDelete, OffsetFetch,
+    SyncGroup, delete_groups, describe_groups, heartbeat, join_group, leave_group, list_groups,
+    offset_delete, offset_fetch, sync_group,
 };
 use std::time::Duration;
 
@@ -73,32 +73,6 @@ fn beat(of: &join_group::Response) -> heartbeat::Request {
         member_id: of.member_id.clone(),
         ..Default::default()
     }
-}
-
-fn commit(generation: i32, member_id: &str, offsets: &[(i32, i64)]) -> offset_commit::Request {
-    let partition =
-        |(partition_index, committed_offset): &(i32, i64)| offset_commit::OffsetCommitRequestPartition {
-            partition_index: *partition_index,
-            committed_offset: *committed_offset,
-            committed_leader_epoch: -1,
-            ..Default::default()
-        };
-    offset_commit::Request {
-        group_id: "billing".into(),
-        generation_id_or_member_epoch: generation,
-        member_id: member_id.into(),
-        topics: vec![offset_commit::OffsetCommitRequestTopic {
-            name: "orders".into(),
-            partitions: offsets.iter().map(partition).collect(),
-            ..Default::default()
-        }],
-        ..Default::default()
-    }
-}
-
-async fn committed(client: &mut Client, version: i16, request: &offset_commit::Request) -> Vec<i16> {
-    let response = client.ask::<OffsetCommit>(version, request).await;
-    response.topics[0].partitions.iter().map(|partition| partition.error_code).collect()
 }
 
 async fn offset(client: &mut Client, partition: i32) -> i64 {
