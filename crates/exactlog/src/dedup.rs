@@ -441,11 +441,7 @@ fn reserve(scope: &str, id: DedupId, lease: Duration) -> Command {
 }
 
 async fn answer_of(answer: &Answer) -> Result<Reply, Error> {
-    let mut place = None;
-    std::future::poll_fn(|context| {
-        answer.poll(&mut place, context).map(|answer| answer.clone().map(|it| it.reply))
-    })
-    .await
+    answer.value().await.clone().map(|applied| applied.reply)
 }
 
 #[cfg(test)]

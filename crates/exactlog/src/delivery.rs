@@ -76,8 +76,7 @@ impl Batch<'_> {
     /// it doesn't, they are delivered again.
     pub async fn ack(mut self) -> Result<Vec<Record>, Error> {
         if let Some(answer) = self.submit_ack(Queue::push)? {
-            let mut place = None;
-            std::future::poll_fn(|context| answer.poll(&mut place, context).map(|_| ())).await;
+            answer.value().await;
             self.conclude(&answer)?;
         }
         Ok(self.records)

@@ -95,7 +95,7 @@ impl Asked {
     /// # Cancel safety
     /// Dropped, it has changed nothing of what becomes of the command.
     pub async fn reply(self) -> Result<Reply, Error> {
-        answer_of(&self.0).await.map(|applied| applied.reply)
+        self.0.value().await.clone().map(|applied| applied.reply)
     }
 }
 
@@ -538,7 +538,7 @@ impl Appending {
     /// Dropped, it has changed nothing of what becomes of the batch.
     pub async fn outcome(mut self) -> Result<Appended, Error> {
         loop {
-            match answer_of(&self.answer).await {
+            match self.answer.value().await.clone() {
                 Ok(Applied {
                     reply: Reply::Appended { base_offset, timestamp_ms, start_offset, duplicate },
                     ..
@@ -554,11 +554,6 @@ impl Appending {
             }
         }
     }
-}
-
-async fn answer_of(answer: &Answer) -> Result<Applied, Error> {
-    let mut place = None;
-    std::future::poll_fn(|context| answer.poll(&mut place, context).map(Clone::clone)).await
 }
 
 fn unknown_topic(partition: Partition) -> Error {

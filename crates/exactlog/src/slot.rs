@@ -62,6 +62,13 @@ impl<T> Slot<T> {
         }
     }
 
+    /// Waits for the value, as a task.
+    pub(crate) async fn value(&self) -> &T {
+        let mut place = None;
+        std::future::poll_fn(|context| self.poll(&mut place, context).map(|_| ())).await;
+        self.peek().expect("it was polled until it was there")
+    }
+
     /// Polls for the value. `place` is where this waiter stands in the list, kept by the caller between polls.
     pub(crate) fn poll(&self, place: &mut Option<usize>, context: &mut Context<'_>) -> Poll<&T> {
         if let Some(value) = self.peek() {

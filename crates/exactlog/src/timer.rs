@@ -100,8 +100,7 @@ impl Producer {
         let command = self.timer_command(topic, &event, due_ms)?;
         let claim = self.inner.queue.room().take(event_bytes(&event)).await?.claim();
         let answer = self.submit_timer(command, claim, Queue::push)?;
-        let mut place = None;
-        std::future::poll_fn(|context| answer.poll(&mut place, context).map(|_| ())).await;
+        answer.value().await;
         self.timer_of(&answer)
     }
 

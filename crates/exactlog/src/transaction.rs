@@ -336,13 +336,13 @@ impl<'p> Transaction<'p> {
     /// for its outcome first, and fails with its error if it was refused, so no input is skipped.
     pub async fn commit(mut self) -> Result<CommitReceipt, Error> {
         if let Some(answer) = self.producer.in_flight() {
-            answer_of(&answer).await;
+            answer.value().await;
             self.producer.conclude()?;
         }
         self.check()?;
         let claim = self.producer.inner.queue.room().take(self.room_bytes()).await?.claim();
         let answer = self.submit(claim, Queue::push)?;
-        answer_of(&answer).await;
+        answer.value().await;
         self.producer.conclude().map(|receipt| receipt.expect("it was just submitted"))
     }
 
@@ -471,11 +471,6 @@ const POSITION_BYTES: usize = 17;
 
 /// What a mark takes besides the name of its scope, in bytes.
 const MARK_BYTES: usize = 32;
-
-async fn answer_of(answer: &Answer) {
-    let mut place = None;
-    std::future::poll_fn(|context| answer.poll(&mut place, context).map(|_| ())).await;
-}
 
 /// A commit that was submitted.
 #[derive(Debug)]
