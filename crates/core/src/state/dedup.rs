@@ -289,26 +289,34 @@ impl Dedup {
     }
 
     pub(super) fn key_of(&self, scope: ScopeRef<'_>, id: DedupId) -> Option<MarkKey> {
-        let scope = match scope {
-            ScopeRef::Topic(topic) => ScopeKey::Topic(topic),
-            ScopeRef::Named(name) => ScopeKey::Named(*self.numbers.get(name)?),
-        };
-        Some(MarkKey { scope, id })
+        self.scope_key(scope).map(|scope| MarkKey { scope, id })
     }
 
-    /// The key of an id that is about to be marked or reserved: a name gets a number.
-    fn enter(&mut self, scope: ScopeRef<'_>, id: DedupId) -> MarkKey {
+    /// `None`: nothing is in it.
+    pub(super) fn scope_key(&self, scope: ScopeRef<'_>) -> Option<ScopeKey> {
+        match scope {
+            ScopeRef::Topic(topic) => Some(ScopeKey::Topic(topic)),
+            ScopeRef::Named(name) => self.numbers.get(name).copied().map(ScopeKey::Named),
+        }
+    }
+
+    /// The scope of an id that is about to be marked or reserved: a name gets a number. `known`: its key, if the caller
+    /// has it from an id that is in it.
+    pub(super) fn enter(&mut self, scope: ScopeRef<'_>, known: Option<ScopeKey>) -> ScopeKey {
         let name = match scope {
-            ScopeRef::Topic(topic) => return MarkKey { scope: ScopeKey::Topic(topic), id },
+            ScopeRef::Topic(topic) => return ScopeKey::Topic(topic),
             ScopeRef::Named(name) => name,
         };
-        let number = self.numbers.get(name).copied().unwrap_or_else(|| self.free_number());
+        let number = match known.or_else(|| self.scope_key(scope)) {
+            Some(ScopeKey::Named(number)) => number,
+            _ => self.free_number(),
+        };
         let scope = self.head.scopes.entry(number).or_insert_with(|| {
             self.numbers.insert(name.to_string(), number);
             NamedScope { name: name.to_string(), entries: 0 }
         });
         scope.entries += 1;
-        MarkKey { scope: ScopeKey::Named(number), id }
+        ScopeKey::Named(number)
     }
 
     /// A number that no scope has.
@@ -335,14 +343,13 @@ impl Dedup {
         !self.runs.is_empty() && !self.head.reservations.contains_key(key)
     }
 
-    pub(super) fn seen(&self, scope: ScopeRef<'_>, id: DedupId, now_ms: i64, answers: &Answers) -> Seen {
-        let Some(key) = self.key_of(scope, id) else { return Seen::Absent };
-        let found = self.marks.find(&key);
-        let is_question = found.is_none() && self.runs_may_have(&key);
-        if let Some(place) = if is_question { answers.of(&key).map(|found| found.place) } else { found } {
+    pub(super) fn seen(&self, key: &MarkKey, now_ms: i64, answers: &Answers) -> Seen {
+        let found = self.marks.find(key);
+        let is_question = found.is_none() && self.runs_may_have(key);
+        if let Some(place) = if is_question { answers.of(key).map(|found| found.place) } else { found } {
             return Seen::Done(key.sighting(place));
         }
-        match self.holder(&key, now_ms) {
+        match self.holder(key, now_ms) {
             Some(Reservation { lsn, until_ms }) => Seen::Reserved { reservation: lsn, until_ms },
             None => Seen::Absent,
         }
@@ -365,13 +372,13 @@ impl Dedup {
     /// Reserves an id that is absent.
     pub(super) fn reserve(&mut self, scope: ScopeRef<'_>, id: DedupId, reservation: Reservation) {
         self.drop_lapsed(scope, id);
-        let key = self.enter(scope, id);
+        let key = MarkKey { scope: self.enter(scope, None), id };
         self.head.reservations.insert(key, reservation);
         self.leases.insert((reservation.until_ms, key));
     }
 
     /// An id that is absent may still have a reservation, whose lease is over.
-    fn drop_lapsed(&mut self, scope: ScopeRef<'_>, id: DedupId) {
+    pub(super) fn drop_lapsed(&mut self, scope: ScopeRef<'_>, id: DedupId) {
         if self.head.reservations.is_empty() {
             return;
         }
@@ -420,11 +427,9 @@ impl Dedup {
         }
     }
 
-    /// Marks an id that is absent.
-    pub(super) fn mark(&mut self, scope: ScopeRef<'_>, id: DedupId, place: Place, now_ms: i64) {
+    /// Marks an id that is absent and has [entered](Dedup::enter) its scope.
+    pub(super) fn mark(&mut self, key: MarkKey, place: Place, now_ms: i64) {
         let end_ms = self.end_ms(now_ms);
-        self.drop_lapsed(scope, id);
-        let key = self.enter(scope, id);
         self.marks.add(key, place, now_ms, end_ms);
     }
 

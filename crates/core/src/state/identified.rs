@@ -12,7 +12,7 @@
 //!   * all is checked before anything is changed
 
 use super::dedup::Reservation;
-use super::marks::{MarkKey, Place};
+use super::marks::{MarkKey, Place, ScopeKey};
 use super::runs::Answers;
 use super::topic::{Arrival, appended, check_shape};
 use super::{Outcome, State, check_bounds, done};
@@ -29,7 +29,12 @@ impl State {
     /// # Panics
     /// If there is a [`question`](State::question) that the answers don't have.
     pub fn seen<'s>(&self, scope: impl Into<ScopeRef<'s>>, id: DedupId, answers: &Answers) -> Seen {
-        self.dedup.seen(scope.into(), id, self.time_ms, answers)
+        self.seen_of(self.dedup.key_of(scope.into(), id), answers)
+    }
+
+    /// As [`seen`](State::seen), of a key; `None`: nothing is in its scope.
+    fn seen_of(&self, key: Option<MarkKey>, answers: &Answers) -> Seen {
+        key.map_or(Seen::Absent, |key| self.dedup.seen(&key, self.time_ms, answers))
     }
 
     pub(super) fn dedup(&mut self, term: u32, request: &Request, answers: &Answers) -> Outcome {
@@ -79,7 +84,12 @@ impl State {
         let placement = self.place_batch(arrival);
         self.dedup.make_room(ids.len() as u64);
         for (at, id) in (placement.base_offset..).zip(ids) {
-            self.dedup.mark(scope, *id, Place { at, index: partition.index }, self.time_ms);
+            let place = Place { at, index: partition.index };
+            self.dedup.mark(
+                MarkKey { scope: ScopeKey::Topic(partition.topic), id: *id },
+                place,
+                self.time_ms,
+            );
         }
         Ok(appended(placement, batch, start_offset))
     }
@@ -87,7 +97,7 @@ impl State {
     fn reserve(&mut self, scope: &str, id: DedupId, lease_ms: u64, answers: &Answers) -> Outcome {
         let scope = check_scope(scope)?;
         check_bounds("dedup.lease.ms", lease_ms, 1, LEASE_MS_MAX)?;
-        self.check_absent(scope, id, answers)?;
+        as_absent(self.seen(scope, id, answers), scope, id)?;
         self.dedup.check_room(1)?;
         self.dedup.make_room(1);
         let (lsn, until_ms) = (self.lsn, self.time_ms.saturating_add(lease_ms as i64));
@@ -127,24 +137,6 @@ impl State {
         done(Reply::Forgotten { sighting })
     }
 
-    fn check_not_done(&self, scope: ScopeRef<'_>, id: DedupId, answers: &Answers) -> Result<(), Refusal> {
-        match self.check_absent(scope, id, answers) {
-            Err(Refusal::EventReserved { .. }) => Ok(()),
-            checked => checked,
-        }
-    }
-
-    fn check_absent(&self, scope: ScopeRef<'_>, id: DedupId, answers: &Answers) -> Result<(), Refusal> {
-        let named = || scope.to_scope();
-        match self.seen(scope, id, answers) {
-            Seen::Absent => Ok(()),
-            Seen::Done(sighting) => Err(Refusal::EventSeen { scope: named(), id, sighting }),
-            Seen::Reserved { reservation, until_ms } => {
-                Err(Refusal::EventReserved { scope: named(), id, reservation, until_ms })
-            }
-        }
-    }
-
     /// The key of an id that this reservation still holds.
     fn check_reservation(
         &self,
@@ -164,30 +156,39 @@ impl State {
 
     /// Whether all marks of a commit can be set.
     pub(super) fn check_marks(&self, commit: &Commit, answers: &Answers) -> Result<(), Refusal> {
-        let mut in_commit = BTreeSet::new();
-        let mut more = 0;
-        for mark in &commit.marks {
-            let (scope, id, reservation) = match mark {
+        let twice = first_twice(commit);
+        let (mut last, mut more) = (None, 0);
+        for (nth, mark) in commit.marks.iter().enumerate() {
+            let (scope, key, id, reservation) = match mark {
                 Mark::Event { id, batch, record } => {
                     let found = commit.batches.get(*batch as usize);
                     let found = found.filter(|(_, batch)| *record < batch.record_count());
                     let (partition, _) =
                         found.ok_or(Refusal::MarkWithoutRecord { batch: *batch, record: *record })?;
-                    (ScopeRef::Topic(partition.topic), *id, None)
+                    let topic = partition.topic;
+                    (ScopeRef::Topic(topic), Some(ScopeKey::Topic(topic)), *id, None)
                 }
-                Mark::Named { scope, id, reservation } => (check_scope(scope)?, *id, *reservation),
+                Mark::Named { scope, id, reservation } => {
+                    let named = ScopeRef::Named(scope);
+                    // Of marks that follow each other the name is judged and looked up once.
+                    let key = match last {
+                        Some((name, key)) if name == scope => key,
+                        _ => self.dedup.scope_key(check_scope(scope)?),
+                    };
+                    last = Some((scope, key));
+                    (named, key, *id, *reservation)
+                }
             };
-            match reservation {
-                Some(reservation) => {
-                    self.check_not_done(scope, id, answers)?;
+            match (self.seen_of(key.map(|scope| MarkKey { scope, id }), answers), reservation) {
+                (Seen::Absent | Seen::Reserved { .. }, Some(reservation)) => {
                     self.check_reservation(scope, id, reservation)?;
                 }
-                None => {
-                    self.check_absent(scope, id, answers)?;
+                (seen, _) => {
+                    as_absent(seen, scope, id)?;
                     more += 1;
                 }
             }
-            if !in_commit.insert((id, scope)) {
+            if twice == Some(nth) {
                 return Err(Refusal::EventTwice { scope: scope.to_scope(), id });
             }
         }
@@ -201,28 +202,67 @@ impl State {
         if more > 0 {
             self.dedup.make_room(more as u64);
         }
+        let mut last: Option<(&str, ScopeKey)> = None;
         for mark in &commit.marks {
             match mark {
                 Mark::Event { id, batch, record } => {
                     let placement = &placements[*batch as usize];
                     let Partition { topic, index } = placement.partition;
                     let place = Place { at: placement.base_offset + u64::from(*record), index };
-                    self.dedup.mark(ScopeRef::Topic(topic), *id, place, self.time_ms);
+                    let key = MarkKey { scope: ScopeKey::Topic(topic), id: *id };
+                    self.dedup.mark(key, place, self.time_ms);
                 }
                 Mark::Named { scope, id, reservation } => {
-                    let scope = ScopeRef::Named(scope);
-                    let held = reservation.and_then(|_| self.dedup.key_of(scope, *id));
+                    let named = ScopeRef::Named(scope);
+                    let held = reservation.and_then(|_| self.dedup.key_of(named, *id));
                     match held {
                         Some(key) => self.dedup.finish(key, self.lsn, self.time_ms),
                         None => {
+                            self.dedup.drop_lapsed(named, *id);
+                            let known = last.filter(|(name, _)| name == scope).map(|(_, key)| key);
+                            let key = self.dedup.enter(named, known);
+                            last = Some((scope, key));
                             let place = Place { at: self.lsn, index: 0 };
-                            self.dedup.mark(scope, *id, place, self.time_ms);
+                            self.dedup.mark(MarkKey { scope: key, id: *id }, place, self.time_ms);
                         }
                     }
                 }
             }
         }
     }
+}
+
+/// Refuses an id that isn't absent.
+fn as_absent(seen: Seen, scope: ScopeRef<'_>, id: DedupId) -> Result<(), Refusal> {
+    let scope = || scope.to_scope();
+    match seen {
+        Seen::Absent => Ok(()),
+        Seen::Done(sighting) => Err(Refusal::EventSeen { scope: scope(), id, sighting }),
+        Seen::Reserved { reservation, until_ms } => {
+            Err(Refusal::EventReserved { scope: scope(), id, reservation, until_ms })
+        }
+    }
+}
+
+/// Which mark of a commit is the first whose id another mark of the same scope has, in front of it.
+fn first_twice<'c>(commit: &'c Commit) -> Option<usize> {
+    let id = |mark: &'c Mark| match mark {
+        Mark::Event { id, .. } | Mark::Named { id, .. } => u128::from_le_bytes(id.0),
+    };
+    let mut ids: Vec<u128> = commit.marks.iter().map(id).collect();
+    ids.sort_unstable();
+    if ids.windows(2).all(|pair| pair[0] != pair[1]) {
+        return None;
+    }
+    // Equal ids are rare, and may be of several scopes.
+    let scope = |mark: &'c Mark| match mark {
+        Mark::Event { batch, .. } => {
+            commit.batches.get(*batch as usize).map(|(partition, _)| ScopeRef::Topic(partition.topic))
+        }
+        Mark::Named { scope, .. } => Some(ScopeRef::Named(scope)),
+    };
+    let mut seen = BTreeSet::new();
+    commit.marks.iter().position(|mark| !seen.insert((id(mark), scope(mark))))
 }
 
 fn check_scope(name: &str) -> Result<ScopeRef<'_>, Refusal> {

@@ -19,7 +19,6 @@ mod dedup;
 mod forgetting;
 mod group;
 mod identified;
-mod mark_map;
 mod marks;
 mod offset_expiry;
 mod offset_metadata;
