@@ -3,7 +3,7 @@
 use crate::code::{self, Refused};
 use crate::dispatch::Call;
 use crate::groups::consumer::{Beaten, Heartbeat, TopicId, TopicPartition};
-use exactlog::wire::is_legal_name;
+use exactlog::wire::is_legal_group_name;
 use exactlog_wire::messages::consumer_group_heartbeat::{Assignment, Request, Response, TopicPartitions};
 use exactlog_wire::value::{Str, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +29,7 @@ pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
 fn beaten(call: &Call<'_>, request: Request) -> Result<Beaten, Refused> {
     let group = &request.group_id;
     // An empty one is told with all else that a request can lack.
-    if !group.is_empty() && !is_legal_name(group) {
+    if !group.is_empty() && !is_legal_group_name(group) {
         return Err((code::INVALID_GROUP_ID, format!("{:?} isn't a legal name of a group", &**group)));
     }
     if call.node.log.group_members(group).is_some_and(|members| members > 0) {

@@ -157,6 +157,18 @@ async fn gr_5_every_version_joins_stays_leaves_and_is_described() {
     }
 }
 
+/// Names of groups are free text (ADR 40), whichever protocol the group goes by.
+#[tokio::test]
+async fn gr_5_a_group_s_name_is_free_text() {
+    let node = node().await;
+    let mut client = node.client().await;
+    for (group, code) in [("Billing for the north, 2026", 0), ("größer", 0), (" ", 24), ("a\nb", 24)] {
+        let request = Request { group_id: group.into(), ..join("m") };
+        let answered = ask(&mut client, &request).await;
+        assert_eq!(answered.error_code, code, "{group:?}: {:?}", answered.error_message);
+    }
+}
+
 #[tokio::test]
 async fn gr_4_a_second_member_gets_its_part_when_the_first_has_given_it_up() {
     let node = node().await;
