@@ -45,6 +45,9 @@ const FOR_TESTS: &str = "exactlog-sim";
 const CORE_DEPENDENCIES: [&str; 9] =
     ["bytes", "crc32c", "flate2", "lz4_flex", "ruzstd", "serde", "smallvec", "snap", "thiserror"];
 
+/// A map with an order of its own that nobody sees: its type has no way to go through it.
+const UNORDERED: &str = "crates/core/src/state/mark_map.rs";
+
 /// What would make decisions, or messages, depend on something other than their arguments.
 const IMPURE: [&str; 20] = [
     "std::env",
@@ -210,9 +213,11 @@ fn the_protocol_has_no_clock_file_socket_thread_randomness_or_hash_order() {
 }
 
 fn impure(dir: &str, rule: &str) {
-    let offenders =
-        HOUSE.sources_in(dir).flat_map(|source| places(source, &source.product, &IMPURE)).collect();
-    report(rule, offenders);
+    let offenders = HOUSE.sources_in(dir).flat_map(|source| {
+        let found = places(source, &source.product, &IMPURE).into_iter();
+        found.filter(|place| source.path != UNORDERED || !place.contains("HashMap"))
+    });
+    report(rule, offenders.collect());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Which ids were seen, and where: the marks, found by id and given up in the order of their expiry.
 //!
 //! ```text
-//!   by key:   256 maps, key -> place          found in one of them; each is copied on write, alone
+//!   by key:   256 maps, key -> place          found in one of them (`mark_map`); each is copied on write, alone
 //!   by time:  bucket end -> chunks of keys    up to 1,024 keys a chunk, in the order of marking
 //! ```
 //!
@@ -10,11 +10,11 @@
 //!   * only whole chunks are given up, so that equal marks lie in equal chunks, also after a restart
 //!   * no bucket or chunk is empty
 
+use super::mark_map::MarkMap;
 use crate::ids::{DedupId, Partition, TopicId};
 use crate::reply::Sighting;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// How many maps the keys are in.
@@ -71,7 +71,7 @@ pub fn mark_digest(key: &MarkKey, place: Place) -> u64 {
 
 /// A number by which keys are spread over maps, and within each. The scope counts too: each group of a topic marks the
 /// same ids.
-fn spread(key: &MarkKey) -> u64 {
+pub(super) fn spread(key: &MarkKey) -> u64 {
     let id = u128::from_le_bytes(key.id.0);
     mix(id as u64 ^ mix((id >> 64) as u64 ^ number_of(key.scope)))
 }
@@ -120,41 +120,9 @@ pub(super) struct Marks {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Maps(Vec<Arc<MarkMap>>);
 
-/// Most ids that are asked for are absent: that says a byte for each of many that lie together, and nothing else has to
-/// be fetched. Nobody goes through a map, so the order in it is nobody's concern.
-type MarkMap = HashMap<SpreadKey, Place, BuildHasherDefault<SpreadHasher>>;
-
-/// A key with the number that spreads it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct SpreadKey(MarkKey);
-
-impl Hash for SpreadKey {
-    fn hash<H: Hasher>(&self, hasher: &mut H) {
-        hasher.write_u64(spread(&self.0));
-    }
-}
-
-/// Takes a number that is spread already.
-#[derive(Clone, Copy, Debug, Default)]
-struct SpreadHasher(u64);
-
-impl Hasher for SpreadHasher {
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("a SpreadKey is one number");
-    }
-
-    fn write_u64(&mut self, spread: u64) {
-        self.0 = spread;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
 impl Maps {
     fn find(&self, key: &MarkKey) -> Option<Place> {
-        self.0.get(map_of(key))?.get(&SpreadKey(*key)).copied()
+        self.0.get(map_of(key))?.find(key)
     }
 
     /// Adds a key; whether it wasn't there.
@@ -162,12 +130,12 @@ impl Maps {
         if self.0.is_empty() {
             self.0 = vec![Arc::default(); MAPS];
         }
-        Arc::make_mut(&mut self.0[map_of(&key)]).insert(SpreadKey(key), place).is_none()
+        Arc::make_mut(&mut self.0[map_of(&key)]).add(key, place)
     }
 
     fn remove(&mut self, key: &MarkKey) {
         if let Some(map) = self.0.get_mut(map_of(key)) {
-            Arc::make_mut(map).remove(&SpreadKey(*key));
+            Arc::make_mut(map).remove(key);
         }
     }
 

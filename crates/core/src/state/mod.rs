@@ -19,6 +19,7 @@ mod dedup;
 mod forgetting;
 mod group;
 mod identified;
+mod mark_map;
 mod marks;
 mod offset_expiry;
 mod offset_metadata;
