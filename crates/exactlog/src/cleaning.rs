@@ -12,7 +12,6 @@
 //!   * what a view shows stays as long as it can be read: of each key its last value
 //!   * what is old is told by the log's own time, so a clock that was set wrong expires nothing
 
-use crate::clock::wall_ms;
 use crate::error::Error;
 use crate::log::Inner;
 use crate::queue::{Answer, Queue};
@@ -39,6 +38,8 @@ pub(crate) struct Cleaning {
 #[derive(Debug, Default)]
 struct Requests {
     asked: bool,
+    /// Time was skipped: whatever it was waited for may have come.
+    skipped: bool,
     /// Compacted whether or not it gains much.
     topics: BTreeSet<TopicId>,
     busy: bool,
@@ -72,6 +73,12 @@ impl Cleaning {
         requests.last.clone().unwrap_or(Err(Error::Closed))
     }
 
+    /// Time was skipped: a round begins.
+    pub(crate) fn skip_time(&self) {
+        self.requests.lock().skipped = true;
+        self.wake.notify_one();
+    }
+
     /// Ends the thread after the round that runs.
     pub(crate) fn close(&self) {
         let mut requests = self.requests.lock();
@@ -89,7 +96,7 @@ pub(crate) fn run(inner: &Inner) {
             let mut requests = inner.cleaning.requests.lock();
             let until = Instant::now().checked_add(inner.cleanup_interval);
             let mut timed_out = false;
-            while !requests.asked && !requests.closing && !timed_out {
+            while !requests.asked && !requests.skipped && !requests.closing && !timed_out {
                 match until {
                     Some(until) => {
                         timed_out = inner.cleaning.wake.wait_until(&mut requests, until).timed_out();
@@ -101,6 +108,7 @@ pub(crate) fn run(inner: &Inner) {
                 return;
             }
             requests.busy = true;
+            requests.skipped = false;
             (std::mem::take(&mut requests.asked), std::mem::take(&mut requests.topics))
         };
         let ended = catch_unwind(AssertUnwindSafe(|| round(inner, asked, &topics)));
@@ -201,6 +209,6 @@ impl Inner {
     /// The stamp that a command would get now, ms since 1970.
     pub(crate) fn log_ms(&self) -> i64 {
         let mut ahead = *self.stamper.lock();
-        ahead.stamp(self.monotonic_ms(), wall_ms())
+        ahead.stamp(self.monotonic_ms(), self.clock.wall_ms())
     }
 }

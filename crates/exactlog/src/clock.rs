@@ -8,23 +8,63 @@
 //!   wall ahead by more:         not followed, `held` is set, time goes on at the monotonic rate
 //! ```
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The wall clock, ms since 1970.
+/// What a log takes for the time: the system's clocks, or as far ahead of them as a test has
+/// [skipped](crate::Log::skip_time). Clones are one clock: a test gives it to the next
+/// [`Builder`](crate::Builder::clock), so that time doesn't go back when it opens the log again.
+#[derive(Clone, Debug, Default)]
+pub struct Clock {
+    ahead_ms: Arc<AtomicI64>,
+}
+
+impl Clock {
+    /// How far it is ahead of the system's clocks, in ms.
+    pub fn ahead(&self) -> Duration {
+        Duration::from_millis(self.ahead_ms.load(Ordering::Relaxed).unsigned_abs())
+    }
+
+    pub(crate) fn skip(&self, time: Duration) {
+        let ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let add = |ahead: i64| Some(ahead.saturating_add(ms).min(AHEAD_MAX_MS));
+        // It never fails, since there is always a sum.
+        let _ = self.ahead_ms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+    }
+
+    pub(crate) fn ahead_ms(&self) -> i64 {
+        self.ahead_ms.load(Ordering::Relaxed)
+    }
+
+    /// The wall clock, ms since 1970.
+    pub(crate) fn wall_ms(&self) -> i64 {
+        wall_ms().saturating_add(self.ahead_ms())
+    }
+
+    /// The wall clock as of the system's last tick (on Linux 1 to 10 ms ago), in a quarter of the time.
+    pub(crate) fn ticked_wall_ms(&self) -> i64 {
+        ticked_wall_ms().saturating_add(self.ahead_ms())
+    }
+}
+
+/// No test goes further ahead than a thousand years.
+const AHEAD_MAX_MS: i64 = 1000 * 365 * 24 * 3600 * 1000;
+
+/// The wall clock of the system, ms since 1970.
 pub(crate) fn wall_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
-/// The wall clock as of the system's last tick (on Linux 1 to 10 ms ago), in a quarter of the time.
 #[cfg(target_os = "linux")]
-pub(crate) fn ticked_wall_ms() -> i64 {
+fn ticked_wall_ms() -> i64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
     time.tv_sec * 1000 + time.tv_nsec / 1_000_000
 }
 
 /// There is no such clock.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn ticked_wall_ms() -> i64 {
+fn ticked_wall_ms() -> i64 {
     wall_ms()
 }
 

@@ -12,7 +12,6 @@
 //!   * a position moves forward with `next`, and back to where it was when a batch is neither acked nor kept
 
 use crate::clients::{Consumed, Traffic};
-use crate::clock::wall_ms;
 use crate::delivery::{Batch, RecordStream};
 use crate::error::Error;
 use crate::event::Record;
@@ -512,7 +511,7 @@ impl Consumer {
                 add(&self.consumed.bytes, taken.bytes as u64);
                 self.inner.clients.add(taken.traffic.iter().copied());
                 let last_ms = taken.records.last().map_or(0, |record| record.timestamp_ms);
-                let age_ms = u64::try_from(wall_ms().saturating_sub(last_ms)).unwrap_or(0);
+                let age_ms = u64::try_from(self.inner.clock.wall_ms().saturating_sub(last_ms)).unwrap_or(0);
                 self.consumed.age.observe(Duration::from_millis(age_ms));
             }
             Ok(None) => {}

@@ -3,7 +3,6 @@
 //! docs/METRICS.md has each with Kafka's name for it.
 
 use crate::clients::Traffic;
-use crate::clock::wall_ms;
 use crate::log::Log;
 use crate::metrics::{Metrics, read};
 use crate::samples::{MetricsSource, Samples};
@@ -31,7 +30,7 @@ impl Log {
     /// The same, to be looked at or written otherwise.
     pub fn samples(&self) -> Samples {
         let mut samples = Samples::default();
-        add_log(&mut samples, &self.metrics());
+        add_log(&mut samples, &self.metrics(), self.inner.clock.wall_ms());
         self.add_topics(&mut samples);
         self.add_clients(&mut samples);
         self.add_groups(&mut samples);
@@ -165,7 +164,7 @@ impl Log {
     }
 }
 
-fn add_log(samples: &mut Samples, metrics: &Metrics) {
+fn add_log(samples: &mut Samples, metrics: &Metrics, now_ms: i64) {
     let Metrics { timers, dedup, .. } = metrics;
     let seconds = |us: u64| us as f64 / 1e6;
     let mut counter = |name, help, value| samples.counter(name, help, &[], value);
@@ -209,8 +208,7 @@ fn add_log(samples: &mut Samples, metrics: &Metrics) {
         metrics.unflushed_batches as f64,
     );
     gauge("open_transactions", "Wire transactions that are open.", metrics.open_transactions as f64);
-    let open_ms =
-        metrics.oldest_transaction_ms.map_or(0, |since_ms| wall_ms().saturating_sub(since_ms).max(0));
+    let open_ms = metrics.oldest_transaction_ms.map_or(0, |since_ms| now_ms.saturating_sub(since_ms).max(0));
     gauge(
         "oldest_open_transaction_seconds",
         "Age of the oldest of them; 0: there is none.",

@@ -4,7 +4,6 @@
 //!   * what counts is what would be shown: no marker, nothing of an aborted transaction, nothing behind an open one
 //!   * it is 0 exactly when nothing is unread
 
-use crate::clock::wall_ms;
 use crate::log::{Inner, Log};
 use crate::topic::Topic;
 use exactlog_core::ids::Partition;
@@ -53,7 +52,8 @@ impl Unread {
     /// How long ago the first of them happened, in ms; 0 if there is none, or it can't be read, or lies in the future.
     pub(crate) fn age_ms(&self, inner: &Inner) -> u64 {
         let first_ms = inner.read(|reader| self.first_ms(reader)).ok().flatten();
-        first_ms.map_or(0, |first_ms| u64::try_from(wall_ms().saturating_sub(first_ms)).unwrap_or(0))
+        first_ms
+            .map_or(0, |first_ms| u64::try_from(inner.clock.wall_ms().saturating_sub(first_ms)).unwrap_or(0))
     }
 
     /// The timestamp of the first one that is shown.

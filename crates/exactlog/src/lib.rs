@@ -108,6 +108,7 @@ pub use admin::{
 pub use batch_details::BatchDetails;
 pub use bytes::Bytes;
 pub use cleaning::Cleaned;
+pub use clock::Clock;
 pub use consumer::{Consumer, ConsumerBuilder, Start};
 pub use dedup::{EventId, Reservation, Reserve, Scope};
 pub use delivery::{Batch, RecordStream};

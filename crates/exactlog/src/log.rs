@@ -2,7 +2,7 @@
 
 use crate::cleaning::{self, Cleaned, Cleaning};
 use crate::clients::Clients;
-use crate::clock::{Stamper, wall_ms};
+use crate::clock::{Clock, Stamper};
 use crate::consumer::ConsumerBuilder;
 use crate::dedup::EventId;
 use crate::error::Error;
@@ -104,6 +104,7 @@ pub(crate) struct Inner {
     /// It was opened to be looked at: no command is taken.
     pub(crate) watch: Option<Watch>,
     started: Instant,
+    pub(crate) clock: Clock,
     report: RecoveryReport,
     pub(crate) open_number: u64,
     /// Connections of front ends that were numbered in this open.
@@ -221,8 +222,9 @@ pub struct Builder {
 }
 
 /// What of the settings the threads and handles go by, and not the shard.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Pace {
+    clock: Clock,
     queue_bytes: usize,
     read_view_max: Duration,
     timers_held_bytes: u64,
@@ -234,6 +236,7 @@ impl Default for Builder {
         Builder {
             options: Options::default(),
             pace: Pace {
+                clock: Clock::default(),
                 queue_bytes: 4 * 1024 * 1024,
                 read_view_max: Duration::from_secs(60),
                 timers_held_bytes: 64 * 1024 * 1024,
@@ -316,6 +319,13 @@ impl Builder {
     #[must_use]
     pub fn timers_held_bytes(mut self, bytes: u64) -> Self {
         self.pace.timers_held_bytes = bytes;
+        self
+    }
+
+    /// Goes by this clock instead of the system's, for tests that [skip time](Log::skip_time) and open the log again.
+    #[must_use]
+    pub fn clock(mut self, clock: &Clock) -> Self {
+        self.pace.clock = clock.clone();
         self
     }
 
@@ -443,7 +453,7 @@ impl Log {
         pace: Pace,
     ) -> Result<Log, Error> {
         // The first command of every open: it proves that the journal can be written and fences earlier members.
-        let time_ms = wall_ms().max(shard.state().time_ms);
+        let time_ms = pace.clock.wall_ms().max(shard.state().time_ms);
         let submission = |command| exactlog_storage::shard::Submission { time_ms, command };
         let mut first = vec![submission(Command::Open)];
         if shard.state().dedup.key().is_none() {
@@ -463,7 +473,7 @@ impl Log {
     /// A log that nobody writes to: it has no threads and no lock.
     pub(crate) fn looking(shard: Shard, report: RecoveryReport, builder: &Builder, watch: Watch) -> Log {
         let number = shard.state().open_number;
-        let inner = Inner::new(shard, report, number, builder.pace);
+        let inner = Inner::new(shard, report, number, builder.pace.clone());
         let inner = Arc::new(Inner { watch: Some(watch), ..inner });
         Log { inner: Arc::new(Owner { inner, running: Mutex::new(None) }) }
     }
@@ -741,8 +751,36 @@ impl Log {
     /// # Errors
     /// Whatever ends writing.
     pub fn accept_time(&self) -> Result<(), Error> {
-        let time_ms = wall_ms();
+        let time_ms = self.inner.clock.wall_ms();
         self.inner.command(Command::Config(ConfigChange::AcceptTime { time_ms })).map(|_| ())
+    }
+
+    /// Lets the clocks of this log go on by so much at once, for tests: what was to come in that time is due. Events
+    /// that are delivered later, leases, transactions that time out, what is forgotten or too old. Nothing that waits
+    /// in the system's time wakes up by it: neither pauses between attempts of a processor nor a
+    /// [`blocking_next_for`](crate::Consumer::blocking_next_for).
+    ///
+    /// What is written from then on is stamped as of then. A log that was let go ahead, and is opened again by the
+    /// system's clocks, stands still until these have come as far: give it the same [`Clock`](Builder::clock).
+    ///
+    /// ```
+    /// # use exactlog::{Event, Log, TopicOptions};
+    /// # use std::time::Duration;
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let log = Log::open(directory.path()).unwrap();
+    /// # let reminders = log.create_topic("reminders", TopicOptions::default()).unwrap();
+    /// let mut consumer = log.consumer("mailer").subscribe([&reminders])?;
+    /// let day = Duration::from_secs(24 * 3600);
+    /// log.producer("shop")?.blocking_send_after(&reminders, Event::new("order-1", "pay it"), day)?;
+    /// assert!(consumer.try_next()?.is_none());
+    /// log.skip_time(day);
+    /// assert_eq!(consumer.blocking_next()?.unwrap().records()[0].key(), b"order-1");
+    /// # Ok::<_, exactlog::Error>(())
+    /// ```
+    pub fn skip_time(&self, time: Duration) {
+        self.inner.clock.skip(time);
+        self.inner.queue.nudge();
+        self.inner.cleaning.skip_time();
     }
 
     /// Whether and where a commit was applied: `None` if it certainly was not. After an [`Error::Unknown`] ask when the
@@ -853,13 +891,13 @@ impl Log {
 
 impl Inner {
     fn new(shard: Shard, report: RecoveryReport, open_number: u64, pace: Pace) -> Inner {
-        let Pace { queue_bytes, read_view_max, timers_held_bytes, cleanup_interval } = pace;
+        let Pace { clock, queue_bytes, read_view_max, timers_held_bytes, cleanup_interval } = pace;
         let state_ms = shard.state().time_ms;
         let interval = Interval::new(shard.durability());
         let term = AtomicU32::new(shard.term());
         Inner {
             queue: Queue::new(queue_bytes),
-            desk: Mutex::new(Desk::new(state_ms)),
+            desk: Mutex::new(Desk::new(state_ms, &clock)),
             state: shard.shared_state(),
             reader: RwLock::new(shard.reader()),
             runs: RwLock::new(shard.runs().clone()),
@@ -873,12 +911,12 @@ impl Inner {
             cleanup_interval,
             partition_counts: PartitionCounts::default(),
             views: Mutex::new(Views::new(read_view_max)),
-            stamper: Mutex::new(Stamper::new(state_ms, 0, wall_ms())),
+            stamper: Mutex::new(Stamper::new(state_ms, clock.ahead_ms(), clock.wall_ms())),
             counters: Counters::default(),
             clients: Clients::default(),
             sources: Mutex::default(),
             members: Members::default(),
-            timing: Timing::new(state_ms, timers_held_bytes),
+            timing: Timing::new(state_ms, &clock, timers_held_bytes),
             read_view_max,
             reopens: AtomicU64::new(0),
             accumulators: Mutex::default(),
@@ -888,6 +926,7 @@ impl Inner {
             dedup_key: OnceLock::new(),
             watch: None,
             started: Instant::now(),
+            clock,
             report,
             open_number,
             connections: AtomicU64::new(0),
@@ -1082,6 +1121,6 @@ impl Inner {
     }
 
     pub(crate) fn monotonic_ms(&self) -> i64 {
-        self.started.elapsed().as_millis() as i64
+        (self.started.elapsed().as_millis() as i64).saturating_add(self.clock.ahead_ms())
     }
 }

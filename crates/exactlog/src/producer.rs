@@ -12,7 +12,7 @@
 //!   * a record is either answered or its slot says why not; nothing is dropped silently
 
 use crate::clients::Sent;
-use crate::clock::{ticked_wall_ms, wall_ms};
+use crate::clock::Clock;
 use crate::dedup::Reservation;
 use crate::error::Error;
 use crate::event::{Event, Receipt};
@@ -73,6 +73,7 @@ pub(crate) struct Accumulator {
     /// Codec of what is sealed from now on, by its number.
     compression: AtomicU8,
     sent: Arc<Sent>,
+    clock: Clock,
     gathered: Mutex<Gathered>,
 }
 
@@ -211,6 +212,7 @@ impl Producer {
             epoch: producer_epoch,
             compression: AtomicU8::new(Compression::None.id()),
             sent: inner.clients.producer(&name),
+            clock: inner.clock.clone(),
             gathered,
         });
         inner.register(&accumulator);
@@ -512,11 +514,12 @@ impl Accumulator {
             builder: BatchBuilder::new(bytes.max(*last_len)),
             responder: Responder::counting(Arc::default(), &self.sent),
             config_version: topic.config_version(),
-            first_ms: wall_ms(),
+            first_ms: self.clock.wall_ms(),
             ids: id.map(|_| Box::default()),
         });
         // A full reading of the clock costs as much as all the rest: who joins others is a tick off at most.
-        let timestamp_ms = event.timestamp_ms.unwrap_or_else(|| ticked_wall_ms().max(open.first_ms));
+        let timestamp_ms =
+            event.timestamp_ms.unwrap_or_else(|| self.clock.ticked_wall_ms().max(open.first_ms));
         let index_in_batch = append(&mut open.builder, event, timestamp_ms);
         open.responder.add(reserved);
         if let (Some(ids), Some(id)) = (&mut open.ids, id) {

@@ -4,7 +4,6 @@
 //!   * of a key the transaction's last write counts, and is the only one that becomes a record
 //!   * what was read through the transaction and not written by it before has to be the same when it commits
 
-use crate::clock::wall_ms;
 use crate::error::Error;
 use crate::event::Event;
 use crate::log::Inner;
@@ -54,7 +53,7 @@ impl TableEffects {
         inner: &Inner,
         codec: Compression,
     ) -> Result<Vec<TableWrites>, BatchError> {
-        let timestamp_ms = wall_ms();
+        let timestamp_ms = inner.clock.wall_ms();
         let mut all = Vec::new();
         for (id, (topic, keys)) in std::mem::take(&mut self.written) {
             let max = topic.batch_bytes_max();

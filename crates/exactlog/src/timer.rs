@@ -10,7 +10,7 @@
 //! Invariants
 //!   * an event that is to be delivered later has no offset before its time, and nobody reads it
 
-use crate::clock::wall_ms;
+use crate::clock::Clock;
 use crate::error::Error;
 use crate::event::Event;
 use crate::log::{Inner, Log};
@@ -294,9 +294,9 @@ const PAUSE_MAX_MS: i64 = 60_000;
 
 impl Timing {
     /// `state_ms`: the time of the state at open, when the monotonic clock begins.
-    pub(crate) fn new(state_ms: i64, held_bytes_max: u64) -> Timing {
+    pub(crate) fn new(state_ms: i64, clock: &Clock, held_bytes_max: u64) -> Timing {
         Timing {
-            stamp_offset_ms: AtomicI64::new(wall_ms().max(state_ms)),
+            stamp_offset_ms: AtomicI64::new(clock.wall_ms().max(state_ms) - clock.ahead_ms()),
             sticky: AtomicU32::new(0),
             held_bytes_max,
             unreadable: Mutex::default(),

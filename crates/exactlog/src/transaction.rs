@@ -3,7 +3,6 @@
 //! Until `commit` everything lies in memory: a transaction that is dropped leaves no byte anywhere.
 
 use crate::admin::SeekTo;
-use crate::clock::wall_ms;
 use crate::dedup::{EventId, Reservation};
 use crate::delivery::Batch;
 use crate::error::Error;
@@ -142,7 +141,7 @@ impl<'p> Transaction<'p> {
 
     fn add(&mut self, topic: &Topic, index: u32, event: Event) -> Result<(), Error> {
         let id = event.id.as_ref().map(|id| self.producer.inner.dedup_id(id)).transpose()?;
-        let timestamp_ms = event.timestamp_ms.unwrap_or_else(wall_ms);
+        let timestamp_ms = event.timestamp_ms.unwrap_or_else(|| self.producer.inner.clock.wall_ms());
         let (partition, batch, record) =
             self.place(topic, index, event_bytes(&event), |batch| append(batch, &event, timestamp_ms))?;
         self.event_ids.extend(id.map(|id| SentId { id, partition, batch, record }));

@@ -15,7 +15,7 @@ mod firing;
 pub(crate) use firing::payload;
 
 use crate::clients::Traffic;
-use crate::clock::{Stamper, wall_ms};
+use crate::clock::{Clock, Stamper};
 use crate::error::Error;
 use crate::handover::Handovers;
 use crate::log::Inner;
@@ -104,9 +104,9 @@ pub(crate) struct Desk {
 
 impl Desk {
     /// The clocks are those of the open that begins, the state is at `state_ms`.
-    pub(crate) fn new(state_ms: i64) -> Desk {
+    pub(crate) fn new(state_ms: i64, clock: &Clock) -> Desk {
         Desk {
-            stamper: Stamper::new(state_ms, 0, wall_ms()),
+            stamper: Stamper::new(state_ms, clock.ahead_ms(), clock.wall_ms()),
             work: VecDeque::new(),
             taken: VecDeque::new(),
             group: Group::default(),
@@ -209,7 +209,7 @@ impl Desk {
             i64::MAX => i64::MAX,
             _ => {
                 let mut ahead = self.stamper;
-                let due_ms = tick_ms.saturating_sub(ahead.stamp(now_ms, wall_ms()));
+                let due_ms = tick_ms.saturating_sub(ahead.stamp(now_ms, inner.clock.wall_ms()));
                 due_ms.max(self.tick_not_before_ms.saturating_sub(now_ms))
             }
         };
@@ -224,7 +224,7 @@ impl Desk {
         if deadline_ms == i64::MAX || now_ms < self.tick_not_before_ms {
             return;
         }
-        if deadline_ms <= self.stamper.stamp(now_ms, wall_ms()) {
+        if deadline_ms <= self.stamper.stamp(now_ms, inner.clock.wall_ms()) {
             self.begin(inner);
             self.push(inner, Command::Tick, Recipient::Tick, 0);
         }
@@ -232,9 +232,9 @@ impl Desk {
 
     fn push(&mut self, inner: &Inner, command: Command, to: Recipient, bytes: usize) {
         if matches!(command, Command::Config(ConfigChange::AcceptTime { .. })) {
-            self.stamper.accept(wall_ms());
+            self.stamper.accept(inner.clock.wall_ms());
         }
-        let time_ms = self.stamper.stamp(inner.monotonic_ms(), wall_ms());
+        let time_ms = self.stamper.stamp(inner.monotonic_ms(), inner.clock.wall_ms());
         inner.counters.clock_held.store(self.stamper.is_held(), Ordering::Relaxed);
         self.group.submissions.push(Submission { time_ms, command });
         self.group.recipients.push(to);

@@ -7,7 +7,6 @@
 //!   * a payload that can't be read delays its own timer and no other, and its timer is never given up for it
 
 use super::{Desk, Recipient};
-use crate::clock::wall_ms;
 use crate::log::Inner;
 use exactlog_core::batch::Batch;
 use exactlog_core::command::{Command, TimerCommand};
@@ -28,7 +27,7 @@ impl Desk {
     /// Takes what is due into the group, and payloads that have to be carried forward.
     pub(super) fn fire_due(&mut self, inner: &Inner) {
         let now_ms = inner.monotonic_ms();
-        let stamp_ms = self.stamper.stamp(now_ms, wall_ms());
+        let stamp_ms = self.stamper.stamp(now_ms, inner.clock.wall_ms());
         inner.timing.publish(stamp_ms - now_ms);
         if now_ms < self.tick_not_before_ms {
             return;
@@ -89,7 +88,7 @@ impl Desk {
         let mut ahead = self.stamper;
         let until = match due_ms {
             i64::MAX => i64::MAX,
-            _ => due_ms.saturating_sub(ahead.stamp(now_ms, wall_ms())),
+            _ => due_ms.saturating_sub(ahead.stamp(now_ms, inner.clock.wall_ms())),
         };
         let again = inner.timing.retry_ms().map_or(i64::MAX, |retry_ms| retry_ms.saturating_sub(now_ms));
         until.min(again).max(self.tick_not_before_ms.saturating_sub(now_ms))

@@ -25,6 +25,7 @@ mod repair;
 mod retention;
 mod runs;
 mod settings;
+mod skipped_time;
 mod tables;
 mod timers;
 mod topic_codec;
