@@ -42,6 +42,24 @@ async fn every_version_shows_this_node_where_it_was_dialled() {
     }
 }
 
+/// KIP-430. Nobody is asked who he is, so everything is allowed.
+#[tokio::test]
+async fn what_may_be_done_is_told_if_it_is_asked() {
+    let node = Node::with_topic("orders", 1).await;
+    let mut client = node.client().await;
+    for (version, is_asked) in [(7, true), (8, false), (8, true), (10, true), (11, true), (13, true)] {
+        let mut request = asked(&["orders", "ordres"], false);
+        request.include_topic_authorized_operations = is_asked;
+        request.include_cluster_authorized_operations = is_asked;
+        let response = client.ask::<Metadata>(version, &request).await;
+        let of_topics = if is_asked && version >= 8 { 3576 } else { i32::MIN };
+        let of_cluster = if is_asked && (8..=10).contains(&version) { 8096 } else { i32::MIN };
+        let operations = response.topics.iter().map(|topic| topic.topic_authorized_operations);
+        assert_eq!(operations.collect::<Vec<_>>(), [of_topics; 2], "version {version}");
+        assert_eq!(response.cluster_authorized_operations, of_cluster, "version {version}");
+    }
+}
+
 #[tokio::test]
 async fn all_topics_some_and_none() {
     let node = Node::with_topic("orders", 1).await;
