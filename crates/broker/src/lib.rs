@@ -25,6 +25,7 @@ mod meters;
 mod node;
 mod options;
 mod rights;
+mod sessions;
 mod settings;
 mod transactions;
 

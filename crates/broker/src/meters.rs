@@ -1,8 +1,11 @@
-//! What a node counts: connections, and requests by API.
+//! What a node counts: connections, requests by API, and sessions of Fetch.
 
+use crate::sessions::{Counts, Sessions};
 use exactlog::{Histogram, MetricsSource, Samples};
 use exactlog_wire::message::{ApiInfo, api};
 use exactlog_wire::messages::APIS;
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -17,6 +20,7 @@ pub(crate) struct Meters {
     refused: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    sessions: Arc<Mutex<Sessions>>,
 }
 
 #[derive(Debug)]
@@ -26,7 +30,7 @@ struct Requests {
 }
 
 impl Meters {
-    pub(crate) fn new() -> Meters {
+    pub(crate) fn new(sessions: Arc<Mutex<Sessions>>) -> Meters {
         let of = |api: &'static ApiInfo| Requests { api, handled: Histogram::default() };
         Meters {
             requests: APIS.iter().map(of).collect(),
@@ -36,6 +40,7 @@ impl Meters {
             refused: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            sessions,
         }
     }
 
@@ -85,6 +90,19 @@ impl MetricsSource for Meters {
         ] {
             samples.counter(name, help, &[], read(counter));
         }
+        let Counts { sessions, partitions, evicted } = self.sessions.lock().counts();
+        for (name, help, value) in [
+            ("node_fetch_sessions", "Sessions of Fetch.", sessions),
+            ("node_fetch_session_partitions", "Partitions that they remember.", partitions),
+        ] {
+            samples.gauge(name, help, &[], value as f64);
+        }
+        samples.counter(
+            "node_fetch_sessions_evicted_total",
+            "Sessions of Fetch that went for others.",
+            &[],
+            evicted,
+        );
         for Requests { api, handled } in &self.requests {
             let distribution = handled.read();
             if distribution.count > 0 {

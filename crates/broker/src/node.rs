@@ -15,12 +15,14 @@ use crate::groups::{self, Groups};
 use crate::http;
 use crate::meters::Meters;
 use crate::options::NodeOptions;
+use crate::sessions::{self, Sessions};
 use exactlog::wire::is_legal_name;
 use exactlog::{Error, Log, Partition, Topic, TopicId};
 use exactlog_wire::value::Uuid;
+use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -41,6 +43,9 @@ pub(crate) struct Node {
     pub(crate) room: Arc<Semaphore>,
     pub(crate) meters: Arc<Meters>,
     pub(crate) groups: Groups,
+    /// What clients of Fetch want.
+    pub(crate) sessions: Arc<Mutex<Sessions>>,
+    started: Instant,
     stop: watch::Receiver<bool>,
 }
 
@@ -200,11 +205,20 @@ impl Node {
         use base64::Engine;
         let cluster_id = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(log.identity());
         let room = Arc::new(Semaphore::new(options.requests_bytes_max.div_ceil(connection::ROOM_UNIT_BYTES)));
-        let meters = Arc::new(Meters::new());
+        let settings =
+            sessions::Settings { sessions_max: options.fetch_sessions_max, ..sessions::Settings::default() };
+        let sessions = Arc::new(Mutex::new(Sessions::new(settings)));
+        let meters = Arc::new(Meters::new(sessions.clone()));
         log.add_metrics(&meters);
         let groups = Groups::new(&options);
         let altering = tokio::sync::Mutex::default();
-        Node { log, options, cluster_id, altering, room, meters, groups, stop }
+        let started = Instant::now();
+        Node { log, options, cluster_id, altering, room, meters, groups, sessions, started, stop }
+    }
+
+    /// How long it has been running, in ms: a clock that nobody sets.
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.started.elapsed().as_millis() as i64
     }
 
     /// Comes back when the node is to end.

@@ -43,6 +43,9 @@ pub struct NodeOptions {
     pub requests_bytes_max: usize,
     /// Most bytes of one answer to Fetch (`fetch.max.bytes`). Default 55 MiB; a batch that is longer comes alone.
     pub fetch_bytes_max: usize,
+    /// Most sessions of Fetch (`max.incremental.fetch.session.cache.slots`): who gets none names all its partitions each
+    /// time. Default 1000; together they take 64 MiB at most.
+    pub fetch_sessions_max: usize,
     /// How long a connection is kept on which nothing is asked (`connections.max.idle.ms`). Default 10 minutes.
     pub idle_max: Duration,
     /// How long a client may take to send the rest of a request, or to take an answer. Default 30 s.
@@ -67,6 +70,7 @@ impl Default for NodeOptions {
             request_bytes_max: 100 * 1024 * 1024,
             requests_bytes_max: 256 * 1024 * 1024,
             fetch_bytes_max: 55 * 1024 * 1024,
+            fetch_sessions_max: 1000,
             idle_max: Duration::from_secs(600),
             stall_max: Duration::from_secs(30),
         }

@@ -307,6 +307,12 @@ fn of_limits(options: &NodeOptions) -> Vec<Valued> {
             "Most bytes of one answer to Fetch; a batch that is longer comes alone.",
         ),
         (
+            "max.incremental.fetch.session.cache.slots",
+            Kind::Int,
+            options.fetch_sessions_max.to_string(),
+            "Most sessions of Fetch: who gets none names all its partitions each time.",
+        ),
+        (
             "connections.max.idle.ms",
             Kind::Long,
             ms(options.idle_max),

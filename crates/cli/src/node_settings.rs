@@ -17,7 +17,7 @@ const fn of_node(
     Known { key, scope: Scope::Node, default, bounds, what, costs }
 }
 
-pub(crate) const NODE_SETTINGS: [Known; 12] = [
+pub(crate) const NODE_SETTINGS: [Known; 13] = [
     of_node("node.id", "1", "0 to 2147483647", "The number of the node (as Kafka's).", "None."),
     of_node(
         "advertised.listeners",
@@ -90,6 +90,13 @@ pub(crate) const NODE_SETTINGS: [Known; 12] = [
         "Memory of each connection that reads.",
     ),
     of_node(
+        "max.incremental.fetch.session.cache.slots",
+        "1000",
+        "0 to 2147483647",
+        "Most sessions of Fetch (as Kafka's): a client that gets none names all its partitions each time.",
+        "Memory: what each remembers, 64 MiB together at most.",
+    ),
+    of_node(
         "connections.max.idle.ms",
         "600000",
         "a time, at least 1 ms",
@@ -130,6 +137,9 @@ fn set(options: &mut NodeOptions, key: &str, value: &str) -> Option<()> {
         }
         "queued.max.request.bytes" => options.requests_bytes_max = size().filter(|it| *it >= 1 << 20)?,
         "fetch.max.bytes" => options.fetch_bytes_max = size().filter(|it| *it >= 1024)?,
+        "max.incremental.fetch.session.cache.slots" => {
+            options.fetch_sessions_max = usize::try_from(value.parse::<i32>().ok()?).ok()?;
+        }
         _ => options.idle_max = time(value).filter(|it| !it.is_zero())?,
     }
     Some(())

@@ -343,7 +343,7 @@ pub(crate) async fn keep_time(node: Arc<Node>) {
 }
 
 /// A number that nobody guesses.
-fn random() -> u128 {
+pub(crate) fn random() -> u128 {
     let half = || u128::from(RandomState::new().hash_one(0));
     half() << 64 | half()
 }

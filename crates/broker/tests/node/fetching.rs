@@ -7,7 +7,7 @@ use exactlog_wire::messages::{Fetch, fetch};
 use std::time::{Duration, Instant};
 
 /// Of these partitions, from these offsets on.
-fn request(topic: &str, wanted: &[(i32, i64)]) -> fetch::Request {
+pub(crate) fn request(topic: &str, wanted: &[(i32, i64)]) -> fetch::Request {
     let partition = |(partition, fetch_offset): &(i32, i64)| fetch::FetchPartition {
         partition: *partition,
         fetch_offset: *fetch_offset,
@@ -69,7 +69,7 @@ async fn places_and_topics_that_are_not_there_have_their_codes() {
         assert_eq!(found.error_code, code, "{topic} {partition} {offset}");
     }
     let mut of_session = request("orders", &[(0, 0)]);
-    of_session.session_id = 7;
+    (of_session.session_id, of_session.session_epoch) = (7, 1);
     assert_eq!(client.ask::<Fetch>(12, &of_session).await.error_code, 70);
 }
 

@@ -9,6 +9,7 @@ mod common;
 mod connections;
 mod consumer_groups;
 mod coordinators;
+mod fetch_sessions;
 mod fetching;
 mod groups;
 mod http;
