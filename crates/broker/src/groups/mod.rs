@@ -10,6 +10,7 @@
 
 mod classic;
 pub(crate) mod consumer;
+mod deadlines;
 
 use crate::code::{GROUP_ID_NOT_FOUND, INCONSISTENT_GROUP_PROTOCOL, Refused};
 use crate::node::{Node, uuid};

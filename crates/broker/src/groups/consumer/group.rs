@@ -36,8 +36,6 @@ pub(super) struct Group {
     topics: Arc<Topics>,
     /// Of `topics` those that anybody subscribes to.
     subscribed: BTreeMap<TopicId, Topic>,
-    /// The deadline that the coordinator knows of.
-    pub(super) scheduled_ms: Option<i64>,
 }
 
 /// Who sends a heartbeat.
@@ -255,6 +253,11 @@ impl Group {
     /// When something is due, if nothing happens before.
     pub(super) fn deadline_ms(&self) -> Option<i64> {
         self.members.values().map(Member::deadline_ms).min()
+    }
+
+    /// Whether it has no members.
+    pub(super) fn is_idle(&self) -> bool {
+        self.members.is_empty()
     }
 
     /// Fences whom nothing was heard of, and who doesn't give up what it is to give up.

@@ -638,6 +638,20 @@ fn epochs_of_a_group_go_on_when_it_was_empty() {
     assert_eq!(world.ok(join("b")).member_epoch, 3);
 }
 
+/// What is left of it is the log's: its offsets.
+#[test]
+fn a_group_that_nobody_comes_back_to_is_forgotten() {
+    let mut world = World::new();
+    world.ok(join("a"));
+    world.ok(beat("a", LEAVES));
+    world.pass(599_999);
+    assert_eq!(world.coordinator.state(GROUP), Some(GroupState::Empty));
+    world.pass(1);
+    assert_eq!((world.coordinator.state(GROUP), world.coordinator.next_deadline_ms()), (None, None));
+    assert_eq!(world.refused(beat("a", 1)), UNKNOWN_MEMBER_ID);
+    assert_eq!(world.ok(join("a")).member_epoch, 1);
+}
+
 #[test]
 fn a_node_that_ends_answers_all_with_the_same() {
     let mut world = World::settled(&["a"]);
