@@ -20,6 +20,7 @@ pub(crate) struct Meters {
     refused: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    bytes_read: AtomicU64,
     sessions: Arc<Mutex<Sessions>>,
 }
 
@@ -40,6 +41,7 @@ impl Meters {
             refused: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            bytes_read: AtomicU64::new(0),
             sessions,
         }
     }
@@ -70,6 +72,11 @@ impl Meters {
         self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// For an answer to Fetch, or to see whether there is enough for one.
+    pub(crate) fn read(&self, bytes: usize) {
+        self.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     pub(crate) fn sent(&self, bytes: usize) {
         self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -87,6 +94,7 @@ impl MetricsSource for Meters {
             ("node_connections_refused_total", "Connections over max.connections.", &self.refused),
             ("node_bytes_in_total", "Bytes of requests, with their headers.", &self.bytes_in),
             ("node_bytes_out_total", "Bytes of answers, with their headers.", &self.bytes_out),
+            ("node_fetch_read_bytes_total", "Bytes of batches that were read for Fetch.", &self.bytes_read),
         ] {
             samples.counter(name, help, &[], read(counter));
         }

@@ -169,6 +169,12 @@ impl Arrivals {
         self.signal.rung()
     }
 
+    /// How many bytes have come into the topics since. Taken before looking: what was found may be among what comes,
+    /// but never the other way round.
+    pub fn bytes_so_far(&self) -> u64 {
+        self.signal.bytes()
+    }
+
     /// Waits until more has been told than that: records came into one of the topics, a transaction has ended there, or
     /// the log has failed or was closed.
     ///

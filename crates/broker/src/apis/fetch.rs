@@ -7,14 +7,14 @@ use crate::dispatch::Call;
 use crate::groups;
 use crate::node::{Node, check_leader_epoch};
 use crate::sessions::{self, Asked, Begun, Found, Place, Turn, Wish};
-use exactlog::wire::{Batch, Bounds, Fetched, Isolation};
+use exactlog::wire::{Arrivals, Batch, Bounds, Fetched, Isolation};
 use exactlog::{Error, Partition, Topic, TopicId};
 use exactlog_wire::messages::fetch::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData, Request,
     Response,
 };
 use exactlog_wire::value::{Records, Str, Uuid};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -120,20 +120,68 @@ fn found(node: &Node, by_ids: bool, wanted: Vec<(Place, Wish)>) -> Vec<Wanted> {
 /// What there is of each, when there is enough or the time is over. Nothing: reading has ended without an answer.
 async fn waited_for(node: &Arc<Node>, wanted: &Arc<Vec<Wanted>>, terms: Terms) -> Option<Vec<PartitionData>> {
     let topics = wanted.iter().filter_map(|wanted| Some(wanted.at.ok()?.topic));
-    let arrivals = node.log.arrivals(topics.collect::<std::collections::BTreeSet<TopicId>>());
+    let arrivals = node.log.arrivals(topics.collect::<BTreeSet<TopicId>>());
     loop {
-        let so_far = arrivals.so_far();
+        let mut seen = Seen::now(node, wanted, terms, &arrivals);
         let is_last = node.is_stopped() || Instant::now() >= terms.deadline;
         let partitions = read(node, wanted, terms).await?;
         if is_last || has_enough(&partitions, terms.bytes_min) {
             return Some(partitions);
         }
+        let bytes = partitions.iter().map(bytes_of).sum::<usize>();
+        drop(partitions);
+        let lacking = terms.bytes_min.saturating_sub(bytes) as u64;
         tokio::select! {
-            () = arrivals.after(so_far) => {}
+            () = seen.outdated(node, wanted, terms, &arrivals, lacking) => {}
             () = tokio::time::sleep_until(terms.deadline) => {}
             () = node.stopped() => {}
         }
     }
+}
+
+/// How things stood before something was read.
+struct Seen {
+    told: u64,
+    bytes: u64,
+    hidden: Vec<Option<u64>>,
+}
+
+impl Seen {
+    fn now(node: &Node, wanted: &[Wanted], terms: Terms, arrivals: &Arrivals) -> Seen {
+        let (told, bytes) = (arrivals.so_far(), arrivals.bytes_so_far());
+        Seen { told, bytes, hidden: hidden(node, wanted, terms) }
+    }
+
+    /// Comes back when reading once more may find enough: so many bytes have come into the topics, or what was hidden
+    /// isn't any more. Until then nothing is read.
+    async fn outdated(
+        &mut self,
+        node: &Node,
+        wanted: &[Wanted],
+        terms: Terms,
+        arrivals: &Arrivals,
+        lacking: u64,
+    ) {
+        loop {
+            arrivals.after(self.told).await;
+            self.told = arrivals.so_far();
+            let have_come = arrivals.bytes_so_far().saturating_sub(self.bytes);
+            if have_come >= lacking || hidden(node, wanted, terms) != self.hidden {
+                return;
+            }
+        }
+    }
+}
+
+/// Of each partition where its hidden records begin, those of open transactions, and the largest number if there are
+/// none. Nothing: it isn't there.
+fn hidden(node: &Node, wanted: &[Wanted], terms: Terms) -> Vec<Option<u64>> {
+    let of = |wanted: &Wanted| {
+        let bounds = node.log.bounds_of(wanted.at.ok()?).ok()?;
+        let end = end_of(&bounds, terms);
+        Some(if end < bounds.high_watermark { end } else { u64::MAX })
+    };
+    wanted.iter().map(of).collect()
 }
 
 /// Whether an answer is worth giving before the time is over. An error always is.
@@ -218,7 +266,9 @@ fn end_of(bounds: &Bounds, terms: Terms) -> u64 {
 
 fn gathered(node: &Node, wanted: &[Wanted], terms: Terms) -> Vec<PartitionData> {
     let mut left = Left { bytes: terms.bytes_max, is_untouched: true };
-    wanted.iter().map(|wanted| partition(node, wanted, terms, &mut left)).collect()
+    let partitions: Vec<_> = wanted.iter().map(|it| partition(node, it, terms, &mut left)).collect();
+    node.meters.read(partitions.iter().map(bytes_of).sum());
+    partitions
 }
 
 fn partition(node: &Node, wanted: &Wanted, terms: Terms, left: &mut Left) -> PartitionData {

@@ -156,6 +156,13 @@ pub(crate) fn bytes_of(records: &Records) -> Bytes {
     records.0.concat().into()
 }
 
+/// A metric of the node, by its name.
+pub(crate) fn counter(node: &Node, name: &str) -> u64 {
+    let page = node.log.prometheus();
+    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("there is no {name} in {page}")).parse().unwrap()
+}
+
 /// Of a member of the group `billing`, in its generation or at its epoch.
 pub(crate) fn commit(generation: i32, member_id: &str, offsets: &[(i32, i64)]) -> offset_commit::Request {
     let partition =
