@@ -194,6 +194,8 @@ async fn what_happens_is_counted_from_0_on() {
     moved("exactlog_node_connections_total{}", 0.0, 2.0);
     moved("exactlog_node_request_seconds{api=ApiVersions}", 0.0, 1.0);
     moved("exactlog_node_fetch_sessions{}", 0.0, 1.0);
+    moved("exactlog_node_answer_bytes{}", 0.0, 0.0);
+    moved("exactlog_node_request_bytes{}", 0.0, 0.0);
     moved("exactlog_node_fetch_read_bytes_total{}", 0.0, 0.0);
     moved("exactlog_node_fetch_session_partitions{}", 0.0, 1.0);
     moved("exactlog_dedup_hits_total{}", 0.0, 1.0);

@@ -1,5 +1,6 @@
 //! What a node counts: connections, requests by API, and sessions of Fetch.
 
+use crate::room::Room;
 use crate::sessions::{Counts, Sessions};
 use exactlog::{Histogram, MetricsSource, Samples};
 use exactlog_wire::message::{ApiInfo, api};
@@ -22,6 +23,8 @@ pub(crate) struct Meters {
     bytes_out: AtomicU64,
     bytes_read: AtomicU64,
     sessions: Arc<Mutex<Sessions>>,
+    requests_room: Arc<Room>,
+    answers_room: Arc<Room>,
 }
 
 #[derive(Debug)]
@@ -31,7 +34,11 @@ struct Requests {
 }
 
 impl Meters {
-    pub(crate) fn new(sessions: Arc<Mutex<Sessions>>) -> Meters {
+    pub(crate) fn new(
+        sessions: Arc<Mutex<Sessions>>,
+        requests_room: Arc<Room>,
+        answers_room: Arc<Room>,
+    ) -> Meters {
         let of = |api: &'static ApiInfo| Requests { api, handled: Histogram::default() };
         Meters {
             requests: APIS.iter().map(of).collect(),
@@ -43,6 +50,8 @@ impl Meters {
             bytes_out: AtomicU64::new(0),
             bytes_read: AtomicU64::new(0),
             sessions,
+            requests_room,
+            answers_room,
         }
     }
 
@@ -99,7 +108,10 @@ impl MetricsSource for Meters {
             samples.counter(name, help, &[], read(counter));
         }
         let Counts { sessions, partitions, evicted } = self.sessions.lock().counts();
+        let held = |room: &Room| room.held_bytes() as u64;
         for (name, help, value) in [
+            ("node_request_bytes", "Room that requests hold.", held(&self.requests_room)),
+            ("node_answer_bytes", "Room that answers hold.", held(&self.answers_room)),
             ("node_fetch_sessions", "Sessions of Fetch.", sessions),
             ("node_fetch_session_partitions", "Partitions that they remember.", partitions),
         ] {

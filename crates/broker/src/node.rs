@@ -15,6 +15,7 @@ use crate::groups::{self, Groups};
 use crate::http;
 use crate::meters::Meters;
 use crate::options::NodeOptions;
+use crate::room::Room;
 use crate::sessions::{self, Sessions};
 use exactlog::wire::is_legal_name;
 use exactlog::{Error, Log, Partition, Topic, TopicId};
@@ -24,7 +25,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// How long the listener waits after the system has no room for another connection.
@@ -39,8 +40,10 @@ pub(crate) struct Node {
     pub(crate) cluster_id: String,
     /// Held while the settings of a topic are read, changed and given back: of two changes at a time both count.
     pub(crate) altering: tokio::sync::Mutex<()>,
-    /// Room for requests, in units of [`connection::ROOM_UNIT_BYTES`].
-    pub(crate) room: Arc<Semaphore>,
+    /// Room for requests that haven't arrived in full or aren't answered.
+    pub(crate) requests: Arc<Room>,
+    /// Room for answers that aren't written.
+    pub(crate) answers: Arc<Room>,
     pub(crate) meters: Arc<Meters>,
     pub(crate) groups: Groups,
     /// What clients of Fetch want.
@@ -204,16 +207,29 @@ impl Node {
     fn new(log: Log, options: NodeOptions, stop: watch::Receiver<bool>) -> Node {
         use base64::Engine;
         let cluster_id = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(log.identity());
-        let room = Arc::new(Semaphore::new(options.requests_bytes_max.div_ceil(connection::ROOM_UNIT_BYTES)));
+        let requests = Arc::new(Room::new(options.requests_bytes_max));
+        let answers = Arc::new(Room::new(options.answers_bytes_max));
         let settings =
             sessions::Settings { sessions_max: options.fetch_sessions_max, ..sessions::Settings::default() };
         let sessions = Arc::new(Mutex::new(Sessions::new(settings)));
-        let meters = Arc::new(Meters::new(sessions.clone()));
+        let meters = Arc::new(Meters::new(sessions.clone(), requests.clone(), answers.clone()));
         log.add_metrics(&meters);
         let groups = Groups::new(&options);
         let altering = tokio::sync::Mutex::default();
         let started = Instant::now();
-        Node { log, options, cluster_id, altering, room, meters, groups, sessions, started, stop }
+        Node {
+            log,
+            options,
+            cluster_id,
+            altering,
+            requests,
+            answers,
+            meters,
+            groups,
+            sessions,
+            started,
+            stop,
+        }
     }
 
     /// How long it has been running, in ms: a clock that nobody sets.

@@ -41,6 +41,9 @@ pub struct NodeOptions {
     /// Most memory that requests take which haven't arrived in full or aren't answered, in bytes, of all connections
     /// (`queued.max.request.bytes`). Default 256 MiB. A longer request is taken alone.
     pub requests_bytes_max: usize,
+    /// Most memory that answers take which aren't written, in bytes, of all connections. Kafka has no such setting. Default
+    /// 256 MiB. If there is little left answers to Fetch become shorter; a longer answer is taken alone.
+    pub answers_bytes_max: usize,
     /// Most bytes of one answer to Fetch (`fetch.max.bytes`). Default 55 MiB; a batch that is longer comes alone.
     pub fetch_bytes_max: usize,
     /// Most sessions of Fetch (`max.incremental.fetch.session.cache.slots`): who gets none names all its partitions each
@@ -69,6 +72,7 @@ impl Default for NodeOptions {
             connections_max: 10_000,
             request_bytes_max: 100 * 1024 * 1024,
             requests_bytes_max: 256 * 1024 * 1024,
+            answers_bytes_max: 256 * 1024 * 1024,
             fetch_bytes_max: 55 * 1024 * 1024,
             fetch_sessions_max: 1000,
             idle_max: Duration::from_secs(600),

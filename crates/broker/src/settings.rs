@@ -301,6 +301,12 @@ fn of_limits(options: &NodeOptions) -> Vec<Valued> {
             "Most memory that requests take which aren't answered, in bytes.",
         ),
         (
+            "queued.max.response.bytes",
+            Kind::Long,
+            options.answers_bytes_max.to_string(),
+            "Most memory that answers take which aren't written, in bytes.",
+        ),
+        (
             "fetch.max.bytes",
             Kind::Int,
             options.fetch_bytes_max.to_string(),

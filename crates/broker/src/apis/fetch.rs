@@ -3,9 +3,10 @@
 //! A request names all that it wants, or what has changed since the one before ([`sessions`](crate::sessions)).
 
 use crate::code;
-use crate::dispatch::Call;
+use crate::dispatch::{Answer, Call};
 use crate::groups;
 use crate::node::{Node, check_leader_epoch};
+use crate::room::Share;
 use crate::sessions::{self, Asked, Begun, Found, Place, Turn, Wish};
 use exactlog::wire::{Arrivals, Batch, Bounds, Fetched, Isolation};
 use exactlog::{Error, Partition, Topic, TopicId};
@@ -21,6 +22,9 @@ use tokio::time::Instant;
 
 /// From which version on topics go by their ids (KIP-516).
 const TOPIC_IDS: i16 = 13;
+
+/// What an answer may have when there is little room left.
+const SHORT_BYTES: usize = 1024 * 1024;
 
 /// A partition that is to be read, or why it can't be.
 struct Wanted {
@@ -45,8 +49,17 @@ struct Terms {
     deadline: Instant,
 }
 
-pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
-    let refused = |error_code| Response { error_code, ..Response::default() };
+/// What there was.
+struct Gathered {
+    partitions: Vec<PartitionData>,
+    /// The room that it was read into.
+    share: Option<Share>,
+    /// Whether there was room for less than was asked for.
+    is_cut: bool,
+}
+
+pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Answer {
+    let refused = |error_code| Answer::from(Response { error_code, ..Response::default() });
     let node = call.node;
     let terms = Terms::of(node, &request);
     let by_ids = call.version >= TOPIC_IDS;
@@ -57,7 +70,9 @@ pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
     };
     let wanted = Arc::new(found(node, by_ids, wanted));
     match waited_for(node, &wanted, terms).await {
-        Some(partitions) => told(node, turn, &wanted, partitions),
+        Some(Gathered { partitions, share, .. }) => {
+            Answer::Held(told(node, turn, &wanted, partitions).into(), share)
+        }
         None => refused(code::UNKNOWN_SERVER_ERROR),
     }
 }
@@ -118,18 +133,18 @@ fn found(node: &Node, by_ids: bool, wanted: Vec<(Place, Wish)>) -> Vec<Wanted> {
 }
 
 /// What there is of each, when there is enough or the time is over. Nothing: reading has ended without an answer.
-async fn waited_for(node: &Arc<Node>, wanted: &Arc<Vec<Wanted>>, terms: Terms) -> Option<Vec<PartitionData>> {
+async fn waited_for(node: &Arc<Node>, wanted: &Arc<Vec<Wanted>>, terms: Terms) -> Option<Gathered> {
     let topics = wanted.iter().filter_map(|wanted| Some(wanted.at.ok()?.topic));
     let arrivals = node.log.arrivals(topics.collect::<BTreeSet<TopicId>>());
     loop {
         let mut seen = Seen::now(node, wanted, terms, &arrivals);
         let is_last = node.is_stopped() || Instant::now() >= terms.deadline;
-        let partitions = read(node, wanted, terms).await?;
-        if is_last || has_enough(&partitions, terms.bytes_min) {
-            return Some(partitions);
+        let gathered = read(node, wanted, terms).await?;
+        if is_last || has_enough(&gathered, terms.bytes_min) {
+            return Some(gathered);
         }
-        let bytes = partitions.iter().map(bytes_of).sum::<usize>();
-        drop(partitions);
+        let bytes = gathered.partitions.iter().map(bytes_of).sum::<usize>();
+        drop(gathered);
         let lacking = terms.bytes_min.saturating_sub(bytes) as u64;
         tokio::select! {
             () = seen.outdated(node, wanted, terms, &arrivals, lacking) => {}
@@ -184,10 +199,11 @@ fn hidden(node: &Node, wanted: &[Wanted], terms: Terms) -> Vec<Option<u64>> {
     wanted.iter().map(of).collect()
 }
 
-/// Whether an answer is worth giving before the time is over. An error always is.
-fn has_enough(partitions: &[PartitionData], bytes_min: usize) -> bool {
+/// Whether an answer is worth giving before the time is over. An error always is, and so is what there is room for.
+fn has_enough(gathered: &Gathered, bytes_min: usize) -> bool {
+    let Gathered { partitions, is_cut, .. } = gathered;
     let bytes: usize = partitions.iter().map(bytes_of).sum();
-    bytes >= bytes_min || partitions.is_empty() || partitions.iter().any(is_urgent)
+    bytes >= bytes_min || (*is_cut && bytes > 0) || partitions.is_empty() || partitions.iter().any(is_urgent)
 }
 
 fn bytes_of(partition: &PartitionData) -> usize {
@@ -242,18 +258,26 @@ fn told(node: &Node, turn: Turn, wanted: &[Wanted], partitions: Vec<PartitionDat
     response
 }
 
-/// Reads what there is. Where there is something the disk may be asked, and that isn't for a thread that serves others.
-async fn read(node: &Arc<Node>, wanted: &Arc<Vec<Wanted>>, terms: Terms) -> Option<Vec<PartitionData>> {
-    let has_more = |wanted: &Wanted| {
+/// Reads what there is, into room that is taken for it. Where there is something the disk may be asked, and that isn't
+/// for a thread that serves others.
+async fn read(node: &Arc<Node>, wanted: &Arc<Vec<Wanted>>, terms: Terms) -> Option<Gathered> {
+    let has_more = |wanted: &&Wanted| {
         let end = wanted.at.ok().and_then(|at| node.log.bounds_of(at).ok()).map(|it| end_of(&it, terms));
         end.is_some_and(|end| u64::try_from(wanted.wish.offset).is_ok_and(|offset| offset < end))
     };
-    if !wanted.iter().any(has_more) {
-        return Some(gathered(node, wanted, terms));
-    }
+    let bytes_of = |wanted: &Wanted| usize::try_from(wanted.wish.bytes_max).unwrap_or(0);
+    let most = wanted.iter().filter(has_more).map(bytes_of).reduce(usize::saturating_add);
+    let Some(most) = most.map(|most| most.min(terms.bytes_max)) else {
+        return Some(Gathered { partitions: gathered(node, wanted, terms), share: None, is_cut: false });
+    };
+    let share = node.answers.take_up_to(most, SHORT_BYTES).await;
+    let is_cut = share.bytes() < most;
+    let terms = Terms { bytes_max: terms.bytes_max.min(share.bytes()), ..terms };
     let (for_it, wanted) = (node.clone(), wanted.clone());
     let read = tokio::task::spawn_blocking(move || gathered(&for_it, &wanted, terms)).await;
-    read.inspect_err(|error| tracing::error!(event = "fetch.failed", %error, "reading has no answer")).ok()
+    let read =
+        read.inspect_err(|error| tracing::error!(event = "fetch.failed", %error, "there is no answer"));
+    Some(Gathered { partitions: read.ok()?, share: Some(share), is_cut })
 }
 
 /// Up to where readers get something.

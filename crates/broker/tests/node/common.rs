@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 /// How long a test waits for what has to come.
@@ -59,6 +59,13 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Client {
         Client { stream: TcpStream::connect(address).await.unwrap(), correlation_id: 0 }
+    }
+
+    /// One whose system takes little of what it doesn't read.
+    pub(crate) async fn with_short_buffers(address: SocketAddr) -> Client {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(16 * 1024).unwrap();
+        Client { stream: socket.connect(address).await.unwrap(), correlation_id: 0 }
     }
 
     /// Asks, and waits for the answer.

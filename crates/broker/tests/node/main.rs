@@ -4,6 +4,7 @@
 mod admin_cluster;
 mod admin_settings;
 mod admin_topics;
+mod answers;
 mod api_versions;
 mod common;
 mod connections;
