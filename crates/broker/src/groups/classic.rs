@@ -455,23 +455,18 @@ impl Coordinator {
         }
     }
 
-    /// Whether the offsets of a group in a topic may be deleted: an error code. GROUP_ID_NOT_FOUND doesn't say that it
-    /// has no offsets.
-    pub(crate) fn check_offset_delete(&self, name: &str, topic: &str) -> i16 {
-        let Some(group) = self.groups.get(name) else { return GROUP_ID_NOT_FOUND };
-        match group.subscribed_topics() {
-            _ if group.state() == GroupState::Empty => NONE,
-            _ if !group.is_of_consumers() => NON_EMPTY_GROUP,
-            Some(topics) if !topics.contains(topic) => NONE,
-            _ => GROUP_SUBSCRIBED_TO_TOPIC,
+    /// The topics that the members of a group read. `None`: nobody can say, as what one of them says of itself can't be
+    /// read.
+    ///
+    /// # Errors
+    /// NON_EMPTY_GROUP: it isn't a group of consumers. GROUP_ID_NOT_FOUND doesn't say that it has no offsets.
+    pub(crate) fn subscribed(&self, name: &str) -> Result<Option<BTreeSet<String>>, i16> {
+        let group = self.groups.get(name).ok_or(GROUP_ID_NOT_FOUND)?;
+        match group.state() == GroupState::Empty {
+            true => Ok(Some(BTreeSet::new())),
+            false if !group.is_of_consumers() => Err(NON_EMPTY_GROUP),
+            false => Ok(group.subscribed_topics()),
         }
-    }
-
-    #[cfg(test)]
-    /// The topics that the members of a group of consumers subscribe to. `None`: nobody can say, as it is a group of
-    /// something else, or isn't there, or what a member says of itself can't be read.
-    pub(crate) fn subscribed_topics(&self, name: &str) -> Option<BTreeSet<String>> {
-        self.groups.get(name)?.subscribed_topics()
     }
 
     /// Lets a group that is there do something, and keeps its deadline.

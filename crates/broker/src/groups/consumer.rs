@@ -407,14 +407,9 @@ impl Coordinator {
         }
     }
 
-    /// Whether the offsets of a group in a topic may be deleted: an error code. GROUP_ID_NOT_FOUND doesn't say that it
-    /// has no offsets.
-    pub(crate) fn check_offset_delete(&self, name: &str, topic: &str) -> i16 {
-        match self.groups.get(name) {
-            None => GROUP_ID_NOT_FOUND,
-            Some(group) if group.is_subscribed(topic) => GROUP_SUBSCRIBED_TO_TOPIC,
-            Some(_) => NONE,
-        }
+    /// The topics that the members of a group read; nothing: there is no such group.
+    pub(crate) fn subscribed(&self, name: &str) -> Option<BTreeSet<String>> {
+        self.groups.get(name).map(Group::subscribed_topics)
     }
 
     /// Lets a group that is there do something, and keeps its deadline.

@@ -114,7 +114,7 @@ impl Group {
 
     pub(super) fn subscribed_topics(&self) -> Option<BTreeSet<String>> {
         let each: Option<Vec<_>> = self.members.values().map(Member::topics).collect();
-        self.is_of_consumers().then(|| each.map(|it| it.into_iter().flatten().collect())).flatten()
+        each.map(|topics| topics.into_iter().flatten().collect())
     }
 
     pub(super) fn describe(&self) -> Description {

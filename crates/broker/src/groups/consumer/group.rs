@@ -298,12 +298,10 @@ impl Group {
     }
 
     /// Whether anybody subscribes to a topic.
-    pub(super) fn is_subscribed(&self, topic: &str) -> bool {
-        let fits = |member: &Member| {
-            let pattern = member.topic_regex.as_ref().and_then(|it| self.patterns.get(it));
-            pattern.is_some_and(|pattern| pattern.topics.contains(topic))
-        };
-        self.members.values().any(|member| member.topic_names.contains(topic) || fits(member))
+    pub(super) fn subscribed_topics(&self) -> BTreeSet<String> {
+        let patterns = self.members.values().filter_map(|it| self.patterns.get(it.topic_regex.as_ref()?));
+        let by_name = self.members.values().flat_map(|it| &it.topic_names);
+        by_name.chain(patterns.flat_map(|pattern| &pattern.topics)).cloned().collect()
     }
 }
 

@@ -612,14 +612,13 @@ fn groups_are_listed_described_and_deleted() {
         target: both,
     };
     assert_eq!(described.members, [member]);
-    let codes =
-        ["orders", "payments", "shipments"].map(|it| world.coordinator.check_offset_delete(GROUP, it));
-    assert_eq!(codes, [GROUP_SUBSCRIBED_TO_TOPIC, GROUP_SUBSCRIBED_TO_TOPIC, NONE]);
-    assert_eq!(world.coordinator.check_offset_delete("nobody", "orders"), GROUP_ID_NOT_FOUND);
+    let read = ["orders", "payments"].map(str::to_owned).into();
+    assert_eq!(world.coordinator.subscribed(GROUP), Some(read));
+    assert_eq!(world.coordinator.subscribed("nobody"), None);
     assert_eq!(world.coordinator.delete(GROUP), NON_EMPTY_GROUP);
     world.ok(fixed("i", beat("a", LEAVES)));
     assert_eq!(world.state(), GroupState::Empty);
-    assert_eq!(world.coordinator.check_offset_delete(GROUP, "orders"), NONE);
+    assert_eq!(world.coordinator.subscribed(GROUP), Some(BTreeSet::new()));
     assert_eq!(world.coordinator.delete(GROUP), NONE);
     assert_eq!(
         (world.coordinator.delete(GROUP), world.coordinator.describe(GROUP)),
