@@ -247,13 +247,16 @@ impl Node {
         *self.stop.borrow() || self.stop.has_changed().is_err()
     }
 
-    /// Why nobody is served at the moment.
-    pub(crate) fn trouble(&self) -> Option<&'static str> {
-        match self.is_stopped() {
-            true => Some("the node ends"),
-            false if self.log.metrics().failed => Some("the log has failed: what is sent is refused"),
-            false => None,
+    /// Why nobody is served at the moment, or can't send anything. It may wait for the disk.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        if self.is_stopped() {
+            return Some("the node ends".into());
         }
+        if self.log.metrics().failed {
+            return Some("the log has failed: what is sent is refused".into());
+        }
+        let (needed, free) = self.log.lacks_space()?;
+        Some(format!("the disk is full: what is sent is refused; {needed} B are needed, {free} B are free"))
     }
 
     /// A topic by its name, or by its id where a client says that.

@@ -19,6 +19,9 @@ pub struct NodeOptions {
     pub partitions: u32,
     /// Whether a topic is created when a client asks for it (`auto.create.topics.enable`). Default false.
     pub creates_topics: bool,
+    /// How many partitions all topics may have together until none is created any more because a client asks for it.
+    /// Default 10,000.
+    pub auto_partitions_max: usize,
     /// Whether a topic can have more replicas than there are nodes: it has one then. Default false.
     pub accepts_replicas: bool,
     /// How long a group waits for more members when its first one joins (`group.initial.rebalance.delay.ms`). Default
@@ -64,6 +67,7 @@ impl Default for NodeOptions {
             node_id: 1,
             partitions: 1,
             creates_topics: false,
+            auto_partitions_max: 10_000,
             accepts_replicas: false,
             initial_rebalance_delay: Duration::from_secs(3),
             consumer_heartbeat_interval: Duration::from_secs(5),

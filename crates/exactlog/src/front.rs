@@ -325,6 +325,21 @@ impl Log {
         LogPlace { location: disk.location(), free_bytes: disk.free().ok() }
     }
 
+    /// What has to be free on the disk until something can be sent again, and what is, in bytes; `None`: nothing was
+    /// refused for want of space, or there is as much by now. It may wait for what is being written.
+    pub fn lacks_space(&self) -> Option<(u64, u64)> {
+        self.inner.shard.lock().lacks()
+    }
+
+    /// A batch as its topic stores it now: what [`submit_batch`](Log::submit_batch) makes of it on its caller's thread,
+    /// for callers that have another one for long work.
+    ///
+    /// # Errors
+    /// As [`submit_batch`](Log::submit_batch), without those that end writing.
+    pub fn batch_to_store(&self, partition: Partition, batch: &Batch) -> Result<Batch, Error> {
+        Ok(to_store(&self.inner, partition, batch)?.1)
+    }
+
     /// What the segments of a partition take on disk, in bytes, without their indexes. What was written last may only
     /// be in the journal so far, which all partitions share: it isn't among it.
     ///

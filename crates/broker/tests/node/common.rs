@@ -33,6 +33,12 @@ impl Node {
     pub(crate) async fn with(options: NodeOptions) -> Node {
         let directory = tempfile::tempdir().unwrap();
         let log = Log::open(directory.path().join("data")).unwrap();
+        Node { directory, ..Node::serving(log, options).await }
+    }
+
+    /// On this log.
+    pub(crate) async fn serving(log: Log, options: NodeOptions) -> Node {
+        let directory = tempfile::tempdir().unwrap();
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let running = bind(NodeOptions { listen, ..options }).await.unwrap().serve(&log);
         Node { directory, log, running }

@@ -97,6 +97,22 @@ async fn topics_are_created_when_they_are_asked_for_if_that_is_wanted() {
 }
 
 #[tokio::test]
+async fn names_that_are_made_up_do_not_all_become_topics() {
+    let options = NodeOptions {
+        creates_topics: true,
+        partitions: 4,
+        auto_partitions_max: 10,
+        ..NodeOptions::default()
+    };
+    let node = Node::with(options).await;
+    let mut client = node.client().await;
+    let topics = client.ask::<Metadata>(9, &asked(&["a", "b", "c", "a"], true)).await.topics;
+    assert_eq!(topics.iter().map(|topic| topic.error_code).collect::<Vec<_>>(), [0, 0, 3]);
+    let created = client.ask::<CreateTopics>(7, &create(vec![wanted("c", 4, 1)])).await.topics.remove(0);
+    assert_eq!(created.error_code, 0, "who says what he wants gets it");
+}
+
+#[tokio::test]
 async fn every_version_creates_topics() {
     let node = Node::start().await;
     let mut client = node.client().await;
