@@ -39,8 +39,8 @@ use tokio::time::timeout;
 /// Requests up to this length take no room, nor do answers that are together no longer: each connection has that much
 /// in any case.
 const ROOM_FREE_BYTES: usize = 16 * 1024;
-/// A request that takes longer than its stall and this many bytes a second isn't waited for; nor is an answer, if others
-/// wait for its room.
+/// A request that takes longer than its stall and this many bytes a second isn't waited for; nor is an answer, if
+/// others wait for its room.
 const RATE_LEAST: u64 = 256 * 1024;
 /// Answers of a connection that are due and not written.
 const DUE_MAX: usize = 64;

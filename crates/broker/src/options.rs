@@ -42,15 +42,16 @@ pub struct NodeOptions {
     /// Longest request, in bytes (`socket.request.max.bytes`). Default 100 MiB.
     pub request_bytes_max: u32,
     /// Most memory that requests take which haven't arrived in full or aren't answered, in bytes, of all connections
-    /// (`queued.max.request.bytes`). Default 256 MiB. A longer request is taken alone.
+    /// (`queued.max.request.bytes`). Default 256 MiB. One that is longer than half of it counts as half.
     pub requests_bytes_max: usize,
-    /// Most memory that answers take which aren't written, in bytes, of all connections. Kafka has no such setting. Default
-    /// 256 MiB. If there is little left answers to Fetch become shorter; a longer answer is taken alone.
+    /// Most memory that answers take which aren't written, in bytes, of all connections (`queued.max.response.bytes`;
+    /// Kafka has no such setting). Default 256 MiB. If there is little left answers to Fetch become shorter; one that
+    /// is longer than half of it counts as half.
     pub answers_bytes_max: usize,
     /// Most bytes of one answer to Fetch (`fetch.max.bytes`). Default 55 MiB; a batch that is longer comes alone.
     pub fetch_bytes_max: usize,
-    /// Most sessions of Fetch (`max.incremental.fetch.session.cache.slots`): who gets none names all its partitions each
-    /// time. Default 1000; together they take 64 MiB at most.
+    /// Most sessions of Fetch (`max.incremental.fetch.session.cache.slots`): who gets none names all its partitions
+    /// each time. Default 1000; together they take 64 MiB at most.
     pub fetch_sessions_max: usize,
     /// How long a connection is kept on which nothing is asked (`connections.max.idle.ms`). Default 10 minutes.
     pub idle_max: Duration,

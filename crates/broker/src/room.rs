@@ -80,7 +80,7 @@ impl Room {
         Share { all: self.all.take(units).await, _large: large, _own: own }
     }
 
-    /// Room for so much if there is as much at once, else for the least that helps; what it is for says [`Share::bytes`].
+    /// Room for so much if there is as much at once, else for the least that helps: [`Share::bytes`] says which.
     ///
     /// # Cancel safety
     /// As [`take`](Room::take).

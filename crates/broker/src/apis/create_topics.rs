@@ -137,8 +137,8 @@ fn configs(config: &TopicConfig) -> Vec<CreatableTopicConfigs> {
     settings::of_topic(config).into_iter().map(row).collect()
 }
 
-/// A topic that somebody asks for and that isn't there (`auto.create.topics.enable`). Whoever makes up names doesn't get
-/// them all: then it is as if there were no such setting.
+/// A topic that somebody asks for and that isn't there (`auto.create.topics.enable`). Whoever makes up names doesn't
+/// get them all: then it is as if there were no such setting.
 pub(crate) async fn create_when_asked_for(node: &Node, name: &str) -> Result<Topic, Error> {
     let config = TopicConfig::default();
     node.log.check_new_topic(name, &config)?;

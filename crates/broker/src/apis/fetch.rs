@@ -164,11 +164,12 @@ struct Seen {
 impl Seen {
     fn now(node: &Node, wanted: &[Wanted], terms: Terms, arrivals: &Arrivals) -> Seen {
         let (told, bytes) = (arrivals.so_far(), arrivals.bytes_so_far());
-        Seen { told, bytes, hidden: hidden(node, wanted, terms) }
+        let hidden = if terms.bytes_min > 1 { hidden(node, wanted, terms) } else { Vec::new() };
+        Seen { told, bytes, hidden }
     }
 
     /// Comes back when reading once more may find enough: so many bytes have come into the topics, or what was hidden
-    /// isn't any more. Until then nothing is read.
+    /// isn't any more. Until then nothing is read. For a single byte whatever is told is enough.
     async fn outdated(
         &mut self,
         node: &Node,
@@ -181,7 +182,7 @@ impl Seen {
             arrivals.after(self.told).await;
             self.told = arrivals.so_far();
             let have_come = arrivals.bytes_so_far().saturating_sub(self.bytes);
-            if have_come >= lacking || hidden(node, wanted, terms) != self.hidden {
+            if lacking <= 1 || have_come >= lacking || hidden(node, wanted, terms) != self.hidden {
                 return;
             }
         }

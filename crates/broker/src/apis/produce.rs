@@ -134,8 +134,8 @@ async fn submit(
     Ok(call.node.log.submit_batch(partition, batch, within).await?)
 }
 
-/// A long batch that comes in another codec than its topic's isn't rewritten by a thread that serves others. The next one
-/// of its connection waits for it, so they keep their order.
+/// A long batch that comes in another codec than its topic's isn't rewritten by a thread that serves others. The next
+/// one of its connection waits for it, so they keep their order.
 async fn in_its_codec(
     node: &Arc<Node>,
     topic: &Topic,

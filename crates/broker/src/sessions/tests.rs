@@ -1,3 +1,5 @@
+//! The machine of sessions: by its rules one by one, and by random clients that keep their whole list themselves.
+
 use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
