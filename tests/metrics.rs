@@ -5,6 +5,7 @@
 use exactlog::{Durability, Event, Log, TableOptions, TopicOptions};
 use exactlog_broker::NodeOptions;
 use exactlog_flow::{Breaker, BreakerConfig, Context, Failure, Processor, Requester, Retry, Saga, Step};
+use exactlog_wire::messages::{Fetch, fetch};
 use prometheus_parse::{Scrape, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -64,6 +65,18 @@ async fn ask_for_versions(node: SocketAddr) {
     stream.read_exact(&mut [0; 10]).await.unwrap();
 }
 
+/// Fetch of the first partition of `orders`, which opens a session.
+async fn open_session(node: SocketAddr) {
+    let partition = fetch::FetchPartition { partition_max_bytes: 1000, ..Default::default() };
+    let topic =
+        fetch::FetchTopic { topic: "orders".into(), partitions: vec![partition], ..Default::default() };
+    let request = fetch::Request { session_epoch: 0, topics: vec![topic], ..Default::default() };
+    let parts = exactlog_wire::message::ask::<Fetch>(12, 8, None, &request).unwrap();
+    let mut stream = TcpStream::connect(node).await.unwrap();
+    stream.write_all(&parts.concat()).await.unwrap();
+    stream.read_exact(&mut [0; 8]).await.unwrap();
+}
+
 /// A log in which everything has happened that is counted.
 struct Busy {
     log: Log,
@@ -108,6 +121,7 @@ async fn busy() -> (BTreeMap<String, f64>, Busy) {
     let node = exactlog_broker::bind(options).await.unwrap().serve(&log);
     let before = scrape(&log);
     ask_for_versions(node.address()).await;
+    open_session(node.address()).await;
     let agency = log.producer("agency").unwrap();
     for value in ["good", "bad", "good", "lost"] {
         agency.send(&trips, Event::new(value, value)).await.unwrap();
@@ -177,15 +191,20 @@ async fn what_happens_is_counted_from_0_on() {
     moved("exactlog_breaker_calls_total{kind=successful,name=bank}", 0.0, 4.0);
     moved("exactlog_breaker_calls_total{kind=failed,name=bank}", 0.0, 1.0);
     moved("exactlog_breaker_calls_total{kind=ignored,name=bank}", 0.0, 1.0);
-    moved("exactlog_node_connections_total{}", 0.0, 1.0);
+    moved("exactlog_node_connections_total{}", 0.0, 2.0);
     moved("exactlog_node_request_seconds{api=ApiVersions}", 0.0, 1.0);
-    moved("exactlog_node_bytes_in_total{}", 0.0, 10.0);
+    moved("exactlog_node_fetch_sessions{}", 0.0, 1.0);
+    moved("exactlog_node_answer_bytes{}", 0.0, 0.0);
+    moved("exactlog_node_request_bytes{}", 0.0, 0.0);
+    moved("exactlog_node_fetch_read_bytes_total{}", 0.0, 0.0);
+    moved("exactlog_node_fetch_session_partitions{}", 0.0, 1.0);
     moved("exactlog_dedup_hits_total{}", 0.0, 1.0);
     moved("exactlog_timers{}", 0.0, 1.0);
     for key in [
         "exactlog_bytes_in_total{topic=orders}",
         "exactlog_bytes_out_total{topic=orders}",
         "exactlog_commits_total{}",
+        "exactlog_node_bytes_in_total{}",
     ] {
         assert!(after[key] > before.get(key).copied().unwrap_or(0.0), "{key}");
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   bytes -> frame -> request -> handled -> due answer --queue--> written
-//!            waits for room      one after the other     64 of them, and so many bytes
+//!            waits for room      one after the other     waits for room, 64 of them at most
 //! ```
 //!
 //! A request is handled when the one before it is; but an answer to Produce becomes due when its batches are handed
@@ -10,12 +10,14 @@
 //!
 //! Invariants
 //!   * answers leave in the order of their requests, each once
-//!   * memory of a connection is bounded by what it has sent, by one answer, and by the queue
+//!   * memory of a connection is bounded by what it has sent, by one answer, and by the queue; that of all of them
+//!     together by the room for requests and by the room for answers
 //!   * a frame that can't be understood ends the connection: what follows may mean anything
 
 use crate::dispatch::{self, Answer, Later, Peer};
-use crate::meters::{Meters, name_of};
+use crate::meters::name_of;
 use crate::node::Node;
+use crate::room::{Own, Share};
 use bytes::{Buf, Bytes, BytesMut};
 use exactlog_wire::error::{FrameError, MessageError};
 use exactlog_wire::frame::FrameLimit;
@@ -34,11 +36,11 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
-/// What room for requests is counted in.
-pub(crate) const ROOM_UNIT_BYTES: usize = 1024;
-/// Requests up to this length take no room: each connection has that much in any case.
+/// Requests up to this length take no room, nor do answers that are together no longer: each connection has that much
+/// in any case.
 const ROOM_FREE_BYTES: usize = 16 * 1024;
-/// A request that takes longer than its stall and this many bytes a second isn't waited for.
+/// A request that takes longer than its stall and this many bytes a second isn't waited for; nor is an answer, if
+/// others wait for its room.
 const RATE_LEAST: u64 = 256 * 1024;
 /// Answers of a connection that are due and not written.
 const DUE_MAX: usize = 64;
@@ -64,18 +66,38 @@ pub(crate) enum Ended {
     Stalled { after: Duration },
     #[error("an answer wasn't taken for {after:?}")]
     NotTaken { after: Duration },
+    #[error(
+        "an answer wasn't taken in {after:?} and a second for each 256 KiB, and others waited for its room"
+    )]
+    TakenTooSlowly { after: Duration },
     #[error("what was produced without waiting for an answer was refused")]
     Unacknowledged,
 }
 
 /// An answer in its turn.
 enum Due {
-    /// It is written, and has its share of what may be due.
-    Frame(Parts, OwnedSemaphorePermit),
+    /// It is written, and holds its room.
+    Frame(Parts, Held),
     /// It comes of what is on its way into the log. The room of its request is given back with it.
-    Later { correlation_id: i32, version: i16, response: Later<Response>, room: Option<OwnedSemaphorePermit> },
+    Later { correlation_id: i32, version: i16, response: Later<Response>, room: Option<Share> },
     /// There is none, but it matters whether all went well.
-    Silent(Later<bool>, Option<OwnedSemaphorePermit>),
+    Silent(Later<bool>, Option<Share>),
+}
+
+/// What an answer holds until it is written: its part of the queue, and room.
+struct Held {
+    _queued: OwnedSemaphorePermit,
+    _free: Option<OwnedSemaphorePermit>,
+    _share: Option<Share>,
+}
+
+/// What the answers of a connection may take together.
+struct Queue {
+    node: Arc<Node>,
+    /// Of [`DUE_BYTES_MAX`].
+    bytes: Arc<Semaphore>,
+    /// Of [`ROOM_FREE_BYTES`].
+    free: Arc<Semaphore>,
 }
 
 /// Serves a connection until either side ends it.
@@ -84,7 +106,7 @@ pub(crate) async fn serve(node: Arc<Node>, stream: TcpStream, address: SocketAdd
     let (input, output) = stream.into_split();
     let peer = Peer::new(node.log.next_connection(), address, local);
     let (due, dues) = mpsc::channel(DUE_MAX);
-    let writing = write(output, dues, node.meters.clone(), node.options.stall_max);
+    let writing = write(node.clone(), output, dues);
     let reading = read(node, input, peer, due);
     // The writer ends when the reader has, and all that is due is written. If it fails there is nobody to read for.
     let mut writing = std::pin::pin!(writing);
@@ -104,12 +126,12 @@ async fn read(
     mut peer: Peer,
     due: mpsc::Sender<Due>,
 ) -> Result<(), Ended> {
-    let (mut received, bytes) = (BytesMut::new(), Arc::new(Semaphore::new(DUE_BYTES_MAX)));
+    let (mut received, own, queue) = (BytesMut::new(), node.requests.own(), Queue::new(node.clone()));
     loop {
         let next = tokio::select! {
             biased;
             () = node.stopped() => return Ok(()),
-            next = next_frame(&node, &mut input, &mut received) => next?,
+            next = next_frame(&node, &own, &mut input, &mut received) => next?,
         };
         let Some((frame, room)) = next else { return Ok(()) };
         node.meters.received(frame.len());
@@ -117,7 +139,8 @@ async fn read(
             Ok(decoded) => decoded,
             Err(error) => match dispatch::answer_to_unknown_version(&error) {
                 Some((correlation_id, response)) => {
-                    if due.send(frame_of(&bytes, 0, correlation_id, &response).await?).await.is_err() {
+                    let frame = queue.frame_of(0, correlation_id, &response, None).await?;
+                    if due.send(frame).await.is_err() {
                         return Ok(());
                     }
                     continue;
@@ -139,7 +162,10 @@ async fn read(
         };
         node.meters.handled(header.key, since.elapsed());
         let next = match answer {
-            Answer::Now(response) => frame_of(&bytes, version, correlation_id, &response).await?,
+            Answer::Now(response) => queue.frame_of(version, correlation_id, &response, None).await?,
+            Answer::Held(response, share) => {
+                queue.frame_of(version, correlation_id, &response, share).await?
+            }
             Answer::Later(response) => Due::Later { correlation_id, version, response, room },
             Answer::Silent(outcome) => Due::Silent(outcome, room),
         };
@@ -162,25 +188,46 @@ async fn gone(input: &OwnedReadHalf) {
     }
 }
 
-/// An answer as it is written. It waits until less is due: whoever doesn't take his answers is read no further.
-async fn frame_of(
-    bytes: &Arc<Semaphore>,
-    version: i16,
-    correlation_id: i32,
-    response: &Response,
-) -> Result<Due, Ended> {
-    let parts = Parts(encode_response(version, correlation_id, response)?.into());
-    let share = u32::try_from(parts.remaining().min(DUE_BYTES_MAX)).unwrap_or(u32::MAX);
-    let share = bytes.clone().acquire_many_owned(share).await.expect("what may be due is never closed");
-    Ok(Due::Frame(parts, share))
+impl Queue {
+    fn new(node: Arc<Node>) -> Queue {
+        let of = |bytes| Arc::new(Semaphore::new(bytes));
+        Queue { node, bytes: of(DUE_BYTES_MAX), free: of(ROOM_FREE_BYTES) }
+    }
+
+    /// An answer as it is written, with the room that was taken for it or else is now. It waits until less is due:
+    /// whoever doesn't take his answers is read no further.
+    async fn frame_of(
+        &self,
+        version: i16,
+        correlation_id: i32,
+        response: &Response,
+        share: Option<Share>,
+    ) -> Result<Due, Ended> {
+        let parts = Parts(encode_response(version, correlation_id, response)?.into());
+        let length = parts.remaining();
+        let part = u32::try_from(length.min(DUE_BYTES_MAX)).unwrap_or(u32::MAX);
+        let queued = self.bytes.clone().acquire_many_owned(part).await.expect("a queue is never closed");
+        let (free, share) = match share {
+            Some(mut share) => {
+                share.shrink_to(length);
+                (None, Some(share))
+            }
+            None => match self.free.clone().try_acquire_many_owned(part) {
+                Ok(free) => (Some(free), None),
+                Err(_) => (None, Some(self.node.answers.take(None, length).await)),
+            },
+        };
+        Ok(Due::Frame(parts, Held { _queued: queued, _free: free, _share: share }))
+    }
 }
 
 /// The next request, with its room; nothing if the client has ended the connection between two.
 async fn next_frame(
     node: &Node,
+    own: &Own,
     input: &mut OwnedReadHalf,
     received: &mut BytesMut,
-) -> Result<Option<(Bytes, Option<OwnedSemaphorePermit>)>, Ended> {
+) -> Result<Option<(Bytes, Option<Share>)>, Ended> {
     let (limit, mut room) = (FrameLimit { max: node.options.request_bytes_max }, None);
     let (idle_max, stall_max) = (node.options.idle_max, node.options.stall_max);
     let mut deadline = None;
@@ -195,10 +242,10 @@ async fn next_frame(
         if let Some(length) = received.first_chunk()
             && deadline.is_none()
         {
-            deadline = Some(Instant::now() + stall_max + time_for(*length));
+            deadline = Some(Instant::now() + stall_max + time_for(u64::from(u32::from_be_bytes(*length))));
         }
         if room.is_none() && received.len() > ROOM_FREE_BYTES {
-            room = Some(take_room(node, received).await);
+            room = Some(take_room(node, own, received).await);
             // Others held it: that isn't this client's doing.
             deadline = None;
             continue;
@@ -221,30 +268,26 @@ async fn next_frame(
     }
 }
 
-/// How long a request of this length may take at least: whoever holds room for it has to make use of it.
-fn time_for(length: [u8; 4]) -> Duration {
-    let announced = u64::from(u32::from_be_bytes(length));
-    Duration::from_millis(1000 * announced / RATE_LEAST)
+/// How long so many bytes may take at least: whoever holds room for them has to make use of it.
+fn time_for(bytes: u64) -> Duration {
+    Duration::from_millis(1000 * bytes / RATE_LEAST)
 }
 
 /// Room for the request that has begun to arrive: for all that it announces, since what isn't there yet will come.
-async fn take_room(node: &Node, received: &BytesMut) -> OwnedSemaphorePermit {
+async fn take_room(node: &Node, own: &Own, received: &BytesMut) -> Share {
     let announced = received.first_chunk().map_or(0, |length| i32::from_be_bytes(*length));
-    let all = node.options.requests_bytes_max.div_ceil(ROOM_UNIT_BYTES);
-    let units = usize::try_from(announced).unwrap_or(0).div_ceil(ROOM_UNIT_BYTES).clamp(1, all);
-    let units = u32::try_from(units).unwrap_or(u32::MAX);
-    node.room.clone().acquire_many_owned(units).await.expect("the room is never closed")
+    node.requests.take(Some(own), usize::try_from(announced).unwrap_or(0)).await
 }
 
 async fn write(
+    node: Arc<Node>,
     mut output: OwnedWriteHalf,
     mut dues: mpsc::Receiver<Due>,
-    meters: Arc<Meters>,
-    stall_max: Duration,
 ) -> Result<(), Ended> {
+    let stall_max = node.options.stall_max;
     while let Some(due) = dues.recv().await {
-        let (mut parts, _share) = match due {
-            Due::Frame(parts, share) => (parts, Some(share)),
+        let (mut parts, _held) = match due {
+            Due::Frame(parts, held) => (parts, Some(held)),
             Due::Later { correlation_id, version, response, room } => {
                 let response = response.await;
                 drop(room);
@@ -255,9 +298,13 @@ async fn write(
                 false => return Err(Ended::Unacknowledged),
             },
         };
-        meters.sent(parts.remaining());
-        // Slowly is fine, not at all isn't.
+        node.meters.sent(parts.remaining());
+        // Slowly is fine if nobody else is kept waiting by it, not at all isn't.
+        let (since, slowest) = (Instant::now(), stall_max + time_for(parts.remaining() as u64));
         while parts.has_remaining() {
+            if since.elapsed() > slowest && node.answers.is_short() {
+                return Err(Ended::TakenTooSlowly { after: stall_max });
+            }
             match timeout(stall_max, output.write_buf(&mut parts)).await {
                 Ok(written) => _ = written?,
                 Err(_) => return Err(Ended::NotTaken { after: stall_max }),

@@ -6,6 +6,7 @@
 
 use crate::apis::*;
 use crate::node::Node;
+use crate::room::Share;
 use exactlog_wire::error::MessageError;
 use exactlog_wire::header::RequestHeader;
 use exactlog_wire::messages::{self, Request, Response};
@@ -22,6 +23,8 @@ pub(crate) type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// What a request comes to.
 pub(crate) enum Answer {
     Now(Response),
+    /// With the room that was taken for what is in it, if any.
+    Held(Response, Option<Share>),
     /// When what it has handed in is safe. The next request may be handled before.
     Later(Later<Response>),
     /// None is wanted; whether all went well.

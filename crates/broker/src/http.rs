@@ -78,9 +78,10 @@ async fn answered(node: Arc<Node>, request: Request<Incoming>) -> Result<Respons
         }
         "/health" if node.is_stopped() => (StatusCode::SERVICE_UNAVAILABLE, TEXT, "the node ends\n".into()),
         "/health" => (StatusCode::OK, TEXT, "ok\n".into()),
-        "/ready" => match node.trouble() {
-            None => (StatusCode::OK, TEXT, "ok\n".into()),
-            Some(trouble) => (StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{trouble}\n")),
+        "/ready" => match tokio::task::spawn_blocking(move || node.trouble()).await {
+            Ok(None) => (StatusCode::OK, TEXT, "ok\n".into()),
+            Ok(Some(trouble)) => (StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{trouble}\n")),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
         },
         "/metrics" => {
             // It counts what lies on disk.

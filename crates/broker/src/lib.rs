@@ -25,6 +25,8 @@ mod meters;
 mod node;
 mod options;
 mod rights;
+mod room;
+mod sessions;
 mod settings;
 mod transactions;
 

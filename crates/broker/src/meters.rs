@@ -1,8 +1,12 @@
-//! What a node counts: connections, and requests by API.
+//! What a node counts: connections, requests by API, and sessions of Fetch.
 
+use crate::room::Room;
+use crate::sessions::{Counts, Sessions};
 use exactlog::{Histogram, MetricsSource, Samples};
 use exactlog_wire::message::{ApiInfo, api};
 use exactlog_wire::messages::APIS;
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -17,6 +21,10 @@ pub(crate) struct Meters {
     refused: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    bytes_read: AtomicU64,
+    sessions: Arc<Mutex<Sessions>>,
+    requests_room: Arc<Room>,
+    answers_room: Arc<Room>,
 }
 
 #[derive(Debug)]
@@ -26,7 +34,11 @@ struct Requests {
 }
 
 impl Meters {
-    pub(crate) fn new() -> Meters {
+    pub(crate) fn new(
+        sessions: Arc<Mutex<Sessions>>,
+        requests_room: Arc<Room>,
+        answers_room: Arc<Room>,
+    ) -> Meters {
         let of = |api: &'static ApiInfo| Requests { api, handled: Histogram::default() };
         Meters {
             requests: APIS.iter().map(of).collect(),
@@ -36,6 +48,10 @@ impl Meters {
             refused: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            bytes_read: AtomicU64::new(0),
+            sessions,
+            requests_room,
+            answers_room,
         }
     }
 
@@ -65,6 +81,11 @@ impl Meters {
         self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// For an answer to Fetch, or to see whether there is enough for one.
+    pub(crate) fn read(&self, bytes: usize) {
+        self.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     pub(crate) fn sent(&self, bytes: usize) {
         self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -82,9 +103,26 @@ impl MetricsSource for Meters {
             ("node_connections_refused_total", "Connections over max.connections.", &self.refused),
             ("node_bytes_in_total", "Bytes of requests, with their headers.", &self.bytes_in),
             ("node_bytes_out_total", "Bytes of answers, with their headers.", &self.bytes_out),
+            ("node_fetch_read_bytes_total", "Bytes of batches that were read for Fetch.", &self.bytes_read),
         ] {
             samples.counter(name, help, &[], read(counter));
         }
+        let Counts { sessions, partitions, evicted } = self.sessions.lock().counts();
+        let held = |room: &Room| room.held_bytes() as u64;
+        for (name, help, value) in [
+            ("node_request_bytes", "Room that requests hold.", held(&self.requests_room)),
+            ("node_answer_bytes", "Room that answers hold.", held(&self.answers_room)),
+            ("node_fetch_sessions", "Sessions of Fetch.", sessions),
+            ("node_fetch_session_partitions", "Partitions that they remember.", partitions),
+        ] {
+            samples.gauge(name, help, &[], value as f64);
+        }
+        samples.counter(
+            "node_fetch_sessions_evicted_total",
+            "Sessions of Fetch that went for others.",
+            &[],
+            evicted,
+        );
         for Requests { api, handled } in &self.requests {
             let distribution = handled.read();
             if distribution.count > 0 {

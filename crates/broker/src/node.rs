@@ -15,14 +15,17 @@ use crate::groups::{self, Groups};
 use crate::http;
 use crate::meters::Meters;
 use crate::options::NodeOptions;
+use crate::room::Room;
+use crate::sessions::{self, Sessions};
 use exactlog::wire::is_legal_name;
 use exactlog::{Error, Log, Partition, Topic, TopicId};
 use exactlog_wire::value::Uuid;
+use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// How long the listener waits after the system has no room for another connection.
@@ -37,10 +40,15 @@ pub(crate) struct Node {
     pub(crate) cluster_id: String,
     /// Held while the settings of a topic are read, changed and given back: of two changes at a time both count.
     pub(crate) altering: tokio::sync::Mutex<()>,
-    /// Room for requests, in units of [`connection::ROOM_UNIT_BYTES`].
-    pub(crate) room: Arc<Semaphore>,
+    /// Room for requests that haven't arrived in full or aren't answered.
+    pub(crate) requests: Arc<Room>,
+    /// Room for answers that aren't written.
+    pub(crate) answers: Arc<Room>,
     pub(crate) meters: Arc<Meters>,
     pub(crate) groups: Groups,
+    /// What clients of Fetch want.
+    pub(crate) sessions: Arc<Mutex<Sessions>>,
+    started: Instant,
     stop: watch::Receiver<bool>,
 }
 
@@ -199,12 +207,34 @@ impl Node {
     fn new(log: Log, options: NodeOptions, stop: watch::Receiver<bool>) -> Node {
         use base64::Engine;
         let cluster_id = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(log.identity());
-        let room = Arc::new(Semaphore::new(options.requests_bytes_max.div_ceil(connection::ROOM_UNIT_BYTES)));
-        let meters = Arc::new(Meters::new());
+        let requests = Arc::new(Room::new(options.requests_bytes_max));
+        let answers = Arc::new(Room::new(options.answers_bytes_max));
+        let settings =
+            sessions::Settings { sessions_max: options.fetch_sessions_max, ..sessions::Settings::default() };
+        let sessions = Arc::new(Mutex::new(Sessions::new(settings)));
+        let meters = Arc::new(Meters::new(sessions.clone(), requests.clone(), answers.clone()));
         log.add_metrics(&meters);
         let groups = Groups::new(&options);
         let altering = tokio::sync::Mutex::default();
-        Node { log, options, cluster_id, altering, room, meters, groups, stop }
+        let started = Instant::now();
+        Node {
+            log,
+            options,
+            cluster_id,
+            altering,
+            requests,
+            answers,
+            meters,
+            groups,
+            sessions,
+            started,
+            stop,
+        }
+    }
+
+    /// How long it has been running, in ms: a clock that nobody sets.
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.started.elapsed().as_millis() as i64
     }
 
     /// Comes back when the node is to end.
@@ -217,13 +247,16 @@ impl Node {
         *self.stop.borrow() || self.stop.has_changed().is_err()
     }
 
-    /// Why nobody is served at the moment.
-    pub(crate) fn trouble(&self) -> Option<&'static str> {
-        match self.is_stopped() {
-            true => Some("the node ends"),
-            false if self.log.metrics().failed => Some("the log has failed: what is sent is refused"),
-            false => None,
+    /// Why nobody is served at the moment, or can't send anything. It may wait for the disk.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        if self.is_stopped() {
+            return Some("the node ends".into());
         }
+        if self.log.metrics().failed {
+            return Some("the log has failed: what is sent is refused".into());
+        }
+        let (needed, free) = self.log.lacks_space()?;
+        Some(format!("the disk is full: what is sent is refused; {needed} B are needed, {free} B are free"))
     }
 
     /// A topic by its name, or by its id where a client says that.

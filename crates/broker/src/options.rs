@@ -19,6 +19,9 @@ pub struct NodeOptions {
     pub partitions: u32,
     /// Whether a topic is created when a client asks for it (`auto.create.topics.enable`). Default false.
     pub creates_topics: bool,
+    /// How many partitions all topics may have together until none is created any more because a client asks for it.
+    /// Default 10,000.
+    pub auto_partitions_max: usize,
     /// Whether a topic can have more replicas than there are nodes: it has one then. Default false.
     pub accepts_replicas: bool,
     /// How long a group waits for more members when its first one joins (`group.initial.rebalance.delay.ms`). Default
@@ -39,10 +42,17 @@ pub struct NodeOptions {
     /// Longest request, in bytes (`socket.request.max.bytes`). Default 100 MiB.
     pub request_bytes_max: u32,
     /// Most memory that requests take which haven't arrived in full or aren't answered, in bytes, of all connections
-    /// (`queued.max.request.bytes`). Default 256 MiB. A longer request is taken alone.
+    /// (`queued.max.request.bytes`). Default 256 MiB. One that is longer than half of it counts as half.
     pub requests_bytes_max: usize,
+    /// Most memory that answers take which aren't written, in bytes, of all connections (`queued.max.response.bytes`;
+    /// Kafka has no such setting). Default 256 MiB. If there is little left answers to Fetch become shorter; one that
+    /// is longer than half of it counts as half.
+    pub answers_bytes_max: usize,
     /// Most bytes of one answer to Fetch (`fetch.max.bytes`). Default 55 MiB; a batch that is longer comes alone.
     pub fetch_bytes_max: usize,
+    /// Most sessions of Fetch (`max.incremental.fetch.session.cache.slots`): who gets none names all its partitions
+    /// each time. Default 1000; together they take 64 MiB at most.
+    pub fetch_sessions_max: usize,
     /// How long a connection is kept on which nothing is asked (`connections.max.idle.ms`). Default 10 minutes.
     pub idle_max: Duration,
     /// How long a client may take to send the rest of a request, or to take an answer. Default 30 s.
@@ -58,6 +68,7 @@ impl Default for NodeOptions {
             node_id: 1,
             partitions: 1,
             creates_topics: false,
+            auto_partitions_max: 10_000,
             accepts_replicas: false,
             initial_rebalance_delay: Duration::from_secs(3),
             consumer_heartbeat_interval: Duration::from_secs(5),
@@ -66,7 +77,9 @@ impl Default for NodeOptions {
             connections_max: 10_000,
             request_bytes_max: 100 * 1024 * 1024,
             requests_bytes_max: 256 * 1024 * 1024,
+            answers_bytes_max: 256 * 1024 * 1024,
             fetch_bytes_max: 55 * 1024 * 1024,
+            fetch_sessions_max: 1000,
             idle_max: Duration::from_secs(600),
             stall_max: Duration::from_secs(30),
         }

@@ -6,5 +6,10 @@ pub(crate) const OF_TOPIC: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 
 pub(crate) const OF_GROUP: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 /// Create, Alter, Describe, ClusterAction, DescribeConfigs, AlterConfigs, IdempotentWrite: those of the cluster.
 pub(crate) const OF_CLUSTER: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
-/// The operations weren't asked for.
-pub(crate) const NOT_ASKED_FOR: i32 = i32::MIN;
+/// What a client is told that hasn't asked.
+const NOT_ASKED_FOR: i32 = i32::MIN;
+
+/// The operations, if they were asked for.
+pub(crate) fn if_asked(is_asked: bool, operations: i32) -> i32 {
+    if is_asked { operations } else { NOT_ASKED_FOR }
+}

@@ -155,8 +155,38 @@ const OF_TOPICS: [Known; 15] = [
     ),
 ];
 
+/// Settings that can be set and change nothing, since a topic has one replica: name, value, and the rest as above.
+const OF_REPLICAS: [(Known, &str); 2] = [
+    (
+        (
+            "min.insync.replicas",
+            Kind::Int,
+            Some("min.insync.replicas"),
+            "Replicas that have to have what is acknowledged with acks=all: 1, as there is one. More counts as 1.",
+        ),
+        "1",
+    ),
+    (
+        (
+            "unclean.leader.election.enable",
+            Kind::Boolean,
+            Some("unclean.leader.election.enable"),
+            "Whether a replica may lead that lacks records: there is none.",
+        ),
+        "false",
+    ),
+];
+
 /// The settings of a topic.
 pub(crate) fn of_topic(config: &TopicConfig) -> Vec<Row> {
+    let of_replicas = OF_REPLICAS.into_iter().map(|((name, kind, of_node, about), value)| Row {
+        name,
+        value: value.to_string(),
+        default: value.to_string(),
+        kind,
+        of_node,
+        about,
+    });
     let rows = config.rows().into_iter().zip(TopicConfig::default().rows()).zip(OF_TOPICS);
     rows.map(|(((name, value), (_, default)), (_, kind, of_node, about))| Row {
         name,
@@ -166,6 +196,7 @@ pub(crate) fn of_topic(config: &TopicConfig) -> Vec<Row> {
         of_node,
         about,
     })
+    .chain(of_replicas)
     .collect()
 }
 
@@ -187,16 +218,31 @@ fn shown(name: &str, value: String) -> String {
 
 /// The kind of a topic's setting; none: there is no such setting.
 pub(crate) fn kind_of(name: &str) -> Option<Kind> {
-    OF_TOPICS.iter().find(|known| known.0 == name).map(|known| known.1)
+    let of_replicas = OF_REPLICAS.iter().map(|(known, _)| known);
+    OF_TOPICS.iter().chain(of_replicas).find(|known| known.0 == name).map(|known| known.1)
 }
 
 /// Sets a setting of a topic. A list may have spaces and say something twice.
 pub(crate) fn set(config: &mut TopicConfig, name: &str, value: &str) -> Result<(), Refused> {
+    if let Some(((name, kind, ..), _)) = OF_REPLICAS.iter().find(|(known, _)| known.0 == name) {
+        return check_of_replicas(name, *kind, value.trim());
+    }
     let done = match kind_of(name) {
         Some(Kind::List) => config.set(name, &elements(value).join(",")),
         _ => config.set(name, value.trim()),
     };
     done.map_err(|error| (code::INVALID_CONFIG, error.to_string()))
+}
+
+fn check_of_replicas(name: &str, kind: Kind, value: &str) -> Result<(), Refused> {
+    let (is_possible, bounds) = match kind {
+        Kind::Boolean => (matches!(value, "true" | "false"), "true or false"),
+        _ => (value.parse::<i32>().is_ok_and(|count| count >= 1), "at least 1"),
+    };
+    match is_possible {
+        true => Ok(()),
+        false => Err((code::INVALID_CONFIG, format!("setting {name} is {value:?}; it must be {bounds}"))),
+    }
 }
 
 /// What is in a list, each once.
@@ -301,10 +347,22 @@ fn of_limits(options: &NodeOptions) -> Vec<Valued> {
             "Most memory that requests take which aren't answered, in bytes.",
         ),
         (
+            "queued.max.response.bytes",
+            Kind::Long,
+            options.answers_bytes_max.to_string(),
+            "Most memory that answers take which aren't written, in bytes.",
+        ),
+        (
             "fetch.max.bytes",
             Kind::Int,
             options.fetch_bytes_max.to_string(),
             "Most bytes of one answer to Fetch; a batch that is longer comes alone.",
+        ),
+        (
+            "max.incremental.fetch.session.cache.slots",
+            Kind::Int,
+            options.fetch_sessions_max.to_string(),
+            "Most sessions of Fetch: who gets none names all its partitions each time.",
         ),
         (
             "connections.max.idle.ms",

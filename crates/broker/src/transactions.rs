@@ -3,10 +3,8 @@
 
 use crate::code;
 use crate::dispatch::Call;
-use crate::node::Node;
 use exactlog::wire::{Protocol, Reply, TransactionPhase, TransactionSender, Transactional};
-use exactlog::{Error, Partition, ProducerId, Refusal};
-use exactlog_wire::value::Uuid;
+use exactlog::{Error, ProducerId, Refusal};
 
 /// Whom a request says that it is from.
 #[derive(Clone, Copy)]
@@ -51,13 +49,6 @@ pub(crate) fn refused(error: &Error) -> i16 {
         Error::Refused(Refusal::IllegalName { .. }) => code::INVALID_GROUP_ID,
         error => error.kafka_code(),
     }
-}
-
-/// A partition, if there is such a one.
-pub(crate) fn find(node: &Node, topic: &str, index: i32) -> Option<Partition> {
-    let topic = node.topic(topic, Uuid::default())?;
-    let index = u32::try_from(index).ok().filter(|index| *index < topic.partitions())?;
-    Some(Partition { topic: topic.id(), index })
 }
 
 /// Kafka's names of where a transactional id may stand. Those of being about to end are none here: decision and end are

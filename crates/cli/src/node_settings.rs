@@ -17,7 +17,7 @@ const fn of_node(
     Known { key, scope: Scope::Node, default, bounds, what, costs }
 }
 
-pub(crate) const NODE_SETTINGS: [Known; 12] = [
+pub(crate) const NODE_SETTINGS: [Known; 14] = [
     of_node("node.id", "1", "0 to 2147483647", "The number of the node (as Kafka's).", "None."),
     of_node(
         "advertised.listeners",
@@ -83,11 +83,25 @@ pub(crate) const NODE_SETTINGS: [Known; 12] = [
         "Memory. Whoever sends more waits.",
     ),
     of_node(
+        "queued.max.response.bytes",
+        "268435456",
+        "at least 1 MiB",
+        "Most memory of answers that aren't written, of all connections together (Kafka has no such setting).",
+        "Memory. Answers to consumers become shorter when it is taken.",
+    ),
+    of_node(
         "fetch.max.bytes",
         "57671680",
         "at least 1024",
         "Most bytes of an answer to a consumer (as Kafka's). A longer batch comes alone.",
         "Memory of each connection that reads.",
+    ),
+    of_node(
+        "max.incremental.fetch.session.cache.slots",
+        "1000",
+        "0 to 2147483647",
+        "Most sessions of Fetch (as Kafka's): a client that gets none names all its partitions each time.",
+        "Memory: what each remembers, 64 MiB together at most.",
     ),
     of_node(
         "connections.max.idle.ms",
@@ -129,7 +143,11 @@ fn set(options: &mut NodeOptions, key: &str, value: &str) -> Option<()> {
             options.request_bytes_max = max.filter(|it| (1024..=i32::MAX as u32).contains(it))?;
         }
         "queued.max.request.bytes" => options.requests_bytes_max = size().filter(|it| *it >= 1 << 20)?,
+        "queued.max.response.bytes" => options.answers_bytes_max = size().filter(|it| *it >= 1 << 20)?,
         "fetch.max.bytes" => options.fetch_bytes_max = size().filter(|it| *it >= 1024)?,
+        "max.incremental.fetch.session.cache.slots" => {
+            options.fetch_sessions_max = usize::try_from(value.parse::<i32>().ok()?).ok()?;
+        }
         _ => options.idle_max = time(value).filter(|it| !it.is_zero())?,
     }
     Some(())

@@ -169,6 +169,12 @@ impl Arrivals {
         self.signal.rung()
     }
 
+    /// How many bytes have come into the topics since. Taken before looking: what was found may be among what comes,
+    /// but never the other way round.
+    pub fn bytes_so_far(&self) -> u64 {
+        self.signal.bytes()
+    }
+
     /// Waits until more has been told than that: records came into one of the topics, a transaction has ended there, or
     /// the log has failed or was closed.
     ///
@@ -317,6 +323,21 @@ impl Log {
     pub fn place(&self) -> LogPlace {
         let disk = self.inner.shard.lock().disk();
         LogPlace { location: disk.location(), free_bytes: disk.free().ok() }
+    }
+
+    /// What has to be free on the disk until something can be sent again, and what is, in bytes; `None`: nothing was
+    /// refused for want of space, or there is as much by now. It may wait for what is being written.
+    pub fn lacks_space(&self) -> Option<(u64, u64)> {
+        self.inner.shard.lock().lacks()
+    }
+
+    /// A batch as its topic stores it now: what [`submit_batch`](Log::submit_batch) makes of it on its caller's thread,
+    /// for callers that have another one for long work.
+    ///
+    /// # Errors
+    /// As [`submit_batch`](Log::submit_batch), without those that end writing.
+    pub fn batch_to_store(&self, partition: Partition, batch: &Batch) -> Result<Batch, Error> {
+        Ok(to_store(&self.inner, partition, batch)?.1)
     }
 
     /// What the segments of a partition take on disk, in bytes, without their indexes. What was written last may only

@@ -2,7 +2,7 @@
 
 use exactlog_core::ids::TopicId;
 use parking_lot::{Condvar, Mutex, RwLock};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
     rung: AtomicU64,
+    /// Of the batches that have come into its topics.
+    bytes: AtomicU64,
     tasks: Notify,
     /// The task of a stream, which can't hold a future between polls.
     stream: Mutex<Option<Waker>>,
@@ -24,6 +26,11 @@ impl Signal {
     /// How often it was rung. Read before looking for something, so that no ring is missed.
     pub(crate) fn rung(&self) -> u64 {
         self.rung.load(Ordering::Acquire)
+    }
+
+    /// How many bytes have come into its topics. Read before looking for something: then no batch is missed.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
     }
 
     pub(crate) fn ring(&self) {
@@ -110,9 +117,14 @@ impl Signals {
         everybody.push(Arc::downgrade(signal));
     }
 
-    pub(crate) fn ring_topics(&self, touched: &BTreeSet<TopicId>) {
-        for topic in touched {
+    /// Each topic with the bytes that have come into it.
+    pub(crate) fn ring_topics(&self, touched: &BTreeMap<TopicId, u64>) {
+        for (topic, bytes) in touched {
             let watchers = self.topics.read().get(topic).map(|it| living(it));
+            watchers
+                .iter()
+                .flatten()
+                .for_each(|signal| _ = signal.bytes.fetch_add(*bytes, Ordering::Release));
             ring(watchers);
         }
     }

@@ -32,7 +32,7 @@ use exactlog_core::state;
 use exactlog_storage::error::StorageError;
 use exactlog_storage::shard::{Submission, adds_data};
 use parking_lot::MutexGuard;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -356,9 +356,12 @@ impl Desk {
     }
 
     fn ring(&mut self, inner: &Inner, submissions: &[Submission], applied: &[Applied]) {
-        let mut topics: BTreeSet<TopicId> = BTreeSet::new();
+        let mut topics: BTreeMap<TopicId, u64> = BTreeMap::new();
         for (submission, applied) in submissions.iter().zip(applied) {
-            topics.extend(applied.touched().map(|partition| partition.topic));
+            applied.touched().for_each(|partition| _ = topics.entry(partition.topic).or_default());
+            for (topic, bytes) in bytes_of_topics(submission, applied) {
+                *topics.entry(topic).or_default() += bytes;
+            }
             match &submission.command {
                 Command::JoinGroup { group, .. }
                 | Command::LeaveGroup { group, .. }
@@ -567,6 +570,20 @@ fn append_command(accumulator: &Accumulator, sealed: &Sealed, config_version: u3
             Dedup::Append { sender, partition, config_version, ids, batch }.into()
         }
     }
+}
+
+/// What came into each topic, batch for batch, in bytes.
+fn bytes_of_topics<'a>(
+    submission: &'a Submission,
+    applied: &'a Applied,
+) -> impl Iterator<Item = (TopicId, u64)> + 'a {
+    let batches = submission.command.batches();
+    let placed = applied.placements.iter().map(move |placed| {
+        let bytes = batches.get(placed.index as usize).map_or(0, |batch| batch.len_bytes() as u64);
+        (placed.partition.topic, bytes)
+    });
+    let markers = applied.markers.iter();
+    placed.chain(markers.map(|marker| (marker.partition.topic, marker.batch().len_bytes() as u64)))
 }
 
 /// Executes a group that was gathered when the log had been opened again `since` times.

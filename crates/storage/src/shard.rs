@@ -147,6 +147,8 @@ pub struct Shard {
     sealed: bool,
     /// Data was refused for want of space, and none was taken since.
     short: bool,
+    /// What has to be free until it is taken, in bytes, as far as is known.
+    needed_bytes: u64,
     /// Since the last rounds of writing behind something may have become free to be removed.
     may_free: bool,
     runs: Arc<Runs>,
@@ -235,6 +237,7 @@ impl Shard {
             term: opened.term,
             sealed: true,
             short: false,
+            needed_bytes: 0,
             may_free: false,
             runs,
             manifest,
@@ -617,7 +620,7 @@ impl Shard {
     /// Notes that data was refused for want of space: writing behind may free some. The error with numbers.
     pub fn note_full(&mut self, error: StorageError) -> StorageError {
         (self.short, self.may_free) = (true, true);
-        match error {
+        let error = match error {
             StorageError::Io { source, .. } if out_of_space(&source) => {
                 let free = self.disk.free().unwrap_or(0);
                 // About what is missing until the journal goes on: a file of it has to be freed.
@@ -625,7 +628,18 @@ impl Shard {
                 StorageError::disk_full(&*self.disk, needed)
             }
             error => error,
+        };
+        if let StorageError::DiskFull { needed, .. } = error {
+            self.needed_bytes = needed;
         }
+        error
+    }
+
+    /// What has to be free on the disk until data is taken, and what is, in bytes: if some was refused and there isn't
+    /// as much by now. A disk that doesn't say what is free may have it.
+    pub fn lacks(&self) -> Option<(u64, u64)> {
+        let free = self.disk.free().ok().filter(|free| self.short && *free < self.needed_bytes)?;
+        Some((self.needed_bytes, free))
     }
 
     /// Whether data was refused for want of space, and none was taken since.

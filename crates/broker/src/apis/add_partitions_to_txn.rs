@@ -5,7 +5,7 @@
 
 use crate::code;
 use crate::dispatch::Call;
-use crate::transactions::{Claim, ask, find};
+use crate::transactions::{Claim, ask};
 use exactlog::wire::{Protocol, TransactionSender, Transactional};
 use exactlog::{Partition, ProducerId};
 use exactlog_wire::messages::add_partitions_to_txn::{
@@ -75,7 +75,7 @@ fn wanted(call: &Call<'_>, topics: Vec<AddPartitionsToTxnTopic>) -> Wanted {
     let mut wanted = Wanted::new();
     for AddPartitionsToTxnTopic { name, partitions } in topics {
         let of_topic = wanted.entry(name.clone()).or_default();
-        of_topic.extend(partitions.into_iter().map(|index| (index, find(call.node, &name, index))));
+        of_topic.extend(partitions.into_iter().map(|index| (index, call.node.partition(&name, index).ok())));
     }
     wanted
 }

@@ -13,12 +13,11 @@ use exactlog_wire::value::{Str, Uuid};
 const OF_CONSUMER_GROUP: i8 = 1;
 
 pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
-    let described = |group_id: Str| DescribedGroup {
-        authorized_operations: match request.include_authorized_operations {
-            true => rights::OF_GROUP,
-            false => rights::NOT_ASKED_FOR,
-        },
-        ..described(call, group_id)
+    let described = |group_id: Str| {
+        let group = described(call, group_id);
+        // As in Kafka, of a group that can't be described there is nothing to say.
+        let is_asked = request.include_authorized_operations && group.error_code == code::NONE;
+        DescribedGroup { authorized_operations: rights::if_asked(is_asked, rights::OF_GROUP), ..group }
     };
     Response { groups: request.group_ids.into_iter().map(described).collect(), ..Response::default() }
 }

@@ -137,11 +137,17 @@ fn configs(config: &TopicConfig) -> Vec<CreatableTopicConfigs> {
     settings::of_topic(config).into_iter().map(row).collect()
 }
 
-/// A topic that somebody asks for and that isn't there (`auto.create.topics.enable`).
+/// A topic that somebody asks for and that isn't there (`auto.create.topics.enable`). Whoever makes up names doesn't
+/// get them all: then it is as if there were no such setting.
 pub(crate) async fn create_when_asked_for(node: &Node, name: &str) -> Result<Topic, Error> {
     let config = TopicConfig::default();
     node.log.check_new_topic(name, &config)?;
-    let partitions = node.options.partitions;
+    let (partitions, most) = (node.options.partitions, node.options.auto_partitions_max);
+    let have: usize = node.log.topics().iter().map(|topic| topic.partitions() as usize).sum();
+    if have + partitions as usize > most {
+        tracing::warn!(event = "topic.not_created", name, have, most, "CreateTopics still can");
+        return Err(Error::NoSuchTopic { name: name.into() });
+    }
     match node.log.ask(Command::CreateTopic { name: name.into(), partitions, config }).await {
         // Somebody else was there first, or made one with other settings.
         Ok(_) | Err(Error::Refused(exactlog::Refusal::TopicExists { .. })) => node.log.open_topic(name),

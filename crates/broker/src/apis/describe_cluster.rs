@@ -33,10 +33,10 @@ pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
         cluster_id: call.node.cluster_id.as_str().into(),
         controller_id: node_id,
         brokers: vec![DescribeClusterBroker { broker_id: node_id, host, port, rack: None, is_fenced: false }],
-        cluster_authorized_operations: match request.include_cluster_authorized_operations {
-            true => rights::OF_CLUSTER,
-            false => rights::NOT_ASKED_FOR,
-        },
+        cluster_authorized_operations: rights::if_asked(
+            request.include_cluster_authorized_operations,
+            rights::OF_CLUSTER,
+        ),
         ..Response::default()
     }
 }

@@ -3,6 +3,7 @@
 use crate::code;
 use crate::dispatch::Call;
 use crate::groups::{DescribedMember, Description, GroupState};
+use crate::rights;
 use exactlog_wire::messages::describe_groups::{DescribedGroup, DescribedGroupMember, Request, Response};
 use exactlog_wire::value::Str;
 
@@ -13,8 +14,13 @@ const NOT_FOUND: i16 = 6;
 pub(super) const EMBEDDED: &str = "exactlog";
 
 pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
-    let groups = request.groups.into_iter().map(|group| described(call, group)).collect();
-    Response { groups, ..Response::default() }
+    let described = |group_id: Str| {
+        let group = described(call, group_id);
+        // As in Kafka, of a group that can't be described there is nothing to say.
+        let is_asked = request.include_authorized_operations && group.error_code == code::NONE;
+        DescribedGroup { authorized_operations: rights::if_asked(is_asked, rights::OF_GROUP), ..group }
+    };
+    Response { groups: request.groups.into_iter().map(described).collect(), ..Response::default() }
 }
 
 fn described(call: &Call<'_>, group_id: Str) -> DescribedGroup {

@@ -1,8 +1,7 @@
 //! DescribeProducers: what partitions remember of their producers, hanging transactions among it (KIP-664).
 
-use crate::code;
+use crate::code::{self, Refused};
 use crate::dispatch::Call;
-use crate::transactions::find;
 use exactlog::wire::ActiveProducer;
 use exactlog::wire::is_legal_name;
 use exactlog_wire::messages::describe_producers::{
@@ -31,13 +30,11 @@ fn partition(call: &Call<'_>, topic: &str, partition_index: i32) -> PartitionRes
     }
 }
 
-fn producers(call: &Call<'_>, topic: &str, index: i32) -> Result<Vec<ProducerState>, (i16, String)> {
+fn producers(call: &Call<'_>, topic: &str, index: i32) -> Result<Vec<ProducerState>, Refused> {
     if !is_legal_name(topic) {
         return Err((code::INVALID_TOPIC_EXCEPTION, format!("topic name {topic:?} is not legal")));
     }
-    let unknown =
-        || (code::UNKNOWN_TOPIC_OR_PARTITION, format!("there is no partition {index} of topic {topic:?}"));
-    let partition = find(call.node, topic, index).ok_or_else(unknown)?;
+    let partition = call.node.partition(topic, index)?;
     let active = call.node.log.active_producers(partition);
     let active = active.map_err(|error| (error.kafka_code(), error.to_string()))?;
     Ok(active.iter().map(told).collect())

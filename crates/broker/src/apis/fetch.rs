@@ -1,18 +1,21 @@
 //! Fetch: record batches as they lie in the log, waited for if there are none (semantics TX-16, TX-24).
 //!
-//! There are no sessions (KIP-227): each request names all that it wants, as it does of a node that has no room for
-//! another session.
+//! A request names all that it wants, or what has changed since the one before ([`sessions`](crate::sessions)).
 
 use crate::code;
-use crate::dispatch::Call;
+use crate::dispatch::{Answer, Call};
+use crate::groups;
 use crate::node::{Node, check_leader_epoch};
-use exactlog::wire::{Batch, Bounds, Fetched, Isolation};
-use exactlog::{Error, Partition, TopicId};
+use crate::room::Share;
+use crate::sessions::{self, Asked, Begun, Found, Place, Turn, Wish};
+use exactlog::wire::{Arrivals, Batch, Bounds, Fetched, Isolation};
+use exactlog::{Error, Partition, Topic, TopicId};
 use exactlog_wire::messages::fetch::{
-    AbortedTransaction, EpochEndOffset, FetchPartition, FetchableTopicResponse, LeaderIdAndEpoch,
-    PartitionData, Request, Response,
+    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData, Request,
+    Response,
 };
 use exactlog_wire::value::{Records, Str, Uuid};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -20,26 +23,14 @@ use tokio::time::Instant;
 /// From which version on topics go by their ids (KIP-516).
 const TOPIC_IDS: i16 = 13;
 
+/// What an answer may have when there is little room left.
+const SHORT_BYTES: usize = 1024 * 1024;
+
 /// A partition that is to be read, or why it can't be.
-#[derive(Clone)]
 struct Wanted {
-    index: i32,
-    at: Result<Read, i16>,
-}
-
-#[derive(Clone)]
-struct Read {
-    partition: Partition,
-    offset: i64,
-    bytes_max: usize,
-    leader_epoch: i32,
-    last_epoch: i32,
-}
-
-struct WantedTopic {
-    name: Str,
-    id: Uuid,
-    partitions: Vec<Wanted>,
+    place: Place,
+    wish: Wish,
+    at: Result<Partition, i16>,
 }
 
 /// What an answer may still get. As long as it has nothing, a batch that is longer is given all the same, or nobody
@@ -52,117 +43,261 @@ struct Left {
 /// How much is read, and how.
 #[derive(Clone, Copy)]
 struct Terms {
+    bytes_min: usize,
     bytes_max: usize,
     isolation: Isolation,
+    deadline: Instant,
 }
 
-pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
-    if request.session_id != 0 {
-        return Response { error_code: code::FETCH_SESSION_ID_NOT_FOUND, ..Response::default() };
-    }
+/// What there was.
+struct Gathered {
+    partitions: Vec<PartitionData>,
+    /// The room that it was read into.
+    share: Option<Share>,
+    /// Whether there was room for less than was asked for.
+    is_cut: bool,
+}
+
+pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Answer {
+    let refused = |error_code| Answer::from(Response { error_code, ..Response::default() });
     let node = call.node;
-    let terms = Terms {
-        bytes_max: usize::try_from(request.max_bytes).unwrap_or(0).min(node.options.fetch_bytes_max),
-        isolation: if request.isolation_level == 1 { Isolation::Committed } else { Isolation::Uncommitted },
+    let terms = Terms::of(node, &request);
+    let by_ids = call.version >= TOPIC_IDS;
+    let begun = node.sessions.lock().begin(node.now_ms(), asked(by_ids, request));
+    let Begun { turn, wanted } = match begun {
+        Ok(begun) => begun,
+        Err(error_code) => return refused(error_code),
     };
-    let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0).min(terms.bytes_max);
-    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-    let deadline = Instant::now() + wait;
-    let wanted = Arc::new(wanted(call, request));
-    let topics: Vec<TopicId> = wanted
-        .iter()
-        .flat_map(|topic| &topic.partitions)
-        .filter_map(|wanted| Some(wanted.at.as_ref().ok()?.partition.topic))
-        .collect();
-    let arrivals = node.log.arrivals(topics);
-    loop {
-        let so_far = arrivals.so_far();
-        let is_last = node.is_stopped() || Instant::now() >= deadline;
-        let response = read(node, &wanted, terms).await;
-        if is_last || has_enough(&response, bytes_min) {
-            return response;
+    let wanted = Arc::new(found(node, by_ids, wanted));
+    match waited_for(node, &wanted, terms).await {
+        Some(Gathered { partitions, share, .. }) => {
+            Answer::Held(told(node, turn, &wanted, partitions).into(), share)
         }
+        None => refused(code::UNKNOWN_SERVER_ERROR),
+    }
+}
+
+impl Terms {
+    fn of(node: &Node, request: &Request) -> Terms {
+        let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0).min(node.options.fetch_bytes_max);
+        let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+        Terms {
+            bytes_min: usize::try_from(request.min_bytes).unwrap_or(0).min(bytes_max),
+            bytes_max,
+            isolation: match request.isolation_level {
+                1 => Isolation::Committed,
+                _ => Isolation::Uncommitted,
+            },
+            deadline: Instant::now() + wait,
+        }
+    }
+}
+
+/// What of a request is its session's business.
+fn asked(by_ids: bool, request: Request) -> Asked {
+    let mut asked =
+        Asked { id: request.session_id, epoch: request.session_epoch, by_ids, ..Asked::default() };
+    for topic in request.topics {
+        let place = |index| Place { name: topic.topic.clone(), id: topic.topic_id, index };
+        asked.wanted.extend(topic.partitions.iter().map(|wanted| {
+            let wish = Wish {
+                offset: wanted.fetch_offset,
+                bytes_max: wanted.partition_max_bytes,
+                leader_epoch: wanted.current_leader_epoch,
+                last_epoch: wanted.last_fetched_epoch,
+            };
+            (place(wanted.partition), wish)
+        }));
+    }
+    for topic in request.forgotten_topics_data {
+        let place = |index: &i32| Place { name: topic.topic.clone(), id: topic.topic_id, index: *index };
+        asked.forgotten.extend(topic.partitions.iter().map(place));
+    }
+    asked
+}
+
+fn found(node: &Node, by_ids: bool, wanted: Vec<(Place, Wish)>) -> Vec<Wanted> {
+    let unknown = if by_ids { code::UNKNOWN_TOPIC_ID } else { code::UNKNOWN_TOPIC_OR_PARTITION };
+    let mut topics: BTreeMap<(Str, Uuid), Result<Topic, i16>> = BTreeMap::new();
+    let found = |(place, wish): (Place, Wish)| {
+        let topic = topics.entry((place.name.clone(), place.id));
+        let topic = topic.or_insert_with(|| node.topic(&place.name, place.id).ok_or(unknown));
+        let at = topic.as_ref().map_err(|error_code| *error_code).and_then(|topic| {
+            let index = u32::try_from(place.index).ok().filter(|index| *index < topic.partitions());
+            let index = index.ok_or(code::UNKNOWN_TOPIC_OR_PARTITION)?;
+            Ok(Partition { topic: topic.id(), index })
+        });
+        Wanted { place, wish, at }
+    };
+    wanted.into_iter().map(found).collect()
+}
+
+/// What there is of each, when there is enough or the time is over. Nothing: reading has ended without an answer.
+async fn waited_for(node: &Arc<Node>, wanted: &Arc<Vec<Wanted>>, terms: Terms) -> Option<Gathered> {
+    let topics = wanted.iter().filter_map(|wanted| Some(wanted.at.ok()?.topic));
+    let arrivals = node.log.arrivals(topics.collect::<BTreeSet<TopicId>>());
+    loop {
+        let mut seen = Seen::now(node, wanted, terms, &arrivals);
+        let is_last = node.is_stopped() || Instant::now() >= terms.deadline;
+        let gathered = read(node, wanted, terms).await?;
+        if is_last || has_enough(&gathered, terms.bytes_min) {
+            return Some(gathered);
+        }
+        let bytes = gathered.partitions.iter().map(bytes_of).sum::<usize>();
+        drop(gathered);
+        let lacking = terms.bytes_min.saturating_sub(bytes) as u64;
         tokio::select! {
-            () = arrivals.after(so_far) => {}
-            () = tokio::time::sleep_until(deadline) => {}
+            () = seen.outdated(node, wanted, terms, &arrivals, lacking) => {}
+            () = tokio::time::sleep_until(terms.deadline) => {}
             () = node.stopped() => {}
         }
     }
 }
 
-fn wanted(call: &Call<'_>, request: Request) -> Vec<WantedTopic> {
-    let topic = |topic: exactlog_wire::messages::fetch::FetchTopic| {
-        let found = match call.version >= TOPIC_IDS {
-            true => call.node.topic("", topic.topic_id).ok_or(code::UNKNOWN_TOPIC_ID),
-            false => call.node.topic(&topic.topic, Uuid::default()).ok_or(code::UNKNOWN_TOPIC_OR_PARTITION),
-        };
-        let partition = |wanted: FetchPartition| Wanted {
-            index: wanted.partition,
-            at: found.as_ref().map_err(|code| *code).and_then(|topic| {
-                let index = u32::try_from(wanted.partition).ok().filter(|it| *it < topic.partitions());
-                Ok(Read {
-                    partition: Partition {
-                        topic: topic.id(),
-                        index: index.ok_or(code::UNKNOWN_TOPIC_OR_PARTITION)?,
-                    },
-                    offset: wanted.fetch_offset,
-                    bytes_max: usize::try_from(wanted.partition_max_bytes).unwrap_or(0),
-                    leader_epoch: wanted.current_leader_epoch,
-                    last_epoch: wanted.last_fetched_epoch,
-                })
-            }),
-        };
-        let partitions = topic.partitions.into_iter().map(partition).collect();
-        WantedTopic { name: topic.topic, id: topic.topic_id, partitions }
-    };
-    request.topics.into_iter().map(topic).collect()
+/// How things stood before something was read.
+struct Seen {
+    told: u64,
+    bytes: u64,
+    hidden: Vec<Option<u64>>,
 }
 
-/// Whether an answer is worth giving before the time is over. An error always is.
-fn has_enough(response: &Response, bytes_min: usize) -> bool {
-    let mut bytes = 0;
-    for partition in response.responses.iter().flat_map(|topic| &topic.partitions) {
-        if partition.error_code != code::NONE || partition.diverging_epoch != EpochEndOffset::default() {
-            return true;
+impl Seen {
+    fn now(node: &Node, wanted: &[Wanted], terms: Terms, arrivals: &Arrivals) -> Seen {
+        let (told, bytes) = (arrivals.so_far(), arrivals.bytes_so_far());
+        let hidden = if terms.bytes_min > 1 { hidden(node, wanted, terms) } else { Vec::new() };
+        Seen { told, bytes, hidden }
+    }
+
+    /// Comes back when reading once more may find enough: so many bytes have come into the topics, or what was hidden
+    /// isn't any more. Until then nothing is read. For a single byte whatever is told is enough.
+    async fn outdated(
+        &mut self,
+        node: &Node,
+        wanted: &[Wanted],
+        terms: Terms,
+        arrivals: &Arrivals,
+        lacking: u64,
+    ) {
+        loop {
+            arrivals.after(self.told).await;
+            self.told = arrivals.so_far();
+            let have_come = arrivals.bytes_so_far().saturating_sub(self.bytes);
+            if lacking <= 1 || have_come >= lacking || hidden(node, wanted, terms) != self.hidden {
+                return;
+            }
         }
-        bytes += partition.records.as_ref().map_or(0, Records::len);
     }
-    bytes >= bytes_min || response.responses.is_empty()
 }
 
-/// Reads what there is. Where there is something the disk may be asked, and that isn't for a thread that serves others.
-async fn read(node: &Arc<Node>, wanted: &Arc<Vec<WantedTopic>>, terms: Terms) -> Response {
-    let has_more = |read: &Read| {
-        let end = node.log.bounds_of(read.partition).map(|bounds| match terms.isolation {
-            Isolation::Uncommitted => bounds.high_watermark,
-            Isolation::Committed => bounds.last_stable_offset,
-        });
-        end.is_ok_and(|end| u64::try_from(read.offset).is_ok_and(|offset| offset < end))
+/// Of each partition where its hidden records begin, those of open transactions, and the largest number if there are
+/// none. Nothing: it isn't there.
+fn hidden(node: &Node, wanted: &[Wanted], terms: Terms) -> Vec<Option<u64>> {
+    let of = |wanted: &Wanted| {
+        let bounds = node.log.bounds_of(wanted.at.ok()?).ok()?;
+        let end = end_of(&bounds, terms);
+        Some(if end < bounds.high_watermark { end } else { u64::MAX })
     };
-    let reads = wanted.iter().flat_map(|topic| &topic.partitions).filter_map(|it| it.at.as_ref().ok());
-    if !reads.into_iter().any(has_more) {
-        return gathered(node, wanted, terms);
+    wanted.iter().map(of).collect()
+}
+
+/// Whether an answer is worth giving before the time is over. An error always is, and so is what there is room for.
+fn has_enough(gathered: &Gathered, bytes_min: usize) -> bool {
+    let Gathered { partitions, is_cut, .. } = gathered;
+    let bytes: usize = partitions.iter().map(bytes_of).sum();
+    bytes >= bytes_min || (*is_cut && bytes > 0) || partitions.is_empty() || partitions.iter().any(is_urgent)
+}
+
+fn bytes_of(partition: &PartitionData) -> usize {
+    partition.records.as_ref().map_or(0, Records::len)
+}
+
+fn is_urgent(partition: &PartitionData) -> bool {
+    partition.error_code != code::NONE || partition.diverging_epoch != EpochEndOffset::default()
+}
+
+/// The answer: all that was read, or what of it a session doesn't know yet.
+fn told(node: &Node, turn: Turn, wanted: &[Wanted], partitions: Vec<PartitionData>) -> Response {
+    let found = |partition: &PartitionData| Found {
+        has_records: bytes_of(partition) > 0,
+        is_urgent: is_urgent(partition),
+        bounds: sessions::Bounds {
+            high_watermark: partition.high_watermark,
+            last_stable_offset: partition.last_stable_offset,
+            log_start_offset: partition.log_start_offset,
+        },
+    };
+    let each = || wanted.iter().zip(&partitions).map(|(wanted, it)| (wanted, found(it)));
+    let mut response = Response::default();
+    let mut are_told = vec![true; wanted.len()];
+    match turn {
+        Turn::Alone => {}
+        Turn::Opens { by_ids } => {
+            let opened = each().map(|(wanted, found)| (wanted.place.clone(), wanted.wish, found));
+            let mut sessions = node.sessions.lock();
+            response.session_id = sessions.open(node.now_ms(), groups::random() as u32, by_ids, opened);
+        }
+        Turn::GoesOn { id, next_epoch } => {
+            response.session_id = id;
+            let found = each().map(|(wanted, found)| (&wanted.place, found));
+            match node.sessions.lock().go_on(id, next_epoch, found) {
+                Ok(told) => are_told = told,
+                Err(error_code) => return Response { error_code, ..response },
+            }
+        }
     }
+    for ((wanted, partition), _) in wanted.iter().zip(partitions).zip(are_told).filter(|(_, told)| *told) {
+        let Place { name, id, .. } = &wanted.place;
+        match response.responses.last_mut() {
+            Some(last) if (&last.topic, &last.topic_id) == (name, id) => last.partitions.push(partition),
+            _ => response.responses.push(FetchableTopicResponse {
+                topic: name.clone(),
+                topic_id: *id,
+                partitions: vec![partition],
+            }),
+        }
+    }
+    response
+}
+
+/// Reads what there is, into room that is taken for it. Where there is something the disk may be asked, and that isn't
+/// for a thread that serves others.
+async fn read(node: &Arc<Node>, wanted: &Arc<Vec<Wanted>>, terms: Terms) -> Option<Gathered> {
+    let has_more = |wanted: &&Wanted| {
+        let end = wanted.at.ok().and_then(|at| node.log.bounds_of(at).ok()).map(|it| end_of(&it, terms));
+        end.is_some_and(|end| u64::try_from(wanted.wish.offset).is_ok_and(|offset| offset < end))
+    };
+    let bytes_of = |wanted: &Wanted| usize::try_from(wanted.wish.bytes_max).unwrap_or(0);
+    let most = wanted.iter().filter(has_more).map(bytes_of).reduce(usize::saturating_add);
+    let Some(most) = most.map(|most| most.min(terms.bytes_max)) else {
+        return Some(Gathered { partitions: gathered(node, wanted, terms), share: None, is_cut: false });
+    };
+    let share = node.answers.take_up_to(most, SHORT_BYTES).await;
+    let is_cut = share.bytes() < most;
+    let terms = Terms { bytes_max: terms.bytes_max.min(share.bytes()), ..terms };
     let (for_it, wanted) = (node.clone(), wanted.clone());
     let read = tokio::task::spawn_blocking(move || gathered(&for_it, &wanted, terms)).await;
-    read.unwrap_or_else(|error| {
-        tracing::error!(event = "fetch.failed", %error, "reading has ended without an answer");
-        Response { error_code: code::UNKNOWN_SERVER_ERROR, ..Response::default() }
-    })
+    let read =
+        read.inspect_err(|error| tracing::error!(event = "fetch.failed", %error, "there is no answer"));
+    Some(Gathered { partitions: read.ok()?, share: Some(share), is_cut })
 }
 
-fn gathered(node: &Node, wanted: &[WantedTopic], terms: Terms) -> Response {
+/// Up to where readers get something.
+fn end_of(bounds: &Bounds, terms: Terms) -> u64 {
+    match terms.isolation {
+        Isolation::Uncommitted => bounds.high_watermark,
+        Isolation::Committed => bounds.last_stable_offset,
+    }
+}
+
+fn gathered(node: &Node, wanted: &[Wanted], terms: Terms) -> Vec<PartitionData> {
     let mut left = Left { bytes: terms.bytes_max, is_untouched: true };
-    let mut topic = |wanted: &WantedTopic| FetchableTopicResponse {
-        topic: wanted.name.clone(),
-        topic_id: wanted.id,
-        partitions: wanted.partitions.iter().map(|it| partition(node, it, terms, &mut left)).collect(),
-    };
-    Response { responses: wanted.iter().map(&mut topic).collect(), ..Response::default() }
+    let partitions: Vec<_> = wanted.iter().map(|it| partition(node, it, terms, &mut left)).collect();
+    node.meters.read(partitions.iter().map(bytes_of).sum());
+    partitions
 }
 
 fn partition(node: &Node, wanted: &Wanted, terms: Terms, left: &mut Left) -> PartitionData {
-    let index = wanted.index;
+    let index = wanted.place.index;
     let refused = |error_code| PartitionData {
         partition_index: index,
         error_code,
@@ -170,26 +305,26 @@ fn partition(node: &Node, wanted: &Wanted, terms: Terms, left: &mut Left) -> Par
         records: Some(Records::default()),
         ..PartitionData::default()
     };
-    let read = match &wanted.at {
-        Ok(read) => read,
-        Err(code) => return refused(*code),
+    let (at, wish) = match wanted.at {
+        Ok(at) => (at, &wanted.wish),
+        Err(code) => return refused(code),
     };
-    match check_epochs(node, read) {
+    match check_epochs(node, at, wish) {
         Ok(None) => {}
         Ok(Some(diverging_epoch)) => {
             return PartitionData { diverging_epoch, ..refused(code::NONE) };
         }
         Err((error_code, current_leader)) => return PartitionData { current_leader, ..refused(error_code) },
     }
-    let bytes_max = read.bytes_max.min(left.bytes);
-    let offset = match u64::try_from(read.offset) {
+    let bytes_max = usize::try_from(wish.bytes_max).unwrap_or(0).min(left.bytes);
+    let offset = match u64::try_from(wish.offset) {
         Ok(offset) => offset,
         Err(_) => return refused(code::OFFSET_OUT_OF_RANGE),
     };
     if bytes_max == 0 && !left.is_untouched {
-        return without_records(node, index, read.partition, offset);
+        return without_records(node, index, at, offset);
     }
-    let mut fetched = match node.log.fetch(read.partition, offset, bytes_max, terms.isolation) {
+    let mut fetched = match node.log.fetch(at, offset, bytes_max, terms.isolation) {
         Ok(fetched) => fetched,
         Err(Error::OffsetOutOfRange { start, end, .. }) => {
             return PartitionData {
@@ -252,15 +387,19 @@ fn pieces(batch: &Batch) -> [bytes::Bytes; 2] {
 
 /// Whether the client knows who leads the partition (KIP-320), and has read what is there (KIP-595): otherwise it is
 /// told where its last epoch ends.
-fn check_epochs(node: &Node, read: &Read) -> Result<Option<EpochEndOffset>, (i16, LeaderIdAndEpoch)> {
+fn check_epochs(
+    node: &Node,
+    at: Partition,
+    wish: &Wish,
+) -> Result<Option<EpochEndOffset>, (i16, LeaderIdAndEpoch)> {
     let refused = |error: Error| (error.kafka_code(), LeaderIdAndEpoch::default());
-    let current = node.log.bounds_of(read.partition).map_err(refused)?.leader_epoch;
-    check_leader_epoch(read.leader_epoch, current).map_err(|error_code| {
+    let current = node.log.bounds_of(at).map_err(refused)?.leader_epoch;
+    check_leader_epoch(wish.leader_epoch, current).map_err(|error_code| {
         (error_code, LeaderIdAndEpoch { leader_id: node.options.node_id, leader_epoch: current as i32 })
     })?;
-    let Ok(last_epoch) = u32::try_from(read.last_epoch) else { return Ok(None) };
-    let end = node.log.leader_epoch_end(read.partition, last_epoch).map_err(refused)?;
+    let Ok(last_epoch) = u32::try_from(wish.last_epoch) else { return Ok(None) };
+    let end = node.log.leader_epoch_end(at, last_epoch).map_err(refused)?;
     let (epoch, end_offset) = end.map_or((-1, -1), |(epoch, end)| (epoch as i32, end as i64));
-    let has_diverged = epoch < read.last_epoch || end_offset < read.offset;
+    let has_diverged = epoch < wish.last_epoch || end_offset < wish.offset;
     Ok(has_diverged.then_some(EpochEndOffset { epoch, end_offset }))
 }

@@ -4,6 +4,7 @@ use super::create_topics;
 use crate::code;
 use crate::dispatch::Call;
 use crate::node::{topic_id, uuid};
+use crate::rights;
 use exactlog::Topic;
 use exactlog_wire::messages::metadata::{
     MetadataRequestTopic, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic, Request,
@@ -16,7 +17,7 @@ pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
     let node = call.node;
     // Up to version 0 an empty list stands for all.
     let wanted = request.topics.filter(|topics| call.version > 0 || !topics.is_empty());
-    let topics = match wanted {
+    let mut topics: Vec<MetadataResponseTopic> = match wanted {
         None => node.log.topics().iter().map(|topic| described(call, topic)).collect(),
         Some(wanted) => {
             let creates = node.options.creates_topics && request.allow_auto_topic_creation;
@@ -32,12 +33,21 @@ pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
             topics
         }
     };
+    // As in Kafka, of every name that was asked for, whether there is such a topic or not.
+    for topic in topics.iter_mut().filter(|topic| topic.error_code != code::UNKNOWN_TOPIC_ID) {
+        let is_asked = request.include_topic_authorized_operations;
+        topic.topic_authorized_operations = rights::if_asked(is_asked, rights::OF_TOPIC);
+    }
     let (host, port) = call.advertised();
     Response {
         brokers: vec![MetadataResponseBroker { node_id: node.options.node_id, host, port, rack: None }],
         cluster_id: Some(node.cluster_id.as_str().into()),
         controller_id: node.options.node_id,
         topics,
+        cluster_authorized_operations: rights::if_asked(
+            request.include_cluster_authorized_operations,
+            rights::OF_CLUSTER,
+        ),
         ..Response::default()
     }
 }

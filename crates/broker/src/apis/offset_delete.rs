@@ -8,19 +8,20 @@ use exactlog_wire::messages::offset_delete::{
     OffsetDeleteRequestTopic, OffsetDeleteResponsePartition, OffsetDeleteResponseTopic, Request, Response,
 };
 use exactlog_wire::value::Uuid;
+use std::collections::BTreeSet;
 
 pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
     let group = &*request.group_id;
     let is_known = call.node.log.group_members(group).is_some();
-    // Whether it is there at all is asked without a topic.
-    match call.node.groups.check_offset_delete(group, "") {
-        code::GROUP_ID_NOT_FOUND if is_known => {}
-        code::NONE | code::GROUP_SUBSCRIBED_TO_TOPIC => {}
-        error_code => return Response { error_code, ..Response::default() },
-    }
+    let read = match call.node.groups.subscribed(group) {
+        Ok(read) => read,
+        Err(code::GROUP_ID_NOT_FOUND) if is_known => Some(BTreeSet::new()),
+        Err(error_code) => return Response { error_code, ..Response::default() },
+    };
     let (mut partitions, mut topics) = (Vec::new(), Vec::new());
     for topic in request.topics {
-        topics.push(checked(call, group, topic, &mut partitions));
+        let is_read = read.as_ref().is_none_or(|read| read.contains(&*topic.name));
+        topics.push(checked(call, is_read, topic, &mut partitions));
     }
     if is_known && !partitions.is_empty() {
         let command = Command::DeleteOffsets { group: group.to_string(), partitions: Some(partitions) };
@@ -34,12 +35,10 @@ pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
 /// What becomes of the partitions of a topic; those that can be forgotten are added to the others.
 fn checked(
     call: &Call<'_>,
-    group: &str,
+    is_read: bool,
     wanted: OffsetDeleteRequestTopic,
     partitions: &mut Vec<Partition>,
 ) -> OffsetDeleteResponseTopic {
-    let is_read =
-        call.node.groups.check_offset_delete(group, &wanted.name) == code::GROUP_SUBSCRIBED_TO_TOPIC;
     let topic = call.node.topic(&wanted.name, Uuid::default());
     let partition = |index: i32| {
         let number = u32::try_from(index).ok();

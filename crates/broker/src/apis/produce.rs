@@ -10,6 +10,7 @@ use exactlog_wire::messages::produce::{
     TopicProduceData, TopicProduceResponse,
 };
 use exactlog_wire::value::{Str, Uuid};
+use std::sync::Arc;
 
 /// From which version on a batch can be compressed with zstd (KIP-110).
 const ZSTD: i16 = 7;
@@ -17,6 +18,9 @@ const ZSTD: i16 = 7;
 const ABORTABLE: i16 = 11;
 /// From which version on a batch brings its partition into the transaction (KIP-890).
 const ADDS_PARTITIONS: i16 = 12;
+
+/// A batch up to this length is rewritten where it is: that takes less than a millisecond.
+const REWRITTEN_AT_ONCE_BYTES: usize = 32 * 1024;
 
 /// A partition of a request, on its way.
 struct Underway {
@@ -126,7 +130,29 @@ async fn submit(
     }
     let partition = Partition { topic: topic.id(), index };
     let within = within.filter(|_| batch.is_transactional());
+    let batch = in_its_codec(call.node, topic, partition, batch).await?;
     Ok(call.node.log.submit_batch(partition, batch, within).await?)
+}
+
+/// A long batch that comes in another codec than its topic's isn't rewritten by a thread that serves others. The next
+/// one of its connection waits for it, so they keep their order.
+async fn in_its_codec(
+    node: &Arc<Node>,
+    topic: &Topic,
+    partition: Partition,
+    batch: Batch,
+) -> Result<Batch, Refused> {
+    let codec = topic.config().compression.codec().filter(|codec| *codec != batch.compression());
+    if codec.is_none() || batch.len_bytes() <= REWRITTEN_AT_ONCE_BYTES {
+        return Ok(batch);
+    }
+    let log = node.log.clone();
+    let stored = tokio::task::spawn_blocking(move || log.batch_to_store(partition, &batch)).await;
+    let failed = |error: tokio::task::JoinError| Refused {
+        error_code: code::UNKNOWN_SERVER_ERROR,
+        message: Some(error.to_string()),
+    };
+    Ok(stored.map_err(failed)??)
 }
 
 async fn response(underway: Vec<(Str, Uuid, Vec<Underway>)>) -> Response {

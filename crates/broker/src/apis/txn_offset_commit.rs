@@ -8,7 +8,7 @@ use super::offset_commit::metadata_of;
 use crate::code;
 use crate::dispatch::Call;
 use crate::groups;
-use crate::transactions::{Claim, find, refused};
+use crate::transactions::{Claim, refused};
 use exactlog::wire::{OffsetCommit, Protocol, Transactional};
 use exactlog_wire::messages::txn_offset_commit::{
     Request, Response, TxnOffsetCommitRequestPartition, TxnOffsetCommitResponsePartition,
@@ -47,8 +47,8 @@ fn check(
     topic: &str,
     wanted: &TxnOffsetCommitRequestPartition,
 ) -> Result<OffsetCommit, i16> {
-    let unknown = code::UNKNOWN_TOPIC_OR_PARTITION;
-    let partition = find(call.node, topic, wanted.partition_index).ok_or(unknown)?;
+    let partition =
+        call.node.partition(topic, wanted.partition_index).map_err(|(error_code, _)| error_code)?;
     let metadata = metadata_of(wanted.committed_metadata.as_ref())?;
     let end = call.node.log.bounds_of(partition).map_err(|error| error.kafka_code())?.high_watermark;
     let offset = u64::try_from(wanted.committed_offset).ok().filter(|offset| *offset <= end);

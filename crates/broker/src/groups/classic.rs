@@ -25,6 +25,7 @@ mod subscription;
 #[cfg(test)]
 mod tests;
 
+use super::deadlines::Deadlines;
 use crate::code::*;
 use bytes::Bytes;
 use group::Group;
@@ -42,6 +43,9 @@ pub(crate) struct Settings {
     pub(crate) session_timeout_max_ms: i32,
     /// `group.max.size`: members of a group. Default no limit.
     pub(crate) group_max_size: usize,
+    /// How long a group without members is remembered after it was last asked for anything. Kafka has no such setting:
+    /// there it goes with its offsets, which are the log's business here. Default 10 minutes.
+    pub(crate) empty_kept_ms: i32,
 }
 
 impl Default for Settings {
@@ -51,6 +55,7 @@ impl Default for Settings {
             session_timeout_min_ms: 6000,
             session_timeout_max_ms: 1_800_000,
             group_max_size: i32::MAX as usize,
+            empty_kept_ms: 600_000,
         }
     }
 }
@@ -276,8 +281,7 @@ impl Turn<'_> {
 pub(crate) struct Coordinator {
     settings: Settings,
     groups: BTreeMap<String, Group>,
-    /// The earliest deadline of each group that has one.
-    deadlines: BTreeSet<(i64, String)>,
+    deadlines: Deadlines,
     answers: Vec<(Ticket, Answer)>,
     is_shut_down: bool,
 }
@@ -381,18 +385,20 @@ impl Coordinator {
         self.with_group(now_ms, name, checks).unwrap_or_else(unknown)
     }
 
-    /// Does what is due: delays and rebalances that have taken long enough, sessions and member ids that have expired.
+    /// Does what is due: delays and rebalances that have taken long enough, sessions and member ids that have expired,
+    /// groups that nobody has asked for since their last member left.
     pub(crate) fn tick(&mut self, now_ms: i64) {
-        let due = self.deadlines.iter().take_while(|(deadline_ms, _)| *deadline_ms <= now_ms);
-        let names: Vec<String> = due.map(|(_, name)| name.clone()).collect();
-        for name in names {
-            self.with_group(now_ms, &name, Group::expire);
+        for name in self.deadlines.due(now_ms) {
+            match self.groups.get(&name).is_some_and(Group::is_idle) {
+                true => self.forget(&name),
+                false => _ = self.with_group(now_ms, &name, Group::expire),
+            }
         }
     }
 
     /// When something is due next, if nothing happens before.
     pub(crate) fn next_deadline_ms(&self) -> Option<i64> {
-        self.deadlines.first().map(|(deadline_ms, _)| *deadline_ms)
+        self.deadlines.next_ms()
     }
 
     /// Answers everything that waits, and from now on everything that is asked, with COORDINATOR_NOT_AVAILABLE.
@@ -449,23 +455,18 @@ impl Coordinator {
         }
     }
 
-    /// Whether the offsets of a group in a topic may be deleted: an error code. GROUP_ID_NOT_FOUND doesn't say that it
-    /// has no offsets.
-    pub(crate) fn check_offset_delete(&self, name: &str, topic: &str) -> i16 {
-        let Some(group) = self.groups.get(name) else { return GROUP_ID_NOT_FOUND };
-        match group.subscribed_topics() {
-            _ if group.state() == GroupState::Empty => NONE,
-            _ if !group.is_of_consumers() => NON_EMPTY_GROUP,
-            Some(topics) if !topics.contains(topic) => NONE,
-            _ => GROUP_SUBSCRIBED_TO_TOPIC,
+    /// The topics that the members of a group read. `None`: nobody can say, as what one of them says of itself can't be
+    /// read.
+    ///
+    /// # Errors
+    /// NON_EMPTY_GROUP: it isn't a group of consumers. GROUP_ID_NOT_FOUND doesn't say that it has no offsets.
+    pub(crate) fn subscribed(&self, name: &str) -> Result<Option<BTreeSet<String>>, i16> {
+        let group = self.groups.get(name).ok_or(GROUP_ID_NOT_FOUND)?;
+        match group.state() == GroupState::Empty {
+            true => Ok(Some(BTreeSet::new())),
+            false if !group.is_of_consumers() => Err(NON_EMPTY_GROUP),
+            false => Ok(group.subscribed_topics()),
         }
-    }
-
-    #[cfg(test)]
-    /// The topics that the members of a group of consumers subscribe to. `None`: nobody can say, as it is a group of
-    /// something else, or isn't there, or what a member says of itself can't be read.
-    pub(crate) fn subscribed_topics(&self, name: &str) -> Option<BTreeSet<String>> {
-        self.groups.get(name)?.subscribed_topics()
     }
 
     /// Lets a group that is there do something, and keeps its deadline.
@@ -477,12 +478,9 @@ impl Coordinator {
     ) -> Option<T> {
         let group = self.groups.get_mut(name)?;
         let done = act(group, &mut Turn { now_ms, settings: &self.settings, answers: &mut self.answers });
-        let deadline_ms = group.deadline_ms();
-        let before_ms = std::mem::replace(&mut group.scheduled_ms, deadline_ms);
-        if before_ms != deadline_ms {
-            before_ms.map(|it| self.deadlines.remove(&(it, name.to_owned())));
-            deadline_ms.map(|it| self.deadlines.insert((it, name.to_owned())));
-        }
+        let kept_ms = || now_ms.saturating_add(i64::from(self.settings.empty_kept_ms));
+        let deadline_ms = group.deadline_ms().or_else(|| group.is_idle().then(kept_ms));
+        self.deadlines.set(name, deadline_ms);
         if group.is_untouched() {
             self.forget(name);
         }
@@ -490,7 +488,7 @@ impl Coordinator {
     }
 
     fn forget(&mut self, name: &str) {
-        let scheduled_ms = self.groups.remove(name).and_then(|group| group.scheduled_ms);
-        scheduled_ms.map(|it| self.deadlines.remove(&(it, name.to_owned())));
+        self.groups.remove(name);
+        self.deadlines.set(name, None);
     }
 }

@@ -24,6 +24,7 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
+use super::deadlines::Deadlines;
 use crate::code::*;
 pub(crate) use assignor::Assignor;
 use group::Group;
@@ -46,6 +47,9 @@ pub(crate) struct Settings {
     pub(crate) session_timeout_ms: i32,
     /// `group.consumer.max.size`: members of a group. Default no limit.
     pub(crate) group_max_size: usize,
+    /// How long a group without members is remembered after it was last asked for anything. Kafka has no such setting:
+    /// there it goes with its offsets, which are the log's business here. Default 10 minutes.
+    pub(crate) empty_kept_ms: i32,
 }
 
 impl Default for Settings {
@@ -54,6 +58,7 @@ impl Default for Settings {
             heartbeat_interval_ms: 5000,
             session_timeout_ms: 45_000,
             group_max_size: i32::MAX as usize,
+            empty_kept_ms: 600_000,
         }
     }
 }
@@ -265,8 +270,7 @@ impl Turn<'_> {
 pub(crate) struct Coordinator {
     settings: Settings,
     groups: BTreeMap<String, Group>,
-    /// The earliest deadline of each group that has one.
-    deadlines: BTreeSet<(i64, String)>,
+    deadlines: Deadlines,
     is_shut_down: bool,
 }
 
@@ -354,18 +358,20 @@ impl Coordinator {
         Some(self.groups.get(name)?.check_fetch(member_id, member_epoch, partitions))
     }
 
-    /// Does what is due: fences members that haven't been heard of, or don't give up what they are to give up.
+    /// Does what is due: fences members that haven't been heard of, or don't give up what they are to give up; forgets
+    /// groups that nobody has asked for since their last member left.
     pub(crate) fn tick(&mut self, now_ms: i64, topics: &Arc<Topics>) {
-        let due = self.deadlines.iter().take_while(|(deadline_ms, _)| *deadline_ms <= now_ms);
-        let names: Vec<String> = due.map(|(_, name)| name.clone()).collect();
-        for name in names {
-            self.with_group(now_ms, &name, topics, |group, turn| group.expire(turn));
+        for name in self.deadlines.due(now_ms) {
+            match self.groups.get(&name).is_some_and(Group::is_idle) {
+                true => self.forget(&name),
+                false => _ = self.with_group(now_ms, &name, topics, |group, turn| group.expire(turn)),
+            }
         }
     }
 
     /// When something is due next, if nothing happens before.
     pub(crate) fn next_deadline_ms(&self) -> Option<i64> {
-        self.deadlines.first().map(|(deadline_ms, _)| *deadline_ms)
+        self.deadlines.next_ms()
     }
 
     /// From now on all that is asked is answered with COORDINATOR_NOT_AVAILABLE.
@@ -401,14 +407,9 @@ impl Coordinator {
         }
     }
 
-    /// Whether the offsets of a group in a topic may be deleted: an error code. GROUP_ID_NOT_FOUND doesn't say that it
-    /// has no offsets.
-    pub(crate) fn check_offset_delete(&self, name: &str, topic: &str) -> i16 {
-        match self.groups.get(name) {
-            None => GROUP_ID_NOT_FOUND,
-            Some(group) if group.is_subscribed(topic) => GROUP_SUBSCRIBED_TO_TOPIC,
-            Some(_) => NONE,
-        }
+    /// The topics that the members of a group read; nothing: there is no such group.
+    pub(crate) fn subscribed(&self, name: &str) -> Option<BTreeSet<String>> {
+        self.groups.get(name).map(Group::subscribed_topics)
     }
 
     /// Lets a group that is there do something, and keeps its deadline.
@@ -421,18 +422,15 @@ impl Coordinator {
     ) -> Option<T> {
         let group = self.groups.get_mut(name)?;
         let done = act(group, Turn { now_ms, settings: &self.settings, topics });
-        let deadline_ms = group.deadline_ms();
-        let before_ms = std::mem::replace(&mut group.scheduled_ms, deadline_ms);
-        if before_ms != deadline_ms {
-            before_ms.map(|it| self.deadlines.remove(&(it, name.to_owned())));
-            deadline_ms.map(|it| self.deadlines.insert((it, name.to_owned())));
-        }
+        let kept_ms = || now_ms.saturating_add(i64::from(self.settings.empty_kept_ms));
+        let deadline_ms = group.deadline_ms().or_else(|| group.is_idle().then(kept_ms));
+        self.deadlines.set(name, deadline_ms);
         Some(done)
     }
 
     fn forget(&mut self, name: &str) {
-        let scheduled_ms = self.groups.remove(name).and_then(|group| group.scheduled_ms);
-        scheduled_ms.map(|it| self.deadlines.remove(&(it, name.to_owned())));
+        self.groups.remove(name);
+        self.deadlines.set(name, None);
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod classic;
 pub(crate) mod consumer;
+mod deadlines;
 
 use crate::code::{GROUP_ID_NOT_FOUND, INCONSISTENT_GROUP_PROTOCOL, Refused};
 use crate::node::{Node, uuid};
@@ -22,7 +23,7 @@ use classic::{Coordinator, Settings, Ticket};
 use consumer::{Beaten, Heartbeat, TopicPartition, Topics};
 use exactlog::{Log, Partition, TopicId};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -273,11 +274,15 @@ impl Groups {
         })
     }
 
-    pub(crate) fn check_offset_delete(&self, group: &str, topic: &str) -> i16 {
+    /// The topics that the members of a group read; `None`: nobody can say.
+    ///
+    /// # Errors
+    /// NON_EMPTY_GROUP: it isn't a group of consumers. GROUP_ID_NOT_FOUND doesn't say that it has no offsets.
+    pub(crate) fn subscribed(&self, group: &str) -> Result<Option<BTreeSet<String>>, i16> {
         let inner = self.inner.lock();
-        match inner.consumers.check_offset_delete(group, topic) {
-            GROUP_ID_NOT_FOUND => inner.coordinator.check_offset_delete(group, topic),
-            error_code => error_code,
+        match inner.consumers.subscribed(group) {
+            Some(topics) => Ok(Some(topics)),
+            None => inner.coordinator.subscribed(group),
         }
     }
 
@@ -343,7 +348,7 @@ pub(crate) async fn keep_time(node: Arc<Node>) {
 }
 
 /// A number that nobody guesses.
-fn random() -> u128 {
+pub(crate) fn random() -> u128 {
     let half = || u128::from(RandomState::new().hash_one(0));
     half() << 64 | half()
 }

@@ -45,7 +45,7 @@ async fn every_version_describes_topics_and_where_their_settings_come_from() {
         let request = describe(vec![resource(TOPIC, "orders", None)]);
         let result = client.ask::<DescribeConfigs>(version, &request).await.results.remove(0);
         assert_eq!((result.error_code, result.resource_type, &*result.resource_name), (0, TOPIC, "orders"));
-        assert_eq!(result.configs.len(), 15, "version {version}");
+        assert_eq!(result.configs.len(), 17, "version {version}");
         let of = |name: &str| result.configs.iter().find(|it| &*it.name == name).unwrap();
         let synonyms = |name: &str| -> Vec<(String, String, i8)> {
             let synonym = |it: &describe_configs::DescribeConfigsSynonym| {
@@ -90,7 +90,7 @@ async fn only_what_is_asked_for_is_described() {
     let results = client.ask::<DescribeConfigs>(4, &request).await.results;
     assert_eq!(names(&results[0]), ["segment.bytes", "retention.ms"]);
     assert_eq!(results[1].configs, []);
-    assert_eq!(results[2].configs.len(), 15, "no names are all of them");
+    assert_eq!(results[2].configs.len(), 17, "no names are all of them");
     assert!(results[2].configs.iter().all(|it| it.synonyms.is_empty() && it.documentation.is_none()));
     assert!(client.ask::<DescribeConfigs>(1, &describe(vec![])).await.results.is_empty());
 }

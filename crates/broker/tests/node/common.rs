@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 /// How long a test waits for what has to come.
@@ -33,6 +33,12 @@ impl Node {
     pub(crate) async fn with(options: NodeOptions) -> Node {
         let directory = tempfile::tempdir().unwrap();
         let log = Log::open(directory.path().join("data")).unwrap();
+        Node { directory, ..Node::serving(log, options).await }
+    }
+
+    /// On this log.
+    pub(crate) async fn serving(log: Log, options: NodeOptions) -> Node {
+        let directory = tempfile::tempdir().unwrap();
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let running = bind(NodeOptions { listen, ..options }).await.unwrap().serve(&log);
         Node { directory, log, running }
@@ -59,6 +65,13 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Client {
         Client { stream: TcpStream::connect(address).await.unwrap(), correlation_id: 0 }
+    }
+
+    /// One whose system takes little of what it doesn't read.
+    pub(crate) async fn with_short_buffers(address: SocketAddr) -> Client {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(16 * 1024).unwrap();
+        Client { stream: socket.connect(address).await.unwrap(), correlation_id: 0 }
     }
 
     /// Asks, and waits for the answer.
@@ -154,6 +167,13 @@ pub(crate) fn values_of(records: &Records) -> Vec<(u64, String)> {
 /// The batches of an answer, one behind the other.
 pub(crate) fn bytes_of(records: &Records) -> Bytes {
     records.0.concat().into()
+}
+
+/// A metric of the node, by its name.
+pub(crate) fn counter(node: &Node, name: &str) -> u64 {
+    let page = node.log.prometheus();
+    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("there is no {name} in {page}")).parse().unwrap()
 }
 
 /// Of a member of the group `billing`, in its generation or at its epoch.

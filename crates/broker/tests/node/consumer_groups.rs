@@ -217,7 +217,7 @@ async fn what_is_wrong_with_a_heartbeat_is_told() {
     let refused = [
         (join(""), 42),
         (Request { group_id: "".into(), ..join("b") }, 42),
-        (Request { group_id: "no/group".into(), ..join("b") }, 24),
+        (Request { group_id: "no\ngroup".into(), ..join("b") }, 24),
         (Request { rebalance_timeout_ms: -1, ..join("b") }, 42),
         (Request { topic_partitions: None, ..join("b") }, 42),
         (Request { subscribed_topic_names: None, ..join("b") }, 42),

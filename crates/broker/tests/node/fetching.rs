@@ -1,13 +1,13 @@
 //! Reading: offsets, waiting, limits, epochs.
 
-use crate::common::{Client, LONG, Node, batch, values_of};
+use crate::common::{Client, LONG, Node, batch, counter, values_of};
 use exactlog::TopicOptions;
 use exactlog_broker::NodeOptions;
 use exactlog_wire::messages::{Fetch, fetch};
 use std::time::{Duration, Instant};
 
 /// Of these partitions, from these offsets on.
-fn request(topic: &str, wanted: &[(i32, i64)]) -> fetch::Request {
+pub(crate) fn request(topic: &str, wanted: &[(i32, i64)]) -> fetch::Request {
     let partition = |(partition, fetch_offset): &(i32, i64)| fetch::FetchPartition {
         partition: *partition,
         fetch_offset: *fetch_offset,
@@ -69,7 +69,7 @@ async fn places_and_topics_that_are_not_there_have_their_codes() {
         assert_eq!(found.error_code, code, "{topic} {partition} {offset}");
     }
     let mut of_session = request("orders", &[(0, 0)]);
-    of_session.session_id = 7;
+    (of_session.session_id, of_session.session_epoch) = (7, 1);
     assert_eq!(client.ask::<Fetch>(12, &of_session).await.error_code, 70);
 }
 
@@ -120,6 +120,57 @@ async fn it_waits_for_as_many_bytes_as_are_asked_for() {
     writer.produce("orders", 0, one).await;
     let (_, response) = reader.receive::<Fetch>(12).await;
     assert_eq!(values(&response.responses[0].partitions[0]).len(), 2);
+}
+
+/// A reader that waits for many batches isn't read for at each of them.
+#[tokio::test]
+async fn who_waits_for_much_is_read_for_when_it_may_be_there() {
+    let node = Node::with_topic("orders", 2).await;
+    let (mut reader, mut writer) = (node.client().await, node.client().await);
+    let one = batch(&[&"a".repeat(1000)]);
+    let mut waiting = request("orders", &[(0, 0)]);
+    (waiting.max_wait_ms, waiting.min_bytes) = (60_000, 100 * one.len() as i32);
+    reader.send::<Fetch>(12, &waiting).await;
+    for _ in 0..100 {
+        writer.produce("orders", 0, one.clone()).await;
+    }
+    let (_, response) = reader.receive::<Fetch>(12).await;
+    assert_eq!(values(&response.responses[0].partitions[0]).len(), 100);
+    let read = counter(&node, "exactlog_node_fetch_read_bytes_total");
+    assert!(read <= 200 * one.len() as u64, "{read} bytes were read for {}", 100 * one.len());
+}
+
+/// What others write into the same topic makes it look once more, and go on waiting.
+#[tokio::test]
+async fn bytes_of_other_partitions_do_not_end_a_wait() {
+    let node = Node::with_topic("orders", 2).await;
+    let (mut reader, mut writer) = (node.client().await, node.client().await);
+    let one = batch(&["a"]);
+    let mut waiting = request("orders", &[(0, 0)]);
+    (waiting.max_wait_ms, waiting.min_bytes) = (60_000, 2 * one.len() as i32);
+    reader.send::<Fetch>(12, &waiting).await;
+    for index in [1, 1, 1, 0, 1, 1, 1] {
+        writer.produce("orders", index, one.clone()).await;
+    }
+    let early = tokio::time::timeout(Duration::from_millis(100), reader.frame()).await;
+    assert!(early.is_err(), "there is one batch of two");
+    writer.produce("orders", 0, one).await;
+    let (_, response) = reader.receive::<Fetch>(12).await;
+    assert_eq!(values(&response.responses[0].partitions[0]).len(), 2);
+}
+
+/// It is an answer that there is nothing more to wait for.
+#[tokio::test]
+async fn a_topic_that_goes_ends_a_wait() {
+    let node = Node::with_topic("orders", 1).await;
+    let mut reader = node.client().await;
+    let mut waiting = request("orders", &[(0, 0)]);
+    (waiting.max_wait_ms, waiting.min_bytes) = (60_000, 1_000_000);
+    reader.send::<Fetch>(12, &waiting).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    node.log.delete_topic(&node.log.open_topic("orders").unwrap()).unwrap();
+    let (_, response) = reader.receive::<Fetch>(12).await;
+    assert_eq!(response.responses[0].partitions[0].error_code, 3);
 }
 
 #[tokio::test]

@@ -93,6 +93,26 @@ async fn produced(client: &mut Client) {
     }
 }
 
+/// KIP-430. Of a group that isn't there nothing is said from version 6 on, as it is an error then.
+#[tokio::test]
+async fn what_may_be_done_with_a_group_is_told_if_it_is_asked() {
+    let node = node().await;
+    let mut client = node.client().await;
+    joined(&mut client, 5).await;
+    for (version, of_group, of_none) in [(2, i32::MIN, i32::MIN), (3, 3400, 3400), (6, 3400, i32::MIN)] {
+        for is_asked in [false, true] {
+            let request = describe_groups::Request {
+                groups: vec!["billing".into(), "nobody".into()],
+                include_authorized_operations: is_asked,
+            };
+            let response = client.ask::<DescribeGroups>(version, &request).await;
+            let operations = response.groups.iter().map(|group| group.authorized_operations);
+            let told = if is_asked { [of_group, of_none] } else { [i32::MIN; 2] };
+            assert_eq!(operations.collect::<Vec<_>>(), told, "version {version}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn gr_1_every_version_joins_and_gets_what_the_leader_assigns() {
     for version in 2..=9 {

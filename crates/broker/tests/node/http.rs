@@ -1,7 +1,10 @@
 //! Health and metrics.
 
 use crate::common::{Node, batch};
+use exactlog::{Log, TopicOptions};
 use exactlog_broker::NodeOptions;
+use exactlog_sim::disk::SimDisk;
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -36,4 +39,31 @@ async fn health_and_metrics_are_told() {
     ] {
         assert!(page.contains(line), "{line} isn't in {page}");
     }
+}
+
+/// Who sends is to go elsewhere while nothing can be taken, and to come back when there is room: not when something was
+/// taken, since nobody sends to a node that isn't ready.
+#[tokio::test]
+async fn a_node_with_a_full_disk_is_not_ready_until_there_is_room() {
+    const CAPACITY_BYTES: u64 = 16 << 20;
+    let disk = SimDisk::new();
+    disk.set_capacity(Some(CAPACITY_BYTES));
+    let builder = Log::builder().disk(Arc::new(disk.clone())).journal_file_bytes(1 << 20);
+    let log = builder.open("simulated").unwrap();
+    log.create_topic("orders", TopicOptions::default()).unwrap();
+    let http = Some("127.0.0.1:0".parse().unwrap());
+    let node = Node::serving(log, NodeOptions { http, ..NodeOptions::default() }).await;
+    assert_eq!(asked(&node, "GET /ready").await.0, 200);
+    let (mut client, value) = (node.client().await, "a".repeat(500_000));
+    let mut error_code = 0;
+    while error_code == 0 {
+        error_code = client.produce("orders", 0, batch(&[&value])).await.error_code;
+    }
+    let (status, text) = asked(&node, "GET /ready").await;
+    assert!(status == 503 && text.contains("the disk is full"), "{text}");
+    assert_eq!(asked(&node, "GET /health").await.0, 200);
+    disk.set_capacity(Some(10 * CAPACITY_BYTES));
+    assert_eq!(asked(&node, "GET /ready").await.0, 200);
+    assert_eq!(client.produce("orders", 0, batch(&[&value])).await.error_code, 0);
+    assert_eq!(asked(&node, "GET /ready").await.0, 200);
 }

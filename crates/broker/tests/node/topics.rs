@@ -42,6 +42,24 @@ async fn every_version_shows_this_node_where_it_was_dialled() {
     }
 }
 
+/// KIP-430. Nobody is asked who he is, so everything is allowed.
+#[tokio::test]
+async fn what_may_be_done_is_told_if_it_is_asked() {
+    let node = Node::with_topic("orders", 1).await;
+    let mut client = node.client().await;
+    for (version, is_asked) in [(7, true), (8, false), (8, true), (10, true), (11, true), (13, true)] {
+        let mut request = asked(&["orders", "ordres"], false);
+        request.include_topic_authorized_operations = is_asked;
+        request.include_cluster_authorized_operations = is_asked;
+        let response = client.ask::<Metadata>(version, &request).await;
+        let of_topics = if is_asked && version >= 8 { 3576 } else { i32::MIN };
+        let of_cluster = if is_asked && (8..=10).contains(&version) { 8096 } else { i32::MIN };
+        let operations = response.topics.iter().map(|topic| topic.topic_authorized_operations);
+        assert_eq!(operations.collect::<Vec<_>>(), [of_topics; 2], "version {version}");
+        assert_eq!(response.cluster_authorized_operations, of_cluster, "version {version}");
+    }
+}
+
 #[tokio::test]
 async fn all_topics_some_and_none() {
     let node = Node::with_topic("orders", 1).await;
@@ -76,6 +94,22 @@ async fn topics_are_created_when_they_are_asked_for_if_that_is_wanted() {
     let created = client.ask::<Metadata>(9, &asked(&["orders", "..", "__timers-1"], true)).await.topics;
     assert_eq!((created[0].error_code, created[0].partitions.len()), (0, 4));
     assert_eq!((created[1].error_code, created[2].error_code), (17, 17));
+}
+
+#[tokio::test]
+async fn names_that_are_made_up_do_not_all_become_topics() {
+    let options = NodeOptions {
+        creates_topics: true,
+        partitions: 4,
+        auto_partitions_max: 10,
+        ..NodeOptions::default()
+    };
+    let node = Node::with(options).await;
+    let mut client = node.client().await;
+    let topics = client.ask::<Metadata>(9, &asked(&["a", "b", "c", "a"], true)).await.topics;
+    assert_eq!(topics.iter().map(|topic| topic.error_code).collect::<Vec<_>>(), [0, 0, 3]);
+    let created = client.ask::<CreateTopics>(7, &create(vec![wanted("c", 4, 1)])).await.topics.remove(0);
+    assert_eq!(created.error_code, 0, "who says what he wants gets it");
 }
 
 #[tokio::test]

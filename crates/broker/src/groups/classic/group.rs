@@ -67,8 +67,6 @@ pub(super) struct Group {
     /// Member ids that were told and haven't come back, and until when they may (KIP-394).
     pending: BTreeMap<String, i64>,
     rebalance_reason: Option<String>,
-    /// The deadline that the coordinator knows of.
-    pub(super) scheduled_ms: Option<i64>,
 }
 
 impl Group {
@@ -84,7 +82,6 @@ impl Group {
             instances: BTreeMap::new(),
             pending: BTreeMap::new(),
             rebalance_reason: None,
-            scheduled_ms: None,
         }
     }
 
@@ -107,12 +104,17 @@ impl Group {
 
     /// Whether there is nothing to remember of it: it never had a generation, and nobody is on the way.
     pub(super) fn is_untouched(&self) -> bool {
-        self.generation == 0 && self.state() == GroupState::Empty && self.pending.is_empty()
+        self.generation == 0 && self.is_idle()
+    }
+
+    /// Whether it has no members, and nobody is on the way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.state() == GroupState::Empty && self.pending.is_empty()
     }
 
     pub(super) fn subscribed_topics(&self) -> Option<BTreeSet<String>> {
         let each: Option<Vec<_>> = self.members.values().map(Member::topics).collect();
-        self.is_of_consumers().then(|| each.map(|it| it.into_iter().flatten().collect())).flatten()
+        each.map(|topics| topics.into_iter().flatten().collect())
     }
 
     pub(super) fn describe(&self) -> Description {

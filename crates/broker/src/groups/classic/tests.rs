@@ -824,7 +824,38 @@ fn gr_3_a_rebalance_that_no_static_member_joins_is_postponed_until_their_session
     assert_eq!(world.state(), GroupState::PreparingRebalance);
     assert_eq!(world.coordinator.describe(GROUP).generation, 1);
     world.pass(20_000);
-    assert_eq!((world.state(), world.coordinator.next_deadline_ms()), (GroupState::Empty, None));
+    assert_eq!(world.state(), GroupState::Empty);
+}
+
+/// What is left of it is the log's: its offsets.
+#[test]
+fn a_group_that_nobody_comes_back_to_is_forgotten() {
+    let (mut world, joined) = World::stable(1);
+    assert_eq!(world.leave(&joined[0].member_id, None), NONE);
+    world.pass(590_000);
+    assert_eq!(world.commit("", -1), Ok(()), "somebody still uses it");
+    world.pass(599_999);
+    assert_eq!(world.coordinator.describe(GROUP).generation, 2);
+    world.pass(1);
+    assert_eq!((world.state(), world.coordinator.next_deadline_ms()), (GroupState::Dead, None));
+    // Who comes late is as unknown as before, and begins anew.
+    assert_eq!(world.heartbeat(&joined[0].member_id, 1), UNKNOWN_MEMBER_ID);
+    assert_eq!(world.commit(&joined[0].member_id, 1), Err(GROUP_ID_NOT_FOUND));
+    assert_eq!(world.joined_all(&[dynamic()])[0].generation, 1);
+}
+
+#[test]
+fn a_group_with_somebody_on_the_way_is_not_forgotten() {
+    let (mut world, joined) = World::stable(1);
+    assert_eq!(world.leave(&joined[0].member_id, None), NONE);
+    world.pass(595_000);
+    let ticket = world.join(Join { requires_member_id: true, ..dynamic() });
+    let told = world.joined(ticket);
+    world.pass(6000);
+    assert_eq!(world.state(), GroupState::Empty);
+    let ticket = world.join(again(&told.member_id));
+    world.pass(6000);
+    assert_eq!(world.joined(ticket).generation, 3);
 }
 
 #[test]
@@ -896,26 +927,22 @@ fn a_group_is_deleted_only_without_members() {
 }
 
 #[test]
-fn offsets_of_topics_that_a_group_subscribes_to_are_not_deleted() {
+fn what_a_group_reads_is_known_if_its_members_say_it() {
     let mut world = World::new();
-    assert_eq!(world.coordinator.check_offset_delete(GROUP, "orders"), GROUP_ID_NOT_FOUND);
+    assert_eq!(world.coordinator.subscribed(GROUP), Err(GROUP_ID_NOT_FOUND));
     let joined = world.joined_all(&[dynamic(), with_topics(dynamic(), &["bills"])]);
     world.sync_all(&joined);
-    let codes = |world: &World| {
-        ["orders", "bills", "other"].map(|topic| world.coordinator.check_offset_delete(GROUP, topic))
-    };
-    assert_eq!(codes(&world), [GROUP_SUBSCRIBED_TO_TOPIC, GROUP_SUBSCRIBED_TO_TOPIC, NONE]);
     let topics = BTreeSet::from(["bills".to_owned(), "orders".to_owned()]);
-    assert_eq!(world.coordinator.subscribed_topics(GROUP), Some(topics));
+    assert_eq!(world.coordinator.subscribed(GROUP), Ok(Some(topics)));
     joined.iter().for_each(|it| assert_eq!(world.leave(&it.member_id, None), NONE));
-    assert_eq!(codes(&world), [NONE; 3]);
+    assert_eq!(world.coordinator.subscribed(GROUP), Ok(Some(BTreeSet::new())));
     // What can't be read may be anything.
     let odd = vec![("range".to_owned(), Bytes::from_static(&[0, 0, 0, 0, 0, 9, 0]))];
     let unreadable = world.joined_all(&[Join { protocols: odd, ..dynamic() }]);
-    assert_eq!(codes(&world), [GROUP_SUBSCRIBED_TO_TOPIC; 3]);
+    assert_eq!(world.coordinator.subscribed(GROUP), Ok(None));
     assert_eq!(world.leave(&unreadable[0].member_id, None), NONE);
     world.joined_all(&[Join { protocol_type: "connect".to_owned(), ..dynamic() }]);
-    assert_eq!(codes(&world), [NON_EMPTY_GROUP; 3]);
+    assert_eq!(world.coordinator.subscribed(GROUP), Err(NON_EMPTY_GROUP));
 }
 
 #[test]

@@ -36,8 +36,6 @@ pub(super) struct Group {
     topics: Arc<Topics>,
     /// Of `topics` those that anybody subscribes to.
     subscribed: BTreeMap<TopicId, Topic>,
-    /// The deadline that the coordinator knows of.
-    pub(super) scheduled_ms: Option<i64>,
 }
 
 /// Who sends a heartbeat.
@@ -257,6 +255,11 @@ impl Group {
         self.members.values().map(Member::deadline_ms).min()
     }
 
+    /// Whether it has no members.
+    pub(super) fn is_idle(&self) -> bool {
+        self.members.is_empty()
+    }
+
     /// Fences whom nothing was heard of, and who doesn't give up what it is to give up.
     pub(super) fn expire(&mut self, turn: Turn<'_>) {
         let lost = self.members.iter().filter(|(_, member)| member.deadline_ms() <= turn.now_ms);
@@ -295,12 +298,10 @@ impl Group {
     }
 
     /// Whether anybody subscribes to a topic.
-    pub(super) fn is_subscribed(&self, topic: &str) -> bool {
-        let fits = |member: &Member| {
-            let pattern = member.topic_regex.as_ref().and_then(|it| self.patterns.get(it));
-            pattern.is_some_and(|pattern| pattern.topics.contains(topic))
-        };
-        self.members.values().any(|member| member.topic_names.contains(topic) || fits(member))
+    pub(super) fn subscribed_topics(&self) -> BTreeSet<String> {
+        let patterns = self.members.values().filter_map(|it| self.patterns.get(it.topic_regex.as_ref()?));
+        let by_name = self.members.values().flat_map(|it| &it.topic_names);
+        by_name.chain(patterns.flat_map(|pattern| &pattern.topics)).cloned().collect()
     }
 }
 

@@ -612,14 +612,13 @@ fn groups_are_listed_described_and_deleted() {
         target: both,
     };
     assert_eq!(described.members, [member]);
-    let codes =
-        ["orders", "payments", "shipments"].map(|it| world.coordinator.check_offset_delete(GROUP, it));
-    assert_eq!(codes, [GROUP_SUBSCRIBED_TO_TOPIC, GROUP_SUBSCRIBED_TO_TOPIC, NONE]);
-    assert_eq!(world.coordinator.check_offset_delete("nobody", "orders"), GROUP_ID_NOT_FOUND);
+    let read = ["orders", "payments"].map(str::to_owned).into();
+    assert_eq!(world.coordinator.subscribed(GROUP), Some(read));
+    assert_eq!(world.coordinator.subscribed("nobody"), None);
     assert_eq!(world.coordinator.delete(GROUP), NON_EMPTY_GROUP);
     world.ok(fixed("i", beat("a", LEAVES)));
     assert_eq!(world.state(), GroupState::Empty);
-    assert_eq!(world.coordinator.check_offset_delete(GROUP, "orders"), NONE);
+    assert_eq!(world.coordinator.subscribed(GROUP), Some(BTreeSet::new()));
     assert_eq!(world.coordinator.delete(GROUP), NONE);
     assert_eq!(
         (world.coordinator.delete(GROUP), world.coordinator.describe(GROUP)),
@@ -636,6 +635,20 @@ fn epochs_of_a_group_go_on_when_it_was_empty() {
     world.ok(beat("a", LEAVES));
     assert_eq!(world.epochs(), (2, 1));
     assert_eq!(world.ok(join("b")).member_epoch, 3);
+}
+
+/// What is left of it is the log's: its offsets.
+#[test]
+fn a_group_that_nobody_comes_back_to_is_forgotten() {
+    let mut world = World::new();
+    world.ok(join("a"));
+    world.ok(beat("a", LEAVES));
+    world.pass(599_999);
+    assert_eq!(world.coordinator.state(GROUP), Some(GroupState::Empty));
+    world.pass(1);
+    assert_eq!((world.coordinator.state(GROUP), world.coordinator.next_deadline_ms()), (None, None));
+    assert_eq!(world.refused(beat("a", 1)), UNKNOWN_MEMBER_ID);
+    assert_eq!(world.ok(join("a")).member_epoch, 1);
 }
 
 #[test]
