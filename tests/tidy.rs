@@ -22,7 +22,7 @@ use std::sync::LazyLock;
 static HOUSE: LazyLock<House> = LazyLock::new(House::read);
 
 /// Which of our crates a crate may use. Adding to this table is a change of the architecture.
-const EDGES: [(&str, &[&str]); 9] = [
+const EDGES: [(&str, &[&str]); 10] = [
     ("exactlog-core", &[]),
     ("exactlog-storage", &["exactlog-core"]),
     ("exactlog", &["exactlog-core", "exactlog-storage"]),
@@ -31,8 +31,8 @@ const EDGES: [(&str, &[&str]); 9] = [
     ("exactlog-sql", &["exactlog"]),
     ("exactlog-wire", &[]),
     ("exactlog-broker", &["exactlog", "exactlog-wire"]),
-    // Later also client.
-    ("exactlog-cli", &["exactlog", "exactlog-flow", "exactlog-broker"]),
+    ("exactlog-client", &["exactlog-wire"]),
+    ("exactlog-cli", &["exactlog", "exactlog-flow", "exactlog-broker", "exactlog-client", "exactlog-wire"]),
 ];
 
 /// The packages that may use everything, and that nothing may use.
@@ -88,7 +88,7 @@ const CHECKPOINT: &str = "crates/storage/src/checkpoint";
 const PLACES: [(&str, &[&str], &[&str]); 16] = [
     (
         "tokio",
-        &["exactlog", "exactlog-flow", "exactlog-broker", "exactlog-cli", "exactlog-sql"],
+        &["exactlog", "exactlog-flow", "exactlog-broker", "exactlog-client", "exactlog-cli", "exactlog-sql"],
         &["exactlog-tests"],
     ),
     (
@@ -102,6 +102,7 @@ const PLACES: [(&str, &[&str], &[&str]); 16] = [
             "exactlog-sim",
             "exactlog-wire",
             "exactlog-broker",
+            "exactlog-client",
         ],
         &[],
     ),

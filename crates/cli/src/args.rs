@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// An event log in a directory: topics, records, groups, files.
+/// An event log in a directory, or behind a node: topics, records, groups, files.
 #[derive(Debug, Parser)]
 #[command(name = "exactlog", version, propagate_version = true, arg_required_else_help = true)]
 #[command(
@@ -31,10 +31,13 @@ pub(crate) struct Global {
     /// Directory of the log
     #[arg(long, global = true, env = "EXACTLOG_DATA", value_name = "DIR", default_value = "exactlog-data")]
     pub(crate) data: PathBuf,
+    /// A node that is asked over the network, instead of a directory; several with commas between
+    #[arg(short, long, global = true, env = "EXACTLOG_BOOTSTRAP", value_name = "HOST:PORT")]
+    pub(crate) bootstrap: Option<String>,
     /// A setting of the log for this run; `exactlog config list` shows them
     #[arg(short = 'X', global = true, value_name = "KEY=VALUE")]
     pub(crate) settings: Vec<Setting>,
-    /// How long to wait for a directory that somebody else has open
+    /// How long to wait for a directory that somebody else has open, or for a node that doesn't answer
     #[arg(long, global = true, value_name = "TIME", default_value = "0s", value_parser = duration)]
     pub(crate) timeout: Duration,
     /// How the answer is written
@@ -95,6 +98,11 @@ pub(crate) enum Verb {
     Group {
         #[command(subcommand)]
         verb: GroupVerb,
+    },
+    /// Show transactions of Kafka's producers, and abort what hangs
+    Txn {
+        #[command(subcommand)]
+        verb: TxnVerb,
     },
     /// Show and cancel events that are to be delivered later
     Timer {
@@ -382,6 +390,9 @@ pub(crate) struct Consume {
     /// Go on when the end is reached
     #[arg(long)]
     pub(crate) follow: bool,
+    /// Also records of transactions that are open or were aborted
+    #[arg(long, conflicts_with = "group")]
+    pub(crate) uncommitted: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -450,6 +461,43 @@ pub(crate) enum GroupVerb {
         /// How long, while the log is open: 30d, say
         #[arg(long, value_name = "TIME", value_parser = duration)]
         retention: Option<Duration>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TxnVerb {
+    /// List the transactional ids
+    List,
+    /// Show where transactional ids stand, and where their open transactions write
+    Describe {
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+    },
+    /// Show the producers that the partitions of a topic remember
+    Producers {
+        #[arg(value_name = "TOPIC")]
+        topic: String,
+        /// Only this partition
+        #[arg(short, long)]
+        partition: Option<u32>,
+    },
+    /// Find open transactions that nobody will end: open for too long, or not known to their transactional id. Exit 4
+    /// if there are some
+    FindHanging {
+        /// In these topics; without one in all
+        #[arg(value_name = "TOPIC")]
+        topics: Vec<String>,
+        /// Open for longer than this; without it, than the producer's own limit
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        over: Option<Duration>,
+    },
+    /// Abort what a transactional id has open, and fence its producer: that one can't go on, and its next start can
+    Abort {
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Do it, instead of saying what would be done
+        #[arg(long)]
+        execute: bool,
     },
 }
 
@@ -769,6 +817,28 @@ pub(crate) enum BenchVerb {
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         size: u32,
     },
+    /// A node: latency of one producer that waits for each record, and the rate of batches
+    Produce(Load),
+    /// A node: how fast what it stores is fetched again
+    Consume(Load),
+    /// A node: from the send of a record until a consumer that waits for it has it
+    E2e(Load),
+    /// A node: transactions of ten records, one behind the other
+    Txn(Load),
+}
+
+/// What a node is asked for, to be measured.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Load {
+    /// Calls that are measured one by one
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub(crate) calls: u64,
+    /// Records of the rate
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub(crate) events: u64,
+    /// Bytes of a value
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) size: u32,
 }
 
 #[derive(Debug, Subcommand)]

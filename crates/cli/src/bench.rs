@@ -1,6 +1,8 @@
-//! `bench`: what the log does on this machine, measured in a directory of its own beside `--data`, which is removed.
+//! `bench embedded`: what the log does on this machine, measured in a directory of its own beside `--data`, which is
+//! removed.
 
 use crate::args::{BenchVerb, Global};
+use crate::bench_node;
 use crate::failure::Failure;
 use crate::hardware;
 use crate::interrupt;
@@ -41,7 +43,7 @@ impl Percentiles {
 }
 
 pub(crate) fn run(global: &Global, verb: &BenchVerb) -> Result<Report, Failure> {
-    let BenchVerb::Embedded { calls, events, size } = verb;
+    let BenchVerb::Embedded { calls, events, size } = verb else { return bench_node::run(global, verb) };
     let parent = hardware::existing_parent(&global.data);
     let name = format!("exactlog-bench-{}", std::process::id());
     let place = Global { data: parent.join(&name), ..global.clone() };
@@ -67,7 +69,7 @@ pub(crate) fn run(global: &Global, verb: &BenchVerb) -> Result<Report, Failure> 
         .note("latency: one caller that waits for each event; rate: one caller with 10,000 events in flight"))
 }
 
-fn interrupted() -> Failure {
+pub(crate) fn interrupted() -> Failure {
     Failure { exit: interrupt::EXIT, ..Failure::new("INTERRUPTED", "interrupted before it was measured") }
 }
 

@@ -4,6 +4,7 @@
 //!   without a group   a look at the log; partition by partition, up to the end as it was then; nothing is written
 //!   with a group      a member of it: what was written to stdout is committed then, so at least once
 //!   --follow          goes on at the end: with a group it waits, without one it looks again and again
+//!   at a node         the same: fetched, and as a member of a consumer group (KIP-848)
 //! ```
 
 use crate::args::{Consume, Global};
@@ -11,8 +12,10 @@ use crate::batches::Batches;
 use crate::envelope;
 use crate::failure::Failure;
 use crate::interrupt;
+use crate::node::{Member, Node};
 use crate::offsets::{Offsets, Resolved};
 use crate::open;
+use crate::place::{self, Place, Reading, TopicFacts};
 use crate::report::{Format, Report, tsv_row};
 use crate::template::{Around, Template};
 use crate::texts::count;
@@ -51,10 +54,13 @@ pub(crate) fn run(global: &Global, arguments: &Consume) -> Result<Report, Failur
         buffer: Vec::new(),
         out: std::io::stdout().lock(),
     };
-    let ended = match &arguments.group {
+    let ended = match (&arguments.group, &global.bootstrap) {
         _ if sink.left == 0 => Ok(Ended::Number),
-        Some(group) => as_member(global, arguments, group, &offsets, (&mut sink, &mut batches)),
-        None => looking(global, arguments, &offsets, (&mut sink, &mut batches)),
+        (Some(group), Some(address)) => {
+            as_remote_member(global, arguments, (address, group), &offsets, &mut sink)
+        }
+        (Some(group), None) => as_member(global, arguments, group, &offsets, (&mut sink, &mut batches)),
+        (None, _) => looking(global, arguments, &offsets, &mut sink),
     };
     let flushed = sink.flush();
     if !global.quiet {
@@ -168,9 +174,9 @@ impl Sink {
 
 /// A partition that is read without a group.
 #[derive(Debug)]
-struct Reading {
-    topic: Topic,
-    partition: u32,
+struct Partition {
+    topic: TopicFacts,
+    index: u32,
     next: u64,
     to: Option<u64>,
 }
@@ -179,50 +185,53 @@ fn looking(
     global: &Global,
     arguments: &Consume,
     offsets: &Offsets,
-    (sink, batches): (&mut Sink, &mut Batches),
+    sink: &mut Sink,
 ) -> Result<Ended, Failure> {
-    let begin = |log: &Log| {
-        let mut readings = Vec::new();
+    let begin = |place: &dyn Place| {
+        let mut partitions = Vec::new();
         for name in &arguments.topics {
-            let topic = open::topic(log, name)?;
-            for partition in open::partitions(&topic, arguments.partition)? {
-                let Resolved { from, to } = offsets.resolve(log, &topic, partition)?;
-                readings.push(Reading { topic: topic.clone(), partition, next: from, to });
+            let topic = place::topic(place, name)?;
+            for index in place::partitions(&topic, arguments.partition)? {
+                let at_time = |ms| place.first_at_or_after(&topic, index, ms);
+                let Resolved { from, to } = offsets.resolve(place.bounds(&topic, index)?, at_time)?;
+                partitions.push(Partition { topic: topic.clone(), index, next: from, to });
             }
         }
-        Ok((log.clone(), readings))
+        Ok(partitions)
     };
-    let (mut log, mut readings) = open::looking(global, begin)?;
+    let (mut place, mut partitions) = place::begin(global, begin)?;
     interrupt::watch();
+    let how = Reading { uncommitted: arguments.uncommitted, batches: sink.style.asks_for_batches() };
     let mut looks = 0;
     loop {
-        let before: u64 = readings.iter().map(|reading| reading.next).sum();
-        match read_to_end(&log, &mut readings, (sink, batches)) {
+        let before: u64 = partitions.iter().map(|partition| partition.next).sum();
+        match read_to_end(&*place, &mut partitions, how, sink) {
             Ok(Some(ended)) => return Ok(ended),
             Ok(None) => {}
             // Somebody writes there, and has recycled or trimmed what was to be read: it lies elsewhere now.
             Err(failure) if failure.moved && looks < LOOKS_MAX && open::is_held(global) => {
-                let after: u64 = readings.iter().map(|reading| reading.next).sum();
+                let after: u64 = partitions.iter().map(|partition| partition.next).sum();
                 if after > before {
                     looks = 0;
                 } else {
                     looks += 1;
                     thread::sleep(WAIT);
                 }
-                log = open::read(global)?;
+                place = place::renewed(global, place)?;
                 continue;
             }
             Err(failure) => return Err(failure),
         }
         looks = 0;
         sink.flush()?;
-        let is_done = offsets.has_an_end() && readings.iter().all(|it| it.to.is_some_and(|to| it.next >= to));
+        let is_done =
+            offsets.has_an_end() && partitions.iter().all(|it| it.to.is_some_and(|to| it.next >= to));
         if !arguments.follow || is_done {
             return Ok(Ended::End);
         }
-        let after: u64 = readings.iter().map(|reading| reading.next).sum();
+        let after: u64 = partitions.iter().map(|partition| partition.next).sum();
         let since = Instant::now();
-        log = open::read(global)?;
+        place = place::renewed(global, place)?;
         // A log that takes long to open is looked at less often.
         let pause = if after > before { WAIT } else { WAIT.max(since.elapsed() * 5) };
         thread::sleep(pause);
@@ -234,47 +243,126 @@ fn looking(
 
 /// Each partition up to the end that the log shows, or that was asked for.
 fn read_to_end(
-    log: &Log,
-    readings: &mut [Reading],
-    (sink, batches): (&mut Sink, &mut Batches),
+    place: &dyn Place,
+    partitions: &mut [Partition],
+    how: Reading,
+    sink: &mut Sink,
 ) -> Result<Option<Ended>, Failure> {
-    /// About how many bytes one read returns.
-    const PIECE_BYTES: usize = 1 << 20;
-    let view = log.read_view();
-    for reading in readings {
-        let bounds = log.bounds(&reading.topic, reading.partition)?;
-        let to = reading.to.unwrap_or(u64::MAX).min(bounds.1);
-        while reading.next < to {
+    for partition in partitions {
+        let bounds = place.bounds(&partition.topic, partition.index)?;
+        skip_to(partition, bounds.0);
+        let to = partition.to.unwrap_or(u64::MAX).min(bounds.1);
+        while partition.next < to {
             if interrupt::asked() {
                 return Ok(Some(Ended::Interrupted));
             }
-            let read = view.read(&reading.topic, reading.partition, reading.next, PIECE_BYTES);
-            let records = match read {
-                Err(Error::RecordsLost { from, to, .. }) => {
-                    eprintln!(
-                        "note: {} partition {}: records {from} to {to} were trimmed",
-                        reading.topic.name(),
-                        reading.partition
-                    );
-                    reading.next = to;
+            let piece = match place.read(&partition.topic, partition.index, partition.next, how) {
+                Err(failure) if failure.lost_up_to.is_some() => {
+                    skip_to(partition, failure.lost_up_to.unwrap_or_default());
                     continue;
                 }
-                read => read?,
+                Err(failure) if failure.code == "OFFSET_OUT_OF_RANGE" => {
+                    let (start, _) = place.bounds(&partition.topic, partition.index)?;
+                    if start <= partition.next {
+                        return Err(failure);
+                    }
+                    skip_to(partition, start);
+                    continue;
+                }
+                piece => piece?,
             };
-            for record in records.iter().filter(|record| record.offset < to) {
-                let batch = batches.of(&view, &reading.topic, reading.partition, record.offset)?;
-                reading.next = record.offset + 1;
-                if !sink.take(record, bounds, batch)? {
+            let mut is_at_end = piece.next <= partition.next;
+            for (record, batch) in &piece.records {
+                if record.offset >= to {
+                    is_at_end = true;
+                    break;
+                }
+                partition.next = record.offset + 1;
+                if !sink.take(record, bounds, *batch)? {
                     return Ok(Some(Ended::Number));
                 }
             }
-            // A whole piece behind where it is to end.
-            if records.iter().all(|record| record.offset >= to) {
+            if is_at_end {
                 break;
             }
+            partition.next = piece.next;
         }
     }
     Ok(None)
+}
+
+/// Goes on where a partition begins, if records below it are gone.
+fn skip_to(partition: &mut Partition, start: u64) {
+    let Partition { topic, index, next, .. } = partition;
+    if *next < start {
+        eprintln!("note: {} partition {index}: records {next} to {start} were trimmed", topic.name);
+        *next = start;
+    }
+}
+
+/// With a group only the ends can be asked for: it knows its position.
+fn start_of(offsets: &Offsets) -> Result<Start, Failure> {
+    if offsets.is_start() {
+        return Ok(Start::Earliest);
+    }
+    if offsets.is_end() {
+        return Ok(Start::Latest);
+    }
+    Err(Failure::usage("with --group only -o start and -o end are possible: the group knows its position")
+        .hint("exactlog group seek moves a group"))
+}
+
+/// As a member of a group at a node.
+fn as_remote_member(
+    global: &Global,
+    arguments: &Consume,
+    (address, group): (&str, &str),
+    offsets: &Offsets,
+    sink: &mut Sink,
+) -> Result<Ended, Failure> {
+    let start = start_of(offsets)?;
+    let node = Node::connect(global, address)?;
+    let names = &arguments.topics;
+    let topics = names.iter().map(|name| place::topic(&node, name)).collect::<Result<Vec<_>, _>>()?;
+    interrupt::watch();
+    let mut member = Member::join(&node, group, &topics, start)?;
+    let ended = poll(&mut member, arguments.follow, sink);
+    let left = member.leave();
+    let ended = ended?;
+    left.map(|()| ended)
+}
+
+fn poll(member: &mut Member<'_>, follow: bool, sink: &mut Sink) -> Result<Ended, Failure> {
+    let batches = sink.style.asks_for_batches();
+    loop {
+        if interrupt::asked() {
+            return Ok(Ended::Interrupted);
+        }
+        member.beat()?;
+        let mut got = false;
+        for place in member.places() {
+            let Some(polled) = member.read(&place, batches)? else { continue };
+            got |= polled.next > polled.from;
+            let (mut next, mut wanted) = (polled.next, true);
+            for (record, batch) in &polled.records {
+                if !sink.take(record, polled.bounds, *batch)? {
+                    (next, wanted) = (record.offset + 1, false);
+                    break;
+                }
+            }
+            sink.flush()?;
+            member.commit(&place, next)?;
+            if !wanted {
+                return Ok(Ended::Number);
+            }
+            member.beat()?;
+        }
+        match (got, follow) {
+            (true, _) => {}
+            (false, false) => return Ok(Ended::End),
+            (false, true) => thread::sleep(WAIT),
+        }
+    }
 }
 
 fn as_member(
@@ -284,16 +372,7 @@ fn as_member(
     offsets: &Offsets,
     (sink, batches): (&mut Sink, &mut Batches),
 ) -> Result<Ended, Failure> {
-    let start = if offsets.is_start() {
-        Start::Earliest
-    } else if offsets.is_end() {
-        Start::Latest
-    } else {
-        return Err(Failure::usage(
-            "with --group only -o start and -o end are possible: the group knows its position",
-        )
-        .hint("exactlog group seek moves a group"));
-    };
+    let start = start_of(offsets)?;
     let log = open::write_existing(global)?;
     let topics =
         arguments.topics.iter().map(|name| open::topic(&log, name)).collect::<Result<Vec<_>, _>>()?;

@@ -14,11 +14,14 @@ pub(crate) struct Failure {
     pub(crate) broken_pipe: bool,
     /// Somebody writes there, and has moved what was looked at: looking again helps.
     pub(crate) moved: bool,
+    /// Records below this offset of the partition were trimmed before they were read.
+    pub(crate) lost_up_to: Option<u64>,
 }
 
 impl Failure {
     pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Failure {
-        Failure { code, message: message.into(), hint: None, exit: 1, broken_pipe: false, moved: false }
+        let (message, exit) = (message.into(), 1);
+        Failure { code, message, hint: None, exit, broken_pipe: false, moved: false, lost_up_to: None }
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Failure {
@@ -103,7 +106,12 @@ fn is_moved(error: &Error) -> bool {
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         let code = code_of(&error);
-        let failure = Failure { moved: is_moved(&error), ..Failure::new(code, error.to_string()) };
+        let lost_up_to = match &error {
+            Error::RecordsLost { to, .. } => Some(*to),
+            _ => None,
+        };
+        let failure =
+            Failure { moved: is_moved(&error), lost_up_to, ..Failure::new(code, error.to_string()) };
         match code {
             "NO_LOG" => Failure { exit: 3, ..failure }
                 .hint("--data DIR names the directory; `exactlog topic create` makes a log"),

@@ -7,10 +7,11 @@ use crate::args::{Global, GroupVerb};
 use crate::failure::Failure;
 use crate::offsets::Offsets;
 use crate::open;
+use crate::place::{self, GroupFacts, MemberFacts, Place, PositionFacts, TopicFacts};
 use crate::report::{Column, Report, column, wide};
-use crate::topic::{DRY_RUN, close, message_of, no_such_group};
+use crate::texts::count;
+use crate::topic::{DRY_RUN, close, message_of};
 use crate::watch;
-use exactlog::{Error, GroupDetails, GroupPosition, Log, SeekTo};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -36,9 +37,9 @@ const SEEK: &[Column] =
 pub(crate) fn run(global: &Global, verb: GroupVerb) -> Result<Report, Failure> {
     match verb {
         GroupVerb::List => list(global),
-        GroupVerb::Describe { names } => open::looking(global, |log| describe(log, &names)),
+        GroupVerb::Describe { names } => place::looking(global, |place| describe(place, &names)),
         GroupVerb::Lag { names, limit, watching } => {
-            watch::run(global, &watching, || open::looking(global, |log| lag(log, &names, limit)))
+            watch::run(global, &watching, || place::looking(global, |place| lag(place, &names, limit)))
         }
         GroupVerb::Seek { name, to, topics, partition, new, execute } => {
             let to = Offsets::parse_place(&to, open::now_ms())?;
@@ -77,14 +78,14 @@ fn delete_offsets(
     execute: bool,
 ) -> Result<Report, Failure> {
     // Those that have a position, as rows and as they are deleted.
-    let plan = |log: &Log| {
-        let group = find(log, name)?;
+    let plan = |place: &dyn Place| {
+        let group = place::group(place, name)?;
         check_inactive(&group)?;
         let (mut named, mut rows) = (Vec::new(), Vec::new());
         for topic_name in topics {
-            let topic = open::topic(log, topic_name)?;
-            let asked = open::partitions(&topic, partition)?;
-            let of = |it: &&GroupPosition| it.topic == *topic_name && asked.contains(&it.partition);
+            let topic = place::topic(place, topic_name)?;
+            let asked = place::partitions(&topic, partition)?;
+            let of = |it: &&PositionFacts| *it.topic == **topic_name && asked.contains(&it.partition);
             for position in group.positions.iter().filter(of).filter(|it| it.committed.is_some()) {
                 let committed = json!(position.committed);
                 rows.push(vec![json!(topic_name), json!(position.partition), committed, json!(position.lag)]);
@@ -94,32 +95,50 @@ fn delete_offsets(
         Ok((named, rows))
     };
     let rows = match execute {
-        false => open::looking(global, plan)?.1,
-        true => {
-            let log = open_inactive(global, plan)?;
-            let (named, rows) = plan(&log)?;
-            log.delete_offsets(name, &named)?;
-            close(log)?;
-            rows
-        }
+        false => place::looking(global, plan)?.1,
+        true => changing_inactive(
+            global,
+            |place| plan(place).map(drop),
+            |place| {
+                let (named, rows) = plan(place)?;
+                place.delete_offsets(name, &named)?;
+                Ok(rows)
+            },
+        )?,
     };
     let report = Report::table("positions", OFFSETS, rows).field("group", name).field("dry_run", !execute);
     Ok(if execute { report } else { report.note(DRY_RUN) })
 }
 
-/// To write; whoever has the directory open may have the members, and is named.
-fn open_inactive<T>(global: &Global, plan: impl FnMut(&Log) -> Result<T, Failure>) -> Result<Log, Failure> {
-    if open::is_held(global) {
-        open::looking(global, plan)?;
+/// Changes a group; whoever has the directory open may have the members, and is named by `check`.
+fn changing_inactive<T>(
+    global: &Global,
+    check: impl FnMut(&dyn Place) -> Result<(), Failure>,
+    work: impl FnOnce(&dyn Place) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    if global.bootstrap.is_none() && open::is_held(global) {
+        place::looking(global, check)?;
     }
-    open::write_existing(global)
+    place::changing(global, work)
 }
 
-fn check_inactive(group: &GroupDetails) -> Result<(), Failure> {
-    let members: Vec<_> = group.members.iter().map(|it| it.member).collect();
+fn check_inactive(group: &GroupFacts) -> Result<(), Failure> {
+    let name = |member: &MemberFacts| match &member.id {
+        Value::String(id) => format!("member {id}"),
+        id => format!("member {id}"),
+    };
+    let members: Vec<String> = group.members.iter().map(name).collect();
     match members.is_empty() {
         true => Ok(()),
-        false => Err(Error::GroupActive { group: group.name.clone(), members }.into()),
+        false => Err(Failure::new(
+            "GROUP_ACTIVE",
+            format!(
+                "group {:?} is active: {} ({}); stop its consumers first",
+                group.name,
+                count(members.len() as u64, "member"),
+                members.join(", ")
+            ),
+        )),
     }
 }
 
@@ -133,34 +152,30 @@ const DELETED: &[Column] = &[
 ];
 
 fn delete(global: &Global, names: &[String], execute: bool) -> Result<Report, Failure> {
-    let row = |log: &Log, name: &String| {
-        let group = find(log, name)?;
+    let row = |place: &dyn Place, name: &String| {
+        let group = place::group(place, name)?;
         check_inactive(&group)?;
         if execute {
-            log.delete_group(name)?;
+            place.delete_group(name)?;
         }
         let positions = group.positions.iter().filter(|it| it.committed.is_some()).count();
         let lag: u64 = group.positions.iter().map(|it| it.lag).sum();
         let status = if execute { "deleted" } else { "would be deleted" };
         Ok(vec![json!(name), json!(positions), json!(lag), json!(status), Value::Null, Value::Null])
     };
-    let rows = |log: &Log| -> Vec<Vec<Value>> {
+    let rows = |place: &dyn Place| -> Vec<Vec<Value>> {
         let failed = |name: &String, failure: Failure| {
             let (code, message) = (json!(failure.code), json!(message_of(&failure)));
             vec![json!(name), Value::Null, Value::Null, json!("failed"), code, message]
         };
-        names.iter().map(|name| row(log, name).unwrap_or_else(|failure| failed(name, failure))).collect()
+        names.iter().map(|name| row(place, name).unwrap_or_else(|failure| failed(name, failure))).collect()
+    };
+    let are_inactive = |place: &dyn Place| {
+        names.iter().try_for_each(|name| place.group(name)?.map_or(Ok(()), |group| check_inactive(&group)))
     };
     let rows = match execute {
-        false => open::looking(global, |log| Ok(rows(log)))?,
-        true => {
-            let log = open_inactive(global, |log| {
-                names.iter().filter_map(|name| log.group(name)).try_for_each(|group| check_inactive(&group))
-            })?;
-            let rows = rows(&log);
-            close(log)?;
-            rows
-        }
+        false => place::looking(global, |place| Ok(rows(place)))?,
+        true => changing_inactive(global, are_inactive, |place| Ok(rows(place)))?,
     };
     let exit = rows.iter().any(|row| !row[4].is_null()).into();
     let report = Report::table("groups", DELETED, rows).field("dry_run", !execute).exit(exit);
@@ -168,34 +183,48 @@ fn delete(global: &Global, names: &[String], execute: bool) -> Result<Report, Fa
 }
 
 fn list(global: &Global) -> Result<Report, Failure> {
-    let log = open::read(global)?;
-    let row = |group: &GroupDetails| {
-        let mut topics: Vec<&str> = group.positions.iter().map(|position| position.topic.as_str()).collect();
-        topics.dedup();
-        let lag: u64 = group.positions.iter().map(|position| position.lag).sum();
-        vec![
-            json!(group.name),
-            json!(group.members.len()),
-            json!(topics),
-            json!(lag),
-            json!(group.generation),
-        ]
-    };
-    Ok(Report::table("groups", LIST, log.groups().iter().map(row).collect()))
+    place::looking(global, |place| {
+        let groups = all(place)?;
+        let row = |group: &GroupFacts| {
+            let mut topics: Vec<&str> = group.positions.iter().map(|position| &*position.topic).collect();
+            topics.dedup();
+            let lag: u64 = group.positions.iter().map(|position| position.lag).sum();
+            vec![
+                json!(group.name),
+                json!(group.members.len()),
+                json!(topics),
+                json!(lag),
+                json!(group.generation),
+            ]
+        };
+        Ok(noted(Report::table("groups", LIST, groups.iter().map(row).collect()), &groups))
+    })
 }
 
-fn find(log: &Log, name: &str) -> Result<GroupDetails, Failure> {
-    log.group(name).ok_or_else(|| no_such_group(log, name))
+/// All groups; one that went meanwhile is left out.
+fn all(place: &dyn Place) -> Result<Vec<GroupFacts>, Failure> {
+    let names = place.group_names()?;
+    names.iter().filter_map(|name| place.group(name).transpose()).collect()
+}
+
+/// Says it where a lag was reckoned by offsets.
+fn noted(report: Report, groups: &[GroupFacts]) -> Report {
+    match groups.iter().flat_map(|group| &group.positions).all(|position| position.is_exact) {
+        true => report,
+        false => {
+            report.note("of groups that are far behind, what isn't worth being read is counted by offsets")
+        }
+    }
 }
 
 fn seconds(ms: u64) -> Value {
     json!(ms as f64 / 1000.0)
 }
 
-fn describe(log: &Log, names: &[String]) -> Result<Report, Failure> {
+fn describe(place: &dyn Place, names: &[String]) -> Result<Report, Failure> {
     let (mut rows, mut members, mut by_topic, mut total) = (Vec::new(), Vec::new(), Map::new(), 0u64);
-    for name in names {
-        let group = find(log, name)?;
+    let groups = names.iter().map(|name| place::group(place, name)).collect::<Result<Vec<_>, _>>()?;
+    for (name, group) in names.iter().zip(&groups) {
         let mut lags: BTreeMap<&str, u64> = BTreeMap::new();
         for position in &group.positions {
             *lags.entry(&position.topic).or_default() += position.lag;
@@ -208,25 +237,25 @@ fn describe(log: &Log, names: &[String]) -> Result<Report, Failure> {
                 json!(position.end),
                 json!(position.lag),
                 seconds(position.lag_ms),
-                json!(position.owner.map(|member| member.0)),
+                position.owner.clone(),
                 json!(position.committed_ms),
             ]);
         }
         total += lags.values().sum::<u64>();
         by_topic.insert(name.clone(), json!(lags));
         members.extend(group.members.iter().map(|member| {
-            json!({"group": name, "member_id": member.member.0, "topics": member.topics,
+            json!({"group": name, "member_id": member.id, "topics": member.topics,
                    "partitions": member.partitions})
         }));
     }
-    let report = Report::table("positions", DESCRIBE, rows);
+    let report = noted(Report::table("positions", DESCRIBE, rows), &groups);
     Ok(report.field("total_lag", total).field("lag_by_topic", by_topic).field("members", members))
 }
 
-fn lag(log: &Log, names: &[String], limit: Option<u64>) -> Result<Report, Failure> {
+fn lag(place: &dyn Place, names: &[String], limit: Option<u64>) -> Result<Report, Failure> {
     let groups = match names {
-        [] => log.groups(),
-        names => names.iter().map(|name| find(log, name)).collect::<Result<_, _>>()?,
+        [] => all(place)?,
+        names => names.iter().map(|name| place::group(place, name)).collect::<Result<_, _>>()?,
     };
     let (mut rows, mut over, mut total) = (Vec::new(), Vec::new(), 0);
     for group in &groups {
@@ -247,7 +276,7 @@ fn lag(log: &Log, names: &[String], limit: Option<u64>) -> Result<Report, Failur
         rows.extend(by_topic.iter().map(row));
     }
     let exit = if over.is_empty() { 0 } else { 4 };
-    let report = Report::table("lags", LAG, rows).field("total_lag", total).exit(exit);
+    let report = noted(Report::table("lags", LAG, rows), &groups).field("total_lag", total).exit(exit);
     Ok(match limit {
         Some(limit) => report.field("limit", limit).field("over_limit", over),
         None => report,
@@ -266,19 +295,20 @@ struct Seek<'a> {
 impl Seek<'_> {
     /// Says what it would do. An active group is refused here, too.
     fn show(&self, global: &Global) -> Result<Report, Failure> {
-        let (_, rows) = open::looking(global, |log| self.plan(log))?;
+        let (_, rows) = place::looking(global, |place| self.plan(place))?;
         Ok(self.report(rows, true).note(DRY_RUN))
     }
 
     fn execute(&self, global: &Global) -> Result<Report, Failure> {
-        // Whoever has the directory open may have the members.
-        if open::is_held(global) {
-            open::looking(global, |log| self.plan(log))?;
-        }
-        let log = open::write_existing(global)?;
-        let (positions, rows) = self.plan(&log)?;
-        log.seek_group(self.name, &positions)?;
-        close(log)?;
+        let rows = changing_inactive(
+            global,
+            |place| self.plan(place).map(drop),
+            |place| {
+                let (positions, rows) = self.plan(place)?;
+                place.seek_group(self.name, &positions)?;
+                Ok(rows)
+            },
+        )?;
         Ok(self.report(rows, false))
     }
 
@@ -286,39 +316,48 @@ impl Seek<'_> {
         Report::table("positions", SEEK, rows).field("group", self.name).field("dry_run", dry_run)
     }
 
-    fn plan(&self, log: &Log) -> Result<(Vec<SeekTo>, Vec<Vec<Value>>), Failure> {
-        let group = log.group(self.name);
-        if group.is_none() && !self.new {
-            return Err(no_such_group(log, self.name).hint("--new makes it"));
-        }
-        let found = group.as_ref();
-        let members: Vec<_> = found.iter().flat_map(|group| &group.members).map(|it| it.member).collect();
-        if !members.is_empty() {
-            return Err(Error::GroupActive { group: self.name.to_string(), members }.into());
+    #[allow(clippy::type_complexity, reason = "positions as they are committed, and as rows")]
+    fn plan(&self, place: &dyn Place) -> Result<(Vec<(TopicFacts, u32, u64)>, Vec<Vec<Value>>), Failure> {
+        let group = place.group(self.name)?;
+        match &group {
+            Some(group) => check_inactive(group)?,
+            None if self.new => {}
+            None => {
+                return Err(place::group(place, self.name).err().unwrap_or_else(gone).hint("--new makes it"));
+            }
         }
         let mut names: Vec<String> = match self.topics {
-            [] => found.iter().flat_map(|group| &group.positions).map(|it| it.topic.clone()).collect(),
+            [] => group.iter().flat_map(|group| &group.positions).map(|it| it.topic.to_string()).collect(),
             topics => topics.to_vec(),
         };
         names.sort();
         names.dedup();
         let (mut positions, mut rows) = (Vec::new(), Vec::new());
         for name in names {
-            let topic = open::topic(log, &name)?;
-            for partition in open::partitions(&topic, self.partition)? {
-                let offset = self.to.resolve(log, &topic, partition)?.from;
-                let (_, end) = log.bounds(&topic, partition)?;
-                let prior = log.committed(self.name, &topic, partition);
+            let topic = place::topic(place, &name)?;
+            for partition in place::partitions(&topic, self.partition)? {
+                let bounds = place.bounds(&topic, partition)?;
+                let at_time = |ms| place.first_at_or_after(&topic, partition, ms);
+                let offset = self.to.resolve(bounds, at_time)?.from;
+                let prior = match &group {
+                    Some(_) => place.committed(self.name, &topic, partition)?,
+                    None => None,
+                };
                 rows.push(vec![
                     json!(name),
                     json!(partition),
                     json!(prior),
                     json!(offset),
-                    json!(end - offset),
+                    json!(bounds.1 - offset),
                 ]);
-                positions.push(SeekTo { topic: topic.clone(), partition, offset });
+                positions.push((topic.clone(), partition, offset));
             }
         }
         Ok((positions, rows))
     }
+}
+
+/// It was there a moment ago.
+fn gone() -> Failure {
+    Failure::new("NO_SUCH_GROUP", "the group was made meanwhile")
 }

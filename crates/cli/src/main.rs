@@ -15,12 +15,14 @@
 mod args;
 mod batches;
 mod bench;
+mod bench_node;
 mod codes;
 mod complete;
 mod config;
 mod consume;
 mod copying;
 mod dedup;
+mod directory;
 mod dlq;
 mod doctor;
 mod envelope;
@@ -33,10 +35,12 @@ mod inspect;
 mod interrupt;
 mod layout;
 mod logs;
+mod node;
 mod node_settings;
 mod numbers;
 mod offsets;
 mod open;
+mod place;
 mod produce;
 mod repair;
 mod repartition;
@@ -46,6 +50,7 @@ mod retry;
 mod saga;
 mod serve;
 mod settings;
+mod sink;
 mod suggest;
 mod table;
 mod template;
@@ -54,12 +59,14 @@ mod timer;
 mod top;
 mod topic;
 mod topic_settings;
+mod txn;
 mod unpack;
 mod watch;
 mod yaml;
 
 use args::{Arguments, IndexVerb, LogVerb, Verb};
-use clap::{ColorChoice, CommandFactory, FromArgMatches};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, ColorChoice, CommandFactory, FromArgMatches};
 use failure::Failure;
 use report::{Format, Report};
 use std::io::Write;
@@ -75,13 +82,16 @@ fn main() -> ExitCode {
         return finish(print(texts::FORMATS).map(|()| 0));
     }
     let command = Arguments::command().color(color_asked_for(&words));
-    let parsed = command.try_get_matches_from(&words).and_then(|found| Arguments::from_arg_matches(&found));
-    let arguments = match parsed {
-        Ok(arguments) => arguments,
+    let parsed = command.try_get_matches_from(&words).and_then(|found| {
+        let arguments = Arguments::from_arg_matches(&found)?;
+        Ok((arguments, found))
+    });
+    let (arguments, found) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return refuse(&words, &error),
     };
     let format = arguments.global.format;
-    let done = run(arguments).and_then(|report| {
+    let done = choose_place(arguments, &found).and_then(run).and_then(|report| {
         let exit = report.exit;
         report.print(format)?;
         Ok(exit)
@@ -126,8 +136,35 @@ fn color_asked_for(words: &[String]) -> ColorChoice {
     }
 }
 
+/// Whether the log of a directory is meant or that of a node, if both are named: what the command line says goes before
+/// the environment.
+fn choose_place(mut arguments: Arguments, found: &ArgMatches) -> Result<Arguments, Failure> {
+    let is_said = |name: &str| found.value_source(name) == Some(ValueSource::CommandLine);
+    let is_named = |name: &str| is_said(name) || found.value_source(name) == Some(ValueSource::EnvVariable);
+    match (is_said("data"), is_said("bootstrap")) {
+        (true, true) => Err(Failure::usage("--data and --bootstrap are two places, and a verb works on one")),
+        (false, true) => Ok(arguments),
+        // A node is on a directory of this machine, whatever its clients have in their environment.
+        (false, false)
+            if is_named("data") && is_named("bootstrap") && !matches!(arguments.verb, Verb::Serve(_)) =>
+        {
+            Err(Failure::usage("EXACTLOG_DATA and EXACTLOG_BOOTSTRAP are both set")
+                .hint("--data DIR or --bootstrap HOST:PORT says which is meant"))
+        }
+        (data, false) => {
+            if data || matches!(arguments.verb, Verb::Serve(_)) {
+                arguments.global.bootstrap = None;
+            }
+            Ok(arguments)
+        }
+    }
+}
+
 fn run(arguments: Arguments) -> Result<Report, Failure> {
     let Arguments { global, verb } = arguments;
+    if global.bootstrap.is_some() {
+        place::check_remote(&global, &verb)?;
+    }
     report::set_color(global.color);
     if !matches!(verb, Verb::Serve(_)) {
         settings::check(&global.settings)?;
@@ -139,6 +176,7 @@ fn run(arguments: Arguments) -> Result<Report, Failure> {
         Verb::Consume(consume) => consume::run(&global, &consume),
         Verb::Replay(replay) => replay::run(&global, &replay),
         Verb::Group { verb } => group::run(&global, verb),
+        Verb::Txn { verb } => txn::run(&global, &verb),
         Verb::Timer { verb } => timer::run(&global, verb),
         Verb::Table { verb } => table::run(&global, verb),
         Verb::Dedup { verb } => dedup::run(&global, &verb),

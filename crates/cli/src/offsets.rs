@@ -12,7 +12,6 @@
 
 use crate::args::duration;
 use crate::failure::Failure;
-use exactlog::{Log, Topic};
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
@@ -101,9 +100,13 @@ impl Offsets {
         }
     }
 
-    /// What it means in a partition, within what can be read.
-    pub(crate) fn resolve(&self, log: &Log, topic: &Topic, partition: u32) -> Result<Resolved, Failure> {
-        let (start, end) = log.bounds(topic, partition)?;
+    /// What it means in a partition with these bounds, within what can be read; `at_time` finds the first record of a
+    /// time or later.
+    pub(crate) fn resolve(
+        &self,
+        (start, end): (u64, u64),
+        at_time: impl Fn(i64) -> Result<Option<u64>, Failure>,
+    ) -> Result<Resolved, Failure> {
         let place = |point: &Point| -> Result<u64, Failure> {
             Ok(match point {
                 Point::Start => start,
@@ -111,9 +114,7 @@ impl Offsets {
                 Point::At(offset) => *offset,
                 Point::BehindStart(records) => start.saturating_add(*records),
                 Point::BeforeEnd(records) => end.saturating_sub(*records),
-                Point::Time(ms) => {
-                    log.first_at_or_after(topic, partition, *ms)?.map_or(end, |(offset, _)| offset)
-                }
+                Point::Time(ms) => at_time(*ms)?.unwrap_or(end),
             })
         };
         let from = place(&self.from)?.clamp(start, end);

@@ -112,27 +112,30 @@ pub(crate) fn cut_text(cut: &Cut) -> String {
 /// The topic, or what it might be called.
 pub(crate) fn topic(log: &Log, name: &str) -> Result<Topic, Failure> {
     log.open_topic(name).map_err(|error| match error {
-        Error::NoSuchTopic { .. } => {
-            let topics = log.topics();
-            let hint = suggest::sentence(
-                name,
-                topics.iter().map(Topic::name),
-                "exactlog topic list shows the topics; topic create makes one",
-            );
-            Failure::new("NO_SUCH_TOPIC", format!("there is no topic {name:?}")).hint(hint)
-        }
+        Error::NoSuchTopic { .. } => no_such_topic(name, log.topics().iter().map(Topic::name)),
         error => error.into(),
     })
 }
 
+/// A topic that isn't among these, with what it might be called.
+pub(crate) fn no_such_topic<'n>(name: &str, topics: impl IntoIterator<Item = &'n str>) -> Failure {
+    let otherwise = "exactlog topic list shows the topics; topic create makes one";
+    let hint = suggest::sentence(name, topics, otherwise);
+    Failure::new("NO_SUCH_TOPIC", format!("there is no topic {name:?}")).hint(hint)
+}
+
 /// The partitions of a topic that are asked for.
 pub(crate) fn partitions(topic: &Topic, asked: Option<u32>) -> Result<Vec<u32>, Failure> {
+    partitions_of(topic.name(), topic.partitions(), asked)
+}
+
+/// The same, of a topic with so many.
+pub(crate) fn partitions_of(topic: &str, partitions: u32, asked: Option<u32>) -> Result<Vec<u32>, Failure> {
     match asked {
-        None => Ok((0..topic.partitions()).collect()),
-        Some(index) if index < topic.partitions() => Ok(vec![index]),
+        None => Ok((0..partitions).collect()),
+        Some(index) if index < partitions => Ok(vec![index]),
         Some(partition) => {
-            let (topic, partitions) = (topic.name().to_string(), topic.partitions());
-            Err(Error::NoSuchPartition { topic, partition, partitions }.into())
+            Err(Error::NoSuchPartition { topic: topic.to_string(), partition, partitions }.into())
         }
     }
 }

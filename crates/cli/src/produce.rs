@@ -6,6 +6,8 @@
 //!                                                             --txn:       N records and the cursor, at once
 //! ```
 //!
+//! Where they go is a [`Sink`]: the log of a directory, or a node.
+//!
 //! The cursor of `--txn` is how many records of the input were taken, and a hash over them. Started again, the records
 //! that it counts are read and left out; if they aren't the ones that were taken, nothing is written.
 //!
@@ -19,16 +21,17 @@ use crate::event_id::Source;
 use crate::failure::Failure;
 use crate::input::{Item, Layout};
 use crate::interrupt;
+use crate::node::{Node, Remote};
 use crate::offsets::time;
 use crate::open;
+use crate::place;
 use crate::report::{Column, Report, column};
+use crate::sink::{Local, Sink, StoredRange, Taken};
 use crate::template::unescape;
 use crate::texts::{count, were};
-use crate::topic::close;
-use exactlog::{Bytes, Event, Log, Producer, Refusal, Ticket, TimerId, Topic};
+use exactlog::{Bytes, Event, TimerId};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Value, json};
-use std::collections::VecDeque;
+use serde_json::json;
 use std::io::{self, BufReader};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, SystemTime};
@@ -55,48 +58,55 @@ pub(crate) fn run(global: &Global, arguments: &Produce) -> Result<Report, Failur
     let layout = layout(arguments)?;
     let dressing = Dressing::of(arguments)?;
     let delivery = Delivery::of(arguments)?;
+    let mut sink: Box<dyn Sink> = match &global.bootstrap {
+        Some(address) => Box::new(remote(global, address, arguments)?),
+        None => Box::new(local(global, arguments, delivery)?),
+    };
+    interrupt::watch();
+    let records = Records { items: read_input(layout)?, number: 0, put_back: None, dressing };
+    let mut work = Work {
+        sink: &mut *sink,
+        records,
+        tally: Tally { records: 0, skipped: 0, timers: None, progress: progress(global) },
+        partition: arguments.partition,
+        is_delayed: delivery != Delivery::Now,
+    };
+    let ended = match arguments.txn {
+        Some(size) => work.in_transactions(size, true),
+        // In a directory a transaction is what chooses the partition, or a time.
+        None if global.bootstrap.is_none() && (arguments.partition.is_some() || work.is_delayed) => {
+            work.in_transactions(RECORDS_PER_COMMIT, false)
+        }
+        None => work.plainly(),
+    };
+    let Work { tally, .. } = work;
+    let stored = sink.stored();
+    let closed = sink.close();
+    finish(global, &arguments.topic, (tally, stored?), (ended, closed))
+}
+
+/// Into the log of a directory.
+fn local(global: &Global, arguments: &Produce, delivery: Delivery) -> Result<Local, Failure> {
     let log = open::write_existing(global)?;
     let topic = open::topic(&log, &arguments.topic)?;
     if let Some(partition) = arguments.partition {
         open::partitions(&topic, Some(partition))?;
     }
-    // Nobody else writes meanwhile: what lies behind these ends afterwards is what was stored.
-    let before = ends(&log, &topic)?;
-    interrupt::watch();
-    let records = Records { items: read_input(layout)?, number: 0, put_back: None, dressing };
-    let mut work = Work {
-        topic: &topic,
-        records,
-        tally: Tally { records: 0, skipped: 0, timers: None, progress: progress(global) },
-        producer: log.producer(&producer_name(arguments))?,
-        partition: arguments.partition,
-        delivery,
-    };
-    let ended = match arguments.txn {
-        Some(size) => work.in_transactions(size, true),
-        None if arguments.partition.is_some() || delivery != Delivery::Now => {
-            work.in_transactions(RECORDS_PER_COMMIT, false)
-        }
-        None => work.plainly(),
-    };
-    let Work { tally, producer, .. } = work;
-    drop(producer);
-    let stored = stored(&log, &topic, &before)?;
-    finish(global, log, &topic, (tally, stored), ended)
+    let producer = log.producer(&producer_name(arguments))?;
+    Local::new(log, topic, producer, delivery)
 }
 
-fn ends(log: &Log, topic: &Topic) -> Result<Vec<u64>, Failure> {
-    Ok(log.partitions(topic)?.iter().map(|partition| partition.end).collect())
-}
-
-/// A row for each partition that something was stored in.
-fn stored(log: &Log, topic: &Topic, before: &[u64]) -> Result<Vec<Vec<Value>>, Failure> {
-    let after = ends(log, topic)?;
-    let grown = before.iter().zip(after).enumerate().filter(|(_, (before, after))| after > before);
-    let row = |(index, (before, after)): (usize, (&u64, u64))| {
-        vec![json!(topic.name()), json!(index), json!(before), json!(after - 1), json!(after - before)]
-    };
-    Ok(grown.map(row).collect())
+/// To a node.
+fn remote(global: &Global, address: &str, arguments: &Produce) -> Result<Remote, Failure> {
+    let node = Node::connect(global, address)?;
+    let topic = place::topic(&node, &arguments.topic)?;
+    if let Some(partition) = arguments.partition {
+        place::partitions(&topic, Some(partition))?;
+    }
+    match arguments.txn {
+        Some(_) => Remote::transactional(node, topic, producer_name(arguments)),
+        None => Remote::idempotent(node, topic),
+    }
 }
 
 fn producer_name(arguments: &Produce) -> String {
@@ -115,14 +125,12 @@ fn fitting(verb: &str, topic: &str) -> String {
 
 fn finish(
     global: &Global,
-    log: Log,
-    topic: &Topic,
-    (tally, stored): (Tally, Vec<Vec<Value>>),
-    ended: Result<Ended, Failure>,
+    topic: &str,
+    (tally, stored): (Tally, Vec<StoredRange>),
+    (ended, closed): (Result<Ended, Failure>, Result<(), Failure>),
 ) -> Result<Report, Failure> {
     tally.progress.finish_and_clear();
-    let closed = close(log);
-    let summary = format!("{} stored in {}", count(tally.records, "record"), topic.name());
+    let summary = format!("{} stored in {topic}", count(tally.records, "record"));
     let skipped = match tally.skipped {
         0 => String::new(),
         skipped => format!(", {} there already", were(skipped)),
@@ -138,7 +146,10 @@ fn finish(
         }
     };
     closed?;
-    let mut report = Report::table("stored", STORED, stored);
+    let row = |it: &StoredRange| {
+        vec![json!(topic), json!(it.partition), json!(it.first), json!(it.last), json!(it.records)]
+    };
+    let mut report = Report::table("stored", STORED, stored.iter().map(row).collect());
     if let Some((first, last)) = tally.timers {
         report = report.field("first_timer", first.0).field("last_timer", last.0);
     }
@@ -167,7 +178,7 @@ fn layout(arguments: &Produce) -> Result<Layout, Failure> {
 
 /// When records come into the topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Delivery {
+pub(crate) enum Delivery {
     Now,
     After(Duration),
     At(SystemTime),
@@ -273,31 +284,37 @@ impl Records {
     /// The next record, or why there is none.
     fn next(&mut self) -> Result<Result<Item, Ended>, Failure> {
         loop {
-            if interrupt::asked() {
-                return Ok(Err(Ended::Interrupted));
-            }
-            if let Some(item) = self.put_back.take() {
-                self.number += 1;
-                return Ok(Ok(item));
-            }
-            match self.items.recv_timeout(LOOK_AROUND) {
-                Ok(Ok(read)) => {
-                    let dressed = read.and_then(|mut item| {
-                        self.dressing.put_on(&mut item.event)?;
-                        Ok(item)
-                    });
-                    let item = dressed.map_err(|error| {
-                        let what = format!("record {} of the input: {error}", self.number + 1);
-                        Failure::new("INPUT", what)
-                    })?;
-                    self.number += 1;
-                    return Ok(Ok(item));
-                }
-                Ok(Err(error)) => return Err(Failure::new("INPUT", format!("read standard input: {error}"))),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Ok(Err(Ended::Input)),
+            if let Some(next) = self.next_or_silence()? {
+                return Ok(next);
             }
         }
+    }
+
+    /// The same; nothing while the input is silent.
+    fn next_or_silence(&mut self) -> Result<Option<Result<Item, Ended>>, Failure> {
+        if interrupt::asked() {
+            return Ok(Some(Err(Ended::Interrupted)));
+        }
+        if let Some(item) = self.put_back.take() {
+            self.number += 1;
+            return Ok(Some(Ok(item)));
+        }
+        let read = match self.items.recv_timeout(LOOK_AROUND) {
+            Ok(Ok(read)) => read,
+            Ok(Err(error)) => return Err(Failure::new("INPUT", format!("read standard input: {error}"))),
+            Err(RecvTimeoutError::Timeout) => return Ok(None),
+            Err(RecvTimeoutError::Disconnected) => return Ok(Some(Err(Ended::Input))),
+        };
+        let dressed = read.and_then(|mut item| {
+            self.dressing.put_on(&mut item.event)?;
+            Ok(item)
+        });
+        let item = dressed.map_err(|error| {
+            let what = format!("record {} of the input: {error}", self.number + 1);
+            Failure::new("INPUT", what)
+        })?;
+        self.number += 1;
+        Ok(Some(Ok(item)))
     }
 }
 
@@ -331,72 +348,53 @@ fn progress(global: &Global) -> ProgressBar {
 }
 
 struct Work<'a> {
-    topic: &'a Topic,
+    sink: &'a mut dyn Sink,
     records: Records,
     tally: Tally,
-    producer: Producer,
     partition: Option<u32>,
-    delivery: Delivery,
+    is_delayed: bool,
 }
 
 impl Work<'_> {
     fn plainly(&mut self) -> Result<Ended, Failure> {
-        let mut tickets: VecDeque<Ticket> = VecDeque::new();
         let ended = loop {
-            let item = match self.records.next() {
-                Ok(Ok(item)) => item,
-                Ok(Err(ended)) => break Ok(ended),
+            let next = match self.records.next_or_silence() {
+                Ok(next) => next,
                 Err(failure) => break Err(failure),
             };
-            if item.partition.is_some() {
-                // What chooses the partition itself goes in a transaction of its own, in its turn.
-                if let Err(failure) = self.settle(&mut tickets, 0).and_then(|()| self.send_to(item)) {
-                    break Err(failure);
-                }
-                continue;
+            let item = match next {
+                Some(Ok(item)) => item,
+                Some(Err(ended)) => break Ok(ended),
+                // Nothing waits for company that may not come.
+                None => match self.settle(0) {
+                    Ok(()) => continue,
+                    Err(failure) => break Err(failure),
+                },
+            };
+            if let Err(failure) = self.sink.submit(item.event, self.partition.or(item.partition)) {
+                break Err(self.refused(self.records.number, failure));
             }
-            match self.producer.blocking_submit(self.topic, item.event) {
-                Ok(ticket) => tickets.push_back(ticket),
-                Err(error) => break Err(self.refused(error)),
-            }
-            if tickets.len() >= IN_FLIGHT
-                && let Err(failure) = self.settle(&mut tickets, IN_FLIGHT / 2)
+            if self.sink.in_flight() >= IN_FLIGHT
+                && let Err(failure) = self.settle(IN_FLIGHT / 2)
             {
                 break Err(failure);
             }
         };
         // Also behind a failure: what is in flight is stored, and counts.
-        let settled = self.settle(&mut tickets, 0);
+        let settled = self.settle(0);
         ended.and_then(|ended| settled.map(|()| ended))
     }
 
-    fn settle(&mut self, tickets: &mut VecDeque<Ticket>, most: usize) -> Result<(), Failure> {
-        while tickets.len() > most {
-            let Some(ticket) = tickets.pop_front() else { break };
-            match ticket.wait()?.duplicate {
-                false => self.tally.add(1),
-                true => self.tally.skipped += 1,
-            }
-        }
-        Ok(())
+    fn settle(&mut self, most: usize) -> Result<(), Failure> {
+        let settled = self.sink.settle(most);
+        let Taken { stored, repeated } = self.sink.taken();
+        self.tally.add(stored);
+        self.tally.skipped += repeated;
+        settled
     }
 
-    fn send_to(&mut self, item: Item) -> Result<(), Failure> {
-        let partition = item.partition.unwrap_or_default();
-        let topic = self.topic;
-        let mut transaction = self.producer.begin();
-        transaction.send_to(topic, partition, item.event)?;
-        match transaction.blocking_commit() {
-            Ok(_) => self.tally.add(1),
-            Err(exactlog::Error::Refused(Refusal::EventSeen { .. })) => self.tally.skipped += 1,
-            Err(error) => return Err(error.into()),
-        }
-        Ok(())
-    }
-
-    fn refused(&self, error: exactlog::Error) -> Failure {
-        let failure = Failure::from(error);
-        let message = format!("record {} of the input: {}", self.records.number, failure.message);
+    fn refused(&self, number: u64, failure: Failure) -> Failure {
+        let message = format!("record {number} of the input: {}", failure.message);
         Failure { message, ..failure }
     }
 
@@ -421,8 +419,8 @@ impl Work<'_> {
 
     /// Reads what the cursor counts.
     fn skip(&mut self, cursor: &mut Cursor) -> Result<Option<Ended>, Failure> {
-        let Some(bytes) = self.producer.cursor().cloned() else { return Ok(None) };
-        let name = self.producer.name().to_string();
+        let Some(bytes) = self.sink.cursor() else { return Ok(None) };
+        let name = self.sink.name().to_string();
         let other = |what: String| {
             Failure::new("INPUT", format!("producer {name:?} has begun with another input: {what}"))
                 .hint("--txn-id NAME begins anew under another name")
@@ -477,42 +475,30 @@ impl Work<'_> {
 
     fn commit(&mut self, items: Vec<Item>, cursor: &mut Cursor, resumes: bool) -> Result<(), Failure> {
         let first = self.records.number + 1 - items.len() as u64;
-        let topic = self.topic;
         let mut next = *cursor;
         let records = items.len() as u64;
         // Without a key each transaction goes to the next partition, as a whole: its records keep their order.
-        let turn = (cursor.records / items.len().max(1) as u64) % u64::from(topic.partitions());
+        let turn = (cursor.records / items.len().max(1) as u64) % u64::from(self.sink.partitions());
         let turn = u32::try_from(turn).unwrap_or_default();
-        let mut transaction = self.producer.begin();
+        let mut outgoing = Vec::with_capacity(items.len());
         for (item, number) in items.into_iter().zip(first..) {
             next.take(&item);
-            let keyless = item.event.key.is_none().then_some(turn);
-            let sent = match (self.delivery, self.partition.or(item.partition)) {
-                (Delivery::Now, partition) => match partition.or(keyless) {
-                    Some(partition) => transaction.send_to(topic, partition, item.event),
-                    None => transaction.send(topic, item.event),
-                },
-                (Delivery::After(delay), None) => transaction.send_after(topic, item.event, delay),
-                (Delivery::At(when), None) => transaction.send_at(topic, item.event, when),
-                (_, Some(_)) => {
-                    let what =
-                        "it names a partition, and one that is delivered later goes where its key says";
-                    return Err(Failure::usage(format!("record {number} of the input: {what}")));
-                }
-            };
-            sent.map_err(|error| {
-                let failure = Failure::from(error);
-                let message = format!("record {number} of the input: {}", failure.message);
-                Failure { message, ..failure }
-            })?;
+            let keyless = (item.event.key.is_none() && !self.is_delayed).then_some(turn);
+            let named = self.partition.or(item.partition);
+            if self.is_delayed && named.is_some() {
+                let what = "it names a partition, and one that is delivered later goes where its key says";
+                return Err(Failure::usage(format!("record {number} of the input: {what}")));
+            }
+            outgoing.push((item.event, named.or(keyless)));
         }
-        if resumes {
-            transaction.set_cursor(next.text())?;
-        }
-        let receipt = transaction.blocking_commit()?;
-        if let (Some(first), Some(last)) = (receipt.timers.first(), receipt.timers.last()) {
-            let first = self.tally.timers.map_or(*first, |(first, _)| first);
-            self.tally.timers = Some((first, *last));
+        let committed = self.sink.commit(outgoing, resumes.then(|| next.text()));
+        let timers = committed.map_err(|(at, failure)| match at {
+            Some(at) => self.refused(first + at as u64, failure),
+            None => failure,
+        })?;
+        if let Some((first, last)) = timers {
+            let first = self.tally.timers.map_or(first, |(first, _)| first);
+            self.tally.timers = Some((first, last));
         }
         *cursor = next;
         self.tally.add(records);

@@ -85,7 +85,8 @@ impl Plan {
                 let to = log.committed(&ends(&name), &from, partition).unwrap_or(next);
                 return Ok((next, to.max(next)));
             }
-            let resolved = offsets.resolve(log, &from, partition)?;
+            let at_time = |ms| Ok(log.first_at_or_after(&from, partition, ms)?.map(|(offset, _)| offset));
+            let resolved = offsets.resolve(log.bounds(&from, partition)?, at_time)?;
             Ok((resolved.from, resolved.to.unwrap_or(end).min(end).max(resolved.from)))
         };
         let ranges = (0..from.partitions()).map(range).collect::<Result<_, _>>()?;

@@ -3,9 +3,9 @@
 use crate::args::{Global, RetryVerb};
 use crate::failure::Failure;
 use crate::open;
+use crate::place::no_such_group;
 use crate::report::{Column, Report, column, wide};
 use crate::table::text;
-use crate::topic::no_such_group;
 use exactlog::Log;
 use exactlog_flow::{Retry, Waiting, WaitingEvent};
 use jiff::Timestamp;
@@ -45,7 +45,10 @@ pub(crate) fn run(global: &Global, verb: RetryVerb) -> Result<Report, Failure> {
 fn list(log: &Log, group: &str) -> Result<Report, Failure> {
     let state = exactlog_flow::inspect(log, group).map_err(|error| match error {
         exactlog_flow::Error::Log(exactlog::Error::NoSuchTable { .. }) => match log.group(group) {
-            None => no_such_group(log, group),
+            None => {
+                let groups = log.group_names();
+                no_such_group(group, groups.iter().map(|(name, _)| name.as_str()))
+            }
             Some(_) => Failure::new(
                 "NO_SUCH_GROUP",
                 format!("group {group:?} has no processor, and waits for nothing"),

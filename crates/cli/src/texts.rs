@@ -85,6 +85,12 @@ exactlog consume orders --grep 'chair' -n 5 --format json | jq .payload
 # copy a topic into another log, byte for byte
 exactlog consume orders -f json | exactlog --data other produce orders -f json
 
+# a node instead of a directory: the same verbs; what was left open by a producer that is gone
+exactlog serve --dev
+exactlog -b 127.0.0.1:9092 consume orders -g billing --follow
+exactlog -b 127.0.0.1:9092 txn find-hanging
+exactlog -b 127.0.0.1:9092 txn abort checkout --execute
+
 # groups: how far behind are they, in records and in seconds
 exactlog group lag
 exactlog group describe billing

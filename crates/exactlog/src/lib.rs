@@ -154,6 +154,7 @@ pub mod wire {
         Command, OFFSET_METADATA_BYTES_MAX, OffsetCommit, OffsetMetadata, Protocol, TransactionSender,
         Transactional, is_legal_group_name, is_legal_name,
     };
+    pub use exactlog_core::partitioner::partition_for_key;
     pub use exactlog_core::reply::{Committed, Reply};
     pub use exactlog_core::state::{CommittedOffset, Transaction, TransactionPhase, TransactionalProducer};
 }

@@ -24,7 +24,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    fn of(output: Output) -> Answer {
+    pub(crate) fn of(output: Output) -> Answer {
         Answer {
             out: String::from_utf8(output.stdout).unwrap(),
             err: String::from_utf8(output.stderr).unwrap(),
@@ -53,6 +53,15 @@ impl Answer {
     }
 }
 
+impl Answer {
+    /// Fails with exit code 1, and a row says this code.
+    #[track_caller]
+    pub(crate) fn fails_in_row(&self, code: &str) {
+        assert_eq!(self.exit, Some(1), "{self:?}");
+        assert!(self.out.contains(code), "{code:?} isn't in {self:?}");
+    }
+}
+
 impl Place {
     pub(crate) fn new() -> Place {
         let directory = tempfile::tempdir().unwrap();
@@ -70,6 +79,7 @@ impl Place {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_exactlog"));
         command.args(arguments).env("EXACTLOG_DATA", &self.data).env_remove("NO_COLOR");
+        command.env_remove("EXACTLOG_BOOTSTRAP");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

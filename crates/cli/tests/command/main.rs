@@ -17,6 +17,7 @@ mod layout;
 mod limits;
 mod looking;
 mod produce;
+mod remote;
 mod repair;
 mod repartition;
 mod replay;

@@ -7,13 +7,13 @@ use std::net::{TcpListener, TcpStream};
 use std::process::ChildStdout;
 
 /// A node on ports that are free, and the lines that it has printed so far.
-struct Served {
+pub(crate) struct Served {
     running: Running,
     out: std::io::Lines<BufReader<ChildStdout>>,
     lines: Vec<String>,
 }
 
-fn serve(place: &Place, more: &[&str]) -> Served {
+pub(crate) fn serve(place: &Place, more: &[&str]) -> Served {
     let all: Vec<&str> =
         ["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"].iter().chain(more).copied().collect();
     let mut running = Running(Some(place.command(&all).spawn().unwrap()));
@@ -26,7 +26,7 @@ fn serve(place: &Place, more: &[&str]) -> Served {
 }
 
 impl Served {
-    fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         self.lines[0].rsplit(' ').next().unwrap()
     }
 
@@ -39,7 +39,7 @@ impl Served {
         answer[4..] == [0, 0, 0, 7, 0, 0]
     }
 
-    fn ends(mut self, signal: &str) -> (Option<i32>, String) {
+    pub(crate) fn ends(mut self, signal: &str) -> (Option<i32>, String) {
         self.running.signal(signal);
         self.out.by_ref().for_each(drop);
         let output = self.running.0.take().unwrap().wait_with_output().unwrap();

@@ -7,17 +7,18 @@ fn help_shows_what_there_is_and_nothing_else() {
     let place = Place::new();
     let help = place.run(&["--help"]).good();
     for verb in [
-        "serve", "topic", "produce", "consume", "replay", "group", "timer", "table", "dedup", "dlq", "retry",
-        "saga", "log", "bench", "top", "doctor", "config", "explain", "cheat",
+        "serve", "topic", "produce", "consume", "replay", "group", "txn", "timer", "table", "dedup", "dlq",
+        "retry", "saga", "log", "bench", "top", "doctor", "config", "explain", "cheat",
     ] {
         assert!(help.contains(&format!("\n  {verb} ")), "{verb}: {help}");
     }
-    for absent in ["txn ", "compact", "add-partitions", "--bootstrap", "--profile"] {
+    for absent in ["compact", "add-partitions", "--profile"] {
         assert!(!help.contains(absent), "{absent}: {help}");
     }
     for (verb, parts) in [
         ("topic", &["repartition", "compact"][..]),
         ("group", &["delete-offsets", "delete"]),
+        ("txn", &["list", "describe", "producers", "find-hanging", "abort"]),
         ("log", &["repair", "index"]),
         ("table", &["put", "delete"]),
         ("dlq", &["redrive", "discard", "export"]),
