@@ -11,16 +11,15 @@ BROKER=${BROKER:-exactlog}
 KAFKA_VERSION=$(sed -n '/kafka_2.13/{n;s/.*<version>\(.*\)<.*/\1/p}' "$here/kafka/pom.xml")
 PORT_BASE=${PORT_BASE:-29300}
 broker_pid=''
-left_out=()
 mkdir -p "$cache"
 
 die() { echo "$*" >&2; exit 1; }
 
-# has PROGRAM...: all of them are there; else the part that asks is left out.
+# has PROGRAM...: all of them are there; else the part that asks is left out, and that is said.
 has() {
     local program
     for program in "$@"; do
-        command -v "$program" > /dev/null || { left_out+=("${part:-?}: no $program"); return 1; }
+        command -v "$program" > /dev/null || { echo "left out: ${part:-?}, as there is no $program" | tee -a "$cache/left_out"; return 1; }
     done
 }
 
