@@ -30,7 +30,7 @@ import org.springframework.kafka.listener.MessageListenerContainer;
  * </pre>
  */
 public final class Main {
-    private static final Duration PATIENCE = Duration.ofMinutes(3);
+    private static final Duration PATIENCE = Duration.ofMinutes(5);
     private final AnnotationConfigApplicationContext context = new AnnotationConfigApplicationContext();
     private final KafkaTemplate<String, String> template;
     private final Orders application;
@@ -187,7 +187,7 @@ public final class Main {
                     next += 5;
                 }
             }
-            Thread.sleep(20);
+            Thread.sleep(50);
         }
         int orders = next - 1;
         System.out.println("orders " + orders + ", of transactions without an answer " + uncertain);

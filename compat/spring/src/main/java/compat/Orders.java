@@ -35,7 +35,7 @@ import org.springframework.kafka.transaction.KafkaTransactionManager;
  * An application as people write it: orders come in, a listener publishes results, another group publishes conversations, what
  * fails three times goes to a topic for dead letters and is processed from there. Each step is a transaction.
  *
- * <p>Orders whose number is divisible by 50 fail in the group `orders` whenever they come from `order-events`.
+ * <p>Orders whose number is divisible by POISON fail in the group `orders` whenever they come from `order-events`.
  */
 @Configuration
 @EnableKafka
@@ -44,7 +44,8 @@ public class Orders {
     static final String RESULTS = "result-events";
     static final String CONVERSATIONS = "conversation-events";
     static final String DEAD = "order-events-dlt";
-    static final int POISON = 50;
+    /** Each of so many orders fails. */
+    static final int POISON = Integer.getInteger("poison", 50);
 
     /** When each order that fails was tried, by its number. */
     final Map<Integer, List<Long>> attempts = new ConcurrentHashMap<>();
