@@ -19,7 +19,10 @@ die() { echo "$*" >&2; exit 1; }
 has() {
     local program
     for program in "$@"; do
-        command -v "$program" > /dev/null || { echo "left out: ${part:-?}, as there is no $program" | tee -a "$cache/left_out"; return 1; }
+        if ! command -v "$program" > /dev/null; then
+            echo "left out: ${part:-?}, as there is no $program" | tee -a "$cache/left_out"
+            return 1
+        fi
     done
 }
 
@@ -49,8 +52,8 @@ except OSError:
 PYTHON
 }
 
-# maven FOLDER [ARGUMENT...]: the dependencies of compat/FOLDER/pom.xml, and its classes if it has any; prints the class path.
-# It is made anew when something in the folder has changed.
+# maven FOLDER [ARGUMENT...]: the dependencies of compat/FOLDER/pom.xml, and its classes if it has any; prints the class
+# path. It is made anew when something in the folder has changed.
 maven() {
     local folder=$1 made
     shift
@@ -60,8 +63,8 @@ maven() {
         mkdir -p "$made"
         cp -r "$here/$folder/." "$made"
         touch -r "$here/$folder/pom.xml" "$made/begun"
-        (cd "$made" && mvn -q -B "$@" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=lib compile \
-            > mvn.log 2>&1) || { tail -20 "$made/mvn.log" >&2; return 1; }
+        (cd "$made" && mvn -q -B "$@" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=lib \
+            compile > mvn.log 2>&1) || { tail -20 "$made/mvn.log" >&2; return 1; }
         touch "$made/complete"
     fi
     echo "$made/target/classes:$made/lib/*"
@@ -107,8 +110,8 @@ exactlog_program() {
 }
 
 # broker_start PORT DIRECTORY [KEY=VALUE...]: a node or a Kafka on a directory, which is made when it isn't there; it is
-# started again where one was killed. NODE is its address, broker_pid its process. Settings hold for both, but for those that
-# say for whom they are: exactlog:KEY=VALUE, kafka:KEY=VALUE, exactlog:no-dev.
+# started again where one was killed. NODE is its address, broker_pid its process. Settings hold for both, but for those
+# that say for whom they are: exactlog:KEY=VALUE, kafka:KEY=VALUE, exactlog:no-dev.
 broker_start() {
     local port=$1 dir=$2 setting dev=--dev
     shift 2
@@ -139,7 +142,8 @@ broker_start() {
             "${java[@]}" -cp "$cp" kafka.tools.StorageTool format -t ZXhhY3Rsb2ctY29tcGF0MA \
                 -c "$dir/server.properties" > "$dir/format.out" 2>&1 || die "$(cat "$dir/format.out")"
         fi
-        "${java[@]}" -cp "$cp" kafka.Kafka "$dir/server.properties" >> "$dir/broker.out" 2>> "$dir/broker.err" < /dev/null &
+        "${java[@]}" -cp "$cp" kafka.Kafka "$dir/server.properties" \
+            >> "$dir/broker.out" 2>> "$dir/broker.err" < /dev/null &
     fi
     broker_pid=$!
     wait_for 60 "$BROKER on $NODE" broker_answers || { tail -5 "$dir/broker.err" >&2; exit 1; }

@@ -1,6 +1,7 @@
 """What each client writes in each codec, and each reads of all. The clients: confluent aiokafka kafka-python.
 
-    python codecs_of_all.py HOST:PORT topics RUN WRITER...         makes the topics of these writers, of other programs too
+    python codecs_of_all.py HOST:PORT topics RUN WRITER...         makes the topics of these writers,
+        of other programs too
     python codecs_of_all.py HOST:PORT write RUN CLIENT
     python codecs_of_all.py HOST:PORT read RUN CLIENT WRITER...
 """
@@ -53,7 +54,8 @@ def write_confluent(name, codec):
         "bootstrap.servers": NODE, "compression.type": codec, "enable.idempotence": True, "linger.ms": 200
     })
     for key, content, headers in records("confluent", codec):
-        producer.produce(name, content, key, 0, headers=headers, on_delivery=lambda error, _: error and failures.append(error))
+        producer.produce(name, content, key, 0, headers=headers, on_delivery=lambda error,
+            _: error and failures.append(error))
     assert producer.flush(PATIENCE_S) == 0 and not failures, failures
 
 
@@ -99,11 +101,13 @@ def read_kafka_python(name):
 
 async def write_aiokafka(name, codec):
     producer = aiokafka.AIOKafkaProducer(
-        bootstrap_servers=NODE, compression_type=None if codec == "none" else codec, linger_ms=200, max_batch_size=500_000,
+        bootstrap_servers=NODE, compression_type=None if codec == "none" else codec, linger_ms=200,
+            max_batch_size=500_000,
         enable_idempotence=True,
     )
     await producer.start()
-    sent = [await producer.send(name, content, key, 0, headers=headers) for key, content, headers in records("aiokafka", codec)]
+    sent = [await producer.send(name, content, key, 0, headers=headers) for key, content,
+        headers in records("aiokafka", codec)]
     await asyncio.gather(*sent)
     await producer.stop()
 

@@ -58,7 +58,8 @@ func main() {
 }
 
 func open(options ...kgo.Opt) *kgo.Client {
-	all := []kgo.Opt{kgo.SeedBrokers(node), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart())}
+	all := []kgo.Opt{kgo.SeedBrokers(node), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart())}
 	return check.Must(kgo.NewClient(append(all, options...)...))
 }
 
@@ -80,11 +81,12 @@ func topic(partitions int32, settings map[string]*string) string {
 func produce(client *kgo.Client, topic string, from, to int) {
 	for number := from; number < to; number++ {
 		value := strconv.Itoa(number)
-		client.Produce(background, &kgo.Record{Topic: topic, Key: []byte(value), Value: []byte(value)}, func(_ *kgo.Record, err error) {
-			if err != nil {
-				fmt.Fprintln(os.Stderr, err)
-			}
-		})
+		client.Produce(background, &kgo.Record{Topic: topic, Key: []byte(value), Value: []byte(value)},
+			func(_ *kgo.Record, err error) {
+				if err != nil {
+					fmt.Fprintln(os.Stderr, err)
+				}
+			})
 	}
 	check.Ok(client.Flush(background))
 }
@@ -157,7 +159,8 @@ func seek() {
 	first := time.Now().Add(-time.Hour).Truncate(time.Second)
 	for number := range 1000 {
 		client.Produce(background, &kgo.Record{
-			Topic: topic, Value: []byte(strconv.Itoa(number)), Timestamp: first.Add(time.Duration(number) * time.Second),
+			Topic: topic, Value: []byte(strconv.Itoa(number)),
+			Timestamp: first.Add(time.Duration(number) * time.Second),
 		}, nil)
 	}
 	check.Ok(client.Flush(background))
@@ -182,8 +185,10 @@ func session() {
 	produce(plain, source, 0, 1000)
 	plain.Close()
 	session := check.Must(kgo.NewGroupTransactSession(
-		kgo.SeedBrokers(node), kgo.TransactionalID(check.Name("writer")), kgo.ConsumerGroup(group), kgo.ConsumeTopics(source),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.RequireStableFetchOffsets(),
+		kgo.SeedBrokers(node), kgo.TransactionalID(check.Name("writer")), kgo.ConsumerGroup(group),
+		kgo.ConsumeTopics(source),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.RequireStableFetchOffsets(),
 	))
 	defer session.Close()
 	limited, cancel := context.WithTimeout(background, check.Patience)
@@ -286,7 +291,8 @@ func member(protocol, group, topic string) {
 	if protocol == "consumer" {
 		limited = context.WithValue(limited, "opt_in_kafka_next_gen_balancer_beta", true)
 	}
-	client := open(kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.SessionTimeout(6*time.Second), kgo.DisableAutoCommit(),
+	client := open(kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.SessionTimeout(6*time.Second),
+		kgo.DisableAutoCommit(),
 		kgo.WithContext(limited), kgo.BlockRebalanceOnPoll(),
 		kgo.OnPartitionsAssigned(change(1)), kgo.OnPartitionsRevoked(change(-1)), kgo.OnPartitionsLost(change(-1)))
 	ended := check.Ended()
@@ -310,7 +316,8 @@ func member(protocol, group, topic string) {
 
 func topics() {
 	week, snappy, policy := "604800000", "snappy", "delete"
-	topic, client := topic(2, map[string]*string{"retention.ms": &week, "compression.type": &snappy, "cleanup.policy": &policy}), admin()
+	topic, client := topic(2, map[string]*string{"retention.ms": &week, "compression.type": &snappy,
+		"cleanup.policy": &policy}), admin()
 	defer client.Close()
 	setting := func(key string) string {
 		described := check.Must(check.Must(client.DescribeTopicConfigs(background, topic)).On(topic, nil))
@@ -344,8 +351,10 @@ func topics() {
 	}
 	before := kadm.Offsets{}
 	before.AddOffset(topic, 3, 10, -1)
-	check.Same("the start after deleting", check.Must(client.DeleteRecords(background, before))[topic][3].LowWatermark, 10)
-	check.Same("records that are left", len(readAll(topic, check.Must(client.ListStartOffsets(background, topic)).Offsets())), 10)
+	check.Same("the start after deleting", check.Must(client.DeleteRecords(background,
+		before))[topic][3].LowWatermark, 10)
+	check.Same("records that are left", len(readAll(topic, check.Must(client.ListStartOffsets(background,
+		topic)).Offsets())), 10)
 	check.Ok(check.Must(client.DeleteTopic(background, topic)).Err)
 	check.Until("it is gone", func() bool { return !check.Must(client.ListTopics(background)).Has(topic) })
 }
@@ -382,10 +391,12 @@ func groups() {
 
 func write(run string) {
 	for _, codec := range check.Codecs {
-		client := open(kgo.ProducerBatchCompression(codecs[codec]), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(200*time.Millisecond))
+		client := open(kgo.ProducerBatchCompression(codecs[codec]), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+			kgo.ProducerLinger(200*time.Millisecond))
 		for number := range check.CodecCount {
 			client.Produce(background, &kgo.Record{
-				Topic: check.CodecTopic(run, "franz-go", codec), Key: []byte("franz-go-" + strconv.Itoa(number)), Value: check.CodecValue(number),
+				Topic: check.CodecTopic(run, "franz-go", codec), Key: []byte("franz-go-" + strconv.Itoa(number)),
+				Value:   check.CodecValue(number),
 				Headers: []kgo.RecordHeader{{Key: "codec", Value: []byte(codec)}},
 			}, func(_ *kgo.Record, err error) { check.Ok(err) })
 		}
@@ -402,7 +413,8 @@ func read(run string, writers []string) {
 			records := readAll(check.CodecTopic(run, writer, codec), nil)
 			check.Same(writer+" "+codec+": records", len(records), check.CodecCount)
 			for number, record := range records {
-				check.CodecRecord(writer, codec, number, record.Offset, record.Key, record.Value, record.Headers[0].Value)
+				check.CodecRecord(writer, codec, number, record.Offset, record.Key, record.Value,
+					record.Headers[0].Value)
 				check.Same(writer+" "+codec+": codec of the batch", record.Attrs.CompressionType(), numbers[codec])
 			}
 		}

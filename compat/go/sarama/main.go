@@ -85,7 +85,8 @@ func admin() sarama.ClusterAdmin {
 func topic(partitions int32, entries map[string]*string) string {
 	name, client := check.Name("topic"), admin()
 	defer client.Close()
-	check.Ok(client.CreateTopic(name, &sarama.TopicDetail{NumPartitions: partitions, ReplicationFactor: 1, ConfigEntries: entries}, false))
+	check.Ok(client.CreateTopic(name, &sarama.TopicDetail{NumPartitions: partitions, ReplicationFactor: 1,
+		ConfigEntries: entries}, false))
 	check.Until(name+" is shown", func() bool {
 		found := check.Must(client.DescribeTopics([]string{name}))
 		return found[0].Err == sarama.ErrNoError
@@ -114,7 +115,8 @@ func readAll(topic string, from int64, change func(*sarama.Config)) []*sarama.Co
 			continue
 		}
 		reader := check.Must(consumer.ConsumePartition(topic, partition, from))
-		// A marker of a transaction has an offset, and isn't handed out: what follows the last record shows that it was last.
+		// A marker of a transaction has an offset, and isn't handed out: what follows the last record shows that it
+		// was last.
 		for quiet := false; !quiet; {
 			select {
 			case record := <-reader.Messages():
@@ -157,14 +159,16 @@ func seek() {
 	var messages []*sarama.ProducerMessage
 	for number := range 1000 {
 		messages = append(messages, &sarama.ProducerMessage{
-			Topic: topic, Value: sarama.StringEncoder(strconv.Itoa(number)), Timestamp: first.Add(time.Duration(number) * time.Second),
+			Topic: topic, Value: sarama.StringEncoder(strconv.Itoa(number)),
+			Timestamp: first.Add(time.Duration(number) * time.Second),
 		})
 	}
 	check.Ok(client.SendMessages(messages))
 	check.Numbers("from offset 600", values(readAll(topic, 600, nil)), 600, 1000)
 	asker := check.Must(sarama.NewClient([]string{node}, settings(nil)))
 	defer asker.Close()
-	check.Same("offset of a time", check.Must(asker.GetOffset(topic, 0, first.Add(299_001*time.Millisecond).UnixMilli())), 300)
+	check.Same("offset of a time", check.Must(asker.GetOffset(topic, 0,
+		first.Add(299_001*time.Millisecond).UnixMilli())), 300)
 	check.Same("the end", check.Must(asker.GetOffset(topic, 0, sarama.OffsetNewest)), 1000)
 	check.Same("the start", check.Must(asker.GetOffset(topic, 0, sarama.OffsetOldest)), 0)
 	check.Same("a time after all", check.Must(asker.GetOffset(topic, 0, first.Add(time.Hour).UnixMilli())), -1)
@@ -308,10 +312,12 @@ func member(group, topic string) {
 
 func administration() {
 	week, snappy, day := "604800000", "snappy", "86400000"
-	topic, client, group := topic(2, map[string]*string{"retention.ms": &week, "compression.type": &snappy}), admin(), check.Name("group")
+	topic, client, group := topic(2, map[string]*string{"retention.ms": &week, "compression.type": &snappy}), admin(),
+		check.Name("group")
 	defer client.Close()
 	setting := func(key string) string {
-		for _, entry := range check.Must(client.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: topic})) {
+		for _, entry := range check.Must(client.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource,
+			Name: topic})) {
 			if entry.Name == key {
 				return entry.Value
 			}
@@ -335,7 +341,8 @@ func administration() {
 	writer := producer(func(config *sarama.Config) { config.Producer.Partitioner = sarama.NewManualPartitioner })
 	defer writer.Close()
 	for range 20 {
-		_, _, err := writer.SendMessage(&sarama.ProducerMessage{Topic: topic, Partition: 3, Value: sarama.StringEncoder("0")})
+		_, _, err := writer.SendMessage(&sarama.ProducerMessage{Topic: topic, Partition: 3,
+			Value: sarama.StringEncoder("0")})
 		check.Ok(err)
 	}
 	check.Ok(client.DeleteRecords(topic, map[int32]int64{3: 10}))
@@ -343,7 +350,8 @@ func administration() {
 	check.Same("the start after deleting", found[topic][3].Offset, 10)
 
 	altered := check.Must(client.AlterConsumerGroupOffsets(group,
-		map[string]map[int32]sarama.OffsetAndMetadata{topic: {3: {Offset: 12, LeaderEpoch: -1, Metadata: "moved"}}}, nil))
+		map[string]map[int32]sarama.OffsetAndMetadata{topic: {3: {Offset: 12, LeaderEpoch: -1, Metadata: "moved"}}},
+		nil))
 	check.Same("altering", altered.Errors[topic][3], sarama.ErrNoError)
 	_, listed := check.Must(client.ListConsumerGroups())[group]
 	check.That("the group is listed", listed)
@@ -367,7 +375,8 @@ func write(run string) {
 		var messages []*sarama.ProducerMessage
 		for number := range check.CodecCount {
 			message := &sarama.ProducerMessage{
-				Topic: check.CodecTopic(run, "sarama", codec), Key: sarama.StringEncoder("sarama-" + strconv.Itoa(number)),
+				Topic:   check.CodecTopic(run, "sarama", codec),
+				Key:     sarama.StringEncoder("sarama-" + strconv.Itoa(number)),
 				Headers: []sarama.RecordHeader{{Key: []byte("codec"), Value: []byte(codec)}},
 			}
 			if value := check.CodecValue(number); value != nil {
@@ -386,7 +395,8 @@ func read(run string, writers []string) {
 			records := readAll(check.CodecTopic(run, writer, codec), 0, nil)
 			check.Same(writer+" "+codec+": records", len(records), check.CodecCount)
 			for number, record := range records {
-				check.CodecRecord(writer, codec, number, record.Offset, record.Key, record.Value, record.Headers[0].Value)
+				check.CodecRecord(writer, codec, number, record.Offset, record.Key, record.Value,
+					record.Headers[0].Value)
 			}
 		}
 		fmt.Println("ok  codecs: sarama reads", codec, "of", strings.Join(writers, " "))

@@ -38,7 +38,8 @@ import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 /** The admin client. */
 final class Administration {
     static void topics(Client client) throws Exception {
-        String topic = client.topic(2, "retention.ms", "604800000", "compression.type", "snappy", "cleanup.policy", "delete");
+        String topic = client.topic(2, "retention.ms", "604800000", "compression.type", "snappy", "cleanup.policy",
+            "delete");
         ConfigResource resource = new ConfigResource(ConfigResource.Type.TOPIC, topic);
         Config config = config(client, resource);
         same("retention.ms", config.get("retention.ms").value(), "604800000");
@@ -56,7 +57,8 @@ final class Administration {
         TopicDescription described = client.admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic);
         same("partitions", described.partitions().size(), 5);
         check("it has an id", !described.topicId().equals(Uuid.ZERO_UUID));
-        check("its partitions have a leader", described.partitions().stream().noneMatch(each -> each.leader().isEmpty()));
+        check("its partitions have a leader",
+            described.partitions().stream().noneMatch(each -> each.leader().isEmpty()));
 
         try (KafkaProducer<String, String> producer = client.producer()) {
             Client.send(producer, topic, 0, 500);
@@ -102,19 +104,25 @@ final class Administration {
     static void refusals(Client client) throws Exception {
         String topic = client.topic(2);
         String absent = name("absent");
-        refused("a topic that exists", () -> client.admin.createTopics(List.of(new NewTopic(topic, 2, (short) 1))).all().get(),
+        refused("a topic that exists", () -> client.admin.createTopics(List.of(new NewTopic(topic, 2,
+            (short) 1))).all().get(),
             TopicExistsException.class);
-        refused("no partition", () -> client.admin.createTopics(List.of(new NewTopic(absent, 0, (short) 1))).all().get(),
+        refused("no partition", () -> client.admin.createTopics(List.of(new NewTopic(absent, 0,
+            (short) 1))).all().get(),
             InvalidPartitionsException.class);
-        refused("fewer partitions", () -> client.admin.createPartitions(Map.of(topic, NewPartitions.increaseTo(1))).all().get(),
+        refused("fewer partitions", () -> client.admin.createPartitions(Map.of(topic,
+            NewPartitions.increaseTo(1))).all().get(),
             InvalidPartitionsException.class);
         refused("a name", () -> client.admin.createTopics(List.of(new NewTopic("no/name", 1, (short) 1))).all().get(),
             InvalidTopicException.class);
         NewTopic wrong = new NewTopic(absent, 1, (short) 1).configs(Map.of("retention.ms", "soon"));
-        refused("a setting", () -> client.admin.createTopics(List.of(wrong)).all().get(), InvalidConfigurationException.class);
-        client.admin.createTopics(List.of(new NewTopic(absent, 1, (short) 1)), new CreateTopicsOptions().validateOnly(true))
+        refused("a setting", () -> client.admin.createTopics(List.of(wrong)).all().get(),
+            InvalidConfigurationException.class);
+        client.admin.createTopics(List.of(new NewTopic(absent, 1, (short) 1)),
+            new CreateTopicsOptions().validateOnly(true))
             .all().get();
-        refused("a topic that was only validated", () -> client.admin.describeTopics(List.of(absent)).allTopicNames().get(),
+        refused("a topic that was only validated",
+            () -> client.admin.describeTopics(List.of(absent)).allTopicNames().get(),
             UnknownTopicOrPartitionException.class);
         refused("to delete what isn't there", () -> client.admin.deleteTopics(List.of(absent)).all().get(),
             UnknownTopicOrPartitionException.class);
@@ -141,7 +149,8 @@ final class Administration {
             var members = client.admin.describeConsumerGroups(List.of(group)).all().get().get(group).members();
             same("members", members.size(), 1);
             same("what it has", members.iterator().next().assignment().topicPartitions(), Set.of(one, other));
-            refused("to delete a group with members", () -> client.admin.deleteConsumerGroups(List.of(group)).all().get(),
+            refused("to delete a group with members",
+                () -> client.admin.deleteConsumerGroups(List.of(group)).all().get(),
                 GroupNotEmptyException.class);
         }
         client.admin.alterConsumerGroupOffsets(group, Map.of(one, new OffsetAndMetadata(17, "moved"))).all().get();

@@ -19,7 +19,8 @@ import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.StringDeserializer;
 import org.apache.kafka.common.serialization.StringSerializer;
 
-/** What all checks need of a node: clients with the settings of exactly-once, names of their own, waiting and claims. */
+/** What all checks need of a node: clients with the settings of exactly-once, names of their own,
+    waiting and claims. */
 final class Client implements AutoCloseable {
     static final Duration PATIENCE = Duration.ofSeconds(60);
 

@@ -66,7 +66,8 @@ final class Groups {
             producer.flush();
             until("both together read all", () -> both(one, two).size() == 400);
             Client.check("each has read", !one.committed.isEmpty() && !two.committed.isEmpty());
-            same("members", client.admin.describeConsumerGroups(List.of(group)).all().get().get(group).members().size(), 2);
+            same("members",
+                client.admin.describeConsumerGroups(List.of(group)).all().get().get(group).members().size(), 2);
             one.kill();
             Client.send(producer, topic, 400, 800);
             producer.flush();

@@ -19,7 +19,8 @@ final class Member implements AutoCloseable {
     Member(String node, String protocol, String group, String topic) throws Exception {
         process = new ProcessBuilder(ProcessHandle.current().info().command().orElse("java"), "-XX:TieredStopAtLevel=1",
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp", System.getProperty("java.class.path"),
-            "compat.Main", node, "member", protocol, group, topic).redirectError(ProcessBuilder.Redirect.INHERIT).start();
+            "compat.Main", node, "member", protocol, group,
+                topic).redirectError(ProcessBuilder.Redirect.INHERIT).start();
         Thread listener = new Thread(this::listen);
         listener.setDaemon(true);
         listener.start();

@@ -44,7 +44,8 @@ final class Records {
     static void codecs(Client client) throws Exception {
         for (String codec : Codecs.ALL) {
             String topic = client.topic(1, "compression.type", "producer");
-            try (KafkaProducer<String, String> producer = client.producer("compression.type", codec, "linger.ms", "20")) {
+            try (KafkaProducer<String, String> producer = client.producer("compression.type", codec, "linger.ms",
+                "20")) {
                 Client.send(producer, topic, 0, 1000);
             }
             same(codec, numbers(client.readAll(topic, "read_committed")), range(0, 1000));
@@ -69,8 +70,10 @@ final class Records {
             same("time at the offset", found.timestamp(), first + 300_000);
             reader.seek(partition, found.offset());
             same("from a time", numbers(readToEnd(reader)), range(300, 1000));
-            same("a time after all", reader.offsetsForTimes(Map.of(partition, first + 999_001)).containsKey(partition), true);
-            check("no offset after all", reader.offsetsForTimes(Map.of(partition, first + 999_001)).get(partition) == null);
+            same("a time after all", reader.offsetsForTimes(Map.of(partition,
+                first + 999_001)).containsKey(partition), true);
+            check("no offset after all", reader.offsetsForTimes(Map.of(partition,
+                first + 999_001)).get(partition) == null);
             reader.seekToBeginning(List.of(partition));
             same("from the beginning", readToEnd(reader).size(), 1000);
             reader.seekToEnd(List.of(partition));

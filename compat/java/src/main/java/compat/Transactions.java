@@ -53,7 +53,8 @@ final class Transactions {
                     Map<TopicPartition, OffsetAndMetadata> positions = new HashMap<>();
                     for (ConsumerRecord<String, String> record : batch) {
                         writer.send(new ProducerRecord<>(sink, record.key(), record.value()));
-                        positions.put(new TopicPartition(source, record.partition()), new OffsetAndMetadata(record.offset() + 1));
+                        positions.put(new TopicPartition(source, record.partition()),
+                            new OffsetAndMetadata(record.offset() + 1));
                     }
                     writer.sendOffsetsToTransaction(positions, reader.groupMetadata());
                     if (commit) {
@@ -69,7 +70,8 @@ final class Transactions {
                 }
                 seen += batch.count();
             }
-            long sum = reader.committed(reader.assignment()).values().stream().mapToLong(OffsetAndMetadata::offset).sum();
+            long sum = reader.committed(reader.assignment()).values().stream()
+                .mapToLong(OffsetAndMetadata::offset).sum();
             same("offsets at the end", sum, 1000L);
         }
         same("committed", numbers(client.readAll(sink, "read_committed")), range(0, 1000));
@@ -98,14 +100,16 @@ final class Transactions {
         String topic = client.topic(1);
         Map<TopicPartition, OffsetSpec> latest = Map.of(new TopicPartition(topic, 0), OffsetSpec.latest());
         var options = new org.apache.kafka.clients.admin.ListOffsetsOptions(IsolationLevel.READ_COMMITTED);
-        try (KafkaProducer<String, String> left = client.transactional(name("writer"), "transaction.timeout.ms", "1500");
+        try (KafkaProducer<String, String> left = client.transactional(name("writer"), "transaction.timeout.ms",
+            "1500");
             KafkaProducer<String, String> plain = client.producer()) {
             left.beginTransaction();
             left.send(new ProducerRecord<>(topic, "0", "0")).get();
             plain.send(new ProducerRecord<>(topic, "1", "1")).get();
             until("the last stable offset passes the abandoned transaction", () -> {
                 try {
-                    return client.admin.listOffsets(latest, options).all().get().values().iterator().next().offset() > 0;
+                    return client.admin.listOffsets(latest,
+                        options).all().get().values().iterator().next().offset() > 0;
                 } catch (Exception failed) {
                     throw new AssertionError(failed);
                 }

@@ -25,7 +25,8 @@ import org.springframework.kafka.listener.MessageListenerContainer;
  *
  * <pre>
  * Main HOST:PORT          300 orders, and what became of them
- * Main HOST:PORT kills    orders until a line comes in, while somebody kills the node; `progress N` says how many results there
+ * Main HOST:PORT kills    orders until a line comes in, while somebody kills the node; `progress N` says how many
+ * results there
  *                         are, each half second
  * </pre>
  */
@@ -85,11 +86,13 @@ public final class Main {
     /** The topics are described with the values that they were made with. */
     private void settings() throws Exception {
         try (Admin admin = Admin.create(context.getBean(KafkaAdmin.class).getConfigurationProperties())) {
-            for (var topic : Map.of(Orders.ORDERS, List.of("10", "604800000"), Orders.CONVERSATIONS, List.of("20", "2592000000"))
+            for (var topic : Map.of(Orders.ORDERS, List.of("10", "604800000"), Orders.CONVERSATIONS, List.of("20",
+                "2592000000"))
                 .entrySet()) {
                 ConfigResource resource = new ConfigResource(ConfigResource.Type.TOPIC, topic.getKey());
                 var config = admin.describeConfigs(List.of(resource)).all().get().get(resource);
-                var partitions = admin.describeTopics(List.of(topic.getKey())).allTopicNames().get().get(topic.getKey()).partitions();
+                var partitions = admin.describeTopics(List.of(topic.getKey())).allTopicNames().get()
+                    .get(topic.getKey()).partitions();
                 same("partitions", "" + partitions.size(), topic.getValue().get(0));
                 same("retention.ms", config.get("retention.ms").value(), topic.getValue().get(1));
                 same("compression.type", config.get("compression.type").value(), "snappy");
@@ -118,12 +121,14 @@ public final class Main {
                 lost += counts.containsKey(number) ? 0 : 1;
             }
             long doubled = counts.values().stream().filter(count -> count > 1).count();
-            same(topic + ": lost, doubled, others", List.of(lost, doubled, (long) counts.size() - orders), List.of(0L, 0L, 0L));
+            same(topic + ": lost, doubled, others", List.of(lost, doubled, (long) counts.size() - orders), List.of(0L,
+                0L, 0L));
         }
         long again = values(Orders.RESULTS).stream().filter(value -> value.startsWith("again ")).count();
         same("results that came from dead letters", again, (long) orders / Orders.POISON);
         same("dead letters", read(Orders.DEAD, 0).size(), orders / Orders.POISON);
-        System.out.println("ok  spring: each of " + orders + " orders is processed once, " + again + " of them from dead letters");
+        System.out.printf("ok  spring: each of %d orders is processed once, %d of them from dead letters%n", orders,
+            again);
     }
 
     private void retries() {
@@ -139,7 +144,8 @@ public final class Main {
 
     /** From an offset in the middle of a partition to its end. */
     private void seek() {
-        List<ConsumerRecord<String, String>> all = read(Orders.ORDERS, 0).stream().filter(each -> each.partition() == 3).toList();
+        List<ConsumerRecord<String, String>> all = read(Orders.ORDERS,
+            0).stream().filter(each -> each.partition() == 3).toList();
         check("the partition has records", all.size() > 4);
         ConsumerRecord<String, String> middle = all.get(all.size() / 2);
         List<ConsumerRecord<String, String>> rest = read(Orders.ORDERS, middle.offset()).stream()

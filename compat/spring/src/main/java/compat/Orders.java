@@ -32,7 +32,8 @@ import org.springframework.kafka.support.ExponentialBackOffWithMaxRetries;
 import org.springframework.kafka.transaction.KafkaTransactionManager;
 
 /**
- * An application as people write it: orders come in, a listener publishes results, another group publishes conversations, what
+ * An application as people write it: orders come in, a listener publishes results, another group publishes
+ * conversations, what
  * fails three times goes to a topic for dead letters and is processed from there. Each step is a transaction.
  *
  * <p>Orders whose number is divisible by POISON fail in the group `orders` whenever they come from `order-events`.
@@ -114,11 +115,13 @@ public class Orders {
     }
 
     private DeadLetterPublishingRecoverer deadLetters() {
-        return new DeadLetterPublishingRecoverer(template(), (record, error) -> new TopicPartition(DEAD, record.partition()));
+        return new DeadLetterPublishingRecoverer(template(), (record, error) -> new TopicPartition(DEAD,
+            record.partition()));
     }
 
     private ConcurrentKafkaListenerContainerFactory<String, String> listeners(int concurrency) {
-        ConcurrentKafkaListenerContainerFactory<String, String> factory = new ConcurrentKafkaListenerContainerFactory<>();
+        ConcurrentKafkaListenerContainerFactory<String,
+            String> factory = new ConcurrentKafkaListenerContainerFactory<>();
         factory.setConsumerFactory(consumers());
         factory.setConcurrency(concurrency);
         factory.getContainerProperties().setKafkaAwareTransactionManager(transactions());
