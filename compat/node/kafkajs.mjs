@@ -36,7 +36,8 @@ const writer = kafka.producer({ transactionalId: name('writer'), idempotent: tru
 await writer.connect()
 for (const [end, word] of [['abort', 'aborted'], ['commit', 'committed']]) {
   const transaction = await writer.transaction()
-  await transaction.send({ topic, messages: Array.from({ length: 50 }, (_, nth) => ({ key: `${nth}`, value: `${word} ${nth}` })) })
+  await transaction.send({ topic, messages: Array.from({ length: 50 }, (_, nth) => ({ key: `${nth}`,
+    value: `${word} ${nth}` })) })
   await transaction[end]()
 }
 

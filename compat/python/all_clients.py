@@ -135,7 +135,8 @@ def codecs():
         assert len(read(reader, total)) == total
         reader.close()
         if codec in ("none", "gzip"):
-            again = KafkaConsumer(shared, bootstrap_servers=NODE, auto_offset_reset="earliest", consumer_timeout_ms=3000)
+            again = KafkaConsumer(shared, bootstrap_servers=NODE, auto_offset_reset="earliest",
+                consumer_timeout_ms=3000)
             assert sum(1 for _ in again) == total
             again.close()
 
