@@ -59,7 +59,9 @@ async fn found(call: &Call<'_>, wanted: MetadataRequestTopic, creates: bool) -> 
         topic_id,
         ..MetadataResponseTopic::default()
     };
-    let Some(name) = wanted.name else {
+    // As in Kafka an id counts more than a name: Java's clients send an empty one beside it.
+    let name = wanted.name.filter(|_| wanted.topic_id == Uuid::default());
+    let Some(name) = name else {
         let topic = topic_id(wanted.topic_id).and_then(|id| call.node.log.topic_by_id(id));
         return match topic {
             Some(topic) => described(call, &topic),

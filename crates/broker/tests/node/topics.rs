@@ -75,12 +75,20 @@ async fn all_topics_some_and_none() {
     assert_eq!(response.topics.iter().map(|topic| topic.error_code).collect::<Vec<_>>(), [3, 17]);
     // By its id, and by one that nobody has.
     let id = client.ask::<Metadata>(12, &asked(&["orders"], false)).await.topics[0].topic_id;
-    let by_id = |topic_id| metadata::Request {
-        topics: Some(vec![metadata::MetadataRequestTopic { topic_id, name: None }]),
+    let by_id_beside = |topic_id, name: Option<&str>| metadata::Request {
+        topics: Some(vec![metadata::MetadataRequestTopic { topic_id, name: name.map(Into::into) }]),
         ..Default::default()
     };
-    let found = client.ask::<Metadata>(12, &by_id(id)).await.topics.remove(0);
-    assert_eq!(found.name.as_deref(), Some("orders"));
+    let by_id = |topic_id| by_id_beside(topic_id, None);
+    // The name beside it doesn't count: clients of Java send an empty one.
+    for name in [None, Some(""), Some("other")] {
+        let found = client.ask::<Metadata>(12, &by_id_beside(id, name)).await.topics.remove(0);
+        assert_eq!(
+            (found.error_code, found.name.as_deref(), found.topic_id),
+            (0, Some("orders"), id),
+            "{name:?}"
+        );
+    }
     let nobodys = exactlog_wire::value::Uuid([7; 16]);
     assert_eq!(client.ask::<Metadata>(12, &by_id(nobodys)).await.topics[0].error_code, 100);
 }
