@@ -22,7 +22,7 @@ use std::sync::LazyLock;
 static HOUSE: LazyLock<House> = LazyLock::new(House::read);
 
 /// Which of our crates a crate may use. Adding to this table is a change of the architecture.
-const EDGES: [(&str, &[&str]); 10] = [
+const EDGES: [(&str, &[&str]); 11] = [
     ("exactlog-core", &[]),
     ("exactlog-storage", &["exactlog-core"]),
     ("exactlog", &["exactlog-core", "exactlog-storage"]),
@@ -32,6 +32,10 @@ const EDGES: [(&str, &[&str]); 10] = [
     ("exactlog-wire", &[]),
     ("exactlog-broker", &["exactlog", "exactlog-wire"]),
     ("exactlog-client", &["exactlog-wire"]),
+    (
+        "exactlog-testkit",
+        &["exactlog", "exactlog-broker", "exactlog-sim", "exactlog-wire", "exactlog-client"],
+    ),
     ("exactlog-cli", &["exactlog", "exactlog-flow", "exactlog-broker", "exactlog-client", "exactlog-wire"]),
 ];
 
@@ -89,7 +93,7 @@ const PLACES: [(&str, &[&str], &[&str]); 16] = [
     (
         "tokio",
         &["exactlog", "exactlog-flow", "exactlog-broker", "exactlog-client", "exactlog-cli", "exactlog-sql"],
-        &["exactlog-tests"],
+        &["exactlog-tests", "exactlog-testkit"],
     ),
     (
         "bytes",
@@ -110,7 +114,11 @@ const PLACES: [(&str, &[&str], &[&str]); 16] = [
     ("memmap2", &["exactlog-storage"], &[]),
     ("bincode", &["exactlog-storage"], &[]),
     ("serde", &["exactlog-core", "exactlog-storage", "exactlog", "exactlog-flow"], &["exactlog-sim"]),
-    ("parking_lot", &["exactlog-storage", "exactlog", "exactlog-flow", "exactlog-broker"], &["exactlog-sim"]),
+    (
+        "parking_lot",
+        &["exactlog-storage", "exactlog", "exactlog-flow", "exactlog-broker"],
+        &["exactlog-sim", "exactlog-testkit"],
+    ),
     ("rustix", &["exactlog-storage", "exactlog", "exactlog-cli"], &[]),
     ("clap", &["exactlog-cli"], &[]),
     ("comfy-table", &["exactlog-cli"], &[]),

@@ -15,6 +15,7 @@
 //!   * a frame that can't be understood ends the connection: what follows may mean anything
 
 use crate::dispatch::{self, Answer, Later, Peer};
+use crate::intervention::Fate;
 use crate::meters::name_of;
 use crate::node::Node;
 use crate::room::{Own, Share};
@@ -70,6 +71,8 @@ pub(crate) enum Ended {
         "an answer wasn't taken in {after:?} and a second for each 256 KiB, and others waited for its room"
     )]
     TakenTooSlowly { after: Duration },
+    #[error("a test wants it so")]
+    Cut,
     #[error("what was produced without waiting for an answer was refused")]
     Unacknowledged,
 }
@@ -149,6 +152,22 @@ async fn read(
             },
         };
         let (correlation_id, version) = (header.correlation_id, header.version);
+        let fate = tokio::select! {
+            biased;
+            () = node.stopped() => return Ok(()),
+            fate = node.fate(&request) => fate,
+        };
+        match fate {
+            Fate::Served | Fate::Unanswered => {}
+            Fate::Cut => return Err(Ended::Cut),
+            Fate::Refused(response) => {
+                let frame = queue.frame_of(version, correlation_id, &response, None).await?;
+                if due.send(frame).await.is_err() {
+                    return Ok(());
+                }
+                continue;
+            }
+        }
         // Of others than Produce nothing is kept while they wait, for records or for members of their group.
         let room = room.filter(|_| matches!(request, Request::Produce(_)));
         let (since, waits) = (Instant::now(), dispatch::may_wait(&request));
@@ -161,6 +180,10 @@ async fn read(
             return Err(Ended::NotServed { api: name_of(header.key) });
         };
         node.meters.handled(header.key, since.elapsed());
+        if matches!(fate, Fate::Unanswered) {
+            answer.settle().await;
+            return Err(Ended::Cut);
+        }
         let next = match answer {
             Answer::Now(response) => queue.frame_of(version, correlation_id, &response, None).await?,
             Answer::Held(response, share) => {

@@ -130,6 +130,17 @@ served! {
     DescribeQuorum => describe_quorum::handle,
 }
 
+impl Answer {
+    /// Waits until nothing comes of it any more.
+    pub(crate) async fn settle(self) {
+        match self {
+            Answer::Now(_) | Answer::Held(..) => {}
+            Answer::Later(response) => _ = response.await,
+            Answer::Silent(outcome) => _ = outcome.await,
+        }
+    }
+}
+
 impl<T: Into<Response>> From<T> for Answer {
     fn from(response: T) -> Answer {
         Answer::Now(response.into())

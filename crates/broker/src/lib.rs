@@ -21,6 +21,8 @@ mod dispatch;
 mod error;
 mod groups;
 mod http;
+#[doc(hidden)]
+pub mod intervention;
 mod meters;
 mod node;
 mod options;

@@ -13,16 +13,18 @@ use crate::connection::{self, Ended};
 use crate::error;
 use crate::groups::{self, Groups};
 use crate::http;
+use crate::intervention::{Fate, Intervention};
 use crate::meters::Meters;
 use crate::options::NodeOptions;
 use crate::room::Room;
 use crate::sessions::{self, Sessions};
 use exactlog::wire::is_legal_name;
 use exactlog::{Error, Log, Partition, Topic, TopicId};
+use exactlog_wire::messages::Request;
 use exactlog_wire::value::Uuid;
 use parking_lot::Mutex;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -30,6 +32,9 @@ use tokio::task::JoinSet;
 
 /// How long the listener waits after the system has no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often it is looked whether connections that were cut have ended.
+const KILL_LOOK: Duration = Duration::from_millis(1);
 
 /// What all connections of a node share.
 #[derive(Debug)]
@@ -49,12 +54,14 @@ pub(crate) struct Node {
     /// What clients of Fetch want.
     pub(crate) sessions: Arc<Mutex<Sessions>>,
     started: Instant,
+    intervention: Option<Arc<dyn Intervention>>,
     stop: watch::Receiver<bool>,
 }
 
 /// A node that runs. Dropping it ends it without waiting for anybody.
 #[derive(Debug)]
 pub struct Running {
+    node: Weak<Node>,
     address: SocketAddr,
     http: Option<SocketAddr>,
     cluster_id: String,
@@ -71,6 +78,7 @@ pub struct Bound {
     address: SocketAddr,
     http: Option<(TcpListener, SocketAddr)>,
     options: NodeOptions,
+    intervention: Option<Arc<dyn Intervention>>,
 }
 
 /// Takes the ports of a node. It needs tokio's timers and I/O.
@@ -86,7 +94,7 @@ pub async fn bind(options: NodeOptions) -> Result<Bound, error::Error> {
         Some(address) => Some(http::bind(address).await?),
         None => None,
     };
-    Ok(Bound { listener, address, http, options })
+    Ok(Bound { listener, address, http, options, intervention: None })
 }
 
 impl Bound {
@@ -95,15 +103,22 @@ impl Bound {
         self.address
     }
 
+    /// Lets somebody decide what becomes of each request.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn intervene(self, by: Arc<dyn Intervention>) -> Bound {
+        Bound { intervention: Some(by), ..self }
+    }
+
     /// Lets it serve a log.
     pub fn serve(self, log: &Log) -> Running {
-        let Bound { listener, address, http, options } = self;
+        let Bound { listener, address, http, options, intervention } = self;
         let (stop, stopped) = watch::channel(false);
         if let Err(error) = log.raise_semantics_level() {
             // It takes nothing any more, and says so to each client.
             tracing::warn!(event = "level.kept", %error, "names of groups are as the log had them");
         }
-        let node = Arc::new(Node::new(log.clone(), options, stopped));
+        let node = Arc::new(Node { intervention, ..Node::new(log.clone(), options, stopped) });
         let cluster_id = node.cluster_id.clone();
         let (mut connections, mut https) = (JoinSet::new(), JoinSet::new());
         let http = http.map(|(listener, address)| {
@@ -111,8 +126,9 @@ impl Bound {
             address
         });
         connections.spawn(groups::keep_time(node.clone()));
+        let weak = Arc::downgrade(&node);
         connections.spawn(listen(node, listener));
-        Running { address, http, cluster_id, stop, connections, _https: https }
+        Running { node: weak, address, http, cluster_id, stop, connections, _https: https }
     }
 }
 
@@ -140,6 +156,24 @@ impl Running {
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
         while self.connections.join_next().await.is_some() {}
+    }
+
+    /// Ends it as if its process were killed: connections are cut, and nobody is answered any more when this comes
+    /// back. What was handed in goes on in the log.
+    pub async fn kill(mut self) {
+        self.connections.shutdown().await;
+        self._https.shutdown().await;
+        while self.node.strong_count() > 0 {
+            tokio::time::sleep(KILL_LOOK).await;
+        }
+    }
+
+    /// The log's clock was let go on: what is due by it happens.
+    #[doc(hidden)]
+    pub fn time_was_skipped(&self) {
+        if let Some(node) = self.node.upgrade() {
+            node.groups.look();
+        }
     }
 }
 
@@ -214,7 +248,7 @@ impl Node {
         let sessions = Arc::new(Mutex::new(Sessions::new(settings)));
         let meters = Arc::new(Meters::new(sessions.clone(), requests.clone(), answers.clone()));
         log.add_metrics(&meters);
-        let groups = Groups::new(&options);
+        let groups = Groups::new(&options, log.clock());
         let altering = tokio::sync::Mutex::default();
         let started = Instant::now();
         Node {
@@ -228,7 +262,16 @@ impl Node {
             groups,
             sessions,
             started,
+            intervention: None,
             stop,
+        }
+    }
+
+    /// What becomes of a request.
+    pub(crate) async fn fate(&self, request: &Request) -> Fate {
+        match &self.intervention {
+            Some(intervention) => intervention.fate(request).await,
+            None => Fate::Served,
         }
     }
 

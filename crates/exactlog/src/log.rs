@@ -783,6 +783,11 @@ impl Log {
         self.inner.cleaning.skip_time();
     }
 
+    /// The clock that it goes by.
+    pub fn clock(&self) -> Clock {
+        self.inner.clock.clone()
+    }
+
     /// Whether and where a commit was applied: `None` if it certainly was not. After an [`Error::Unknown`] ask when the
     /// log is open again.
     ///

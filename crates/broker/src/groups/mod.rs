@@ -21,7 +21,7 @@ pub(crate) use classic::{
 };
 use classic::{Coordinator, Settings, Ticket};
 use consumer::{Beaten, Heartbeat, TopicPartition, Topics};
-use exactlog::{Log, Partition, TopicId};
+use exactlog::{Clock, Log, Partition, TopicId};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -36,6 +36,8 @@ pub(crate) struct Groups {
     /// Something happened that may be due earlier than what was waited for.
     changed: Notify,
     started: Instant,
+    /// How far it is ahead of the system's clocks counts here, too.
+    clock: Clock,
 }
 
 #[derive(Debug)]
@@ -133,7 +135,7 @@ pub(crate) fn topic_partition(partition: Partition) -> TopicPartition {
 }
 
 impl Groups {
-    pub(crate) fn new(options: &NodeOptions) -> Groups {
+    pub(crate) fn new(options: &NodeOptions, clock: Clock) -> Groups {
         let ms = |time: Duration| i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
         let initial_rebalance_delay_ms = ms(options.initial_rebalance_delay);
         let classic = Settings { initial_rebalance_delay_ms, ..Settings::default() };
@@ -150,7 +152,7 @@ impl Groups {
             waiting: BTreeMap::new(),
             next_ticket: 0,
         };
-        Groups { inner: Mutex::new(inner), changed: Notify::new(), started: Instant::now() }
+        Groups { inner: Mutex::new(inner), changed: Notify::new(), started: Instant::now(), clock }
     }
 
     /// Joins a group, which is answered when its other members have joined.
@@ -286,6 +288,11 @@ impl Groups {
         }
     }
 
+    /// Looks at once what is due.
+    pub(crate) fn look(&self) {
+        self.changed.notify_one();
+    }
+
     /// Everybody who waits is told that the node ends.
     fn shut_down(&self) {
         self.with(|inner, now_ms| {
@@ -301,11 +308,14 @@ impl Groups {
             inner.consumers.tick(now_ms, &inner.topics);
             inner.next_deadline_ms()
         });
-        due_ms.map(|due_ms| self.started + Duration::from_millis(u64::try_from(due_ms).unwrap_or(0)))
+        let after = |due_ms: i64| {
+            Duration::from_millis(u64::try_from(due_ms).unwrap_or(0)).saturating_sub(self.clock.ahead())
+        };
+        due_ms.map(|due_ms| self.started + after(due_ms))
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Inner, i64) -> T) -> T {
-        let now_ms = self.started.elapsed().as_millis() as i64;
+        let now_ms = (self.started.elapsed() + self.clock.ahead()).as_millis() as i64;
         let (done, answers) = {
             let mut inner = self.inner.lock();
             let before_ms = inner.next_deadline_ms();
