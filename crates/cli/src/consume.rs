@@ -12,7 +12,7 @@ use crate::batches::Batches;
 use crate::envelope;
 use crate::failure::Failure;
 use crate::interrupt;
-use crate::node::{Member, Node};
+use crate::node::{ASSIGNED_WITHIN, Member, Node};
 use crate::offsets::{Offsets, Resolved};
 use crate::open;
 use crate::place::{self, Place, Reading, TopicFacts};
@@ -334,12 +334,13 @@ fn as_remote_member(
 
 fn poll(member: &mut Member<'_>, follow: bool, sink: &mut Sink) -> Result<Ended, Failure> {
     let batches = sink.style.asks_for_batches();
+    let mut until = Instant::now() + ASSIGNED_WITHIN;
     loop {
         if interrupt::asked() {
             return Ok(Ended::Interrupted);
         }
         member.beat()?;
-        let mut got = false;
+        let (mut got, was_settled) = (false, member.is_settled());
         for place in member.places() {
             let Some(polled) = member.read(&place, batches)? else { continue };
             got |= polled.next > polled.from;
@@ -358,9 +359,11 @@ fn poll(member: &mut Member<'_>, follow: bool, sink: &mut Sink) -> Result<Ended,
             member.beat()?;
         }
         match (got, follow) {
-            (true, _) => {}
-            (false, false) => return Ok(Ended::End),
-            (false, true) => thread::sleep(WAIT),
+            (true, _) => until = Instant::now() + ASSIGNED_WITHIN,
+            // Who has no partition may still get those that others give back; where there are fewer partitions than
+            // members he never does.
+            (false, false) if was_settled || Instant::now() >= until => return Ok(Ended::End),
+            (false, _) => thread::sleep(WAIT),
         }
     }
 }

@@ -19,7 +19,7 @@ mod member;
 mod producer;
 mod reading;
 
-pub(crate) use member::Member;
+pub(crate) use member::{ASSIGNED_WITHIN, Member};
 pub(crate) use producer::Remote;
 
 use crate::args::Global;

@@ -176,7 +176,7 @@ impl Cluster {
             };
             let helps = match &error {
                 Error::Connect { .. } => !self.connections.is_empty() || !self.nodes.is_empty(),
-                Error::Refused { code, .. } => passes(*code),
+                Error::Refused { code, .. } => passes(*code) && (is_repeatable || !code.leaves_open()),
                 error => error.is_retriable() && is_repeatable,
             };
             if !helps || Instant::now() + pause > until {
@@ -326,7 +326,13 @@ impl Cluster {
             true => request.coordinator_keys = vec![key.into()],
             false => request.key = key.into(),
         }
-        let mut response = connection.ask_at::<FindCoordinator>(version, &request).await?;
+        let mut response = match connection.ask_at::<FindCoordinator>(version, &request).await {
+            Err(error) if error.is_broken() => {
+                self.forget(&address);
+                return Err(error);
+            }
+            answered => answered?,
+        };
         let found = response.coordinators.pop().unwrap_or(find_coordinator::Coordinator {
             error_code: response.error_code,
             error_message: response.error_message,

@@ -12,9 +12,12 @@ impl Code {
     pub const OFFSET_OUT_OF_RANGE: Code = Code(1);
     pub const UNKNOWN_TOPIC_OR_PARTITION: Code = Code(3);
     pub const NOT_LEADER_OR_FOLLOWER: Code = Code(6);
+    pub const REQUEST_TIMED_OUT: Code = Code(7);
+    pub const NETWORK_EXCEPTION: Code = Code(13);
     pub const COORDINATOR_LOAD_IN_PROGRESS: Code = Code(14);
     pub const COORDINATOR_NOT_AVAILABLE: Code = Code(15);
     pub const NOT_COORDINATOR: Code = Code(16);
+    pub const NOT_ENOUGH_REPLICAS_AFTER_APPEND: Code = Code(20);
     pub const ILLEGAL_GENERATION: Code = Code(22);
     pub const UNKNOWN_MEMBER_ID: Code = Code(25);
     pub const UNSUPPORTED_VERSION: Code = Code(35);
@@ -180,6 +183,14 @@ impl Code {
     /// be new: [`Cluster`](crate::Cluster) doesn't wait for that.
     pub fn is_retriable(self) -> bool {
         self.known().is_some_and(|(_, _, is_retriable)| is_retriable)
+    }
+
+    /// Whether what was asked may have been done all the same.
+    pub fn leaves_open(self) -> bool {
+        matches!(
+            self,
+            Code::REQUEST_TIMED_OUT | Code::NETWORK_EXCEPTION | Code::NOT_ENOUGH_REPLICAS_AFTER_APPEND
+        )
     }
 
     /// Whether it says that another node has to be asked.

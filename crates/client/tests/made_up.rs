@@ -320,3 +320,35 @@ async fn behind_a_broken_connection_what_reads_is_asked_again_and_what_changes_i
     cluster.ask_repeatable::<CreateTopics, _>(To::Any, &request, Ok).await.unwrap();
     assert!(node.connections.load(Ordering::Relaxed) >= 3);
 }
+
+/// Also where it was the question for the coordinator that broke: who is asked next has a connection that works.
+#[tokio::test]
+async fn a_connection_that_breaks_while_a_coordinator_is_asked_for_is_forgotten() {
+    let port = Arc::new(AtomicUsize::new(0));
+    let (known, mut ends) = (port.clone(), true);
+    let node = MadeUp::new(&everything(), move |(_, _, request)| match request {
+        Request::FindCoordinator(_) if std::mem::take(&mut ends) => Does::Ends,
+        Request::FindCoordinator(_) => coordinator(known.load(Ordering::Relaxed) as i32),
+        _ => heartbeat_of(Code::NONE),
+    })
+    .await;
+    port.store(node.address.rsplit_once(':').unwrap().1.parse().unwrap(), Ordering::Relaxed);
+    let mut cluster = node.cluster().await;
+    let check = |response: heartbeat::Response| Refused::check(response.error_code, None);
+    let request = heartbeat::Request::default();
+    cluster.ask_repeatable::<Heartbeat, ()>(To::Group("g"), &request, check).await.unwrap();
+    assert_eq!((node.times(FindCoordinator::KEY), node.times(Heartbeat::KEY)), (2, 1));
+}
+
+/// Some codes that pass don't say that nothing was done.
+#[tokio::test]
+async fn a_code_that_leaves_it_open_is_as_a_broken_connection() {
+    let node = MadeUp::new(&everything(), |_| heartbeat_of(Code::REQUEST_TIMED_OUT)).await;
+    let mut cluster = node.cluster().await.deadline(Duration::from_millis(200));
+    let check = |response: heartbeat::Response| Refused::check(response.error_code, None);
+    let request = heartbeat::Request::default();
+    let error = cluster.ask::<Heartbeat, ()>(To::Any, &request, check).await.unwrap_err();
+    assert_eq!((error.code(), node.times(Heartbeat::KEY)), (Some(Code::REQUEST_TIMED_OUT), 1));
+    _ = cluster.ask_repeatable::<Heartbeat, ()>(To::Any, &request, check).await.unwrap_err();
+    assert!(node.times(Heartbeat::KEY) > 2);
+}

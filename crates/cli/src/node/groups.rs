@@ -150,17 +150,24 @@ impl Node {
 
     /// What a group has committed, by topic and partition.
     pub(crate) fn committed_offsets(&self, group: &str) -> Result<BTreeMap<(String, u32), u64>, Failure> {
-        let told = self.committed_with_metadata(group)?;
+        let told = self.committed_with_metadata(group, false)?;
         Ok(told.into_iter().map(|(place, (offset, _))| (place, offset)).collect())
     }
 
-    /// The same, each with the text that stands beside it.
+    /// The same, each with the text that stands beside it. `stable`: behind transactions that are open, or refused until
+    /// they have ended (KIP-447), for who goes on from there.
     #[allow(clippy::type_complexity, reason = "a map from a place to what was committed there")]
     pub(crate) fn committed_with_metadata(
         &self,
         group: &str,
+        stable: bool,
     ) -> Result<BTreeMap<(String, u32), (u64, String)>, Failure> {
-        let request = offset_fetch::Request { group_id: group.into(), topics: None, ..Default::default() };
+        let request = offset_fetch::Request {
+            group_id: group.into(),
+            topics: None,
+            require_stable: stable,
+            ..Default::default()
+        };
         self.ask_up_to::<OffsetFetch, _>(ONE_GROUP, To::Group(group), &request, true, |response| {
             Refused::check(response.error_code, None)?;
             let mut committed = BTreeMap::new();

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 const GIVE_BACK_MS: i32 = 45_000;
 /// How often the node is asked for an assignment that it hasn't made yet, and for how long.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
-const ASSIGNED_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const ASSIGNED_WITHIN: Duration = Duration::from_secs(10);
 /// How often a commit is tried whose epoch was out of date.
 const COMMITS_MAX: u32 = 10;
 
@@ -149,13 +149,13 @@ impl<'n> Member<'n> {
             return Ok(());
         }
         self.has_changed = true;
-        let committed = self.node.committed_offsets(&self.group)?;
+        let committed = self.node.committed_with_metadata(&self.group, true)?;
         for spot in wanted {
             if self.owned.contains_key(&spot) {
                 continue;
             }
             let begins = match (committed.get(&spot), self.start) {
-                (Some(offset), _) => *offset,
+                (Some((offset, _)), _) => *offset,
                 (None, Start::Latest) => self.place(&spot, LATEST)?,
                 (None, _) => self.place(&spot, EARLIEST)?,
             };
@@ -168,20 +168,32 @@ impl<'n> Member<'n> {
         Ok(self.node.offset(topic, *partition, what, Seen::All)?.unwrap_or_default())
     }
 
+    /// Whether it knows what it has, and has something: what it has read to the end then is all of its part.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.epoch != JOINS && !self.has_changed && !self.owned.is_empty()
+    }
+
     /// Records of a partition, if it still has that. What was trimmed is passed over, with a note.
     pub(crate) fn read(&mut self, spot: &Spot, batches: bool) -> Result<Option<Polled>, Failure> {
-        let Some(from) = self.owned.get(spot).copied() else { return Ok(None) };
+        let Some(mut from) = self.owned.get(spot).copied() else { return Ok(None) };
         let (topic, partition) = (spot.0.as_str(), spot.1);
-        let fetched = match self.node.fetch(topic, partition, from, Seen::Committed, 0) {
-            Err(failure) if failure.code == "OFFSET_OUT_OF_RANGE" => {
-                let start = self.place(spot, EARLIEST)?;
-                let end = self.place(spot, LATEST)?;
-                let to = if from < start { start } else { end };
-                eprintln!("note: {topic} partition {partition}: offset {from} isn't there, goes on at {to}");
-                self.owned.insert(spot.clone(), to);
-                return Ok(None);
+        let fetched = loop {
+            match self.node.fetch(topic, partition, from, Seen::Committed, 0) {
+                Err(failure) if failure.code == "OFFSET_OUT_OF_RANGE" => {
+                    let start = self.place(spot, EARLIEST)?;
+                    let end = self.place(spot, LATEST)?;
+                    let to = if from < start { start } else { end };
+                    if to == from {
+                        return Err(failure);
+                    }
+                    eprintln!(
+                        "note: {topic} partition {partition}: offset {from} isn't there, goes on at {to}"
+                    );
+                    self.owned.insert(spot.clone(), to);
+                    from = to;
+                }
+                fetched => break fetched?,
             }
-            fetched => fetched?,
         };
         let Fetched { batches: found, next, start, high_watermark, .. } = fetched;
         let mut records = Vec::new();
@@ -233,14 +245,16 @@ impl<'n> Member<'n> {
 
     /// Asks; `Err`: the node doesn't take it for a member.
     fn heartbeat(&self, epoch: i32) -> Result<Result<heartbeat::Response, Code>, Failure> {
-        let joins = epoch == JOINS;
+        // All of it each time: then it is told all of its assignment each time, also where an answer was lost and the
+        // node takes a repeated heartbeat for the next one.
+        let stays = epoch != LEAVES;
         let request = heartbeat::Request {
             group_id: self.group.as_str().into(),
             member_id: self.id.clone(),
             member_epoch: epoch,
-            rebalance_timeout_ms: if joins { GIVE_BACK_MS } else { -1 },
-            subscribed_topic_names: joins.then(|| self.topics.clone()),
-            topic_partitions: (joins || (self.has_changed && epoch > JOINS)).then(|| self.has()),
+            rebalance_timeout_ms: if stays { GIVE_BACK_MS } else { -1 },
+            subscribed_topic_names: stays.then(|| self.topics.clone()),
+            topic_partitions: stays.then(|| self.has()),
             ..Default::default()
         };
         let to = To::Group(&self.group);
@@ -248,6 +262,8 @@ impl<'n> Member<'n> {
             response.error_code,
         ) {
             code @ (Code::UNKNOWN_MEMBER_ID | Code::FENCED_MEMBER_EPOCH) => Ok(Err(code)),
+            // Started anew, the node knows no group of before: so it has left.
+            code @ Code::GROUP_ID_NOT_FOUND if epoch == LEAVES => Ok(Err(code)),
             code => {
                 Refused::check(code.0, response.error_message.as_ref())?;
                 Ok(Ok(response))

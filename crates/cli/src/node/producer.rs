@@ -46,6 +46,16 @@ const ADD_OFFSETS: i16 = 3;
 const COMMIT_OFFSETS: i16 = 4;
 const END: i16 = 4;
 
+/// More than a record with this event takes in a batch.
+fn bytes_of(event: &Event) -> usize {
+    /// Of the record, and of each of its headers: lengths and numbers.
+    const RECORD: usize = 48;
+    const HEADER: usize = 10;
+    let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+    let header = |(name, value): &(String, Option<Bytes>)| HEADER + name.len() + length(value);
+    RECORD + length(&event.key) + length(&event.value) + event.headers.iter().map(header).sum::<usize>()
+}
+
 /// A partition, as it is written to.
 #[derive(Debug, Default)]
 struct Writing {
@@ -63,6 +73,8 @@ pub(crate) struct Remote {
     writing: Vec<Writing>,
     in_flight: usize,
     bytes: usize,
+    /// Longest batch that the topic takes (`max.message.bytes`).
+    batch_bytes_max: usize,
     taken: Taken,
     /// Where records without a key go, until a batch is full.
     turn: u32,
@@ -72,7 +84,7 @@ impl Remote {
     /// A producer that nobody knows yet.
     pub(crate) fn idempotent(node: Node, topic: TopicFacts) -> Result<Remote, Failure> {
         let producer = node.init_producer(None, TRANSACTION_MS)?;
-        Ok(Remote::new(node, topic, None, producer))
+        Remote::new(node, topic, None, producer)
     }
 
     /// The producer of a transactional id: older ones are fenced, and what they had open is aborted.
@@ -81,17 +93,24 @@ impl Remote {
             node.create(CURSORS, 1, &TopicConfig::default(), &[])?;
         }
         let producer = node.init_producer(Some(&id), TRANSACTION_MS)?;
-        let mut committed = node.committed_with_metadata(&id)?;
+        let mut committed = node.committed_with_metadata(&id, true)?;
         let cursor = committed.remove(&(CURSORS.to_string(), 0)).map(|(_, text)| text);
-        let mut remote = Remote::new(node, topic, Some(id), producer);
+        let mut remote = Remote::new(node, topic, Some(id), producer)?;
         remote.cursor = cursor.filter(|text| !text.is_empty()).map(Bytes::from);
         Ok(remote)
     }
 
-    fn new(node: Node, topic: TopicFacts, transactional_id: Option<String>, producer: (i64, i16)) -> Remote {
+    fn new(
+        node: Node,
+        topic: TopicFacts,
+        transactional_id: Option<String>,
+        producer: (i64, i16),
+    ) -> Result<Remote, Failure> {
+        let config = node.configs(std::slice::from_ref(&topic))?.pop().unwrap_or_default();
+        let batch_bytes_max = config.max_message_bytes as usize;
         let writing = (0..topic.partitions).map(|_| Writing::default()).collect();
         let (in_flight, bytes, taken, turn) = (0, 0, Taken::default(), 0);
-        Remote {
+        Ok(Remote {
             node,
             topic,
             transactional_id,
@@ -100,9 +119,10 @@ impl Remote {
             writing,
             in_flight,
             bytes,
+            batch_bytes_max,
             taken,
             turn,
-        }
+        })
     }
 
     fn id(&self) -> Str {
@@ -119,6 +139,11 @@ impl Remote {
             (None, Some(key)) => partition_for_key(key, self.topic.partitions),
             (None, None) => self.turn,
         };
+        let most = BATCH_BYTES.min(self.batch_bytes_max);
+        let open = &self.writing[partition as usize].open;
+        if open.as_ref().is_some_and(|open| open.len_bytes() + bytes_of(event) > most) {
+            self.flush()?;
+        }
         let headers: Vec<(&[u8], Option<&[u8]>)> =
             event.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_deref())).collect();
         let writing = &mut self.writing[partition as usize];
@@ -128,7 +153,7 @@ impl Remote {
         open.append(timestamp_ms, event.key.as_deref(), event.value.as_deref(), &headers);
         self.in_flight += 1;
         self.bytes += open.len_bytes() - before;
-        Ok(open.len_bytes() >= BATCH_BYTES || self.bytes >= REQUEST_BYTES)
+        Ok(open.len_bytes() >= most || self.bytes >= REQUEST_BYTES)
     }
 
     /// Sends the batches that are open, and waits until they are stored.

@@ -250,6 +250,62 @@ fn groups_read_commit_are_shown_and_moved() {
     assert_eq!(g, of_directory);
 }
 
+/// Records before the committed position are gone: it says so, and goes on where there are some.
+#[test]
+fn a_group_whose_position_was_trimmed_reads_what_is_left() {
+    let place = Place::new();
+    let remote = Remote::serving(&place);
+    remote.run(&["topic", "create", "t", "-p", "1"]).good();
+    remote.run_with(&["produce", "t"], lines(0..10)).good();
+    assert_eq!(remote.run(&["consume", "t", "-g", "g", "-n", "2"]).good(), lines(0..2));
+    remote.run(&["topic", "trim", "t", "--to", "6", "--execute"]).good();
+    let answer = remote.run(&["consume", "t", "-g", "g"]);
+    assert_eq!((answer.exit, &*answer.out), (Some(0), &*lines(6..10)), "{answer:?}");
+    assert!(answer.err.contains("offset 2 isn't there, goes on at 6"), "{answer:?}");
+    assert_eq!(remote.json(&["group", "lag", "g"])["total_lag"], 0);
+}
+
+/// A batch ends before it is longer than the topic takes, whatever comes behind the records in it.
+#[test]
+fn records_of_every_length_that_a_topic_takes_are_sent() {
+    let place = Place::new();
+    let remote = Remote::serving(&place);
+    remote.run(&["topic", "create", "t", "-p", "1"]).good();
+    let input = lines(0..10_000) + &"x".repeat(1_000_000) + "\n" + &lines(10_000..10_010);
+    remote.run_with(&["produce", "t"], &input).good();
+    remote.run_with(&["produce", "t", "--txn", "20000"], &input).good();
+    assert_eq!(remote.run(&["consume", "t", "-q"]).good(), input.clone() + &input);
+    remote.run(&["topic", "create", "small", "-p", "1", "-c", "max.message.bytes=2000"]).good();
+    remote.run_with(&["produce", "small"], lines(0..1_000)).good();
+    assert_eq!(remote.run(&["consume", "small", "-q"]).good(), lines(0..1_000));
+}
+
+/// The second one gets what the first gives back, and doesn't take that it has nothing yet for the end.
+#[test]
+fn a_second_member_waits_for_its_part() {
+    let place = Place::new();
+    let remote = Remote::serving(&place);
+    remote.run(&["topic", "create", "t", "-p", "2"]).good();
+    let first = Running(Some(remote.command(&["consume", "t", "-g", "g", "--follow"]).spawn().unwrap()));
+    until("the first has both partitions", || {
+        remote.json(&["group", "describe", "g"])["members"][0]["partitions"] == json!(2)
+    });
+    remote.run_with(&["produce", "t", "-p", "0"], lines(0..3)).good();
+    remote.run_with(&["produce", "t", "-p", "1"], lines(3..6)).good();
+    until("it has read them", || remote.json(&["group", "lag", "g"])["total_lag"] == json!(0));
+    let second = Running(Some(remote.command(&["consume", "t", "-g", "g", "--follow"]).spawn().unwrap()));
+    until("each has one", || {
+        let described = remote.json(&["group", "describe", "g"]);
+        let members = described["members"].as_array().unwrap();
+        members.len() == 2 && members.iter().all(|it| it["partitions"] == json!(1))
+    });
+    remote.run_with(&["produce", "t", "-p", "0"], lines(6..9)).good();
+    remote.run_with(&["produce", "t", "-p", "1"], lines(9..12)).good();
+    until("both have read theirs", || remote.json(&["group", "lag", "g"])["total_lag"] == json!(0));
+    let (one, other) = (first.interrupt().out, second.interrupt().out);
+    assert_eq!((one.lines().count(), other.lines().count()), (9, 3), "{one:?} {other:?}");
+}
+
 #[test]
 fn a_group_with_members_is_shown_with_them_and_left_alone() {
     let place = Place::new();
