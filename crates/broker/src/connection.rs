@@ -224,17 +224,16 @@ impl Queue {
         version: i16,
         correlation_id: i32,
         response: &Response,
-        share: Option<Share>,
+        mut share: Option<Share>,
     ) -> Result<Due, Ended> {
         let parts = Parts(encode_response(version, correlation_id, response)?.into());
         let length = parts.remaining();
+        // What isn't needed is others', however long this one waits.
+        share.iter_mut().for_each(|share| share.shrink_to(length));
         let part = u32::try_from(length.min(DUE_BYTES_MAX)).unwrap_or(u32::MAX);
         let queued = self.bytes.clone().acquire_many_owned(part).await.expect("a queue is never closed");
         let (free, share) = match share {
-            Some(mut share) => {
-                share.shrink_to(length);
-                (None, Some(share))
-            }
+            Some(share) => (None, Some(share)),
             None => match self.free.clone().try_acquire_many_owned(part) {
                 Ok(free) => (Some(free), None),
                 Err(_) => (None, Some(self.node.answers.take(None, length).await)),
@@ -308,6 +307,8 @@ async fn write(
     mut dues: mpsc::Receiver<Due>,
 ) -> Result<(), Ended> {
     let stall_max = node.options.stall_max;
+    // How long the client has been taking answers without having taken all that were due, and how much it took.
+    let (mut took, mut taken) = (Duration::ZERO, 0);
     while let Some(due) = dues.recv().await {
         let (mut parts, _held) = match due {
             Due::Frame(parts, held) => (parts, Some(held)),
@@ -322,16 +323,23 @@ async fn write(
             },
         };
         node.meters.sent(parts.remaining());
-        // Slowly is fine if nobody else is kept waiting by it, not at all isn't.
-        let (since, slowest) = (Instant::now(), stall_max + time_for(parts.remaining() as u64));
+        // Slowly is fine if nobody else is kept waiting by it, not at all isn't. Requests whose answers wait behind
+        // this one have their room, too.
+        taken += parts.remaining() as u64;
         while parts.has_remaining() {
-            if since.elapsed() > slowest && node.answers.is_short() {
+            let is_short = || node.answers.is_short() || node.requests.is_short();
+            if took > stall_max + time_for(taken) && is_short() {
                 return Err(Ended::TakenTooSlowly { after: stall_max });
             }
+            let since = Instant::now();
             match timeout(stall_max, output.write_buf(&mut parts)).await {
                 Ok(written) => _ = written?,
                 Err(_) => return Err(Ended::NotTaken { after: stall_max }),
             }
+            took += since.elapsed();
+        }
+        if dues.is_empty() {
+            (took, taken) = (Duration::ZERO, 0);
         }
     }
     Ok(())

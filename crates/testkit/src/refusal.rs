@@ -133,7 +133,7 @@ fn of_produce(request: &produce::Request, error_code: i16) -> produce::Response 
     produce::Response { responses: request.topic_data.iter().map(topic).collect(), ..Default::default() }
 }
 
-/// Without a session: the client asks for all of it next time.
+/// Without a session: the client asks for all of it next time. Who has one, and nothing changed, names no topic.
 fn of_fetch(request: &fetch::Request, error_code: i16) -> fetch::Response {
     let partition = |wanted: &fetch::FetchPartition| fetch::PartitionData {
         partition_index: wanted.partition,
@@ -147,7 +147,11 @@ fn of_fetch(request: &fetch::Request, error_code: i16) -> fetch::Response {
         topic_id: topic.topic_id,
         partitions: topic.partitions.iter().map(partition).collect(),
     };
-    fetch::Response { responses: request.topics.iter().map(topic).collect(), ..Default::default() }
+    fetch::Response {
+        error_code: if request.topics.is_empty() { error_code } else { 0 },
+        responses: request.topics.iter().map(topic).collect(),
+        ..Default::default()
+    }
 }
 
 fn of_list_offsets(request: &list_offsets::Request, error_code: i16) -> list_offsets::Response {
@@ -249,6 +253,13 @@ mod tests {
     use super::*;
     use exactlog_wire::message::encode_response;
     use exactlog_wire::messages::APIS;
+
+    /// Who has a session and asks for what has changed names no topic.
+    #[test]
+    fn a_fetch_without_topics_is_refused_too() {
+        let request = fetch::Request { session_id: 7, session_epoch: 3, ..Default::default() };
+        assert_eq!(of_fetch(&request, code::KAFKA_STORAGE_ERROR).error_code, code::KAFKA_STORAGE_ERROR);
+    }
 
     /// An empty request of each API in each version has a refusal, and that can be written.
     #[test]

@@ -275,10 +275,12 @@ async fn read(node: &Arc<Node>, wanted: &Arc<Vec<Wanted>>, terms: Terms) -> Opti
     let is_cut = share.bytes() < most;
     let terms = Terms { bytes_max: terms.bytes_max.min(share.bytes()), ..terms };
     let (for_it, wanted) = (node.clone(), wanted.clone());
-    let read = tokio::task::spawn_blocking(move || gathered(&for_it, &wanted, terms)).await;
+    // The thread reads on when its client has gone: until then it has its room.
+    let read = tokio::task::spawn_blocking(move || (gathered(&for_it, &wanted, terms), share)).await;
     let read =
         read.inspect_err(|error| tracing::error!(event = "fetch.failed", %error, "there is no answer"));
-    Some(Gathered { partitions: read.ok()?, share: Some(share), is_cut })
+    let (partitions, share) = read.ok()?;
+    Some(Gathered { partitions, share: Some(share), is_cut })
 }
 
 /// Up to where readers get something.
