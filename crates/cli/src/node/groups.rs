@@ -154,8 +154,8 @@ impl Node {
         Ok(told.into_iter().map(|(place, (offset, _))| (place, offset)).collect())
     }
 
-    /// The same, each with the text that stands beside it. `stable`: behind transactions that are open, or refused until
-    /// they have ended (KIP-447), for who goes on from there.
+    /// The same, each with the text that stands beside it. `stable`: refused while transactions that commit here are
+    /// open (KIP-447), for who goes on from there.
     #[allow(clippy::type_complexity, reason = "a map from a place to what was committed there")]
     pub(crate) fn committed_with_metadata(
         &self,
