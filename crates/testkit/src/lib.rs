@@ -17,4 +17,6 @@ mod faults;
 mod refusal;
 
 pub use broker::{Error, Options, TestBroker};
-pub use refusal::{Api, code};
+/// Kafka's codes, by its names: what [`TestBroker::fail_next`] refuses a request with.
+pub use exactlog_wire::code;
+pub use refusal::Api;

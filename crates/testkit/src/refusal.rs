@@ -7,34 +7,6 @@ use exactlog_wire::messages::{
 };
 use exactlog_wire::value::Records;
 
-/// Kafka's codes for what goes wrong now and then, by its names (kafka.apache.org/protocol, "Error Codes").
-#[allow(missing_docs, reason = "the names are Kafka's")]
-pub mod code {
-    pub const UNKNOWN_SERVER_ERROR: i16 = -1;
-    pub const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
-    pub const LEADER_NOT_AVAILABLE: i16 = 5;
-    pub const NOT_LEADER_OR_FOLLOWER: i16 = 6;
-    pub const REQUEST_TIMED_OUT: i16 = 7;
-    pub const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
-    pub const COORDINATOR_NOT_AVAILABLE: i16 = 15;
-    pub const NOT_COORDINATOR: i16 = 16;
-    pub const NOT_ENOUGH_REPLICAS: i16 = 19;
-    pub const NOT_ENOUGH_REPLICAS_AFTER_APPEND: i16 = 20;
-    pub const ILLEGAL_GENERATION: i16 = 22;
-    pub const UNKNOWN_MEMBER_ID: i16 = 25;
-    pub const REBALANCE_IN_PROGRESS: i16 = 27;
-    pub const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
-    pub const GROUP_AUTHORIZATION_FAILED: i16 = 30;
-    pub const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
-    pub const INVALID_PRODUCER_EPOCH: i16 = 47;
-    pub const CONCURRENT_TRANSACTIONS: i16 = 51;
-    pub const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: i16 = 53;
-    pub const KAFKA_STORAGE_ERROR: i16 = 56;
-    pub const UNKNOWN_PRODUCER_ID: i16 = 59;
-    pub const PRODUCER_FENCED: i16 = 90;
-    pub const TRANSACTION_ABORTABLE: i16 = 120;
-}
-
 macro_rules! apis {
     ($($name:ident = $key:literal),* $(,)?) => {
         /// The requests that a test can let fail, by Kafka's names.
@@ -251,6 +223,7 @@ fn of_create_topics(request: &create_topics::Request, error_code: i16) -> create
 #[cfg(test)]
 mod tests {
     use super::*;
+    use exactlog_wire::code;
     use exactlog_wire::message::encode_response;
     use exactlog_wire::messages::APIS;
 

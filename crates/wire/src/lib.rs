@@ -16,6 +16,7 @@
 //! looks into them.
 #![forbid(unsafe_code)]
 
+pub mod code;
 pub mod error;
 pub mod frame;
 pub mod header;
