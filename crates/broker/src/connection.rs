@@ -157,30 +157,24 @@ async fn read(
             () = node.stopped() => return Ok(()),
             fate = node.fate(&request) => fate,
         };
-        match fate {
-            Fate::Served | Fate::Unanswered => {}
-            Fate::Cut => return Err(Ended::Cut),
-            Fate::Refused(response) => {
-                let frame = queue.frame_of(version, correlation_id, &response, None).await?;
-                if due.send(frame).await.is_err() {
-                    return Ok(());
-                }
-                continue;
-            }
-        }
+        let is_unanswered = matches!(fate, Fate::Unanswered);
         // Of others than Produce nothing is kept while they wait, for records or for members of their group.
         let room = room.filter(|_| matches!(request, Request::Produce(_)));
         let (since, waits) = (Instant::now(), dispatch::may_wait(&request));
-        let handled = tokio::select! {
-            biased;
-            handled = dispatch::handle(&node, &mut peer, &header, request) => handled,
-            () = gone(&input), if waits => return Ok(()),
+        let handled = match fate {
+            Fate::Cut => return Err(Ended::Cut),
+            Fate::Refused(response) => Some(Answer::Now(*response)),
+            Fate::Served | Fate::Unanswered => tokio::select! {
+                biased;
+                handled = dispatch::handle(&node, &mut peer, &header, request) => handled,
+                () = gone(&input), if waits => return Ok(()),
+            },
         };
         let Some(answer) = handled else {
             return Err(Ended::NotServed { api: name_of(header.key) });
         };
         node.meters.handled(header.key, since.elapsed());
-        if matches!(fate, Fate::Unanswered) {
+        if is_unanswered {
             answer.settle().await;
             return Err(Ended::Cut);
         }

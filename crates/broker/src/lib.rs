@@ -31,6 +31,7 @@ mod room;
 mod sessions;
 mod settings;
 mod transactions;
+mod uptime;
 
 pub use error::Error;
 pub use node::{Bound, Running, bind};

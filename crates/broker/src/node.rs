@@ -18,6 +18,7 @@ use crate::meters::Meters;
 use crate::options::NodeOptions;
 use crate::room::Room;
 use crate::sessions::{self, Sessions};
+use crate::uptime::Uptime;
 use exactlog::wire::is_legal_name;
 use exactlog::{Error, Log, Partition, Topic, TopicId};
 use exactlog_wire::messages::Request;
@@ -25,7 +26,7 @@ use exactlog_wire::value::Uuid;
 use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -53,7 +54,7 @@ pub(crate) struct Node {
     pub(crate) groups: Groups,
     /// What clients of Fetch want.
     pub(crate) sessions: Arc<Mutex<Sessions>>,
-    started: Instant,
+    pub(crate) uptime: Uptime,
     intervention: Option<Arc<dyn Intervention>>,
     stop: watch::Receiver<bool>,
 }
@@ -248,9 +249,9 @@ impl Node {
         let sessions = Arc::new(Mutex::new(Sessions::new(settings)));
         let meters = Arc::new(Meters::new(sessions.clone(), requests.clone(), answers.clone()));
         log.add_metrics(&meters);
-        let groups = Groups::new(&options, log.clock());
+        let uptime = Uptime::new(log.clock());
+        let groups = Groups::new(&options, uptime.clone());
         let altering = tokio::sync::Mutex::default();
-        let started = Instant::now();
         Node {
             log,
             options,
@@ -261,7 +262,7 @@ impl Node {
             meters,
             groups,
             sessions,
-            started,
+            uptime,
             intervention: None,
             stop,
         }
@@ -273,11 +274,6 @@ impl Node {
             Some(intervention) => intervention.fate(request).await,
             None => Fate::Served,
         }
-    }
-
-    /// How long it has been running, in ms: a clock that nobody sets.
-    pub(crate) fn now_ms(&self) -> i64 {
-        self.started.elapsed().as_millis() as i64
     }
 
     /// Comes back when the node is to end.

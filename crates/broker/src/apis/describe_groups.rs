@@ -16,9 +16,8 @@ pub(super) const EMBEDDED: &str = "exactlog";
 pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
     let described = |group_id: Str| {
         let group = described(call, group_id);
-        // As in Kafka, of a group that can't be described there is nothing to say.
-        let is_asked = request.include_authorized_operations && group.error_code == code::NONE;
-        DescribedGroup { authorized_operations: rights::if_asked(is_asked, rights::OF_GROUP), ..group }
+        let operations = rights::of_group(request.include_authorized_operations, group.error_code);
+        DescribedGroup { authorized_operations: operations, ..group }
     };
     Response { groups: request.groups.into_iter().map(described).collect(), ..Response::default() }
 }

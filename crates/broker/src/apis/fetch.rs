@@ -63,7 +63,7 @@ pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Answer {
     let node = call.node;
     let terms = Terms::of(node, &request);
     let by_ids = call.version >= TOPIC_IDS;
-    let begun = node.sessions.lock().begin(node.now_ms(), asked(by_ids, request));
+    let begun = node.sessions.lock().begin(node.uptime.now_ms(), asked(by_ids, request));
     let Begun { turn, wanted } = match begun {
         Ok(begun) => begun,
         Err(error_code) => return refused(error_code),
@@ -234,7 +234,8 @@ fn told(node: &Node, turn: Turn, wanted: &[Wanted], partitions: Vec<PartitionDat
         Turn::Opens { by_ids } => {
             let opened = each().map(|(wanted, found)| (wanted.place.clone(), wanted.wish, found));
             let mut sessions = node.sessions.lock();
-            response.session_id = sessions.open(node.now_ms(), groups::random() as u32, by_ids, opened);
+            response.session_id =
+                sessions.open(node.uptime.now_ms(), groups::random() as u32, by_ids, opened);
         }
         Turn::GoesOn { id, next_epoch } => {
             response.session_id = id;

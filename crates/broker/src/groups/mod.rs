@@ -15,13 +15,14 @@ mod deadlines;
 use crate::code::{GROUP_ID_NOT_FOUND, INCONSISTENT_GROUP_PROTOCOL, Refused};
 use crate::node::{Node, uuid};
 use crate::options::NodeOptions;
+use crate::uptime::Uptime;
 pub(crate) use classic::{
     Answer, Claim, DescribedMember, Description, GroupState, Join, Joined, JoinedMember, Leaving, Sync,
     Synced,
 };
 use classic::{Coordinator, Settings, Ticket};
 use consumer::{Beaten, Heartbeat, TopicPartition, Topics};
-use exactlog::{Clock, Log, Partition, TopicId};
+use exactlog::{Log, Partition, TopicId};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -35,9 +36,7 @@ pub(crate) struct Groups {
     inner: Mutex<Inner>,
     /// Something happened that may be due earlier than what was waited for.
     changed: Notify,
-    started: Instant,
-    /// How far it is ahead of the system's clocks counts here, too.
-    clock: Clock,
+    uptime: Uptime,
 }
 
 #[derive(Debug)]
@@ -135,7 +134,7 @@ pub(crate) fn topic_partition(partition: Partition) -> TopicPartition {
 }
 
 impl Groups {
-    pub(crate) fn new(options: &NodeOptions, clock: Clock) -> Groups {
+    pub(crate) fn new(options: &NodeOptions, uptime: Uptime) -> Groups {
         let ms = |time: Duration| i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
         let initial_rebalance_delay_ms = ms(options.initial_rebalance_delay);
         let classic = Settings { initial_rebalance_delay_ms, ..Settings::default() };
@@ -152,7 +151,7 @@ impl Groups {
             waiting: BTreeMap::new(),
             next_ticket: 0,
         };
-        Groups { inner: Mutex::new(inner), changed: Notify::new(), started: Instant::now(), clock }
+        Groups { inner: Mutex::new(inner), changed: Notify::new(), uptime }
     }
 
     /// Joins a group, which is answered when its other members have joined.
@@ -308,14 +307,11 @@ impl Groups {
             inner.consumers.tick(now_ms, &inner.topics);
             inner.next_deadline_ms()
         });
-        let after = |due_ms: i64| {
-            Duration::from_millis(u64::try_from(due_ms).unwrap_or(0)).saturating_sub(self.clock.ahead())
-        };
-        due_ms.map(|due_ms| self.started + after(due_ms))
+        due_ms.map(|due_ms| self.uptime.instant(due_ms))
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Inner, i64) -> T) -> T {
-        let now_ms = (self.started.elapsed() + self.clock.ahead()).as_millis() as i64;
+        let now_ms = self.uptime.now_ms();
         let (done, answers) = {
             let mut inner = self.inner.lock();
             let before_ms = inner.next_deadline_ms();
