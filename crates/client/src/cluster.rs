@@ -32,9 +32,6 @@ use tokio::time::{Instant, sleep};
 const PAUSE_LEAST: Duration = Duration::from_millis(50);
 const PAUSE_MOST: Duration = Duration::from_secs(1);
 
-/// From which version on several coordinators are asked for at once (KIP-699).
-const SEVERAL_COORDINATORS: i16 = 4;
-
 /// Whom a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To<'a> {
@@ -195,18 +192,29 @@ impl Cluster {
         check: &mut impl FnMut(A::Response) -> Result<T, Refused>,
     ) -> Result<T, Error> {
         let address = self.address_of(to).await?;
-        let connection = self.connected(&address).await?;
+        let answered = self.ask_there::<A, T>(&address, version_most, request, check).await;
+        if answered.as_ref().is_err_and(|error| error.code().is_some_and(Code::says_elsewhere)) {
+            self.forget_places();
+        }
+        answered
+    }
+
+    /// Asks whoever has this address. A connection that broke isn't used again.
+    async fn ask_there<A: Api, T>(
+        &mut self,
+        address: &str,
+        version_most: i16,
+        request: &A::Request,
+        check: impl FnOnce(A::Response) -> Result<T, Refused>,
+    ) -> Result<T, Error> {
+        let connection = self.connected(address).await?;
         let version = connection.version_up_to::<A>(version_most)?;
         let answered = connection.ask_at::<A>(version, request).await;
         let answered = answered.and_then(|response| {
             check(response).map_err(|refused| connection.refused::<A>(refused.code, refused.message))
         });
-        if let Err(error) = &answered {
-            if error.is_broken() || connection.is_torn() {
-                self.forget(&address);
-            } else if error.code().is_some_and(Code::says_elsewhere) {
-                self.forget_places();
-            }
+        if answered.as_ref().is_err_and(|error| error.is_broken() || connection.is_torn()) {
+            self.forget(address);
         }
         answered
     }
@@ -227,12 +235,7 @@ impl Cluster {
             ..Default::default()
         };
         let address = self.anybody().await?;
-        let found = self.connected(&address).await?.ask::<Metadata>(&request).await;
-        let response = found.inspect_err(|error| {
-            if error.is_broken() {
-                self.forget(&address);
-            }
-        })?;
+        let response = self.ask_there::<Metadata, _>(&address, i16::MAX, &request, Ok).await?;
         self.nodes = response
             .brokers
             .iter()
@@ -319,29 +322,20 @@ impl Cluster {
             return Ok(address.clone());
         }
         let address = self.anybody().await?;
-        let connection = self.connected(&address).await?;
-        let version = connection.version_of::<FindCoordinator>()?;
-        let mut request = find_coordinator::Request { key_type: kind, ..Default::default() };
-        match version >= SEVERAL_COORDINATORS {
-            true => request.coordinator_keys = vec![key.into()],
-            false => request.key = key.into(),
-        }
-        let mut response = match connection.ask_at::<FindCoordinator>(version, &request).await {
-            Err(error) if error.is_broken() => {
-                self.forget(&address);
-                return Err(error);
-            }
-            answered => answered?,
+        // Of both forms that of the version is written.
+        let coordinator_keys = vec![key.into()];
+        let request = find_coordinator::Request { key: key.into(), key_type: kind, coordinator_keys };
+        let check = |mut response: find_coordinator::Response| {
+            let found = response.coordinators.pop().unwrap_or(find_coordinator::Coordinator {
+                error_code: response.error_code,
+                error_message: response.error_message,
+                host: response.host,
+                port: response.port,
+                ..Default::default()
+            });
+            Refused::check(found.error_code, found.error_message.as_ref()).map(|()| found)
         };
-        let found = response.coordinators.pop().unwrap_or(find_coordinator::Coordinator {
-            error_code: response.error_code,
-            error_message: response.error_message,
-            host: response.host,
-            port: response.port,
-            ..Default::default()
-        });
-        Refused::check(found.error_code, found.error_message.as_ref())
-            .map_err(|refused| connection.refused::<FindCoordinator>(refused.code, refused.message))?;
+        let found = self.ask_there::<FindCoordinator, _>(&address, i16::MAX, &request, check).await?;
         let address = format!("{}:{}", found.host, found.port);
         self.coordinators.insert(place, address.clone());
         Ok(address)
