@@ -34,5 +34,5 @@ mod transactions;
 mod uptime;
 
 pub use error::Error;
-pub use node::{Bound, Running, bind};
+pub use node::{Bound, Running, bind, topic_id};
 pub use options::NodeOptions;

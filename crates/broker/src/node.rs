@@ -364,8 +364,8 @@ pub(crate) fn uuid(topic: TopicId) -> Uuid {
     Uuid(bytes)
 }
 
-/// The topic of such an id, if it can be one.
-pub(crate) fn topic_id(uuid: Uuid) -> Option<TopicId> {
+/// The topic that an id on the wire stands for; `None`: no node of exactlog has given it.
+pub fn topic_id(uuid: Uuid) -> Option<TopicId> {
     let (tag, number) = uuid.0.split_last_chunk::<4>()?;
     (tag == TOPIC_TAG).then(|| TopicId(u32::from_be_bytes(*number)))
 }

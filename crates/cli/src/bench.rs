@@ -69,8 +69,12 @@ pub(crate) fn run(global: &Global, verb: &BenchVerb) -> Result<Report, Failure> 
         .note("latency: one caller that waits for each event; rate: one caller with 10,000 events in flight"))
 }
 
-pub(crate) fn interrupted() -> Failure {
-    Failure { exit: interrupt::EXIT, ..Failure::new("INTERRUPTED", "interrupted before it was measured") }
+pub(crate) fn check_not_interrupted() -> Result<(), Failure> {
+    let interrupted = || Failure::new("INTERRUPTED", "interrupted before it was measured");
+    match interrupt::asked() {
+        true => Err(Failure { exit: interrupt::EXIT, ..interrupted() }),
+        false => Ok(()),
+    }
 }
 
 fn measure(place: &Global, calls: u64, events: u64, size: usize) -> Result<(Percentiles, f64), Failure> {
@@ -95,9 +99,7 @@ fn one_by_one(
     let producer = log.producer("bench-latency")?;
     let mut times = Vec::new();
     for _ in 0..calls {
-        if interrupt::asked() {
-            return Err(interrupted());
-        }
+        check_not_interrupted()?;
         let event = Event::unkeyed(vec![b'x'; size]);
         let since = Instant::now();
         producer.blocking_send(topic, event)?;
@@ -121,9 +123,7 @@ fn in_flight(
     let since = Instant::now();
     for _ in 0..events {
         if tickets.len() == MOST {
-            if interrupt::asked() {
-                return Err(interrupted());
-            }
+            check_not_interrupted()?;
             for ticket in tickets.drain(..MOST / 2) {
                 ticket.wait()?;
             }

@@ -4,7 +4,7 @@
 //! One connection, and one request of it at a time: it says what one client gets, not what a node can do.
 
 use crate::args::{BenchVerb, Global, Load};
-use crate::bench::{Percentiles, interrupted};
+use crate::bench::{Percentiles, check_not_interrupted};
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::node::{Node, Remote, Seen};
@@ -191,11 +191,4 @@ fn times(calls: u64, mut call: impl FnMut(u64) -> Result<(), Failure>) -> Result
         times.push(since.elapsed());
     }
     Ok(times)
-}
-
-fn check_not_interrupted() -> Result<(), Failure> {
-    match interrupt::asked() {
-        true => Err(interrupted()),
-        false => Ok(()),
-    }
 }

@@ -6,7 +6,7 @@ use crate::place::{
     GroupFacts, MemberFacts, PartitionFacts, Piece, Place, PositionFacts, ProducerFacts, Reading, TopicFacts,
     TransactionFacts,
 };
-use exactlog::wire::{Isolation, Reply, TransactionPhase, Transactional, TransactionalProducer};
+use exactlog::wire::{Batch, Isolation, Reply, TransactionPhase, Transactional, TransactionalProducer};
 use exactlog::{
     BatchDetails, Error, GroupDetails, GroupPosition, Log, Partition, PartitionDetails, ReadView, Record,
     SeekTo, Topic, TopicConfig, TopicOptions,
@@ -42,22 +42,33 @@ impl Directory {
         let at = Partition { topic: topic.id(), index: partition };
         let fetched = self.log.fetch(at, offset, PIECE_BYTES, Isolation::Uncommitted)?;
         let next = fetched.batches.last().map_or(offset, |batch| batch.next_offset());
-        let mut records = Vec::new();
-        for batch in fetched.batches.iter().filter(|batch| !batch.is_control()) {
-            let details = BatchDetails::from(batch);
-            for record in batch.records() {
-                let record = record.map_err(Error::from)?;
-                if record.offset >= offset {
-                    records.push((of_batch(topic.name(), partition, record), Some(details)));
-                }
-            }
-        }
-        Ok(Piece { records, next })
+        let shown = fetched.batches.iter().filter(|batch| !batch.is_control());
+        Ok(Piece { records: records_of(shown, (topic.name(), partition), offset, true)?, next })
     }
 }
 
+/// The records of batches from an offset on, each with what its batch says, if that is wanted.
+pub(crate) fn records_of<'b>(
+    batches: impl IntoIterator<Item = &'b Batch>,
+    (topic, partition): (&str, u32),
+    from: u64,
+    with_details: bool,
+) -> Result<Vec<(Record, Option<BatchDetails>)>, Failure> {
+    let mut records = Vec::new();
+    for batch in batches {
+        let details = with_details.then(|| BatchDetails::from(batch));
+        for record in batch.records() {
+            let record = record.map_err(Error::from)?;
+            if record.offset >= from {
+                records.push((of_batch(topic, partition, record), details));
+            }
+        }
+    }
+    Ok(records)
+}
+
 /// A record of a batch, with its place.
-pub(crate) fn of_batch(topic: &str, partition: u32, record: exactlog::wire::Record) -> Record {
+fn of_batch(topic: &str, partition: u32, record: exactlog::wire::Record) -> Record {
     Record {
         topic: topic.into(),
         partition,
@@ -139,10 +150,6 @@ impl Place for Directory {
 
     fn group(&self, name: &str) -> Result<Option<GroupFacts>, Failure> {
         Ok(self.log.group(name).map(group_facts))
-    }
-
-    fn committed(&self, group: &str, topic: &TopicFacts, partition: u32) -> Result<Option<u64>, Failure> {
-        Ok(self.log.committed(group, &self.topic(topic)?, partition))
     }
 
     fn transactions(&self, ids: Option<&[String]>) -> Result<Vec<TransactionFacts>, Failure> {

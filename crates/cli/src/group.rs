@@ -339,10 +339,8 @@ impl Seek<'_> {
                 let bounds = place.bounds(&topic, partition)?;
                 let at_time = |ms| place.first_at_or_after(&topic, partition, ms);
                 let offset = self.to.resolve(bounds, at_time)?.from;
-                let prior = match &group {
-                    Some(_) => place.committed(self.name, &topic, partition)?,
-                    None => None,
-                };
+                let stands = |it: &&PositionFacts| it.topic == topic.name && it.partition == partition;
+                let prior = group.as_ref().and_then(|group| group.positions.iter().find(stands)?.committed);
                 rows.push(vec![
                     json!(name),
                     json!(partition),

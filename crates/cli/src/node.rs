@@ -56,9 +56,6 @@ const OF_TOPIC: i8 = 2;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 
-/// What ids of topics of an exactlog node begin with; the number of the topic follows.
-const TOPIC_TAG: [u8; 12] = [0x65, 0x78, 0x61, 0x63, 0x74, 0x6c, 0x80, 0x6f, 0x80, 0x67, 0, 0];
-
 /// Which records somebody sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
@@ -131,6 +128,19 @@ impl Node {
         Ok(self.runtime.block_on(self.cluster.borrow_mut().leader(topic, partition as i32))?)
     }
 
+    /// Partitions of a topic by the nodes that lead them.
+    fn by_leader(
+        &self,
+        topic: &str,
+        partitions: impl IntoIterator<Item = u32>,
+    ) -> Result<BTreeMap<i32, Vec<u32>>, Failure> {
+        let mut by_leader: BTreeMap<i32, Vec<u32>> = BTreeMap::new();
+        for partition in partitions {
+            by_leader.entry(self.leader(topic, partition)?).or_default().push(partition);
+        }
+        Ok(by_leader)
+    }
+
     /// Offset and leader epoch of each of these partitions at a time, or at what stands for one.
     fn offsets(
         &self,
@@ -139,18 +149,14 @@ impl Node {
         timestamp: i64,
         seen: Seen,
     ) -> Result<BTreeMap<u32, (i64, i32)>, Failure> {
-        let mut by_leader: BTreeMap<i32, Vec<list_offsets::ListOffsetsPartition>> = BTreeMap::new();
-        for partition in partitions {
-            by_leader.entry(self.leader(topic, partition)?).or_default().push(
-                list_offsets::ListOffsetsPartition {
-                    partition_index: partition as i32,
-                    timestamp,
-                    ..Default::default()
-                },
-            );
-        }
+        let wanted = |partition: u32| list_offsets::ListOffsetsPartition {
+            partition_index: partition as i32,
+            timestamp,
+            ..Default::default()
+        };
         let mut found = BTreeMap::new();
-        for (node, partitions) in by_leader {
+        for (node, partitions) in self.by_leader(topic, partitions)? {
+            let partitions = partitions.into_iter().map(wanted).collect();
             let request = list_offsets::Request {
                 replica_id: -1,
                 isolation_level: seen.isolation_level(),
@@ -187,27 +193,26 @@ impl Node {
         partitions: impl IntoIterator<Item = u32>,
     ) -> Result<BTreeMap<u32, Vec<ProducerFacts>>, Failure> {
         let mut all = BTreeMap::new();
-        for partition in partitions {
-            let request = describe_producers::Request {
-                topics: vec![describe_producers::TopicRequest {
-                    name: topic.into(),
-                    partition_indexes: vec![partition as i32],
-                }],
-            };
-            let to = To::Leader(topic, partition as i32);
-            let found = self.ask::<DescribeProducers, _>(to, &request, |response| {
-                let partitions = response.topics.into_iter().flat_map(|topic| topic.partitions);
-                let mut producers = Vec::new();
-                for partition in partitions {
-                    Refused::check(partition.error_code, partition.error_message.as_ref())?;
-                    producers.extend(partition.active_producers.iter().map(producer_facts));
-                }
-                Ok(producers)
-            })?;
-            all.insert(partition, found);
+        for (node, partitions) in self.by_leader(topic, partitions)? {
+            let partition_indexes = partitions.into_iter().map(|it| it as i32).collect();
+            let of_topic = describe_producers::TopicRequest { name: topic.into(), partition_indexes };
+            let request = describe_producers::Request { topics: vec![of_topic] };
+            all.extend(self.ask::<DescribeProducers, _>(To::Node(node), &request, |response| {
+                let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
+                let one = |it: &describe_producers::PartitionResponse| {
+                    Refused::check(it.error_code, it.error_message.as_ref())?;
+                    Ok((it.partition_index as u32, it.active_producers.iter().map(producer_facts).collect()))
+                };
+                partitions.map(one).collect::<Result<Vec<_>, _>>()
+            })?);
         }
         Ok(all)
     }
+}
+
+/// The offset of a partition among those that [`Node::offsets`] has found.
+fn offset_of(found: &BTreeMap<u32, (i64, i32)>, partition: u32) -> u64 {
+    found.get(&partition).and_then(|(offset, _)| u64::try_from(*offset).ok()).unwrap_or_default()
 }
 
 fn producer_facts(told: &describe_producers::ProducerState) -> ProducerFacts {
@@ -223,10 +228,7 @@ fn producer_facts(told: &describe_producers::ProducerState) -> ProducerFacts {
 
 /// An id of a topic: the number that exactlog gives, or what it is.
 fn id_of(id: Uuid) -> Value {
-    match id.0.split_last_chunk::<4>() {
-        Some((tag, number)) if tag == TOPIC_TAG => json!(u32::from_be_bytes(*number)),
-        _ => json!(id.to_string()),
-    }
+    exactlog_broker::topic_id(id).map_or_else(|| json!(id.to_string()), |topic| json!(topic.0))
 }
 
 fn topic_facts(topic: &metadata::MetadataResponseTopic) -> TopicFacts {
@@ -281,13 +283,15 @@ impl Place for Node {
         let name = &topic.name;
         let starts = self.offsets(name, 0..topic.partitions, EARLIEST, Seen::All)?;
         let ends = self.offsets(name, 0..topic.partitions, LATEST, Seen::All)?;
+        let shown_ends = self.offsets(name, 0..topic.partitions, LATEST, Seen::Committed)?;
         let mut producers = self.producers_of(name, 0..topic.partitions)?;
         let most = if closely { COUNTED_BYTES_CLOSELY } else { COUNTED_BYTES };
         let mut partitions = Vec::new();
         for partition in 0..topic.partitions {
-            let start = starts.get(&partition).map_or(0, |(offset, _)| *offset as u64);
+            let start = offset_of(&starts, partition);
+            let shown = start..offset_of(&shown_ends, partition).max(start);
             let (end, leader_epoch) = ends.get(&partition).copied().unwrap_or_default();
-            let counted = self.count(name, partition, start, most)?;
+            let counted = self.count(name, partition, shown, most)?;
             partitions.push(PartitionFacts {
                 partition,
                 start,
@@ -326,10 +330,6 @@ impl Place for Node {
 
     fn group(&self, name: &str) -> Result<Option<GroupFacts>, Failure> {
         self.group_facts(name)
-    }
-
-    fn committed(&self, group: &str, topic: &TopicFacts, partition: u32) -> Result<Option<u64>, Failure> {
-        Ok(self.committed_offsets(group)?.get(&(topic.name.to_string(), partition)).copied())
     }
 
     fn transactions(&self, ids: Option<&[String]>) -> Result<Vec<TransactionFacts>, Failure> {

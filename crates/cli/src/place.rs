@@ -147,8 +147,6 @@ pub(crate) trait Place {
     fn group_names(&self) -> Result<Vec<String>, Failure>;
     /// The group of this name.
     fn group(&self, name: &str) -> Result<Option<GroupFacts>, Failure>;
-    /// The first offset that a group hasn't consumed.
-    fn committed(&self, group: &str, topic: &TopicFacts, partition: u32) -> Result<Option<u64>, Failure>;
     /// All transactional ids, or those of these names that are there.
     fn transactions(&self, ids: Option<&[String]>) -> Result<Vec<TransactionFacts>, Failure>;
     /// The producers that a partition remembers.

@@ -149,7 +149,7 @@ pub mod wire {
     pub use crate::front::{
         ActiveProducer, Appended, Appending, Arrivals, Asked, Bounds, Fetched, Isolation, LogPlace, Within,
     };
-    pub use exactlog_core::batch::{Batch, BatchBuilder, ProducerStamp, Record};
+    pub use exactlog_core::batch::{Batch, BatchBuilder, HEADER_BYTES, ProducerStamp, Record};
     pub use exactlog_core::command::{
         Command, OFFSET_METADATA_BYTES_MAX, OffsetCommit, OffsetMetadata, Protocol, TransactionSender,
         Transactional, is_legal_group_name, is_legal_name,

@@ -2,7 +2,6 @@
 
 use super::{Node, OF_TOPIC};
 use crate::failure::Failure;
-use crate::open;
 use crate::place::{Place, TopicFacts};
 use exactlog::TopicConfig;
 use exactlog_client::{Code, Refused, To};
@@ -255,9 +254,4 @@ impl Node {
             Ok((response.producer_id, response.producer_epoch))
         })
     }
-}
-
-/// The time of this process, ms since 1970.
-pub(super) fn now_ms() -> i64 {
-    open::now_ms()
 }

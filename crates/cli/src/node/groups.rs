@@ -3,10 +3,10 @@
 //! Lag is exact: what lies behind a position is fetched and counted, up to [`COUNTED_BYTES_CLOSELY`] of a partition;
 //! the rest counts as offsets.
 
-use super::changes::now_ms;
 use super::reading::Counted;
-use super::{COUNTED_BYTES_CLOSELY, EARLIEST, LATEST, Node, Seen};
+use super::{COUNTED_BYTES_CLOSELY, EARLIEST, LATEST, Node, Seen, offset_of};
 use crate::failure::Failure;
+use crate::open::now_ms;
 use crate::place::{GroupFacts, MemberFacts, Place, PositionFacts};
 use exactlog::Bytes;
 use exactlog_client::{Code, Refused, To};
@@ -68,25 +68,25 @@ impl Node {
             let Some(topic) = self.find(topic)? else { continue };
             let starts = self.offsets(&topic.name, 0..topic.partitions, EARLIEST, Seen::All)?;
             let ends = self.offsets(&topic.name, 0..topic.partitions, LATEST, Seen::All)?;
+            let shown_ends = self.offsets(&topic.name, 0..topic.partitions, LATEST, Seen::Committed)?;
             for partition in 0..topic.partitions {
                 let at = (topic.name.to_string(), partition);
                 let committed = committed.get(&at).copied();
-                let most = COUNTED_BYTES_CLOSELY;
+                let start = offset_of(&starts, partition);
+                let to = offset_of(&shown_ends, partition).max(start);
+                let unread = committed.unwrap_or_default().clamp(start, to)..to;
                 let Counted { records, is_exact, first_ms } =
-                    self.count(&topic.name, partition, committed.unwrap_or_default(), most)?;
+                    self.count(&topic.name, partition, unread, COUNTED_BYTES_CLOSELY)?;
                 let owner = described.members.iter().find(|member| member.has.contains(&at));
                 let age =
                     |first_ms: i64| u64::try_from(now_ms().saturating_sub(first_ms)).unwrap_or_default();
-                let offset = |places: &BTreeMap<u32, (i64, i32)>| {
-                    places.get(&partition).map_or(0, |(offset, _)| *offset as u64)
-                };
                 positions.push(PositionFacts {
                     topic: topic.name.clone(),
                     partition,
                     committed,
                     committed_ms: None,
-                    start: offset(&starts),
-                    end: offset(&ends),
+                    start,
+                    end: offset_of(&ends, partition),
                     lag: records,
                     is_exact,
                     lag_ms: first_ms.map_or(0, age),

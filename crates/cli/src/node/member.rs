@@ -13,10 +13,10 @@
 
 use super::reading::Fetched;
 use super::{EARLIEST, LATEST, Node, Seen};
-use crate::directory::of_batch;
+use crate::directory::records_of;
 use crate::failure::Failure;
 use crate::place::TopicFacts;
-use exactlog::{BatchDetails, Error, Record, Start};
+use exactlog::{BatchDetails, Record, Start};
 use exactlog_client::{Code, Refused, To};
 use exactlog_wire::messages::{ConsumerGroupHeartbeat, consumer_group_heartbeat as heartbeat};
 use exactlog_wire::value::{Str, Uuid};
@@ -196,16 +196,7 @@ impl<'n> Member<'n> {
             }
         };
         let Fetched { batches: found, next, start, high_watermark, .. } = fetched;
-        let mut records = Vec::new();
-        for batch in &found {
-            let details = batches.then(|| BatchDetails::from(batch));
-            for record in batch.records() {
-                let record = record.map_err(Error::from)?;
-                if record.offset >= from {
-                    records.push((of_batch(topic, partition, record), details));
-                }
-            }
-        }
+        let records = records_of(&found, (topic, partition), from, batches)?;
         Ok(Some(Polled { records, from, next, bounds: (start, high_watermark) }))
     }
 

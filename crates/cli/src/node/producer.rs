@@ -13,8 +13,8 @@
 //!   * records of a partition keep their order: the next batch is sent when the last one is answered
 
 use super::Node;
-use super::changes::now_ms;
 use crate::failure::Failure;
+use crate::open::now_ms;
 use crate::place::{Place, TopicFacts, partitions};
 use crate::sink::{Sink, StoredRange, Taken, Timers};
 use exactlog::wire::{Batch, BatchBuilder, ProducerStamp, partition_for_key};

@@ -1,15 +1,16 @@
 //! Reading: batches by Fetch, without what isn't shown; and counting them.
 
-use super::{EARLIEST, LATEST, Node, Seen};
-use crate::directory::of_batch;
+use super::{Node, Seen};
+use crate::directory::records_of;
 use crate::failure::Failure;
 use crate::place::{Piece, Reading};
-use exactlog::wire::Batch;
-use exactlog::{BatchDetails, Bytes, Error};
+use exactlog::wire::{Batch, HEADER_BYTES};
+use exactlog::{Bytes, Error};
 use exactlog_client::{Refused, To};
 use exactlog_wire::messages::{Fetch, fetch};
 use exactlog_wire::value::Records;
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 /// About how many bytes one fetch returns.
 const FETCH_BYTES: i32 = 1 << 20;
@@ -88,30 +89,19 @@ impl Node {
     ) -> Result<Piece, Failure> {
         let seen = if how.uncommitted { Seen::All } else { Seen::Committed };
         let fetched = self.fetch(topic, partition, offset, seen, 0)?;
-        let mut records = Vec::new();
-        for batch in &fetched.batches {
-            let details = how.batches.then(|| BatchDetails::from(batch));
-            for record in batch.records() {
-                let record = record.map_err(Error::from)?;
-                if record.offset >= offset {
-                    records.push((of_batch(topic, partition, record), details));
-                }
-            }
-        }
+        let records = records_of(&fetched.batches, (topic, partition), offset, how.batches)?;
         Ok(Piece { records, next: fetched.next })
     }
 
-    /// How many records consumers are shown from an offset on. What lies behind so many bytes counts as offsets.
+    /// How many records consumers are shown within offsets of a partition. What lies behind so many bytes counts as
+    /// offsets.
     pub(crate) fn count(
         &self,
         topic: &str,
         partition: u32,
-        from: u64,
+        Range { start: from, end: to }: Range<u64>,
         bytes_max: u64,
     ) -> Result<Counted, Failure> {
-        let start = self.offset(topic, partition, EARLIEST, Seen::All)?.unwrap_or_default();
-        let to = self.offset(topic, partition, LATEST, Seen::Committed)?.unwrap_or_default().max(start);
-        let from = from.clamp(start, to);
         let mut counted = Counted { is_exact: true, ..Counted::default() };
         let (mut next, mut bytes) = (from, 0);
         while next < to {
@@ -207,6 +197,3 @@ fn batches_of(records: Records) -> Result<Vec<Batch>, exactlog::BatchError> {
     }
     Ok(batches)
 }
-
-/// What a batch begins with, in bytes.
-const HEADER_BYTES: usize = 61;
