@@ -336,6 +336,29 @@ impl Producer {
         Ok(value)
     }
 
+    /// What became of the commit that was [handed in](Transaction::submit) last. `None`: it is known already, or there
+    /// was none.
+    ///
+    /// # Errors
+    /// As [`Transaction::commit`]: then what the commit had taken over is delivered again.
+    ///
+    /// # Cancel safety
+    /// Safe: the next call tells it.
+    pub async fn outcome(&mut self) -> Result<Option<CommitReceipt>, Error> {
+        if let Some(answer) = self.in_flight() {
+            answer.value().await;
+        }
+        self.conclude()
+    }
+
+    /// As [`outcome`](Producer::outcome), blocking the thread.
+    pub fn blocking_outcome(&mut self) -> Result<Option<CommitReceipt>, Error> {
+        if let Some(answer) = self.in_flight() {
+            self.inner.wait_for(&answer);
+        }
+        self.conclude()
+    }
+
     /// The token of the next commit.
     pub(crate) fn next_token(&self) -> CommitToken {
         let state = self.in_doubt.then(|| self.inner.state.read());

@@ -209,7 +209,12 @@ impl<'p> Transaction<'p> {
         self.producer.inner.check_name("scope", scope)?;
         let id = self.producer.inner.dedup_id(&id.into())?;
         self.bytes = self.total_with(MARK_BYTES + scope.len())?;
-        self.marks.push(Mark::Named { scope: scope.to_string(), id, reservation: None });
+        // Marks that follow each other share the name.
+        let scope = match self.marks.last() {
+            Some(Mark::Named { scope: last, .. }) if **last == *scope => last.clone(),
+            _ => scope.into(),
+        };
+        self.marks.push(Mark::Named { scope, id, reservation: None });
         Ok(())
     }
 
@@ -221,7 +226,7 @@ impl<'p> Transaction<'p> {
     pub fn finish(&mut self, reservation: Reservation) -> Result<(), Error> {
         let (scope, id, number) = reservation.mark();
         self.bytes = self.total_with(MARK_BYTES + scope.len())?;
-        self.marks.push(Mark::Named { scope, id, reservation: Some(number) });
+        self.marks.push(Mark::Named { scope: scope.into(), id, reservation: Some(number) });
         self.reservations.push(reservation);
         Ok(())
     }
@@ -334,28 +339,51 @@ impl<'p> Transaction<'p> {
     /// A commit that is on its way isn't called back when the future is dropped. The producer's next commit waits
     /// for its outcome first, and fails with its error if it was refused, so no input is skipped.
     pub async fn commit(mut self) -> Result<CommitReceipt, Error> {
-        if let Some(answer) = self.producer.in_flight() {
-            answer.value().await;
-            self.producer.conclude()?;
-        }
-        self.check()?;
-        let claim = self.producer.inner.queue.room().take(self.room_bytes()).await?.claim();
-        let answer = self.submit(claim, Queue::push)?;
+        let answer = self.hand_in().await?;
         answer.value().await;
         self.producer.conclude().map(|receipt| receipt.expect("it was just submitted"))
     }
 
     /// As [`commit`](Transaction::commit), blocking the thread.
     pub fn blocking_commit(mut self) -> Result<CommitReceipt, Error> {
-        if let Some(answer) = self.producer.in_flight() {
-            self.producer.inner.wait_for(&answer);
-            self.producer.conclude()?;
-        }
-        self.check()?;
-        let claim = self.producer.inner.queue.room().blocking_take(self.room_bytes())?.claim();
-        let answer = self.submit(claim, Queue::push_quietly)?;
+        let answer = self.blocking_hand_in(Queue::push_quietly)?;
         self.producer.inner.wait_for(&answer);
         self.producer.conclude().map(|receipt| receipt.expect("it was just submitted"))
+    }
+
+    /// Hands the commit in, and doesn't wait for its outcome: [`Producer::outcome`] has it. Meanwhile the consumers of
+    /// what it has taken over deliver what comes behind that.
+    ///
+    /// The producer's next commit waits for the outcome first, and fails with its error if this one was refused: then
+    /// the input of both comes again. While it is unknown what becomes of its input, a consumer gives no partition up.
+    ///
+    /// # Errors
+    /// As [`commit`](Transaction::commit); nothing of this transaction is on its way then.
+    ///
+    /// # Cancel safety
+    /// Safe: dropped while it waits, for the outcome of the commit before it or for room, the transaction is aborted.
+    pub async fn submit(mut self) -> Result<(), Error> {
+        self.hand_in().await.map(|_| ())
+    }
+
+    /// As [`submit`](Transaction::submit), blocking the thread while it waits.
+    pub fn blocking_submit(mut self) -> Result<(), Error> {
+        self.blocking_hand_in(Queue::push).map(|_| ())
+    }
+
+    async fn hand_in(&mut self) -> Result<Arc<Answer>, Error> {
+        self.producer.outcome().await?;
+        self.check()?;
+        let claim = self.producer.inner.queue.room().take(self.room_bytes()).await?.claim();
+        self.queue(claim, Queue::push)
+    }
+
+    /// Whoever waits for the answer needn't have the writer told.
+    fn blocking_hand_in(&mut self, push: Push) -> Result<Arc<Answer>, Error> {
+        self.producer.blocking_outcome()?;
+        self.check()?;
+        let claim = self.producer.inner.queue.room().blocking_take(self.room_bytes())?.claim();
+        self.queue(claim, push)
     }
 
     /// The token of this transaction's commit, to ask for its outcome later.
@@ -384,7 +412,7 @@ impl<'p> Transaction<'p> {
     }
 
     /// From here on the producer keeps what has to be decided by the answer.
-    fn submit(&mut self, claim: Claim, push: Push) -> Result<Arc<Answer>, Error> {
+    fn queue(&mut self, claim: Claim, push: Push) -> Result<Arc<Answer>, Error> {
         let batches = std::mem::take(&mut self.batches);
         let marks = self.take_marks(&batches);
         let (inner, codec) = (self.producer.inner.clone(), self.codec.unwrap_or(self.producer.compression()));

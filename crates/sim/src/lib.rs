@@ -20,6 +20,7 @@ pub mod disk;
 pub mod enumerate;
 pub mod forge;
 pub mod fuzzing;
+pub mod gate;
 pub mod layer;
 pub mod ledger;
 pub mod model;

@@ -458,7 +458,7 @@ impl Generator {
             }
             let (scope, id, lsn) = self.reservation(model);
             let reservation = self.random.chance(1, 2).then_some(lsn);
-            marks.push(Mark::Named { scope, id, reservation });
+            marks.push(Mark::Named { scope: scope.into(), id, reservation });
         }
         if self.random.chance(1, 8) {
             marks.extend(marks.first().cloned());

@@ -177,7 +177,7 @@ mod tests {
 
     fn of_marks(scopes: &[&str]) -> u64 {
         let mark = |(nth, scope): (usize, &&str)| Mark::Named {
-            scope: scope.to_string(),
+            scope: (*scope).into(),
             id: DedupId([nth as u8; 16]),
             reservation: None,
         };

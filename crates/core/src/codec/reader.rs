@@ -170,7 +170,7 @@ impl<'a> Reader<'a> {
             0 => Ok(Mark::Event { id: self.dedup_id()?, batch: self.u32()?, record: self.u32()? }),
             1 => {
                 let (scope, id) = (self.text()?, self.dedup_id()?);
-                Ok(Mark::Named { scope, id, reservation: self.optional()? })
+                Ok(Mark::Named { scope: scope.into(), id, reservation: self.optional()? })
             }
             _ => Err(self.malformed("an unknown mark")),
         }

@@ -7,6 +7,7 @@ use crate::batch::Batch;
 use crate::ids::{DedupId, Partition, ProducerId, TopicId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Arc;
 
 /// A request about ids of events.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,8 +109,8 @@ pub enum Mark {
     },
     /// An id of its own: of what was consumed, say.
     Named {
-        /// The scope.
-        scope: String,
+        /// The scope: one name for many marks.
+        scope: Arc<str>,
         /// The id.
         id: DedupId,
         /// The lsn of the `Reserve` that holds it; none: nobody may hold it.

@@ -219,7 +219,7 @@ impl State {
                         Some(key) => self.dedup.finish(key, self.lsn, self.time_ms),
                         None => {
                             self.dedup.drop_lapsed(named, *id);
-                            let known = last.filter(|(name, _)| name == scope).map(|(_, key)| key);
+                            let known = last.filter(|(name, _)| **name == **scope).map(|(_, key)| key);
                             let key = self.dedup.enter(named, known);
                             last = Some((scope, key));
                             let place = Place { at: self.lsn, index: 0 };

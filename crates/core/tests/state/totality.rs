@@ -151,7 +151,7 @@ fn memory_bytes(command: &Command) -> usize {
             Command::Commit(commit) => {
                 let groups = commit.offsets.iter().map(|it| it.group.capacity() + offsets(&it.offsets));
                 let scopes = commit.marks.iter().map(|mark| match mark {
-                    Mark::Named { scope, .. } => scope.capacity(),
+                    Mark::Named { scope, .. } => scope.len(),
                     Mark::Event { .. } => 0,
                 });
                 size_of::<Commit>()

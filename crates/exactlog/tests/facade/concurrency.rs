@@ -1,9 +1,9 @@
 //! Threads against each other: nobody waits for ever, whatever fails, ends or panics meanwhile.
 
-use crate::common::gate::GatedDisk;
 use crate::common::*;
 use exactlog::{Error, Event, Log, StorageError};
 use exactlog_sim::disk::{Call, EIO, Effect, Fault, SimDisk, Survival};
+use exactlog_sim::gate::GatedDisk;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -11,7 +11,7 @@ use std::task::Context;
 use std::thread;
 
 fn gated() -> (GatedDisk, Log) {
-    let disk = GatedDisk::new();
+    let disk = GatedDisk::default();
     let log = builder(disk.layer()).queue_bytes(1_000).open("gated").unwrap();
     (disk, log)
 }

@@ -1,12 +1,12 @@
 //! Ids of events through the facade: sent twice, marked, reserved; over kills, failures and at the cap.
 
-use crate::common::gate::GatedDisk;
 use crate::common::{after_kill, builder, open, topic, until, values, within_patience};
 use exactlog::{
     AtCap, Error, Event, EventId, Log, Partition, Producer, Receipt, Refusal, Reservation, Reserve, Seen,
     Sighting, StorageError, Ticket, Topic, TopicOptions,
 };
 use exactlog_sim::disk::{Call, EIO, Effect, Fault, SimDisk, Survival};
+use exactlog_sim::gate::GatedDisk;
 use std::time::Duration;
 
 const LEASE: Duration = Duration::from_secs(600);
@@ -71,7 +71,7 @@ fn the_first_event_of_an_id_is_stored_and_repeats_are_told_where_also_after_a_ki
 
 #[test]
 fn repeats_among_new_events_leave_order_and_places_as_they_are() {
-    let disk = GatedDisk::new();
+    let disk = GatedDisk::default();
     let log = builder(disk.layer()).open("simulated").unwrap();
     let t = topic(&log, "t", 1);
     let producer = log.producer("p").unwrap();
@@ -171,7 +171,7 @@ fn records_of_one_key_keep_their_order_whatever_repeats_are_between_them() {
 
 #[test]
 fn headers_times_and_compression_survive_that_repeats_are_left_out() {
-    let disk = GatedDisk::new();
+    let disk = GatedDisk::default();
     let log = builder(disk.layer()).open("simulated").unwrap();
     let t = topic(&log, "t", 1);
     let producer = log.producer("p").unwrap();

@@ -1,12 +1,12 @@
 //! What a front end uses: batches handed in one after the other, and fetched as they are.
 
-use crate::common::gate::GatedDisk;
 use crate::common::*;
 use crate::wire_transactions::Wire;
 use exactlog::wire::{Appended, Batch, Isolation};
 use exactlog::{Compression, Error, Log, Partition, ProducerId, Refusal, Topic, TopicId, TopicOptions};
 use exactlog_core::batch::{BatchBuilder, ProducerStamp};
 use exactlog_sim::disk::SimDisk;
+use exactlog_sim::gate::GatedDisk;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
@@ -76,7 +76,7 @@ async fn a_batch_that_comes_twice_has_its_first_place_and_one_out_of_order_is_re
 /// It had waited for room, with settings that were others when it got some.
 #[tokio::test]
 async fn settings_that_change_on_the_way_are_no_error() {
-    let disk = GatedDisk::new();
+    let disk = GatedDisk::default();
     let log = builder(disk.layer()).queue_bytes(1_000).open("gated").unwrap();
     let topic = log.create_topic("t", TopicOptions::default()).unwrap();
     let long = "long ".repeat(180);

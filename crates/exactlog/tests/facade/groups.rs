@@ -1,9 +1,9 @@
 //! Groups: partitions change hands without overlapping, whoever joins, leaves, sleeps or fails.
 
-use crate::common::gate::GatedDisk;
 use crate::common::*;
 use exactlog::{Consumer, Error, Event, Log, Refusal, SeekTo, Topic};
 use exactlog_sim::disk::{Call, EIO, Effect, Fault, SimDisk};
+use exactlog_sim::gate::GatedDisk;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -86,7 +86,7 @@ fn a_member_without_partitions_is_woken_when_it_gets_some() {
 
 #[test]
 fn dropping_a_consumer_waits_for_nothing_while_the_queue_is_full_and_the_disk_hangs() {
-    let disk = GatedDisk::new();
+    let disk = GatedDisk::default();
     let log = builder(disk.layer()).queue_bytes(500).open("gated").unwrap();
     let topic = topic(&log, "t", 1);
     let producer = log.producer("p").unwrap();

@@ -1,9 +1,9 @@
 //! What happens to commits and acks whose answer nobody waited for, or nobody could give.
 
-use crate::common::gate::GatedDisk;
 use crate::common::*;
 use exactlog::{Consumer, Error, Event, Log, Producer, Refusal, StorageError, Topic};
 use exactlog_sim::disk::{Call, EIO, Effect, Fault, SimDisk, Survival};
+use exactlog_sim::gate::GatedDisk;
 use std::task::{Context, Poll, Waker};
 
 struct Pipe {
@@ -53,6 +53,16 @@ impl Pipe {
         assert!(commit.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     }
 
+    /// Submits a commit of the next two records, of which this is the first: sent on, if it commits.
+    fn submit(&mut self, expected: &str) {
+        let batch = self.consumer.try_next().unwrap().unwrap();
+        assert_eq!(batch.records()[0].value(), expected.as_bytes());
+        let mut transaction = self.producer.begin();
+        transaction.send(&self.output, Event::new("k", expected.to_owned())).unwrap();
+        transaction.ack(batch);
+        transaction.blocking_submit().unwrap();
+    }
+
     fn outputs(&self) -> Vec<String> {
         let mut outputs = values(&self.log, &self.output);
         outputs.sort();
@@ -61,7 +71,7 @@ impl Pipe {
 }
 
 fn gated() -> (GatedDisk, Pipe) {
-    let disk = GatedDisk::new();
+    let disk = GatedDisk::default();
     let log = builder(disk.layer()).open("gated").unwrap();
     (disk, pipe(log))
 }
@@ -96,6 +106,52 @@ fn a_dropped_commit_that_was_refused_fails_the_next_one_and_its_input_comes_agai
     disk.open_gate();
     let error = pipe.step().unwrap_err();
     assert!(matches!(error, Error::Refused(Refusal::EndOffset { expected: 77, .. })), "{error}");
+    for expected in [["0", "1"], ["2", "3"], ["4", "5"]] {
+        assert_eq!(pipe.step().unwrap(), expected);
+    }
+    assert_eq!(pipe.outputs(), ["0", "1", "2", "3", "4", "5"]);
+}
+
+#[test]
+fn what_comes_behind_a_submitted_commit_is_delivered_before_its_outcome_is_known() {
+    let (disk, mut pipe) = gated();
+    disk.shut();
+    pipe.submit("0");
+    disk.wait_until_reached();
+    assert_eq!(pipe.log.committed("g", &pipe.input, 0), None);
+    assert_eq!(pipe.consumer.try_next().unwrap().unwrap().records()[0].value(), b"2", "and dropped");
+    disk.open_gate();
+    pipe.submit("2");
+    let receipt = pipe.producer.blocking_outcome().unwrap().expect("it was on its way");
+    assert_eq!(receipt.base_offsets.len(), 1);
+    assert_eq!(pipe.producer.blocking_outcome().unwrap(), None);
+    assert_eq!(pipe.step().unwrap(), ["4", "5"]);
+    assert_eq!(pipe.outputs(), ["0", "2", "4", "5"]);
+    assert_eq!(pipe.log.lag("g", &pipe.input), 0);
+}
+
+#[test]
+fn what_was_taken_behind_a_refused_commit_comes_again_with_its_input() {
+    let (disk, mut pipe) = gated();
+    disk.shut();
+    let batch = pipe.consumer.try_next().unwrap().unwrap();
+    let mut transaction = pipe.producer.begin();
+    transaction.expect_end(&pipe.output, 0, 77);
+    transaction.ack(batch);
+    transaction.blocking_submit().unwrap();
+    let batch = pipe.consumer.try_next().unwrap().expect("what comes behind it");
+    assert_eq!(batch.records()[0].value(), b"2");
+    let mut transaction = pipe.producer.begin();
+    transaction.send(&pipe.output, Event::new("k", "never")).unwrap();
+    transaction.ack(batch);
+    let submitted = std::thread::scope(|scope| {
+        let submitting = scope.spawn(|| transaction.blocking_submit());
+        disk.wait_until_reached();
+        disk.open_gate();
+        submitting.join().unwrap()
+    });
+    assert!(matches!(submitted, Err(Error::Refused(Refusal::EndOffset { expected: 77, .. }))));
+    assert_eq!(pipe.producer.blocking_outcome().unwrap(), None, "it was told once");
     for expected in [["0", "1"], ["2", "3"], ["4", "5"]] {
         assert_eq!(pipe.step().unwrap(), expected);
     }

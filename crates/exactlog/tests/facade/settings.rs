@@ -1,12 +1,12 @@
 //! Topics whose settings change under handles that know the earlier ones: nobody has to send anything again.
 
-use crate::common::gate::GatedDisk;
 use crate::common::*;
 use exactlog::{Bytes, Durability, Error, Event, Refusal, Topic, TopicConfig};
 use exactlog_core::batch::BatchBuilder;
 use exactlog_core::command::Command;
 use exactlog_core::reply::Reply;
 use exactlog_sim::disk::SimDisk;
+use exactlog_sim::gate::GatedDisk;
 use exactlog_storage::shard::{Options, Shard, Submission};
 use std::sync::Arc;
 
@@ -77,7 +77,7 @@ fn oa_7_a_repeated_batch_is_judged_by_the_settings_that_hold_now() {
 /// from after that. What became of them and of one behind them, and what is stored.
 fn older_handle_first(first_bytes: usize, knows_producer: bool) -> (Vec<Result<u64, Error>>, Vec<usize>) {
     let config = TopicConfig { max_message_bytes: 1024, ..TopicConfig::default() };
-    let disk = GatedDisk::new();
+    let disk = GatedDisk::default();
     let older = altered(&disk.disk, config);
     let log = builder(disk.layer()).open("gated").unwrap();
     let newer = log.open_topic("t").unwrap();

@@ -1,9 +1,9 @@
 //! Whose turn it is to write: the writer thread's, or that of a caller who blocks.
 
-use crate::common::gate::GatedDisk;
 use crate::common::{MIB, builder, on_wake, open, topic, values, within_patience};
 use exactlog::{Event, Log};
 use exactlog_sim::disk::SimDisk;
+use exactlog_sim::gate::GatedDisk;
 use exactlog_sim::layer::{Layer, Observer};
 use parking_lot::Mutex;
 use std::pin::Pin;
@@ -24,7 +24,7 @@ impl Observer for Writers {
 }
 
 fn gated() -> (GatedDisk, Log) {
-    let disk = GatedDisk::new();
+    let disk = GatedDisk::default();
     let log = builder(disk.layer()).open("gated").unwrap();
     (disk, log)
 }

@@ -208,8 +208,8 @@ fn ids() -> Vec<Command> {
     let token = CommitToken { producer: ProducerId(2), producer_epoch: 0, number: 1 };
     let marks = vec![
         Mark::Event { id: id(3), batch: 0, record: 0 },
-        Mark::Named { scope: scope(), id: id(4), reservation: Some(9) },
-        Mark::Named { scope: scope(), id: id(5), reservation: None },
+        Mark::Named { scope: scope().into(), id: id(4), reservation: Some(9) },
+        Mark::Named { scope: scope().into(), id: id(5), reservation: None },
     ];
     let batches = vec![(PARTITIONS[1], batch(&Bytes::from_static(b"v"), None))];
     let (cursor, offsets, conditions, timers) = (None, Vec::new(), Vec::new(), TimerEffects::default());

@@ -220,7 +220,7 @@ impl Model {
                 if *lease_ms == 0 || *lease_ms > LEASE_MS_MAX {
                     return Err("SettingOutOfBounds");
                 }
-                self.check_absent(&DedupScope::Named(scope.clone()), *id)?;
+                self.check_absent(&DedupScope::Named(scope.to_string()), *id)?;
                 self.ids.check_room(1)?;
                 self.ids.make_room(1);
                 self.forget_reservation(scope, *id);
@@ -332,7 +332,7 @@ impl Model {
 
 fn scope_of(mark: &Mark, commit: &Commit) -> Result<(DedupScope, DedupId), &'static str> {
     match mark {
-        Mark::Named { scope, id, .. } => Ok((DedupScope::Named(scope.clone()), *id)),
+        Mark::Named { scope, id, .. } => Ok((DedupScope::Named(scope.to_string()), *id)),
         Mark::Event { id, batch, record } => {
             let found = commit.batches.get(*batch as usize);
             let found = found.filter(|(_, batch)| *record < batch.record_count());

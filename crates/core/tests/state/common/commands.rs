@@ -232,7 +232,7 @@ fn mark() -> impl Strategy<Value = Mark> {
         1 => (dedup_id(), select(vec![0, 1, 2, u32::MAX]), select(vec![0, 1, 2, u32::MAX]))
             .prop_map(|(id, batch, record)| Mark::Event { id, batch, record }),
         2 => (name(), dedup_id(), option::weighted(0.3, small_lsn()))
-            .prop_map(|(scope, id, reservation)| Mark::Named { scope, id, reservation }),
+            .prop_map(|(scope, id, reservation)| Mark::Named { scope: scope.into(), id, reservation }),
     ]
 }
 

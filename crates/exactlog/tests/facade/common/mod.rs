@@ -1,7 +1,5 @@
 //! What the tests of the facade share: logs on a simulated disk, and what they hold.
 
-pub(crate) mod gate;
-
 use exactlog::{Builder, Durability, Event, Log, ReadView, Record, Topic, TopicOptions};
 use exactlog_sim::disk::SimDisk;
 use exactlog_storage::disk::Disk;

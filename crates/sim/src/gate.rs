@@ -1,13 +1,19 @@
 //! A disk whose next write of the journal can be made to wait, or to panic: for what happens meanwhile.
 
-use exactlog_sim::disk::SimDisk;
-use exactlog_sim::layer::{Layer, Observer};
+use crate::disk::SimDisk;
+use crate::layer::{Layer, Observer};
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long somebody is waited for who has to come.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A simulated disk behind a gate.
-pub(crate) struct GatedDisk {
-    pub(crate) disk: SimDisk,
+#[derive(Debug, Default)]
+pub struct GatedDisk {
+    /// The disk itself.
+    pub disk: SimDisk,
     gate: Arc<Gate>,
 }
 
@@ -25,31 +31,27 @@ struct GateState {
 }
 
 impl GatedDisk {
-    pub(crate) fn new() -> GatedDisk {
-        GatedDisk { disk: SimDisk::new(), gate: Arc::default() }
-    }
-
     /// The disk for a log, behind the gate.
-    pub(crate) fn layer(&self) -> Layer {
+    pub fn layer(&self) -> Layer {
         Layer::over(&self.disk, self.gate.clone())
     }
 
     /// Every write of the journal waits from now on.
-    pub(crate) fn shut(&self) {
+    pub fn shut(&self) {
         self.gate.state.lock().shut = true;
     }
 
     /// Waits until a write of the journal waits.
-    pub(crate) fn wait_until_reached(&self) {
+    pub fn wait_until_reached(&self) {
         let mut state = self.gate.state.lock();
         while !state.waiting {
-            let timed_out = self.gate.changed.wait_for(&mut state, super::PATIENCE).timed_out();
+            let timed_out = self.gate.changed.wait_for(&mut state, PATIENCE).timed_out();
             assert!(!timed_out, "nobody came to the gate");
         }
     }
 
     /// Lets all go on.
-    pub(crate) fn open_gate(&self) {
+    pub fn open_gate(&self) {
         let mut state = self.gate.state.lock();
         state.shut = false;
         state.waiting = false;
@@ -57,7 +59,7 @@ impl GatedDisk {
     }
 
     /// The next write of the journal panics.
-    pub(crate) fn panic_once(&self) {
+    pub fn panic_once(&self) {
         self.gate.state.lock().panics = true;
     }
 }
