@@ -89,7 +89,7 @@ const DISK: &str = "crates/storage/src/disk";
 const CHECKPOINT: &str = "crates/storage/src/checkpoint";
 
 /// Dependencies that have their place: who must have them. The others must not, except as the third column says.
-const PLACES: [(&str, &[&str], &[&str]); 16] = [
+const PLACES: [(&str, &[&str], &[&str]); 17] = [
     (
         "tokio",
         &["exactlog", "exactlog-flow", "exactlog-broker", "exactlog-client", "exactlog-cli", "exactlog-sql"],
@@ -119,6 +119,7 @@ const PLACES: [(&str, &[&str], &[&str]); 16] = [
         &["exactlog-storage", "exactlog", "exactlog-flow", "exactlog-broker"],
         &["exactlog-sim", "exactlog-testkit"],
     ),
+    ("rustc-hash", &["exactlog-flow"], &[]),
     ("rustix", &["exactlog-storage", "exactlog", "exactlog-cli"], &[]),
     ("clap", &["exactlog-cli"], &[]),
     ("comfy-table", &["exactlog-cli"], &[]),

@@ -4,11 +4,12 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::failure::Failure;
 use std::any::Any;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{self, Poll};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// What a handler's call is.
 pub(crate) type Called = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
@@ -80,14 +81,19 @@ pub(crate) async fn recover(
 }
 
 async fn guard(mut called: Called, limit: Duration) -> Result<(), Failure> {
-    let guarded = std::future::poll_fn(move |task| {
-        // It is never polled again after a panic.
-        match catch_unwind(AssertUnwindSafe(|| called.as_mut().poll(task))) {
+    let begin = Instant::now();
+    // It is never polled again after a panic.
+    let mut guarded =
+        |task: &mut task::Context<'_>| match catch_unwind(AssertUnwindSafe(|| called.as_mut().poll(task))) {
             Ok(polled) => polled,
             Err(panic) => Poll::Ready(Err(panicked(&*panic))),
-        }
-    });
-    match tokio::time::timeout(limit, guarded).await {
+        };
+    // Most handlers have nothing to wait for: they need no timer.
+    if let Poll::Ready(result) = poll_fn(|task| Poll::Ready(guarded(task))).await {
+        return result;
+    }
+    let rest = limit.saturating_sub(begin.elapsed());
+    match tokio::time::timeout(rest, poll_fn(guarded)).await {
         Ok(result) => result,
         Err(_) => Err(Failure::transient("timeout", format!("the handler took longer than {limit:?}"))),
     }

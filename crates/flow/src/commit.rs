@@ -14,12 +14,13 @@ use crate::outbox::{Forwarded, Outbox, Output};
 use crate::owned::{Owned, Place};
 use crate::parked::{Queue, Wait, Waiting, row};
 use crate::request::reply_of_death;
-use crate::round::{Item, Round, Verdict};
+use crate::round::{DoneIds, Item, Round, Verdict};
 use crate::settings::Settings;
 use exactlog::{
     Batch, EventId, Log, Producer, Record, Seen, Table, Topic, TopicId, Transaction, UnreadableBatch,
 };
-use std::collections::{BTreeMap, HashSet};
+use rustc_hash::FxHashSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,23 +59,40 @@ pub(crate) enum Attempted {
     Died(String),
 }
 
+/// A round that was handed in.
+#[derive(Debug)]
+pub(crate) struct Submitted {
+    pub(crate) changes: Changes,
+    /// What is to be said if it commits.
+    pub(crate) lines: Vec<Line>,
+    /// Ids of events that are done in it.
+    pub(crate) done: Arc<DoneIds>,
+    /// Events were done, or left out as copies, and nothing else: of what the next round goes by, it changes the ids.
+    pub(crate) is_plain: bool,
+}
+
 impl Committer<'_> {
-    /// Commits it with the positions of the batch.
-    pub(crate) async fn commit(
+    /// Hands it in with the positions of the batch.
+    pub(crate) async fn submit(
         &self,
         producer: &mut Producer,
-        owned: &mut Owned,
+        owned: &Owned,
         mut letters: LettersRead,
         mut round: Round,
         unreadable: Vec<UnreadableBatch>,
         batch: Option<Batch<'_>>,
-    ) -> Result<Changes, Error> {
+    ) -> Result<Submitted, Error> {
+        let is_plain = unreadable.is_empty() && letters.is_empty() && round.is_plain();
         let mut transaction = producer.begin();
         let mut changes = Changes::default();
-        let mut sent_ids = HashSet::new();
+        let mut sent_ids = FxHashSet::default();
         round.tables.fill(&round.overlay, &mut transaction)?;
         // Keys ended beside each other; what comes of them is in the order of their events.
-        round.settled.sort_by(|(one, _), (other, _)| place(&one.record).cmp(&place(&other.record)));
+        let by_place =
+            |(one, _): &(Item, _), (other, _): &(Item, _)| place(&one.record).cmp(&place(&other.record));
+        if !round.settled.is_sorted_by(|one, other| by_place(one, other).is_le()) {
+            round.settled.sort_by(by_place);
+        }
         let lines: Vec<Line> = match lines::are_wanted() {
             true => round.settled.iter().filter_map(|(item, verdict)| Line::of(item, verdict)).collect(),
             false => Vec::new(),
@@ -99,10 +117,9 @@ impl Committer<'_> {
         if let Some(batch) = batch {
             transaction.ack(batch);
         }
-        let receipt = transaction.commit().await?;
-        changes.apply(owned, receipt.csn);
-        lines.iter().for_each(|line| line.tell(&self.settings.group, self.settings.retry.max_attempts));
-        Ok(changes)
+        transaction.submit().await?;
+        let is_plain = is_plain && changes.rows.is_empty();
+        Ok(Submitted { changes, lines, done: Arc::new(round.done), is_plain })
     }
 
     fn add(
@@ -110,7 +127,7 @@ impl Committer<'_> {
         transaction: &mut Transaction<'_>,
         owned: &Owned,
         changes: &mut Changes,
-        sent_ids: &mut HashSet<(TopicId, EventId)>,
+        sent_ids: &mut FxHashSet<(TopicId, EventId)>,
         item: Item,
         verdict: Verdict,
     ) -> Result<(), Error> {
@@ -170,16 +187,17 @@ impl Committer<'_> {
     fn hand_in(
         &self,
         transaction: &mut Transaction<'_>,
-        sent_ids: &mut HashSet<(TopicId, EventId)>,
+        sent_ids: &mut FxHashSet<(TopicId, EventId)>,
         outbox: Outbox,
     ) -> Result<(), Error> {
-        for output in outbox.outputs {
+        let Some(handed) = outbox.into_handed() else { return Ok(()) };
+        for output in handed.outputs {
             self.send(transaction, sent_ids, output)?;
         }
-        for Forwarded { topic, record } in outbox.forwarded {
+        for Forwarded { topic, record } in handed.forwarded {
             transaction.forward(&topic, &record)?;
         }
-        for timer in outbox.cancelled {
+        for timer in handed.cancelled {
             if self.log.timer(timer)?.is_some() {
                 transaction.cancel(timer);
             }
@@ -191,7 +209,7 @@ impl Committer<'_> {
     fn send(
         &self,
         transaction: &mut Transaction<'_>,
-        sent_ids: &mut HashSet<(TopicId, EventId)>,
+        sent_ids: &mut FxHashSet<(TopicId, EventId)>,
         output: Output,
     ) -> Result<(), Error> {
         let Output { topic, partition, event, delay } = output;
@@ -288,7 +306,8 @@ impl Changes {
         &self.attempts
     }
 
-    fn apply(&self, owned: &mut Owned, csn: u64) {
+    /// It has committed at this csn.
+    pub(crate) fn apply(&self, owned: &mut Owned, csn: u64) {
         for RowChange { place, offset, waits } in &self.rows {
             let Some(partition) = owned.partitions.get_mut(place) else { continue };
             match waits {

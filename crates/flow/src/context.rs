@@ -323,12 +323,12 @@ impl Context {
     }
 
     pub(crate) fn end(&self, end: End) -> Result<(), Failure> {
-        self.outbox(|outbox| outbox.end = end)
+        self.outbox(|outbox| outbox.set_end(end))
     }
 
     /// Gives each event that is sent from now on these headers, too.
     pub(crate) fn stamp(&self, headers: Vec<(&'static str, Bytes)>) -> Result<(), Failure> {
-        self.outbox(|outbox| outbox.stamp.extend(headers))
+        self.outbox(|outbox| outbox.stamp(headers))
     }
 
     fn write(&self, table: &Table, key: Bytes, value: Option<Bytes>) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! Which events are the same one, and what is done about copies.
 
 use crate::error::Error;
+use bytes::Bytes;
 use exactlog::{EventId, Record};
 use std::fmt::{self, Debug};
 use std::sync::Arc;
@@ -103,9 +104,9 @@ impl Dedup {
 
     pub(crate) fn id(&self, record: &Record) -> Option<EventId> {
         match &self.source {
-            Source::Headers => named_id(record).map(EventId::from),
-            Source::Header(name) => record.header(name).filter(|id| !id.is_empty()).map(EventId::from),
-            Source::Key => record.key.as_deref().filter(|id| !id.is_empty()).map(EventId::from),
+            Source::Headers => ID_HEADERS.iter().find_map(|name| header(record, name)).and_then(id_of),
+            Source::Header(name) => header(record, name).and_then(id_of),
+            Source::Key => record.key.as_ref().and_then(id_of),
             Source::Function(find) => find(record),
         }
     }
@@ -118,6 +119,15 @@ impl Dedup {
             Source::Function(_) => "a function".to_string(),
         }
     }
+}
+
+/// The first header of this name that has a value: without a copy of that.
+fn header<'r>(record: &'r Record, name: &str) -> Option<&'r Bytes> {
+    record.headers.iter().find(|it| *it.key == *name.as_bytes())?.value.as_ref()
+}
+
+fn id_of(bytes: &Bytes) -> Option<EventId> {
+    (!bytes.is_empty()).then(|| EventId::from(bytes.clone()))
 }
 
 /// The id that an event carries in one of the usual headers.

@@ -6,12 +6,16 @@
 //!              refused: less is taken, and what others have changed is loaded <--/
 //! ```
 //!
+//! While a commit is written, the next round runs already, if nothing but ids of the one before can matter to it: it
+//! counts those as done. It is committed when the one before has been, and given up if that is refused.
+//!
 //! Invariants
 //!   * between two commits nothing is kept but what can be made again from the log
+//!   * a round is committed behind all that came before it, or not at all
 
 use crate::chance::Chance;
 use crate::clock::Clock;
-use crate::commit::{Attempted, Changes, Committer};
+use crate::commit::{Attempted, Committer, Submitted};
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::ledger::{Ledger, LettersRead};
@@ -23,12 +27,14 @@ use crate::round::{Doomed, Ids, Item, Runner, Turn};
 use crate::running::{Order, Shared};
 use crate::settings::Job;
 use exactlog::{
-    Batch, Consumer, KeyRange, Log, Producer, Record, Refusal, Start, Table, Topic, UnreadableBatch,
+    Batch, CommitReceipt, Consumer, KeyRange, Log, Producer, Record, Refusal, Start, Table, Topic,
+    UnreadableBatch,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// How often a processor that has nothing to do looks whether it was given other partitions.
 const LOOK: Duration = Duration::from_millis(500);
@@ -37,6 +43,9 @@ const REFUSED_MAX: u32 = 10;
 /// First and longest pause while the disk is full.
 const PAUSE: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// How long rounds may run beside the commit of the one before, until all is settled once: only then are partitions
+/// given up, and is seen what others have changed.
+const BESIDE: Duration = Duration::from_millis(100);
 
 /// A processor at work.
 pub(crate) struct Engine {
@@ -44,6 +53,17 @@ pub(crate) struct Engine {
     consumer: Consumer,
     producer: Producer,
     orders: watch::Receiver<Order>,
+    on_its_way: Option<OnItsWay>,
+}
+
+/// A round whose commit was handed in.
+struct OnItsWay {
+    submitted: Submitted,
+    first: (Arc<str>, u32, u64),
+    is_alone: bool,
+    handled_us: u64,
+    /// What has become of it: the csn of its commit.
+    outcome: Option<Result<u64, exactlog::Error>>,
 }
 
 /// What doesn't belong to the consumer, whose batches borrow it.
@@ -71,6 +91,8 @@ struct Core {
     refused: u32,
     doomed: Option<Doomed>,
     pause: Duration,
+    /// Until then a round may run beside a commit.
+    beside_until: Instant,
 }
 
 /// What is handed to a new engine.
@@ -113,30 +135,52 @@ impl Engine {
             refused: 0,
             doomed: None,
             pause: PAUSE,
+            beside_until: Instant::now(),
         };
         let consumer = core.subscribe()?;
-        Ok(Engine { core, consumer, producer, orders })
+        Ok(Engine { core, consumer, producer, orders, on_its_way: None })
     }
 
     /// Works until it is told to stop, or the log is closed.
     pub(crate) async fn run(mut self) -> Result<(), Error> {
         loop {
             let order = *self.orders.borrow_and_update();
-            if order == Order::Stop {
-                return Ok(());
-            }
-            match self.round(order).await {
-                Ok(true) => {}
-                Ok(false) | Err(Error::Log(exactlog::Error::Closed)) => return Ok(()),
-                Err(Error::Log(error)) => self.recover(error).await?,
-                Err(error) => return Err(error),
+            let worked = match order {
+                Order::Stop => self.settle().await.map(|_| false),
+                order => self.round(order).await,
+            };
+            let error = match worked {
+                Ok(true) => continue,
+                Ok(false) => return Ok(()),
+                Err(error) => error,
+            };
+            // What was handed in before has an outcome of its own.
+            let earlier = self.settle().await.err();
+            for error in earlier.into_iter().chain([error]) {
+                match error {
+                    Error::Log(exactlog::Error::Closed) => return Ok(()),
+                    Error::Log(error) => self.recover(error).await?,
+                    error => return Err(error),
+                }
             }
         }
     }
 
+    /// Waits for what becomes of the commit that is on its way. False: it was refused.
+    async fn settle(&mut self) -> Result<bool, Error> {
+        self.core.settle(&mut self.producer, &mut self.on_its_way).await
+    }
+
     /// Waits for something to do, and does it. False: a replay has come to its end.
     async fn round(&mut self, order: Order) -> Result<bool, Error> {
-        let Engine { core, consumer, producer, orders } = self;
+        if order == Order::Run
+            && let Some(room) = self.core.room_beside(self.on_its_way.as_ref())
+        {
+            return self.round_beside(room).await.map(|()| true);
+        }
+        self.settle().await?;
+        let Engine { core, consumer, producer, orders, on_its_way } = self;
+        core.beside_until = Instant::now() + BESIDE;
         core.follow(consumer)?;
         if core.has_replayed()? {
             return Ok(false);
@@ -144,7 +188,7 @@ impl Engine {
         let (room, opens_ms) = core.breaker_room();
         let reads = order == Order::Run && room > 0;
         let due = if reads { core.due(room) } else { Vec::new() };
-        let look = tokio::time::Instant::now() + LOOK;
+        let look = Instant::now() + LOOK;
         let wakes_ms = if reads { core.owned.next_due_ms() } else { opens_ms };
         let next_due = wakes_ms.map(|due_ms| core.clock.instant(due_ms));
         consumer.set_max_poll_records(room.saturating_sub(due.len()).max(1));
@@ -161,7 +205,17 @@ impl Engine {
                 () = tokio::time::sleep_until(next_due.map_or(look, |due| due.min(look))) => return Ok(true),
             },
         };
-        core.work(producer, due, batch).await.map(|()| true)
+        core.work(producer, on_its_way, due, batch).await.map(|()| true)
+    }
+
+    /// Runs what is there while the commit of the round before is written, or waits for that.
+    async fn round_beside(&mut self, room: usize) -> Result<(), Error> {
+        let Engine { core, consumer, producer, on_its_way, .. } = self;
+        consumer.set_max_poll_records(room);
+        match consumer.try_next()? {
+            None => core.settle(producer, on_its_way).await.map(|_| ()),
+            batch => core.work(producer, on_its_way, Vec::new(), batch).await,
+        }
     }
 
     /// What can be gone on after.
@@ -299,10 +353,19 @@ impl Core {
         (room.unwrap_or(self.limit).min(self.limit), opens_ms)
     }
 
-    /// Runs what is due and what is new, and commits it.
+    /// How many events may run beside the commit that is on its way; nothing if it is waited for first.
+    fn room_beside(&self, on_its_way: Option<&OnItsWay>) -> Option<usize> {
+        let sent = on_its_way.filter(|it| it.submitted.is_plain)?;
+        let is_usual = self.doomed.is_none() && !matches!(sent.outcome, Some(Err(_)));
+        let (room, _) = self.breaker_room();
+        (is_usual && room > 0 && Instant::now() < self.beside_until && self.due(1).is_empty()).then_some(room)
+    }
+
+    /// Runs what is due and what is new, and hands its commit in when the one before is settled.
     async fn work(
         &mut self,
         producer: &mut Producer,
+        on_its_way: &mut Option<OnItsWay>,
         due: Vec<Due>,
         mut batch: Option<Batch<'_>>,
     ) -> Result<(), Error> {
@@ -317,7 +380,7 @@ impl Core {
         let Some((topic, partition, offset)) = first else { return Ok(()) };
         let first = (topic.clone(), partition, offset);
         let is_alone = turns.len() + blocked.len() == 1;
-        let (clock, began) = (self.clock, tokio::time::Instant::now());
+        let (clock, began) = (self.clock, Instant::now());
         let runner = Runner {
             log: &self.log,
             job: &self.job,
@@ -328,9 +391,28 @@ impl Core {
             table: &self.table,
             letters: &letters,
             ids: Ids::new(&self.log, &self.job.settings, &self.scopes),
+            before: on_its_way.as_ref().map(|it| it.submitted.done.clone()),
         };
-        let round = runner.run(turns, blocked).await?;
+        let round = {
+            let mut run = std::pin::pin!(runner.run(turns, blocked));
+            loop {
+                let is_open = on_its_way.as_ref().is_some_and(|it| it.outcome.is_none());
+                tokio::select! {
+                    biased;
+                    round = &mut run => break round,
+                    outcome = producer.outcome(), if is_open => {
+                        if let Some(sent) = on_its_way {
+                            sent.ended(outcome, &self.job, &self.shared, &self.meters);
+                        }
+                    }
+                }
+            }
+        };
         let handled_us = began.elapsed().as_micros() as u64;
+        if !self.settle(producer, on_its_way).await? {
+            // What this round went by isn't so: all of it comes again.
+            return Ok(());
+        }
         let committer = Committer {
             log: &self.log,
             settings: &self.job.settings,
@@ -340,15 +422,40 @@ impl Core {
         };
         let goes_over = |it: &UnreadableBatch| read.contains(&(it.topic.clone(), it.partition));
         let (unreadable, rest) = self.unreadable.iter().cloned().partition(goes_over);
-        match committer.commit(producer, &mut self.owned, letters, round, unreadable, batch).await {
-            Ok(changes) => {
-                self.unreadable = rest;
-                self.committed(&changes, handled_us);
+        match committer.submit(producer, &self.owned, letters, round?, unreadable, batch).await {
+            Ok(submitted) => {
+                let is_plain = submitted.is_plain;
+                *on_its_way = Some(OnItsWay { submitted, first, is_alone, handled_us, outcome: None });
+                if !is_plain && self.settle(producer, on_its_way).await? {
+                    self.unreadable = rest;
+                }
             }
             Err(Error::Log(error)) => self.refused(error, first, is_alone)?,
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Waits for what becomes of the commit that is on its way, and takes it in. False: it was refused.
+    async fn settle(
+        &mut self,
+        producer: &mut Producer,
+        on_its_way: &mut Option<OnItsWay>,
+    ) -> Result<bool, Error> {
+        let Some(mut sent) = on_its_way.take() else { return Ok(true) };
+        if sent.outcome.is_none() {
+            sent.ended(producer.outcome().await, &self.job, &self.shared, &self.meters);
+        }
+        let OnItsWay { submitted, first, is_alone, outcome, .. } = sent;
+        match outcome.expect("it has just ended") {
+            Ok(csn) => {
+                submitted.changes.apply(&mut self.owned, csn);
+                (self.refused, self.doomed, self.pause) = (0, None, PAUSE);
+                self.limit = (self.limit * 2).min(self.job.settings.batch_max);
+                Ok(true)
+            }
+            Err(error) => self.refused(error, first, is_alone).map(|()| false),
+        }
     }
 
     /// Its records can't be had: it becomes one dead letter, as it is stored.
@@ -400,23 +507,6 @@ impl Core {
         Ok((turns, blocked))
     }
 
-    fn committed(&mut self, changes: &Changes, handled_us: u64) {
-        (self.refused, self.doomed, self.pause) = (0, None, PAUSE);
-        self.limit = (self.limit * 2).min(self.job.settings.batch_max);
-        for attempted in changes.attempts() {
-            match attempted {
-                Attempted::Took(took) => self.meters.took(*took),
-                Attempted::Retried(attempt) => self.meters.retried(*attempt),
-                Attempted::Died(kind) => self.meters.dead(kind),
-            }
-        }
-        self.shared.update(|metrics| {
-            metrics.counts.add(&changes.sum());
-            metrics.commits += 1;
-            metrics.handled_us += handled_us;
-        });
-    }
-
     /// Nothing of the round was applied, and all of it comes again: less at a time, to find out for which event it was
     /// refused, and if there is just one, that one is known.
     fn refused(
@@ -454,6 +544,36 @@ impl Core {
             self.doomed = Some(Doomed { topic, partition, offset, failure });
         }
         Ok(())
+    }
+}
+
+impl OnItsWay {
+    /// Its outcome is known: if it is committed, whoever counts is told.
+    fn ended(
+        &mut self,
+        outcome: Result<Option<CommitReceipt>, exactlog::Error>,
+        job: &Job,
+        shared: &Shared,
+        meters: &Meters,
+    ) {
+        self.outcome = Some(outcome.map(|receipt| receipt.expect("it was on its way").csn));
+        if !matches!(self.outcome, Some(Ok(_))) {
+            return;
+        }
+        let Submitted { changes, lines, .. } = &self.submitted;
+        lines.iter().for_each(|line| line.tell(&job.settings.group, job.settings.retry.max_attempts));
+        for attempted in changes.attempts() {
+            match attempted {
+                Attempted::Took(took) => meters.took(*took),
+                Attempted::Retried(attempt) => meters.retried(*attempt),
+                Attempted::Died(kind) => meters.dead(kind),
+            }
+        }
+        shared.update(|metrics| {
+            metrics.counts.add(&changes.sum());
+            metrics.commits += 1;
+            metrics.handled_us += self.handled_us;
+        });
     }
 }
 

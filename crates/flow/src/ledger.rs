@@ -156,6 +156,11 @@ impl LettersRead {
         Ok(())
     }
 
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.partitions.is_empty()
+    }
+
     /// Whether it is a dead letter that something became of: there is nothing to do any more.
     pub(crate) fn has_ended(&self, record: &Record) -> bool {
         if self.partitions.is_empty() {

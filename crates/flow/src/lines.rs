@@ -65,7 +65,7 @@ impl Line {
                 (What::RetryScheduled { failure, due_ms: *due_ms }, *attempts)
             }
             // A stage of its handler is done, or was given up.
-            Verdict::Wait { wait: Wait { due_ms, attempts: 0, .. }, failure, outbox } => match &outbox.end {
+            Verdict::Wait { wait: Wait { due_ms, attempts: 0, .. }, failure, outbox } => match outbox.end() {
                 End::Again { .. } => {
                     (What::Continues { failure: failure.clone(), due_ms: *due_ms }, item.attempts() + 1)
                 }

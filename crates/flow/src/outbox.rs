@@ -67,22 +67,26 @@ pub(crate) enum End {
     Dead(Failure),
 }
 
-/// The outputs of one attempt.
+/// The outputs of one attempt. Most events have none, and are moved about a lot: so it is small.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox(Option<Box<Handed>>);
+
+/// What an attempt has handed in.
 #[derive(Debug)]
-pub(crate) struct Outbox {
+pub(crate) struct Handed {
     pub(crate) outputs: Vec<Output>,
     pub(crate) forwarded: Vec<Forwarded>,
     pub(crate) cancelled: Vec<TimerId>,
-    pub(crate) end: End,
+    end: End,
     /// Headers that each event gets that is sent from now on.
-    pub(crate) stamp: Vec<(&'static str, Bytes)>,
+    stamp: Vec<(&'static str, Bytes)>,
     writes: BTreeMap<Place, Write>,
     reads: BTreeMap<Place, Read>,
 }
 
-impl Default for Outbox {
+impl Default for Handed {
     fn default() -> Self {
-        Outbox {
+        Handed {
             outputs: Vec::new(),
             forwarded: Vec::new(),
             cancelled: Vec::new(),
@@ -97,17 +101,43 @@ impl Default for Outbox {
 impl Outbox {
     /// One whose events all have these headers.
     pub(crate) fn stamping(stamp: Vec<(&'static str, Bytes)>) -> Outbox {
-        Outbox { stamp, ..Outbox::default() }
+        Outbox((!stamp.is_empty()).then(|| Box::new(Handed { stamp, ..Handed::default() })))
+    }
+
+    /// What was handed in, if anything was.
+    pub(crate) fn into_handed(self) -> Option<Box<Handed>> {
+        self.0
+    }
+
+    fn handed(&mut self) -> &mut Handed {
+        self.0.get_or_insert_default()
+    }
+
+    /// How its event ends.
+    pub(crate) fn end(&self) -> &End {
+        const USUAL: &End = &End::Done("ok");
+        self.0.as_ref().map_or(USUAL, |handed| &handed.end)
+    }
+
+    pub(crate) fn set_end(&mut self, end: End) {
+        self.handed().end = end;
+    }
+
+    /// Gives each event that is sent from now on these headers, too.
+    pub(crate) fn stamp(&mut self, headers: Vec<(&'static str, Bytes)>) {
+        self.handed().stamp.extend(headers);
     }
 
     pub(crate) fn send(&mut self, topic: &Topic, partition: Option<u32>, event: Event) {
-        let event = self.stamped(event);
-        self.outputs.push(Output { topic: topic.clone(), partition, event, delay: None });
+        let handed = self.handed();
+        let event = handed.stamped(event);
+        handed.outputs.push(Output { topic: topic.clone(), partition, event, delay: None });
     }
 
     pub(crate) fn send_after(&mut self, topic: &Topic, event: Event, delay: Duration) {
-        let event = self.stamped(event);
-        self.outputs.push(Output { topic: topic.clone(), partition: None, event, delay: Some(delay) });
+        let handed = self.handed();
+        let event = handed.stamped(event);
+        handed.outputs.push(Output { topic: topic.clone(), partition: None, event, delay: Some(delay) });
     }
 
     pub(crate) fn forward(&mut self, topic: &Topic, mut record: Record) {
@@ -115,20 +145,17 @@ impl Outbox {
             key: Bytes::from_static(name.as_bytes()),
             value: Some(value.clone()),
         };
-        record.headers.extend(self.stamp.iter().map(header));
-        self.forwarded.push(Forwarded { topic: topic.clone(), record });
-    }
-
-    fn stamped(&self, event: Event) -> Event {
-        self.stamp.iter().fold(event, |event, (name, value)| event.header(*name, value.clone()))
+        let handed = self.handed();
+        record.headers.extend(handed.stamp.iter().map(header));
+        handed.forwarded.push(Forwarded { topic: topic.clone(), record });
     }
 
     pub(crate) fn cancel(&mut self, timer: TimerId) {
-        self.cancelled.push(timer);
+        self.handed().cancelled.push(timer);
     }
 
     pub(crate) fn write(&mut self, table: &Table, key: Bytes, value: Option<Bytes>) {
-        self.writes.insert((table.topic().id(), key), Write { table: table.clone(), value });
+        self.handed().writes.insert((table.topic().id(), key), Write { table: table.clone(), value });
     }
 
     pub(crate) fn get(
@@ -138,7 +165,8 @@ impl Outbox {
         overlay: &Overlay,
     ) -> Result<Option<Bytes>, Failure> {
         let place = (table.topic().id(), key);
-        if let Some(write) = self.writes.get(&place) {
+        let handed = self.handed();
+        if let Some(write) = handed.writes.get(&place) {
             return Ok(write.value.clone());
         }
         let (version, value) = match overlay.staged(&place) {
@@ -152,8 +180,14 @@ impl Outbox {
             }
         };
         // What was read first has to hold: if it is another one by now, the attempt is made anew.
-        self.reads.entry(place).or_insert_with(|| Read { table: table.clone(), version });
+        handed.reads.entry(place).or_insert_with(|| Read { table: table.clone(), version });
         Ok(value)
+    }
+}
+
+impl Handed {
+    fn stamped(&self, event: Event) -> Event {
+        self.stamp.iter().fold(event, |event, (name, value)| event.header(*name, value.clone()))
     }
 }
 
@@ -180,9 +214,8 @@ impl TableStage {
     /// Takes over what an attempt has read and written. False: what it has read isn't so any more, and it has to be
     /// made anew; nothing was taken.
     pub(crate) fn take(&mut self, outbox: &mut Outbox, overlay: &Overlay) -> bool {
-        if outbox.reads.is_empty() && outbox.writes.is_empty() {
-            return true;
-        }
+        let handed = outbox.0.as_mut().filter(|it| !it.reads.is_empty() || !it.writes.is_empty());
+        let Some(handed) = handed else { return true };
         let mut staged = overlay.staged.lock();
         let is_so = |(place, read): (&Place, &Read)| match (staged.get(place), read.version) {
             (Some((number, _)), Version::Staged(seen)) => *number == seen,
@@ -191,19 +224,24 @@ impl TableStage {
             }
             _ => false,
         };
-        if !outbox.reads.iter().all(is_so) {
+        if !handed.reads.iter().all(is_so) {
             return false;
         }
-        for (place, read) in std::mem::take(&mut outbox.reads) {
+        for (place, read) in std::mem::take(&mut handed.reads) {
             if let Version::Stored(version) = read.version {
                 self.conditions.insert(place, (read.table, version));
             }
         }
-        for (place, write) in std::mem::take(&mut outbox.writes) {
+        for (place, write) in std::mem::take(&mut handed.writes) {
             self.number += 1;
             staged.insert(place, (self.number, write));
         }
         true
+    }
+
+    /// Whether nothing was read and written.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.number == 0 && self.conditions.is_empty()
     }
 
     /// Puts it into a transaction.

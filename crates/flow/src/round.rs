@@ -18,7 +18,8 @@ use crate::parked::{Queue, Wait, Waiting};
 use crate::settings::{Job, Settings};
 use crate::trace;
 use exactlog::{EventId, Log, Record, Reservation, Reserve, Seen, Table};
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -140,7 +141,22 @@ pub(crate) struct Round {
     pub(crate) tables: TableStage,
     pub(crate) overlay: Arc<Overlay>,
     /// Ids of events that are done in it.
-    done: HashSet<(Arc<str>, EventId)>,
+    pub(crate) done: DoneIds,
+}
+
+/// Scopes and ids of events.
+pub(crate) type DoneIds = FxHashSet<(Arc<str>, EventId)>;
+
+impl Round {
+    /// Whether it reads and writes no table, and each of its events is done or a copy of one.
+    pub(crate) fn is_plain(&self) -> bool {
+        let is_plain = |verdict: &Verdict| match verdict {
+            Verdict::Done { reservation, .. } => reservation.is_none(),
+            Verdict::Duplicate => true,
+            Verdict::Wait { .. } | Verdict::Dead { .. } => false,
+        };
+        self.tables.is_empty() && self.settled.iter().all(|(_, verdict)| is_plain(verdict))
+    }
 }
 
 /// An event that is known to fail, since its commit was refused.
@@ -187,12 +203,15 @@ pub(crate) struct Runner<'r> {
     pub(crate) table: &'r Table,
     pub(crate) letters: &'r LettersRead,
     pub(crate) ids: Ids<'r>,
+    /// Ids of events that are done if the commit in front of it is.
+    pub(crate) before: Option<Arc<DoneIds>>,
 }
 
 impl Runner<'_> {
     /// Runs all of them.
     pub(crate) async fn run(mut self, turns: Vec<Turn>, blocked: Vec<Item>) -> Result<Round, Error> {
-        let mut round = Round { done: HashSet::with_capacity(turns.len()), ..Round::default() };
+        let done = DoneIds::with_capacity_and_hasher(turns.len(), Default::default());
+        let mut round = Round { done, ..Round::default() };
         for item in blocked {
             round.settled.push((item, Verdict::wait(Wait::blocked(), None)));
         }
@@ -285,7 +304,7 @@ impl Runner<'_> {
             return Some(Ended::Seen);
         }
         let id @ (scope, short) = item.id.as_ref()?;
-        if round.done.contains(id) {
+        if round.done.contains(id) || self.before.as_ref().is_some_and(|before| before.contains(id)) {
             return Some(Ended::Seen);
         }
         match seen.map_or_else(|| self.log.seen(&**scope, short.clone()), Ok) {
@@ -360,7 +379,7 @@ impl Runner<'_> {
             Ended::Handled { context, result: Ok(()), reservation, took } => {
                 item.took = took;
                 let mut outbox = context.finish();
-                let is_copy = matches!(outbox.end, End::Duplicate);
+                let is_copy = matches!(outbox.end(), End::Duplicate);
                 if is_copy || item.id.as_ref().is_some_and(|id| round.done.contains(id)) {
                     Verdict::Duplicate
                 } else if !round.tables.take(&mut outbox, &round.overlay) {
@@ -402,7 +421,7 @@ impl Runner<'_> {
 
     /// What becomes of an event whose handler has succeeded: what that has said.
     fn handed_in(&self, item: &Item, outbox: Outbox, reservation: Option<Reservation>) -> Verdict {
-        match outbox.end.clone() {
+        match outbox.end().clone() {
             End::Done(outcome) => Verdict::Done { outcome, outbox, reservation },
             End::Duplicate => Verdict::Duplicate,
             End::Again { after, failure } => {
@@ -495,7 +514,8 @@ struct Chains {
 impl Chains {
     fn new(turns: Vec<Turn>) -> Chains {
         let (mut next, mut ready) = (vec![None; turns.len()], VecDeque::with_capacity(turns.len()));
-        let mut last: HashMap<(&str, u32, &Queue), usize> = HashMap::with_capacity(turns.len());
+        let mut last: FxHashMap<(&str, u32, &Queue), usize> = FxHashMap::default();
+        last.reserve(turns.len());
         for (nth, turn) in turns.iter().enumerate() {
             let (topic, partition, _) = turn.place();
             let before = match turn.queue() {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod basics;
+mod beside;
 mod breaking;
 mod common;
 mod crashes;

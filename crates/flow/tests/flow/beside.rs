@@ -1,0 +1,196 @@
+//! The next round runs while the commit of the one before is written (PR-1, PR-2): what it goes by, and what becomes
+//! of it if that commit is refused.
+
+use crate::common::{ended, event, until};
+use exactlog::{Event, Log, Topic, TopicOptions};
+use exactlog_flow::{Context, Failure, Processor};
+use exactlog_sim::gate::GatedDisk;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// A log behind a gate, whose topic `orders` has these events, and a topic for what comes of them.
+fn house(events: impl IntoIterator<Item = Event>) -> (Arc<GatedDisk>, Log, Topic, Topic) {
+    let disk = Arc::new(GatedDisk::default());
+    let log = Log::builder().disk(Arc::new(disk.layer())).open("gated").unwrap();
+    let orders = log.create_topic("orders", TopicOptions::default()).unwrap();
+    let payments = log.create_topic("payments", TopicOptions::default()).unwrap();
+    let producer = log.producer("shop").unwrap();
+    events.into_iter().for_each(|event| _ = producer.blocking_send(&orders, event).unwrap());
+    (disk, log, orders, payments)
+}
+
+fn values(log: &Log, topic: &Topic) -> Vec<String> {
+    let view = log.read_view();
+    view.records(topic).map(|record| record.unwrap().value_str().unwrap().to_string()).collect()
+}
+
+/// What handlers were called for, in order.
+type Calls = Arc<Mutex<Vec<String>>>;
+
+fn four() -> [Event; 4] {
+    [event("k", "1", "id-1"), event("l", "2", "id-2"), event("k", "1 again", "id-1"), event("l", "3", "id-3")]
+}
+
+#[tokio::test]
+async fn a_copy_of_what_is_being_committed_is_left_out() {
+    let (disk, log, orders, payments) = house(four());
+    let calls = Calls::default();
+    let handler = {
+        let (disk, calls) = (disk.clone(), calls.clone());
+        move |context: Context| {
+            let (disk, calls, payments) = (disk.clone(), calls.clone(), payments.clone());
+            async move {
+                let value = context.value_str()?.to_owned();
+                calls.lock().push(value.clone());
+                match &*value {
+                    // The commit of this round waits from now on,
+                    "1" => disk.shut(),
+                    // and this is another one, beside it.
+                    "3" => {
+                        disk.wait_until_reached();
+                        disk.open_gate();
+                    }
+                    _ => {}
+                }
+                context.send(&payments, Event::new("k", value))
+            }
+        }
+    };
+    let running = Processor::new(&log, "billing").topic(&orders).batch(2).start(handler).unwrap();
+    let counts = ended(&running, 4).await;
+    assert_eq!((counts.done_total(), counts.duplicate, counts.read), (3, 1, 4));
+    assert_eq!(*calls.lock(), ["1", "2", "3"]);
+    running.stop().await.unwrap();
+    assert_eq!(values(&log, &log.open_topic("payments").unwrap()), ["1", "2", "3"]);
+    assert_eq!(log.lag("billing", &orders), 0);
+}
+
+#[tokio::test]
+async fn what_ran_beside_a_commit_that_is_refused_runs_again() {
+    let (disk, log, orders, payments) = house(four());
+    let calls = Calls::default();
+    let handler = {
+        let (disk, log, calls, orders) = (disk.clone(), log.clone(), calls.clone(), orders.clone());
+        move |context: Context| {
+            let (disk, log, calls) = (disk.clone(), log.clone(), calls.clone());
+            let (orders, payments) = (orders.clone(), payments.clone());
+            async move {
+                let value = context.value_str()?.to_owned();
+                let is_first_call = !calls.lock().contains(&value);
+                calls.lock().push(value.clone());
+                match &*value {
+                    "1" if is_first_call => {
+                        // Somebody else has touched what the group keeps about the partition: the commit is refused.
+                        let table = log.table("flow.billing")?;
+                        let key = format!("count/orders.{}/0", orders.id().0);
+                        let mut producer = log.producer("redrive")?;
+                        producer.transaction(|transaction| {
+                            transaction.put_json(&table, key, &NoCounts::default())
+                        })?;
+                        disk.shut();
+                    }
+                    "3" if is_first_call => {
+                        disk.wait_until_reached();
+                        disk.open_gate();
+                    }
+                    _ => {}
+                }
+                context.send(&payments, Event::new("k", value))
+            }
+        }
+    };
+    let running = Processor::new(&log, "billing").topic(&orders).batch(2).start(handler).unwrap();
+    let counts = ended(&running, 4).await;
+    assert_eq!((counts.done_total(), counts.duplicate, counts.read), (3, 1, 4));
+    assert_eq!(calls.lock()[..4], ["1", "2", "3", "1"], "all of both rounds comes again");
+    assert_eq!(calls.lock().iter().filter(|value| **value == "3").count(), 2);
+    assert_eq!(running.metrics().refused, 1);
+    running.stop().await.unwrap();
+    assert_eq!(values(&log, &log.open_topic("payments").unwrap()), ["1", "2", "3"], "each once");
+}
+
+/// The row of a partition of which nothing was read.
+#[derive(Default, serde::Serialize)]
+struct NoCounts {
+    read: u64,
+    done: std::collections::BTreeMap<String, u64>,
+    duplicate: u64,
+    dead: u64,
+    retried: u64,
+}
+
+#[tokio::test]
+async fn what_was_committed_is_told_while_the_next_round_still_runs() {
+    let (_, log, orders, _) = house([event("k", "1", "id-1"), event("k", "2", "id-2")]);
+    let told = Arc::new(Notify::new());
+    let handler = {
+        let told = told.clone();
+        move |context: Context| {
+            let told = told.clone();
+            async move {
+                if context.value() == b"2" {
+                    told.notified().await;
+                }
+                Ok::<(), Failure>(())
+            }
+        }
+    };
+    let running = Processor::new(&log, "billing").topic(&orders).batch(1).start(handler).unwrap();
+    let counts = ended(&running, 1).await;
+    assert_eq!((counts.read, counts.ended()), (1, 1), "the second one waits");
+    told.notify_one();
+    ended(&running, 2).await;
+    running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_the_commit_that_is_on_its_way() {
+    let (disk, log, orders, _) = house([event("k", "1", "id-1")]);
+    let called = Arc::new(Notify::new());
+    let handler = {
+        let (disk, called) = (disk.clone(), called.clone());
+        move |_: Context| {
+            disk.shut();
+            called.notify_one();
+            async { Ok::<(), Failure>(()) }
+        }
+    };
+    let running = Processor::new(&log, "billing").topic(&orders).start(handler).unwrap();
+    let opener = std::thread::spawn(move || {
+        disk.wait_until_reached();
+        std::thread::sleep(Duration::from_millis(20));
+        disk.open_gate();
+    });
+    called.notified().await;
+    running.stop().await.unwrap();
+    assert_eq!(log.committed("billing", &orders, 0), Some(1));
+    opener.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_processor_that_is_never_idle_gives_partitions_up() {
+    let events = (0..4000).map(|nth| event(&format!("key-{nth}"), "v", &format!("id-{nth}")));
+    let disk = GatedDisk::default();
+    let log = Log::builder().disk(Arc::new(disk.layer())).open("gated").unwrap();
+    let orders = log.create_topic("orders", TopicOptions::default().partitions(4)).unwrap();
+    let mut producer = log.producer("shop").unwrap();
+    let sent = producer
+        .transaction(|transaction| events.into_iter().try_for_each(|event| transaction.send(&orders, event)));
+    sent.unwrap();
+    let slow = async |_: Context| {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        Ok::<(), Failure>(())
+    };
+    let processor = || Processor::new(&log, "billing").topic(&orders).batch(8);
+    let first = processor().start(slow).unwrap();
+    ended(&first, 1).await;
+    let second = processor().start(slow).unwrap();
+    ended(&second, 1).await;
+    assert!(first.metrics().counts.ended() < 3500, "it has had something to do all the time");
+    until(&first, |metrics| metrics.counts.ended() + second.metrics().counts.ended() >= 2000).await;
+    for running in [first, second] {
+        running.stop().await.unwrap();
+    }
+}
