@@ -129,6 +129,11 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: RetryVerb,
     },
+    /// Show the circuit breakers of a process that serves its metrics
+    Breaker {
+        #[command(subcommand)]
+        verb: BreakerVerb,
+    },
     /// Show what has steps that are done all or undone, and try once more to undo
     Saga {
         #[command(subcommand)]
@@ -759,6 +764,16 @@ pub(crate) enum RetryVerb {
         /// The longest wait. Default: 10s
         #[arg(long, value_name = "TIME", value_parser = duration)]
         max: Option<Duration>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BreakerVerb {
+    /// List them with their states, rates and calls, as of now; needs no log
+    List {
+        /// Where the process serves its page of metrics: http://127.0.0.1:9100/metrics
+        #[arg(value_name = "URL")]
+        url: String,
     },
 }
 

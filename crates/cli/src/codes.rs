@@ -44,6 +44,12 @@ const CODES: &[Code] = &[
         "There is no group of this name.",
         "group list shows the groups; seek --new makes one.",
     ),
+    code(
+        "NO_METRICS",
+        None,
+        "The page of metrics of a process can't be read.",
+        "Name where it serves them; curl shows what is there.",
+    ),
     code("NO_SUCH_TOPIC", Some(3), "There is no topic of this name.", "topic list shows the topics."),
     code(
         "NO_SUCH_TABLE",

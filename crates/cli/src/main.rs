@@ -16,6 +16,7 @@ mod args;
 mod batches;
 mod bench;
 mod bench_node;
+mod breaker;
 mod codes;
 mod complete;
 mod config;
@@ -182,6 +183,7 @@ fn run(arguments: Arguments) -> Result<Report, Failure> {
         Verb::Dedup { verb } => dedup::run(&global, &verb),
         Verb::Dlq { verb } => dlq::run(&global, verb),
         Verb::Retry { verb } => retry::run(&global, verb),
+        Verb::Breaker { verb } => breaker::run(verb),
         Verb::Saga { verb } => saga::run(&global, verb),
         Verb::Log { verb: LogVerb::Stat } => inspect::stat(&global),
         Verb::Log { verb: LogVerb::Dump { from, limit } } => inspect::dump(&global, from, limit),

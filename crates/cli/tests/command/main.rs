@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod breakers;
 mod common;
 mod completion;
 mod consume;
