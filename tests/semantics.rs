@@ -17,16 +17,16 @@ const DOCUMENT: &str = "docs/SEMANTICS.md";
 /// The lines that must be there: prefix, and the numbers under it.
 const LINES: [(&str, &[u32]); 7] = [
     ("OA", &[1, 2, 3, 4, 5, 6, 7, 8, 9]),
-    ("ID", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 15, 17, 18]),
-    ("TX", &[2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27]),
-    ("EM", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
-    ("GR", &[4, 6, 9]),
+    ("ID", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 16, 17, 18]),
+    ("TX", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27]),
+    ("EM", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13]),
+    ("GR", &[1, 2, 3, 4, 5, 6, 7, 9, 10]),
     ("RE", &[8]),
     ("LG", &[1, 2, 3, 10, 11, 12, 13]),
 ];
 
 /// What a half of a line may wait for.
-const PENDING: [&str; 1] = ["wire"];
+const PENDING: [&str; 0] = [];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the repository").to_owned()

@@ -16,6 +16,7 @@ mod groups;
 mod http;
 mod offsets_by_time;
 mod producing;
+mod promises;
 mod settings_honoured;
 mod topics;
 mod transactional;
