@@ -14,6 +14,7 @@ mod fetch_sessions;
 mod fetching;
 mod groups;
 mod http;
+mod late_requests;
 mod offsets_by_time;
 mod producing;
 mod promises;
