@@ -103,11 +103,16 @@ struct Queue {
     free: Arc<Semaphore>,
 }
 
-/// Serves a connection until either side ends it.
-pub(crate) async fn serve(node: Arc<Node>, stream: TcpStream, address: SocketAddr) -> Result<(), Ended> {
+/// Serves a connection, the `number`th of the log, until either side ends it.
+pub(crate) async fn serve(
+    node: Arc<Node>,
+    stream: TcpStream,
+    address: SocketAddr,
+    number: u64,
+) -> Result<(), Ended> {
     let local = stream.local_addr()?;
     let (input, output) = stream.into_split();
-    let peer = Peer::new(node.log.next_connection(), address, local);
+    let peer = Peer::new(number, address, local);
     let (due, dues) = mpsc::channel(DUE_MAX);
     let writing = write(node.clone(), output, dues);
     let reading = read(node, input, peer, due);

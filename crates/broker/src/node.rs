@@ -194,7 +194,11 @@ async fn listen(node: Arc<Node>, listener: TcpListener) {
                 node.meters.refused();
                 drop(stream);
             }
-            Ok((stream, peer)) => _ = connections.spawn(connect(node.clone(), stream, peer)),
+            Ok((stream, peer)) => {
+                // Here, and not by its task: those of several threads begin in any order.
+                let number = node.log.next_connection();
+                connections.spawn(connect(node.clone(), stream, peer, number));
+            }
             Err(error) => {
                 tracing::warn!(event = "connection.failed", %error, "the system has no room for a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -205,13 +209,13 @@ async fn listen(node: Arc<Node>, listener: TcpListener) {
     while connections.join_next().await.is_some() {}
 }
 
-async fn connect(node: Arc<Node>, stream: TcpStream, peer: SocketAddr) {
+async fn connect(node: Arc<Node>, stream: TcpStream, peer: SocketAddr, number: u64) {
     // An answer is written whole: waiting for more only delays it.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "it goes on with Nagle's algorithm");
     }
     let mut counted = Counted::new(node.meters.clone());
-    let ended = connection::serve(node, stream, peer).await;
+    let ended = connection::serve(node, stream, peer, number).await;
     let by_node = !matches!(ended, Ok(()) | Err(Ended::Io(_)));
     counted.by_node = by_node;
     if let Err(error) = ended {

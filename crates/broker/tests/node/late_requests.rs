@@ -526,6 +526,29 @@ async fn tx_27_where_connections_say_nothing_a_late_end_ends_the_next_transactio
     check_all(&broker, &ends, Answerer::Kafka).await;
 }
 
+/// Connections were numbered by their own tasks, which several threads begin in any order: of two that were made one
+/// right behind the other the later one could have the smaller number, and its EndTxn was refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn tx_27_connections_have_their_order_from_when_they_were_made() {
+    let broker = Broker::start(NodeOptions::default()).await;
+    let mut clients = Vec::new();
+    for _ in 0..100 {
+        clients.push(broker.client().await);
+    }
+    prepare(&mut clients[0], "orders").await;
+    let who = Who::init(&mut clients[0], "orders").await;
+    for older in 0..clients.len() - 1 {
+        assert_eq!(who.add(&mut clients[older + 1], 3, "orders", CONCERNED).await, 0);
+        assert_eq!(
+            who.end(&mut clients[older], 4, true).await.0,
+            47,
+            "{older} was made before {}",
+            older + 1
+        );
+        assert_eq!(who.end(&mut clients[older + 1], 4, true).await.0, 0, "{} has added", older + 1);
+    }
+}
+
 /// The same of a broker that is somewhere else. Without an address there is nothing to do.
 #[tokio::test]
 async fn late_requests_to_another_broker() {
