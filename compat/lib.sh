@@ -111,8 +111,8 @@ exactlog_program() {
 }
 
 # broker_start PORT DIRECTORY [KEY=VALUE...]: a node or a Kafka on a directory, which is made when it isn't there; it is
-# started again where one was killed. NODE is its address, broker_pid its process. Settings hold for both, but for those
-# that say for whom they are: exactlog:KEY=VALUE, kafka:KEY=VALUE, exactlog:no-dev.
+# started again where one was killed. NODE is its address, broker_pid its process, broker_command how it was started.
+# Settings hold for both, but for those that say for whom they are: exactlog:KEY=VALUE, kafka:KEY=VALUE, exactlog:no-dev.
 broker_start() {
     local port=$1 dir=$2 setting dev=--dev
     shift 2
@@ -129,9 +129,8 @@ broker_start() {
             esac
         done
         exactlog_program
-        # shellcheck disable=SC2086 # no word at all, or one
-        "$EXACTLOG" serve $dev --data "$dir/data" --listen "$NODE" --http 127.0.0.1:0 "${settings[@]}" \
-            > "$dir/broker.out" 2>> "$dir/broker.err" < /dev/null &
+        # shellcheck disable=SC2206 # no word at all, or one
+        broker_command=("$EXACTLOG" serve $dev --data "$dir/data" --listen "$NODE" --http 127.0.0.1:0 "${settings[@]}")
     else
         local cp java=(java -Xmx1g "-Dlog4j2.configurationFile=$here/kafka/log4j2.yaml")
         cp=$(maven kafka)
@@ -143,9 +142,9 @@ broker_start() {
             "${java[@]}" -cp "$cp" kafka.tools.StorageTool format -t ZXhhY3Rsb2ctY29tcGF0MA \
                 -c "$dir/server.properties" > "$dir/format.out" 2>&1 || die "$(cat "$dir/format.out")"
         fi
-        "${java[@]}" -cp "$cp" kafka.Kafka "$dir/server.properties" \
-            >> "$dir/broker.out" 2>> "$dir/broker.err" < /dev/null &
+        broker_command=("${java[@]}" -cp "$cp" kafka.Kafka "$dir/server.properties")
     fi
+    "${broker_command[@]}" >> "$dir/broker.out" 2>> "$dir/broker.err" < /dev/null &
     broker_pid=$!
     wait_for 60 "$BROKER on $NODE" broker_answers || { tail -5 "$dir/broker.err" >&2; exit 1; }
 }

@@ -14,6 +14,8 @@ import java.util.Properties;
  * Main HOST:PORT write RUN             each codec, for others to read
  * Main HOST:PORT read RUN WRITER...    what others wrote
  * Main HOST:PORT member PROTOCOL GROUP TOPIC
+ * Main HOST:PORT copy DIRECTORY NAME FROM TO
+ * Main HOST:PORT lag TOPIC GROUP position|record
  * </pre>
  */
 public final class Main {
@@ -28,6 +30,8 @@ public final class Main {
                 case "write" -> Codecs.write(client, more.get(1), NAME);
                 case "read" -> Codecs.read(client, NAME, more.get(1), more.subList(2, more.size()));
                 case "member" -> Member.run(client, more.get(1), more.get(2), more.get(3));
+                case "copy" -> Copier.run(client, more.subList(1, more.size()));
+                case "lag" -> Lags.run(client, more.subList(1, more.size()));
                 default -> checks(client);
             }
         } catch (AssertionError | Exception failed) {
