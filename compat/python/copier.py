@@ -2,13 +2,13 @@
 
     python copier.py HOST:PORT DIRECTORY NAME FROM TO
 
-A record is a number. Its copy goes to the partition that the number says, as `NUMBER NAME TRANSACTION NTH OF ALL`: it is
-the NTH of OF records that the transaction writes to that partition, and of ALL in all partitions. Each tenth transaction
-is aborted, and its records come again.
+A record is a number. Its copy goes to the partition that the number says, as `NUMBER NAME TRANSACTION NTH OF ALL`:
+it is the NTH of OF records that the transaction writes to that partition, and of ALL in all partitions. Each tenth
+transaction is aborted, and its records come again.
 
-DIRECTORY/NAME.state says at any time where it stands, in 16 bytes that are written at once: `idle`, `begins`, `open` (its
-records are acknowledged), `commit` (it was asked for, and isn't answered), `abort`; and the number of its transaction. What
-became of each transaction is a line on standard output.
+DIRECTORY/NAME.state says at any time where it stands, in 16 bytes that are written at once: `idle`, `begins`, `open`
+(its records are acknowledged), `commit` (it was asked for, and isn't answered), `abort`; and the number of its
+transaction. What became of each transaction is a line on standard output.
 """
 
 import os

@@ -2,10 +2,10 @@
 
     python eos_kills.py HOST:PORT KILLS DIRECTORY EXACTLOG CLASS_PATH BROKER...
 
-A producer fills a topic, two copiers (Java and librdkafka, of one group) copy it in transactions, and a reader of committed
-records looks on. BROKER is killed by SIGKILL, and started again, until KILLS kills have met a transaction: a copier had
-records in an open one that were acknowledged, or waited for the answer to its commit. It is stopped first, so that nobody
-goes on while it is looked up; a kill that met nothing is made all the same and doesn't count.
+A producer fills a topic, two copiers (Java and librdkafka, of one group) copy it in transactions, and a reader of
+committed records looks on. BROKER is killed by SIGKILL, and started again, until KILLS kills have met a transaction: a
+copier had records in an open one that were acknowledged, or waited for the answer to its commit. It is stopped first, so
+that nobody goes on while it is looked up; a kill that met nothing is made all the same and doesn't count.
 
 EXACTLOG is the program, for what its directory and the node say; `-` with another broker.
 """
@@ -134,7 +134,7 @@ class Copier:
 
 
 class Feeder(threading.Thread):
-    """Sends 0, 1, 2, .. with a producer id, each to the partition that is its turn, as far as `room` lets it go ahead."""
+    """Sends 0, 1, 2, .. with a producer id, each to the partition that is its turn, as far as `room` lets it."""
 
     def __init__(self, room):
         super().__init__(daemon=True)
@@ -171,12 +171,12 @@ class Reader(threading.Thread):
     def run(self):
         reader = confluent.Consumer(FAST | {"group.id": "nobody", "isolation.level": "read_committed",
                                             "enable.auto.commit": False, "auto.offset.reset": "error"})
-        reader.assign([confluent.TopicPartition(self.topic, partition, 0) for partition in range(PARTITIONS[self.topic])])
+        reader.assign([confluent.TopicPartition(self.topic, at, 0) for at in range(PARTITIONS[self.topic])])
         ends = collections.defaultdict(int)
         while not self.stopped:
             for message in reader.consume(500, 0.2):
                 if message.error() is not None:
-                    if message.error().code() != confluent.KafkaError._PARTITION_EOF and not message.error().retriable():
+                    if not message.error().retriable():
                         self.doubts.append(str(message.error()))
                     continue
                 partition, offset = message.partition(), message.offset()
@@ -205,7 +205,8 @@ def check(what, holds):
 
 
 def exactlog(*arguments, statuses=(0,)):
-    done = subprocess.run([EXACTLOG, *arguments, "--format", "json"], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    done = subprocess.run([EXACTLOG, *arguments, "--format", "json"], stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True)
     check(f"exactlog {' '.join(arguments)}: {done.returncode}, {done.stdout[-500:]} {done.stderr[-500:]}",
           done.returncode in statuses)
     return json.loads(done.stdout)
@@ -301,23 +302,24 @@ def settled(broker):
     exactlog("log", "verify", "--data", f"{DIRECTORY}/data")
 
 
-def main():
-    broker, counts = Broker(), collections.Counter()
+def make_topics():
     client = admin.AdminClient(FAST)
     for future in client.create_topics([admin.NewTopic(*it, 1) for it in PARTITIONS.items()]).values():
         future.result()
-    java = ["java", "-XX:TieredStopAtLevel=1", "-Xmx256m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=off", "-cp",
+
+
+def java():
+    return ["java", "-XX:TieredStopAtLevel=1", "-Xmx256m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=off", "-cp",
             CLASS_PATH, "compat.Main", NODE, "copy"]
-    copiers = [Copier("java", java), Copier("librdkafka", [sys.executable, f"{HERE}/copier.py", NODE])]
-    reader = Reader(SINK)
-    feeder = Feeder(lambda: len(reader.found) + AHEAD)
-    reader.start()
-    feeder.start()
-    chance, begin = random.Random(2026), time.monotonic()
-    while counts["counted"] < KILLS:
-        kill_and_start(broker, copiers, counts, ("commit", "open")[counts["kills"] % 2], chance)
-        if counts["kills"] % 10 == 0:
-            print(f"progress {dict(counts)}, {feeder.sent} records, {time.monotonic() - begin:.0f} s", flush=True)
+
+
+def said(copiers):
+    counts = {word: sum(len(it.lines(word)) for it in copiers) for word in ("committed", "aborted", "failed", "fatal")}
+    return f"the copiers were told {counts}, and were stuck {sum(copier.stuck for copier in copiers)} times"
+
+
+def finish(broker, copiers, feeder, reader):
+    """Lets everything be copied, and looks at what there is; how many transactions."""
     feeder.end()
 
     def is_copied():
@@ -337,12 +339,30 @@ def main():
     check(f"who looked on saw what is there: {reader.doubts[:3]}", found == reader.found and not reader.doubts)
     transactions = judge(feeder.sent, found, copiers)
     settled(broker)
-    said = {word: sum(len(copier.lines(word)) for copier in copiers) for word in ("committed", "aborted", "failed", "fatal")}
-    print(f"ok  eos: {counts['counted']} kills that met a transaction ({counts['open']} an open one, {counts['commit']} a"
-          f" commit on its way, {counts['both copiers']} one of each copier), of {counts['kills']};"
+    return transactions
+
+
+def main():
+    broker, counts = Broker(), collections.Counter()
+    make_topics()
+    librdkafka = [sys.executable, f"{HERE}/copier.py", NODE]
+    copiers = [Copier("java", java()), Copier("librdkafka", librdkafka)]
+    reader = Reader(SINK)
+    feeder = Feeder(lambda: len(reader.found) + AHEAD)
+    reader.start()
+    feeder.start()
+    chance, begin = random.Random(2026), time.monotonic()
+    while counts["counted"] < KILLS:
+        kill_and_start(broker, copiers, counts, ("commit", "open")[counts["kills"] % 2], chance)
+        if counts["kills"] % 10 == 0:
+            print(f"progress {dict(counts)}, {feeder.sent} records, {time.monotonic() - begin:.0f} s", flush=True)
+    transactions = finish(broker, copiers, feeder, reader)
+    print(f"ok  eos: {counts['counted']} kills that met a transaction ({counts['open']} an open one, {counts['commit']}"
+          f" a commit on its way, {counts['both copiers']} one of each copier), of {counts['kills']};"
           f" by its log {counts['open in the log']} left one open")
-    print(f"ok  eos: {feeder.sent} records copied once, in {transactions} transactions, none torn, none hanging; the"
-          f" copiers were told: {said}, and were stuck {', '.join(f'{it.name} {it.stuck}' for it in copiers)} times")
+    print(f"ok  eos: {feeder.sent} records copied once, in {transactions} transactions, none torn, none hanging;"
+          f" {said(copiers)}")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,9 @@
-"""What groups that have read everything are told to be behind, where markers of transactions stand behind the last record.
+"""What groups that have read everything are told to be behind, where markers of transactions are the last they read.
 
     python lags.py HOST:PORT EXACTLOG DIRECTORY JAVA_CLASS_PATH TOOLS_CLASS_PATH
 
-Each client reads a topic of one partition to its end (read_committed), and commits its position, or the offset behind the
-last record; a transaction commits the latter for its group, too. Then lag is asked for as Kafka's users do: with
+Each client reads a topic of one partition to its end (read_committed), and commits its position, or the offset behind
+the last record; a transaction commits the latter for its group, too. Then lag is asked for as Kafka's users do: with
 ConsumerGroupCommand, as end_offsets minus committed in kafka-python, and with `exactlog group lag`. EXACTLOG is the
 program, DIRECTORY the log of the node; `-` with another broker. Prints a table, and checks it.
 """

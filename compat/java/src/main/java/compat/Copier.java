@@ -81,7 +81,8 @@ final class Copier implements AutoCloseable {
     private KafkaProducer<String, String> producer() {
         while (true) {
             try {
-                return client.transactional(name, "retry.backoff.ms", "20", "reconnect.backoff.max.ms", "100");
+                return client.transactional(name, "client.id", "copier-" + name, "retry.backoff.ms", "20",
+                    "reconnect.backoff.max.ms", "100");
             } catch (TimeoutException again) {
                 says("again " + again);
             }
