@@ -5,25 +5,18 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on says so by panicking")]
 
 mod processes;
+mod wire_clients;
 
-use exactlog::wire::{Batch, BatchBuilder, ProducerStamp};
-use exactlog::{Log, ProducerId, TopicOptions};
+use exactlog::{Log, TopicOptions};
 use exactlog_sim::rng::Random;
-use exactlog_wire::message::{answer, ask};
-use exactlog_wire::messages::{
-    AddPartitionsToTxn, EndTxn, InitProducerId, Produce, add_partitions_to_txn, end_txn, init_producer_id,
-    produce,
-};
-use exactlog_wire::schema::Api;
-use processes::{Victim, each_record};
+use exactlog_wire::messages::{AddPartitionsToTxn, EndTxn, Produce, add_partitions_to_txn, end_txn};
+use processes::each_record;
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+use wire_clients::{Client, World, batch, produce_of, start};
 
 const KILLS: u64 = 25;
 const PRODUCERS: i32 = 3;
@@ -31,81 +24,6 @@ const PRODUCERS: i32 = 3;
 const ACKS: u64 = 200;
 /// Batches of a producer that are on their way.
 const IN_FLIGHT: usize = 5;
-
-/// What the clients know of the node, and it of them.
-struct World {
-    address: Mutex<SocketAddr>,
-    acks: AtomicU64,
-    /// Begin nothing more; finish what was begun.
-    ends: AtomicBool,
-}
-
-/// A connection to the node that runs now.
-struct Client(TcpStream);
-
-impl Client {
-    /// Tries until there is one.
-    fn connect(world: &World) -> Client {
-        loop {
-            let address = *world.address.lock().unwrap();
-            if let Ok(stream) = TcpStream::connect(address) {
-                stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-                stream.set_nodelay(true).unwrap();
-                return Client(stream);
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    fn send<A: Api>(&mut self, version: i16, request: &A::Request) -> io::Result<()> {
-        self.0.write_all(&ask::<A>(version, 1, None, request).unwrap().concat())
-    }
-
-    fn receive<A: Api>(&mut self, version: i16) -> io::Result<A::Response> {
-        let mut length = [0; 4];
-        self.0.read_exact(&mut length)?;
-        let mut frame = vec![0; u32::from_be_bytes(length) as usize];
-        self.0.read_exact(&mut frame)?;
-        Ok(answer::<A>(version, frame.into()).unwrap().1)
-    }
-
-    fn ask<A: Api>(&mut self, version: i16, request: &A::Request) -> io::Result<A::Response> {
-        self.send::<A>(version, request)?;
-        self.receive::<A>(version)
-    }
-
-    fn producer(&mut self, transactional_id: Option<&str>) -> io::Result<(i64, i16)> {
-        let request = init_producer_id::Request {
-            transactional_id: transactional_id.map(Into::into),
-            transaction_timeout_ms: 60_000,
-            producer_id: -1,
-            producer_epoch: -1,
-        };
-        let response = self.ask::<InitProducerId>(4, &request)?;
-        assert_eq!(response.error_code, 0);
-        Ok((response.producer_id, response.producer_epoch))
-    }
-}
-
-fn batch(value: &str, (id, epoch): (i64, i16), base_sequence: i32) -> Batch {
-    let mut builder = BatchBuilder::new(64);
-    builder.append(1000, None, Some(value.as_bytes()), &[]);
-    builder.finish(Some(ProducerStamp { id: ProducerId(id), epoch, base_sequence }))
-}
-
-fn produce_of(topic: &str, index: i32, transactional_id: Option<&str>, batch: &Batch) -> produce::Request {
-    let records = bytes::Bytes::from([&batch.header()[..], batch.body()].concat());
-    produce::Request {
-        transactional_id: transactional_id.map(Into::into),
-        acks: -1,
-        timeout_ms: 30_000,
-        topic_data: vec![produce::TopicProduceData {
-            name: topic.into(),
-            partition_data: vec![produce::PartitionProduceData { index, records: Some(records.into()) }],
-            ..Default::default()
-        }],
-    }
-}
 
 /// Sends `0`, `1`, `2`, .. with a producer id, several at a time; after each kill again what has no answer. How many it
 /// has sent.
@@ -119,7 +37,7 @@ fn idempotent(world: &World, partition: i32) -> u64 {
     };
     let (mut next, mut unanswered) = (0, VecDeque::new());
     let request =
-        |number: i32| produce_of("plain", partition, None, &batch(&number.to_string(), producer, number));
+        |number: i32| produce_of("plain", partition, None, &batch(&[&number.to_string()], producer, number));
     loop {
         let step = (|| {
             while unanswered.len() < IN_FLIGHT && !world.ends.load(Ordering::Acquire) {
@@ -186,7 +104,7 @@ fn pair(client: &mut Client, producer: (i64, i16), sequence: i32, number: u64) -
     let codes = added.results_by_topic_v3_and_below.iter().flat_map(|topic| &topic.results_by_partition);
     assert!(codes.clone().all(|it| it.partition_error_code == 0), "{added:?}");
     for partition in [0, 1] {
-        let batch = batch(&number.to_string(), producer, sequence).in_transaction();
+        let batch = batch(&[&number.to_string()], producer, sequence).in_transaction();
         let response = client.ask::<Produce>(9, &produce_of("pairs", partition, Some("pairs"), &batch))?;
         assert_eq!(response.responses[0].partition_responses[0].error_code, 0, "{response:?}");
     }
@@ -200,12 +118,6 @@ fn pair(client: &mut Client, producer: (i64, i16), sequence: i32, number: u64) -
     Ok(())
 }
 
-fn start(directory: &Path) -> (Victim, SocketAddr) {
-    let mut node = Victim::start(Command::new(env!("CARGO_BIN_EXE_served-log")).arg(directory));
-    let address = node.line().expect("it says where it listens").parse().unwrap();
-    (node, address)
-}
-
 #[test]
 fn what_killed_nodes_have_acknowledged_is_there_once_and_transactions_wholly() {
     let directory = tempfile::tempdir().unwrap();
@@ -215,8 +127,7 @@ fn what_killed_nodes_have_acknowledged_is_there_once_and_transactions_wholly() {
     log.create_topic("pairs", TopicOptions::default().partitions(2)).unwrap();
     log.close().unwrap();
     let (node, address) = start(&data);
-    let (acks, ends) = (AtomicU64::new(0), AtomicBool::new(false));
-    let world = Arc::new(World { address: Mutex::new(address), acks, ends });
+    let world = Arc::new(World::new(address));
     let mut random = Random::new(2026);
     let (sent, (committed, begun), node) = std::thread::scope(|scope| {
         let mut node = node;

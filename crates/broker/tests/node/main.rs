@@ -16,6 +16,7 @@ mod groups;
 mod http;
 mod late_requests;
 mod offsets_by_time;
+mod positions;
 mod producing;
 mod promises;
 mod settings_honoured;
