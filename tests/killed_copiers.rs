@@ -22,9 +22,10 @@ use exactlog_wire::messages::{
 use processes::each_record;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use wire_clients::{Client, World, batch, produce_of, start};
 
@@ -51,9 +52,8 @@ enum Met {
 /// What the copiers know of the node's lives.
 struct Lives {
     world: World,
-    /// How often it was killed.
-    life: AtomicU64,
-    met: Mutex<BTreeMap<u64, BTreeSet<Met>>>,
+    /// By the address that the node had in that life.
+    met: Mutex<BTreeMap<SocketAddr, BTreeSet<Met>>>,
 }
 
 /// What a transaction asks for, one behind the other.
@@ -86,7 +86,7 @@ struct Copier<'l> {
     partition: i32,
     client: Client,
     /// In which life of the node it was connected.
-    life: u64,
+    life: SocketAddr,
     producer: (i64, i16),
     /// Of the next batch, in both partitions.
     sequence: i32,
@@ -296,10 +296,15 @@ impl<'l> Copier<'l> {
     }
 }
 
-fn connected(lives: &Lives) -> (u64, Client) {
-    // Whoever is connected to the next life already says so of the one before, at worst: it has met nothing then.
-    let life = lives.life.load(Ordering::Acquire);
-    (life, Client::connect(&lives.world))
+/// A connection, and the life of the node that it is to.
+fn connected(lives: &Lives) -> (SocketAddr, Client) {
+    loop {
+        let before = *lives.world.address.lock().unwrap();
+        let client = Client::connect(&lives.world);
+        if *lives.world.address.lock().unwrap() == before {
+            return (before, client);
+        }
+    }
 }
 
 /// Each partition gets as many records as it has offsets.
@@ -372,10 +377,10 @@ fn what_copiers_have_read_and_written_over_kills_of_the_node_is_there_once() {
     let data = directory.path().join("data");
     fill(&data);
     let (node, address) = start(&data);
-    let lives = Lives { world: World::new(address), life: AtomicU64::new(0), met: Mutex::default() };
+    let lives = Lives { world: World::new(address), met: Mutex::default() };
     let mut random = Random::new(2026);
-    let (first, second, node) = std::thread::scope(|scope| {
-        let mut node = node;
+    let (first, second, node, all) = std::thread::scope(|scope| {
+        let (mut node, mut all) = (node, 0);
         let first = scope.spawn(|| Copier::new(&lives, "first", FIRST, 0).run());
         let second = scope.spawn(|| Copier::new(&lives, "second", SECOND, 1).run());
         let counted = || lives.met.lock().unwrap().values().filter(|met| !met.is_empty()).count();
@@ -388,11 +393,11 @@ fn what_copiers_have_read_and_written_over_kills_of_the_node_is_there_once() {
             node.kill(&mut random, Duration::from_millis(3));
             let address;
             (node, address) = start(&data);
-            lives.life.fetch_add(1, Ordering::AcqRel);
+            all += 1;
             *lives.world.address.lock().unwrap() = address;
         }
         lives.world.ends.store(true, Ordering::Release);
-        (first.join().unwrap(), second.join().unwrap(), node)
+        (first.join().unwrap(), second.join().unwrap(), node, all)
     });
     // What is committed is there without the end of the node, too.
     node.kill(&mut random, Duration::ZERO);
@@ -400,9 +405,8 @@ fn what_copiers_have_read_and_written_over_kills_of_the_node_is_there_once() {
     let met = lives.met.lock().unwrap();
     let of = |wanted| met.values().filter(|met| met.contains(&wanted)).count();
     println!(
-        "{} kills, {} of them met an open transaction, {} a commit on its way: {copied} records copied once, in \
+        "{all} kills, {} of them met an open transaction, {} a commit on its way: {copied} records copied once, in \
          {transactions} transactions",
-        lives.life.load(Ordering::Acquire),
         of(Met::Open),
         of(Met::Commit),
     );
