@@ -134,6 +134,7 @@ fn round(inner: &Inner, asked: bool, topics: &BTreeSet<TopicId>) -> Result<Clean
         inner.maintenance.checkpoint().map_err(Error::Storage)?;
         inner.maintenance.checkpoint().map_err(Error::Storage)?;
     }
+    inner.reader.read().close_unread();
     let cleaner = inner.shard.lock().cleaner();
     let Some(cleaner) = cleaner else { return Ok(Cleaned::default()) };
     let now_ms = inner.log_ms();

@@ -475,6 +475,13 @@ impl Reader {
         Reader { index, journal, segments }
     }
 
+    /// Lets go of segments that were mapped for reads, and that nobody has read since this was called last: what is
+    /// mapped counts as memory of the process, though the system takes it back when it needs some. The next read maps
+    /// them again.
+    pub fn close_unread(&self) {
+        self.segments.close_unread();
+    }
+
     /// Start and end offset of a partition: what can be read, and what the next record will get.
     pub fn bounds(&self, partition: Partition) -> (u64, u64) {
         self.index.partition(partition).map_or((0, 0), |found| {

@@ -101,6 +101,16 @@ impl Segments {
         self.with(partition, &log, |opened| Ok(opened.readable()))
     }
 
+    /// Closes the segments, of all partitions, that nobody has read since this was called last.
+    pub(crate) fn close_unread(&self) {
+        let logs: Vec<Arc<Log>> = self.logs.lock().values().cloned().collect();
+        for log in logs {
+            if let Some(reader) = &*log.reader.read() {
+                reader.current().close_unread();
+            }
+        }
+    }
+
     /// How far a partition's segments are durable.
     pub(crate) fn ends(&self, partition: Partition) -> Ends {
         let log = self.logs.lock().get(&partition).cloned();

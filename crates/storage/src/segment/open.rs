@@ -19,6 +19,7 @@ use crate::landmarks::{BatchPlace, Opening};
 use exactlog_core::batch::Batch;
 use parking_lot::RwLock;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// A segment of a file is read in pieces of at least and at most so many bytes, or one batch if that is larger.
 const READ_AHEAD_BYTES_MIN: usize = 64 << 10;
@@ -47,6 +48,8 @@ pub(super) struct OpenSegment {
     pub(super) opening: Opening,
     /// Which of its batches single records can be read from; of a file that grows none.
     pub(super) checked: Checked,
+    /// Whether somebody has asked for it since it was looked at last.
+    pub(super) is_read: AtomicBool,
 }
 
 impl OpenSegment {

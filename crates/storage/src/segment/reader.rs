@@ -133,6 +133,17 @@ impl SegmentSet {
         Ok(None)
     }
 
+    /// Lets go of what was mapped for reads and wasn't read since this was called last.
+    pub(crate) fn close_unread(&self) {
+        self.shelf.close_unread();
+    }
+
+    /// How many segments are mapped.
+    #[cfg(test)]
+    pub(super) fn mapped_count(&self) -> usize {
+        self.shelf.open_count()
+    }
+
     /// The greatest timestamp that a batch states, ms; `None` if there is none.
     pub fn greatest_timestamp_ms(&self) -> Option<i64> {
         self.segments.iter().map(|segment| segment.max_timestamp_ms).max()

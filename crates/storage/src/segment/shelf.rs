@@ -23,7 +23,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Mappings per partition: 10,000 partitions stay below the 65,530 that Linux allows a process by default.
 pub(super) const OPEN_SEGMENTS_MAX: usize = 4;
@@ -104,6 +104,20 @@ impl Shelf {
         MORE_SEGMENTS.fetch_sub(had - more_than_its_own(open.len()), Ordering::Relaxed);
     }
 
+    /// Closes segments that nobody has read since this was called last: what they map counts as the process's memory.
+    pub(super) fn close_unread(&self) {
+        let mut open = self.open.lock();
+        let had = more_than_its_own(open.len());
+        open.retain(|segment| segment.is_read.swap(false, Ordering::Relaxed));
+        MORE_SEGMENTS.fetch_sub(had - more_than_its_own(open.len()), Ordering::Relaxed);
+    }
+
+    /// How many segments are open.
+    #[cfg(test)]
+    pub(super) fn open_count(&self) -> usize {
+        self.open.lock().len()
+    }
+
     /// Keeps readers from writing index files while the guard lives.
     pub(super) fn without_indexing(&self) -> MutexGuard<'_, ()> {
         self.indexing.lock()
@@ -114,6 +128,7 @@ impl Shelf {
         let same = |segment: &Arc<OpenSegment>| segment.id == end.id() && segment.len_bytes == end.len_bytes;
         let at = open.iter().position(same)?;
         let segment = open.remove(at);
+        segment.is_read.store(true, Ordering::Relaxed);
         open.push(Arc::clone(&segment));
         Some(segment)
     }
@@ -164,6 +179,7 @@ impl Shelf {
             index_interval_bytes: self.index_interval_bytes,
             opening: Opening::new(),
             checked,
+            is_read: AtomicBool::new(true),
         }
     }
 

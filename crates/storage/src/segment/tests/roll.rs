@@ -215,6 +215,27 @@ fn no_handle_stays_open_and_few_segments_stay_mapped() {
     assert_eq!(disk.open_handles_max(), written_with.max(1));
 }
 
+/// A node that had served a gigabyte once seemed to take it for ever.
+#[test]
+fn segments_that_nobody_reads_are_closed_and_opened_again() {
+    let batches = batches(100);
+    let (_disk, log) = written(&batches, SMALL);
+    let set = log.readable();
+    assert_reads_as(&set, &batches);
+    let all = set.mapped_count();
+    assert!(all >= OPEN_SEGMENTS_MAX);
+    // What was read since the last time stays.
+    set.close_unread();
+    assert_eq!(set.mapped_count(), all);
+    let first = set.read(0, 1).unwrap();
+    set.close_unread();
+    assert_eq!(set.mapped_count(), 1);
+    set.close_unread();
+    assert_eq!(set.mapped_count(), 0);
+    assert_eq!(first, batches[..1], "what a reader holds can be read");
+    assert_reads_as(&set, &batches);
+}
+
 #[test]
 fn readers_on_other_threads_see_whole_syncs_while_the_writer_goes_on() {
     let batches = batches(300);
