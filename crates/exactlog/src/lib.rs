@@ -79,6 +79,7 @@ mod log;
 mod maintenance;
 mod members;
 mod metrics;
+mod own_memory;
 mod producer;
 mod queue;
 mod read_only;

@@ -21,6 +21,7 @@ use crate::handover::Handovers;
 use crate::log::Inner;
 use crate::members::Leaving;
 use crate::metrics::add;
+use crate::own_memory::OwnMemory;
 use crate::producer::{Accumulator, Sealed};
 use crate::queue::{Responder, Work};
 use crate::storing;
@@ -96,6 +97,8 @@ pub(crate) struct Desk {
     /// Of the group that is being written, until they are answered.
     in_writing: VecDeque<Recipient>,
     refused: Vec<RefusedBatch>,
+    /// For batches from outside.
+    memory: OwnMemory,
     handovers: Handovers,
     tick_not_before_ms: i64,
     /// When what was written last is to be sealed.
@@ -112,6 +115,7 @@ impl Desk {
             group: Group::default(),
             in_writing: VecDeque::new(),
             refused: Vec::new(),
+            memory: OwnMemory::default(),
             handovers: Handovers::default(),
             tick_not_before_ms: 0,
             seal_due: None,
@@ -255,8 +259,9 @@ impl Desk {
 
     fn gather(&mut self, inner: &Inner, work: Work) {
         match work {
-            Work::Command { command, since, responder } => {
+            Work::Command { mut command, since, responder } => {
                 let bytes = bytes_of(&command);
+                self.memory.take_over(&mut command);
                 self.begin(inner);
                 if since.is_some_and(|since| since != inner.reopens.load(Ordering::Acquire)) {
                     return responder.answer(Err(reopened()));
