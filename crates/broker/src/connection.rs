@@ -43,6 +43,9 @@ const ROOM_FREE_BYTES: usize = 16 * 1024;
 /// A request that takes longer than its stall and this many bytes a second isn't waited for; nor is an answer, if
 /// others wait for its room.
 const RATE_LEAST: u64 = 256 * 1024;
+/// How often it is looked whether others wait for the room that a request holds, and how long such a request may hold
+/// it besides the time that what has come of it may take.
+const HELD_LOOK: Duration = Duration::from_secs(1);
 /// Answers of a connection that are due and not written.
 const DUE_MAX: usize = 64;
 /// Their bytes; a longer one is due alone.
@@ -65,6 +68,8 @@ pub(crate) enum Ended {
     Idle { after: Duration },
     #[error("the rest of a request didn't come in {after:?} and a second for each 256 KiB")]
     Stalled { after: Duration },
+    #[error("a request came at less than 256 KiB a second, and others waited for its room")]
+    SentTooSlowly,
     #[error("an answer wasn't taken for {after:?}")]
     NotTaken { after: Duration },
     #[error(
@@ -251,7 +256,7 @@ async fn next_frame(
 ) -> Result<Option<(Bytes, Option<Share>)>, Ended> {
     let (limit, mut room) = (FrameLimit { max: node.options.request_bytes_max }, None);
     let (idle_max, stall_max) = (node.options.idle_max, node.options.stall_max);
-    let mut deadline = None;
+    let (mut deadline, mut held, mut heard) = (None, None, Instant::now());
     loop {
         if let Some(frame) = limit.next(received)? {
             if frame.len() > ROOM_FREE_BYTES {
@@ -268,15 +273,25 @@ async fn next_frame(
         if room.is_none() && received.len() > ROOM_FREE_BYTES {
             room = Some(take_room(node, own, received).await);
             // Others held it: that isn't this client's doing.
-            deadline = None;
+            heard = Instant::now();
+            (deadline, held) = (None, Some(heard));
             continue;
         }
+        if held.is_some_and(|since| is_held_too_long(node, since, received.len())) {
+            return Err(Ended::SentTooSlowly);
+        }
         let is_idle = received.is_empty();
-        let left = deadline
-            .map_or(stall_max, |deadline: Instant| deadline.saturating_duration_since(Instant::now()));
-        let after = if is_idle { idle_max } else { stall_max.min(left) };
-        let read = match timeout(after, input.read_buf(received)).await {
-            Ok(read) => read?,
+        let since = Instant::now();
+        let left = deadline.map_or(stall_max, |deadline: Instant| deadline.saturating_duration_since(since));
+        let stalls = stall_max.saturating_sub(since.saturating_duration_since(heard));
+        let after = if is_idle { idle_max } else { stalls.min(left) };
+        let look = if held.is_some() { after.min(HELD_LOOK) } else { after };
+        let read = match timeout(look, input.read_buf(received)).await {
+            Ok(read) => {
+                heard = Instant::now();
+                read?
+            }
+            Err(_) if look < after => continue,
             Err(_) if is_idle => return Err(Ended::Idle { after }),
             Err(_) => return Err(Ended::Stalled { after: stall_max }),
         };
@@ -292,6 +307,13 @@ async fn next_frame(
 /// How long so many bytes may take at least: whoever holds room for them has to make use of it.
 fn time_for(bytes: u64) -> Duration {
     Duration::from_millis(1000 * bytes / RATE_LEAST)
+}
+
+/// Whether a request of which so many bytes came has held its room for too long, since others wait for some. Whoever
+/// takes it and sends next to nothing is the first to go, not the last.
+fn is_held_too_long(node: &Node, since: Instant, bytes: usize) -> bool {
+    since.elapsed() > HELD_LOOK.min(node.options.stall_max) + time_for(bytes as u64)
+        && node.requests.is_short()
 }
 
 /// Room for the request that has begun to arrive: for all that it announces, since what isn't there yet will come.

@@ -1,13 +1,16 @@
 //! Room: memory that all connections share, for requests or for answers.
 //!
 //! ```text
-//!   take -> a share of its own connection's part -> of the half for large pieces, if it is one -> of all
+//!   take -> a share of its own connection's part -> of the half for large pieces, if it is one
+//!        -> of three quarters, unless it is a small one -> of all
 //! ```
 //!
 //! Invariants
 //!   * what is taken is no more than there is
 //!   * large pieces have half of it together, so that others always find the other half; one that is longer than that
 //!     counts as half of it, and is the only large one
+//!   * all but small ones have three quarters together, and stand in a line of their own: small ones wait for small
+//!     ones alone
 //!   * a share is given back when it is dropped, and whoever waits comes in his order
 
 use std::sync::Arc;
@@ -18,6 +21,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const UNIT_BYTES: usize = 1024;
 /// A piece is large if it takes more than this part of everything.
 const LARGE_PART: u32 = 16;
+/// A piece is small if it takes no more than this part of everything, or than so many units.
+const SMALL_PART: u32 = 256;
+const SMALL_UNITS: u32 = 64;
 /// The part of everything that one connection may hold; a longer piece it holds alone.
 const OWN_PART: u32 = 8;
 
@@ -26,6 +32,7 @@ const OWN_PART: u32 = 8;
 pub(crate) struct Room {
     all: Pool,
     large: Pool,
+    not_small: Pool,
     waiting: AtomicUsize,
 }
 
@@ -44,6 +51,7 @@ pub(crate) struct Own(Pool);
 pub(crate) struct Share {
     all: OwnedSemaphorePermit,
     _large: Option<OwnedSemaphorePermit>,
+    _not_small: Option<OwnedSemaphorePermit>,
     _own: Option<OwnedSemaphorePermit>,
 }
 
@@ -54,7 +62,12 @@ impl Room {
     /// Of so many bytes.
     pub(crate) fn new(bytes: usize) -> Room {
         let units = units_of(bytes);
-        Room { all: Pool::new(units), large: Pool::new(units / 2), waiting: AtomicUsize::new(0) }
+        Room {
+            all: Pool::new(units),
+            large: Pool::new(units / 2),
+            not_small: Pool::new(units - units / 4),
+            waiting: AtomicUsize::new(0),
+        }
     }
 
     /// A connection's part of it.
@@ -67,17 +80,22 @@ impl Room {
     /// # Cancel safety
     /// Dropped, it holds nothing; its place among those who wait is lost.
     pub(crate) async fn take(&self, own: Option<&Own>, bytes: usize) -> Share {
-        let _waiting = Waiting::new(&self.waiting);
         let units = units_of(bytes);
         let own = match own {
             Some(own) => Some(own.0.take(units).await),
             None => None,
         };
+        // Who waits for himself keeps nobody from anything.
+        let _waiting = Waiting::new(&self.waiting);
         let (units, large) = match self.is_large(units) {
             true => (units.min(self.large.units), Some(self.large.take(units).await)),
             false => (units, None),
         };
-        Share { all: self.all.take(units).await, _large: large, _own: own }
+        let not_small = match self.is_small(units) {
+            true => None,
+            false => Some(self.not_small.take(units).await),
+        };
+        Share { all: self.all.take(units).await, _large: large, _not_small: not_small, _own: own }
     }
 
     /// Room for so much if there is as much at once, else for the least that helps: [`Share::bytes`] says which.
@@ -97,7 +115,11 @@ impl Room {
             true => (units.min(self.large.units), Some(self.large.try_take(units)?)),
             false => (units, None),
         };
-        Some(Share { all: self.all.try_take(units)?, _large: large, _own: None })
+        let not_small = match self.is_small(units) {
+            true => None,
+            false => Some(self.not_small.try_take(units)?),
+        };
+        Some(Share { all: self.all.try_take(units)?, _large: large, _not_small: not_small, _own: None })
     }
 
     /// Whether somebody waits for room.
@@ -112,6 +134,10 @@ impl Room {
 
     fn is_large(&self, units: u32) -> bool {
         units > self.all.units / LARGE_PART
+    }
+
+    fn is_small(&self, units: u32) -> bool {
+        units <= (self.all.units / SMALL_PART).max(SMALL_UNITS)
     }
 }
 
@@ -190,6 +216,33 @@ mod tests {
         drop(small);
         assert!(taken(&room, None, 11 * KIB).is_none(), "it is the only large one");
         assert!(taken(&room, None, 10 * KIB).is_some());
+    }
+
+    /// Pieces of a megabyte and more could be held until nobody else was served, and those who waited for some stood in
+    /// front of everybody.
+    #[test]
+    fn small_pieces_find_room_whatever_others_hold_and_wait_for() {
+        let room = Room::new(16 * 1024 * KIB);
+        let not_small: Vec<Share> = (0..12).map(|_| taken(&room, None, 1024 * KIB).unwrap()).collect();
+        let mut waits = std::pin::pin!(room.take(None, 1024 * KIB));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(waits.as_mut().poll(&mut context).is_pending());
+        assert!(room.is_short());
+        let small: Vec<Share> = (0..64).map(|_| taken(&room, None, 64 * KIB).unwrap()).collect();
+        assert!(taken(&room, None, 64 * KIB).is_none(), "all of it is taken");
+        drop(not_small);
+        assert!(waits.as_mut().poll(&mut context).is_ready());
+        drop(small);
+    }
+
+    #[test]
+    fn who_waits_for_his_own_part_makes_it_short_for_nobody() {
+        let room = Room::new(160 * KIB);
+        let own = room.own();
+        let _held = taken(&room, Some(&own), 20 * KIB).unwrap();
+        let mut waits = std::pin::pin!(room.take(Some(&own), 10 * KIB));
+        assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(!room.is_short());
     }
 
     #[test]

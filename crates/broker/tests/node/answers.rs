@@ -45,8 +45,8 @@ async fn who_takes_no_answers_holds_only_what_there_is_room_for() {
         slow.push(client);
     }
     let filled = async {
-        // Until less is left than anybody may have who waits.
-        while counter(&node, "exactlog_node_answer_bytes") < ROOM - (2 << 20) {
+        // Until less is left than anybody may have who waits. The last quarter is for small ones.
+        while counter(&node, "exactlog_node_answer_bytes") < ROOM / 4 * 3 - (2 << 20) {
             sleep(Duration::from_millis(5)).await;
         }
     };
@@ -147,4 +147,35 @@ async fn long_requests_that_do_not_come_leave_room_for_others() {
         assert_eq!(client.produce("orders", 0, batch(&[&value])).await.error_code, 0);
     }
     assert!(counter(&node, "exactlog_node_request_bytes") <= 1 << 20);
+}
+
+/// Sixteen connections that announced 16 MiB each and sent next to nothing held all room for a minute and a half.
+#[tokio::test]
+async fn who_holds_room_for_a_request_and_sends_little_goes_when_others_wait() {
+    let options = NodeOptions {
+        requests_bytes_max: 1 << 20,
+        // As long as nobody waits they may take this long.
+        stall_max: Duration::from_secs(600),
+        ..NodeOptions::default()
+    };
+    let node = node(options, 0, 0).await;
+    let mut holders = Vec::new();
+    for _ in 0..16 {
+        let mut client = node.client().await;
+        client.stream.write_all(&(1u32 << 16).to_be_bytes()).await.unwrap();
+        client.stream.write_all(&[0; 20_000]).await.unwrap();
+        holders.push(client);
+    }
+    let held = async {
+        while counter(&node, "exactlog_node_request_bytes") < 1 << 20 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LONG, held).await.expect("they have all of it");
+    sleep(Duration::from_millis(1500)).await;
+    assert_eq!(counter(&node, "exactlog_node_connections_cut_total"), 0, "slowly is fine");
+    let mut other = node.client().await;
+    let produced = timeout(LONG, other.produce("orders", 0, batch(&[&"a".repeat(50_000)]))).await;
+    assert_eq!(produced.expect("it has its turn").error_code, 0);
+    assert!(counter(&node, "exactlog_node_connections_cut_total") > 0);
 }
