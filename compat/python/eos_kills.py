@@ -4,8 +4,8 @@
 
 A producer fills a topic, two copiers (Java and librdkafka, of one group) copy it in transactions, and a reader of
 committed records looks on. BROKER is killed by SIGKILL, and started again, until KILLS kills have met a transaction: a
-copier had records in an open one that were acknowledged, or waited for the answer to its commit. It is stopped first, so
-that nobody goes on while it is looked up; a kill that met nothing is made all the same and doesn't count.
+copier had records in an open one that were acknowledged, or waited for the answer to its commit. It is stopped first,
+so that nobody goes on while it is looked up; a kill that met nothing is made all the same and doesn't count.
 
 EXACTLOG is the program, for what its directory and the node say; `-` with another broker.
 """
@@ -188,10 +188,10 @@ class Reader(threading.Thread):
 
 
 def read_all(topic, count):
-    """A topic from its begin to its end, once more."""
+    """A topic from its beginning to its end, once more."""
     reader = Reader(topic)
     reader.start()
-    until(f"{count} records of {topic}, of which {len(reader.found)} came", lambda: len(reader.found) >= count, 60)
+    until(f"{count} records of {topic}", lambda: len(reader.found) >= count, 60)
     time.sleep(1)
     reader.stopped = True
     reader.join()
