@@ -1,6 +1,7 @@
 """Copies records in transactions, with the positions of its group, until a file `stop` is there (confluent-kafka).
 
     python copier.py HOST:PORT DIRECTORY NAME FROM TO
+        GROUP_PROTOCOL=classic or consumer, for its group
 
 A record is a number. Its copy goes to the partition that the number says, as `NUMBER NAME TRANSACTION NTH OF ALL`:
 it is the NTH of OF records that the transaction writes to that partition, and of ALL in all partitions. Each tenth
@@ -18,6 +19,14 @@ import time
 import confluent_kafka as confluent
 
 NODE, DIRECTORY, NAME, SOURCE, SINK = sys.argv[1:]
+GROUP = {
+    "classic": {
+        "partition.assignment.strategy": "range",
+        "session.timeout.ms": 6000,
+        "heartbeat.interval.ms": 300,
+    },
+    "consumer": {"group.protocol": "consumer", "group.remote.assignor": "range"},
+}
 RECORDS = 20
 ABORTED = 10
 
@@ -36,9 +45,7 @@ class Copier:
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
-            "partition.assignment.strategy": "range",
-            "session.timeout.ms": 6000,
-            "heartbeat.interval.ms": 300,
+            **GROUP[os.environ.get("GROUP_PROTOCOL", "classic")],
             "reconnect.backoff.ms": 20,
             "reconnect.backoff.max.ms": 100,
             "topic.metadata.refresh.interval.ms": 1000,

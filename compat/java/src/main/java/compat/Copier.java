@@ -21,7 +21,6 @@ import org.apache.kafka.common.errors.AuthorizationException;
 import org.apache.kafka.common.errors.InvalidProducerEpochException;
 import org.apache.kafka.common.errors.OutOfOrderSequenceException;
 import org.apache.kafka.common.errors.ProducerFencedException;
-import org.apache.kafka.common.errors.RetriableException;
 import org.apache.kafka.common.errors.TimeoutException;
 
 /**
@@ -52,10 +51,13 @@ final class Copier implements AutoCloseable {
         // One that was started again goes on counting.
         this.number = state.read(before) == before.length ? Integer.parseInt(new String(before, 8, 8,
             StandardCharsets.US_ASCII).trim()) : 0;
-        this.reader = client.consumer("copiers", "max.poll.records", "" + RECORDS, "heartbeat.interval.ms", "300",
-            "session.timeout.ms", "6000", "partition.assignment.strategy",
-            "org.apache.kafka.clients.consumer.RangeAssignor", "retry.backoff.ms", "20", "reconnect.backoff.max.ms",
-            "100");
+        List<String> settings = new ArrayList<>(List.of("max.poll.records", "" + RECORDS, "retry.backoff.ms", "20",
+            "reconnect.backoff.max.ms", "100"));
+        settings.addAll("consumer".equals(System.getenv("GROUP_PROTOCOL"))
+            ? List.of("group.protocol", "consumer", "group.remote.assignor", "range")
+            : List.of("heartbeat.interval.ms", "300", "session.timeout.ms", "6000", "partition.assignment.strategy",
+                "org.apache.kafka.clients.consumer.RangeAssignor"));
+        this.reader = client.consumer("copiers", settings.toArray(String[]::new));
         this.writer = producer();
         this.partitions = writer.partitionsFor(sink).size();
         reader.subscribe(List.of(source));
@@ -177,9 +179,13 @@ final class Copier implements AutoCloseable {
             try {
                 reader.committed(reader.assignment()).forEach((partition, committed) ->
                     reader.seek(partition, committed == null ? 0 : committed.offset()));
+                reader.resume(reader.paused());
                 return;
-            } catch (RetriableException again) {
+            } catch (KafkaException again) {
                 says("again " + number + " " + again);
+                // It may have to join its group anew first. What comes with that is read again.
+                reader.pause(reader.assignment());
+                reader.poll(Duration.ofMillis(100));
             }
         }
     }
