@@ -273,6 +273,10 @@ impl Group {
     pub(super) fn check_commit(&self, commit: Commit<'_>) -> Result<(), i16> {
         let Commit { member_id, instance_id, member_epoch, partitions, is_transactional, .. } = commit;
         let is_anonymous = member_epoch == -1 && member_id.is_empty() && instance_id.is_none();
+        // A client gives partitions up in the background, and hears of its next epoch, while records of these are
+        // processed in a transaction. Kafka asks for the epoch alone, and takes them; then the next owner, which has
+        // begun at the position before, processes them once more.
+        let has_all = |member: &Member| partitions.iter().all(|it| member.assigned_at(it).is_some());
         match self.members.get(member_id) {
             // Its producer doesn't say for whom it commits.
             _ if is_transactional && is_anonymous => Ok(()),
@@ -280,6 +284,7 @@ impl Group {
             None => Err(UNKNOWN_MEMBER_ID),
             Some(_) if !is_transactional && !commit.knows_member_epochs => Err(UNSUPPORTED_VERSION),
             Some(member) => match is_current(member, member_epoch, Some(partitions)) {
+                true if is_transactional && !has_all(member) => Err(ILLEGAL_GENERATION),
                 true => Ok(()),
                 false if is_transactional => Err(ILLEGAL_GENERATION),
                 false => Err(STALE_MEMBER_EPOCH),

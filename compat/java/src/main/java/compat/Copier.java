@@ -181,9 +181,10 @@ final class Copier implements AutoCloseable {
                     reader.seek(partition, committed == null ? 0 : committed.offset()));
                 reader.resume(reader.paused());
                 return;
-            } catch (KafkaException again) {
+            } catch (KafkaException | IllegalStateException again) {
                 says("again " + number + " " + again);
-                // It may have to join its group anew first. What comes with that is read again.
+                // It may have to join its group anew first, and consumers of KIP-848 lose partitions at any time. What
+                // comes with that is read again.
                 reader.pause(reader.assignment());
                 reader.poll(Duration.ofMillis(100));
             }
