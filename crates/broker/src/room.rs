@@ -51,7 +51,7 @@ pub(crate) struct Own(Pool);
 pub(crate) struct Share {
     all: OwnedSemaphorePermit,
     _large: Option<OwnedSemaphorePermit>,
-    _not_small: Option<OwnedSemaphorePermit>,
+    not_small: Option<OwnedSemaphorePermit>,
     _own: Option<OwnedSemaphorePermit>,
 }
 
@@ -95,7 +95,7 @@ impl Room {
             true => None,
             false => Some(self.not_small.take(units).await),
         };
-        Share { all: self.all.take(units).await, _large: large, _not_small: not_small, _own: own }
+        Share { all: self.all.take(units).await, _large: large, not_small, _own: own }
     }
 
     /// Room for so much if there is as much at once, else for the least that helps: [`Share::bytes`] says which.
@@ -119,7 +119,7 @@ impl Room {
             true => None,
             false => Some(self.not_small.try_take(units)?),
         };
-        Some(Share { all: self.all.try_take(units)?, _large: large, _not_small: not_small, _own: None })
+        Some(Share { all: self.all.try_take(units)?, _large: large, not_small, _own: None })
     }
 
     /// Whether somebody waits for room.
@@ -167,6 +167,9 @@ impl Share {
     pub(crate) fn shrink_to(&mut self, bytes: usize) {
         let spare = self.all.num_permits().saturating_sub(units_of(bytes) as usize);
         drop(self.all.split(spare));
+        if let Some(not_small) = &mut self.not_small {
+            drop(not_small.split(spare));
+        }
     }
 }
 
@@ -233,6 +236,10 @@ mod tests {
         drop(not_small);
         assert!(waits.as_mut().poll(&mut context).is_ready());
         drop(small);
+        // What one gives back is there for others like it.
+        let mut shrunk: Vec<Share> = (0..12).map(|_| taken(&room, None, 1024 * KIB).unwrap()).collect();
+        shrunk.iter_mut().for_each(|share| share.shrink_to(512 * KIB));
+        assert!(taken(&room, None, 6 * 1024 * KIB).is_some());
     }
 
     #[test]
