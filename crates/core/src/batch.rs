@@ -48,6 +48,12 @@ pub struct Batch {
     body: Bytes,
 }
 
+/// Longest body of a batch of which only the header is known: no command has a longer one.
+pub const BODILESS_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// What takes the place of such bodies, all of them: it is never written to, and takes no memory.
+static ZEROS: [u8; BODILESS_BYTES_MAX] = [0; BODILESS_BYTES_MAX];
+
 /// Who wrote a batch, and where it stands in that producer's order (KIP-98).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProducerStamp {
@@ -102,6 +108,18 @@ impl Batch {
         check_length_and_magic(&header, body.len())?;
         check_counts(&header, body.len())?;
         Ok(Batch { header, body })
+    }
+
+    /// A batch of which only the header is known: what `apply` looks at, for a state that is followed elsewhere than
+    /// where the records are kept. Its body is as long as the header says, and zeros: it isn't what the CRC is of.
+    ///
+    /// # Errors
+    /// As [`Batch::from_verified_parts`]; a body of more than [`BODILESS_BYTES_MAX`].
+    pub fn bodiless(header: [u8; HEADER_BYTES]) -> Result<Batch, BatchError> {
+        let batch_bytes = announced_len(&header)?;
+        let body = ZEROS.get(..batch_bytes - HEADER_BYTES);
+        let body = body.ok_or(BatchError::TooLarge { batch_bytes, max_bytes: BODILESS_BYTES_MAX })?;
+        Batch::from_verified_parts(header, Bytes::from_static(body))
     }
 
     /// Length of the whole batch, in bytes, that starts with `header`: at least [`HEADER_BYTES`], at most

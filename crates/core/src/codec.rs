@@ -207,7 +207,21 @@ pub fn decode(kind: u8, version: u8, head: &Bytes, bodies: &Bytes) -> Result<(i6
     if !is_known(kind, version) {
         return Err(DecodeError::Unknown { kind, version });
     }
-    let mut reader = Reader::new(kind, version, head, bodies);
+    read(Reader::new(kind, version, head, bodies))
+}
+
+/// As [`decode`], of a head alone: its batches are [`bodiless`](Batch::bodiless).
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_head(kind: u8, version: u8, head: &Bytes) -> Result<(i64, Command), DecodeError> {
+    if !is_known(kind, version) {
+        return Err(DecodeError::Unknown { kind, version });
+    }
+    read(Reader::bodiless(kind, version, head))
+}
+
+fn read(mut reader: Reader<'_>) -> Result<(i64, Command), DecodeError> {
     let (time_ms, batches) = reader.start()?;
     let command = reader.command(batches)?;
     reader.end()?;

@@ -189,6 +189,24 @@ impl Image {
         Ok(bytes.len() as u64)
     }
 
+    /// A state alone, as the bytes that [`Image::read_state`] takes: for another process that follows it.
+    ///
+    /// # Errors
+    /// [`StorageError::TooLarge`] for what no checkpoint could hold either.
+    pub fn of_state(state: State) -> Result<Bytes, StorageError> {
+        let (applied_lsn, partitions) = (state.lsn, Vec::new());
+        let image = Image { applied_lsn, flushed_lsn: applied_lsn, applied_at: None, state, partitions };
+        image.encode().map(Bytes::from)
+    }
+
+    /// The state that [`Image::of_state`] has written, or a later or earlier release, as far as its format is known.
+    ///
+    /// # Errors
+    /// [`StorageError::Damaged`], [`StorageError::Version`].
+    pub fn read_state(bytes: &Bytes) -> Result<State, StorageError> {
+        Image::decode("the state of the node", bytes).map(|image| image.state)
+    }
+
     fn encode(&self) -> Result<Vec<u8>, StorageError> {
         let mut bytes = vec![0; HEADER_BYTES];
         let mut count = encode_state(&self.state, self.applied_at, &mut bytes)?;

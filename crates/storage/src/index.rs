@@ -443,6 +443,11 @@ pub struct LookedUp {
 }
 
 impl LookedUp {
+    /// A batch that was had from elsewhere.
+    pub fn of(batch: Batch) -> LookedUp {
+        LookedUp { batch, landmarks: None }
+    }
+
     /// The record at an offset, if there is one.
     ///
     /// # Errors
@@ -453,7 +458,7 @@ impl LookedUp {
 }
 
 /// How many of a batch's records lie within these offsets.
-fn records_within(batch: &Batch, offsets: Range<u64>) -> u64 {
+pub fn records_within(batch: &Batch, offsets: Range<u64>) -> u64 {
     let (from, to) = (batch.base_offset().max(offsets.start), batch.next_offset().min(offsets.end));
     let is_whole = (from, to) == (batch.base_offset(), batch.next_offset());
     match batch.is_sparse() {

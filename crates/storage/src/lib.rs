@@ -6,6 +6,7 @@
 //! * [`segment`]: a partition's batches as files of their own, written behind
 //! * [`checkpoint`]: the state at one lsn, so that the journal before it can go
 //! * [`projection`]: writing behind, from the journal into segments
+//! * [`feed`]: the heads of the newest commands, for states that follow this one without its records
 //! * [`follower`]: a log that takes its commands from another log's journal
 //! * [`install`]: how it goes on when that journal no longer has them
 //! * [`index`]: where each batch can be read
@@ -21,6 +22,7 @@ pub mod cleaning;
 mod demand;
 pub mod disk;
 pub mod error;
+pub mod feed;
 pub mod follower;
 pub mod index;
 pub mod install;

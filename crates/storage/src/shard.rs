@@ -19,6 +19,7 @@ use crate::cleaning::{CheckpointedEnds, Cleaner};
 use crate::demand::{Demand, Growth};
 use crate::disk::Disk;
 use crate::error::{StorageError, out_of_space};
+use crate::feed::Feed;
 use crate::index::{Index, Located, Reader, Source};
 use crate::install;
 use crate::journal::{
@@ -156,6 +157,8 @@ pub struct Shard {
     manifest: Arc<Manifest>,
     /// A run couldn't be written: none is tried while fewer marks than this are in memory.
     roll_at: u64,
+    /// What states elsewhere follow this one by.
+    feed: Arc<Feed>,
     /// Why writing ended.
     failed: Option<StorageError>,
 }
@@ -242,6 +245,7 @@ impl Shard {
             runs,
             manifest,
             roll_at: 0,
+            feed: Arc::default(),
             failed: None,
         };
         Ok((shard, report))
@@ -315,7 +319,10 @@ impl Shard {
         *shared.write() = fresh;
         let flusher =
             Flusher { state: shared.clone(), one_at_a_time: one_at_a_time.clone(), ..opened.flusher.clone() };
-        *self = Shard { state: shared, flusher, ..opened };
+        // What was in flight is decided by now, maybe otherwise than those who follow were told.
+        self.feed.stop();
+        let feed = self.feed.clone();
+        *self = Shard { state: shared, flusher, feed, ..opened };
         Ok(report)
     }
 
@@ -429,6 +436,18 @@ impl Shard {
     /// A reader of records.
     pub fn reader(&self) -> Reader {
         Reader::new(self.index.clone(), self.journal.reader(), self.segments.clone())
+    }
+
+    /// What states elsewhere follow this one by.
+    pub fn feed(&self) -> Arc<Feed> {
+        self.feed.clone()
+    }
+
+    /// The state now, for somebody who follows it from here on: the feed has all that comes behind it.
+    pub fn follow_from_here(&self) -> State {
+        let state = self.state.read().clone();
+        self.feed.start(self.term, state.lsn);
+        state
     }
 
     /// What brings batches into segments; for a thread of its own.
@@ -836,8 +855,11 @@ impl Shard {
         for ((submission, placed), frame) in submissions.iter().zip(placed).zip(frames) {
             let at = At { lsn: placed.lsn, term: self.term, time_ms: submission.time_ms };
             let answers = ask_unlocked(&self.runs, &mut state, &submission.command);
-            let applied =
-                answers.and_then(|answers| apply_one(&mut state, at, &submission.command, &answers));
+            let applied = answers.and_then(|answers| {
+                let applied = apply_one(&mut state, at, &submission.command, &answers)?;
+                self.feed.push(frame, answers);
+                Ok(applied)
+            });
             let applied = applied.map_err(|error| self.fail(error))?;
             self.runs.applied(&mut self.manifest, &state, &applied.reply);
             record(&self.index, &submission.command, &applied, placed, frame.head.len(), true);
@@ -946,7 +968,7 @@ fn undecodable(frame: &ReadFrame, error: &codec::DecodeError) -> StorageError {
 
 /// A panic in `apply` is a bug of ours that must not take the process down, nor be met with a half-changed state:
 /// the shard ends before the next command, and open refuses with the same words.
-fn apply_one(
+pub(crate) fn apply_one(
     state: &mut State,
     at: At,
     command: &Command,

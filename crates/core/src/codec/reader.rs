@@ -41,11 +41,17 @@ pub(super) struct Reader<'a> {
     head: &'a Bytes,
     at: usize,
     bodies: Bytes,
+    /// Whether the bodies lie elsewhere.
+    is_bodiless: bool,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(kind: u8, version: u8, head: &'a Bytes, bodies: &Bytes) -> Reader<'a> {
-        Reader { kind, version, head, at: TIME_AT, bodies: bodies.clone() }
+        Reader { kind, version, head, at: TIME_AT, bodies: bodies.clone(), is_bodiless: false }
+    }
+
+    pub(super) fn bodiless(kind: u8, version: u8, head: &'a Bytes) -> Reader<'a> {
+        Reader { kind, version, head, at: TIME_AT, bodies: Bytes::new(), is_bodiless: true }
     }
 
     /// What every head begins with: the time in ms, and the number of batches.
@@ -408,6 +414,11 @@ impl<'a> Reader<'a> {
     fn batch(&mut self) -> Result<(Partition, Batch), DecodeError> {
         let partition = self.partition()?;
         let header: [u8; HEADER_BYTES] = self.array()?;
+        if self.is_bodiless {
+            let batch =
+                Batch::bodiless(header).map_err(|_| self.malformed("a batch that contradicts itself"))?;
+            return Ok((partition, batch));
+        }
         let len = Batch::announced_len(&header)
             .map_err(|_| self.malformed("a batch header with a wrong length"))?;
         let body_len = len - HEADER_BYTES;
