@@ -22,6 +22,7 @@ use exactlog_storage::error::StorageError;
 use exactlog_storage::journal::Cursor;
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// The whole log, in numbers.
@@ -165,18 +166,18 @@ pub struct Commands {
 }
 
 impl Log {
-    /// The whole log, in numbers.
+    /// The whole log, in numbers. Of one that a node keeps what the journal has is 0.
     pub fn details(&self) -> LogDetails {
-        let shard = self.inner.shard.lock();
-        let state = shard.state();
+        let shard = self.inner.hold();
+        let state = self.inner.state.read();
         LogDetails {
             lsn: state.lsn,
             time_ms: state.time_ms,
-            term: shard.term(),
+            term: self.inner.term.load(Ordering::Acquire),
             open_number: state.open_number,
             semantics_level: state.semantics_level,
-            journal_bytes: shard.journal().used_bytes(),
-            unflushed_batches: shard.unflushed_batches() as u64,
+            journal_bytes: shard.as_ref().map_or(0, |shard| shard.journal().used_bytes()),
+            unflushed_batches: shard.as_ref().map_or(0, |shard| shard.unflushed_batches() as u64),
         }
     }
 
@@ -379,7 +380,7 @@ impl Log {
     /// The commands of the journal from a position on, up to what is durable. What lies below the journal's first is
     /// left out: checkpoints stand for it.
     pub fn commands(&self, from_lsn: u64) -> Result<Commands, Error> {
-        let reader = self.inner.shard.lock().journal().reader();
+        let reader = self.inner.only_here("reading the journal")?.lock().journal().reader();
         let cursor = match reader.cursor(from_lsn) {
             Err(StorageError::Recycled { first_lsn }) => reader.cursor(first_lsn),
             cursor => cursor,

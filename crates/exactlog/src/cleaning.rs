@@ -135,7 +135,7 @@ fn round(inner: &Inner, asked: bool, topics: &BTreeSet<TopicId>) -> Result<Clean
         inner.maintenance.checkpoint().map_err(Error::Storage)?;
     }
     inner.reader.read().close_unread();
-    let cleaner = inner.shard.lock().cleaner();
+    let cleaner = inner.shard().lock().cleaner();
     let Some(cleaner) = cleaner else { return Ok(Cleaned::default()) };
     let now_ms = inner.log_ms();
     let trimmed = trim(inner, cleaner.due_trims(now_ms))?;

@@ -291,7 +291,7 @@ impl Log {
             if asked.is_empty() {
                 return Ok(seen);
             }
-            let runs = self.inner.runs.read().clone();
+            let runs = self.inner.marks.read().clone();
             let is_over = || !Arc::ptr_eq(&manifest, self.inner.state.read().dedup.runs());
             let keys: Vec<MarkKey> = asked.iter().map(|(_, key)| *key).collect();
             match runs.look_up(&manifest, &keys) {

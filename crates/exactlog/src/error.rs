@@ -194,6 +194,21 @@ pub enum Error {
         /// Its members.
         members: Vec<MemberId>,
     },
+    /// What only the process that keeps the log can do, asked of a log that a node keeps.
+    #[error("{what} is for the process that keeps the log, and this one is reached over a connection")]
+    NotOverConnection {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// The node that keeps the log can't be reached, or doesn't serve this process. Once a log is there it waits for its
+    /// node instead.
+    #[error("node {peer}: {reason}")]
+    Connection {
+        /// Where the node is.
+        peer: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// The log was closed.
     #[error("the log is closed")]
     Closed,
@@ -232,7 +247,7 @@ impl Error {
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_retriable(&self) -> bool {
         match self {
-            Error::Full { .. } => true,
+            Error::Full { .. } | Error::Connection { .. } => true,
             Error::Refused(refusal) => {
                 matches!(refusal, Refusal::ConfigChanged { .. } | Refusal::EventReserved { .. })
             }

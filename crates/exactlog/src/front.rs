@@ -204,6 +204,9 @@ impl Log {
         batch: Batch,
         within: Option<Within>,
     ) -> Result<Appending, Error> {
+        if within.is_some() {
+            self.inner.only_here("a batch of one of Kafka's transactions")?;
+        }
         let (config_version, stored) = to_store(&self.inner, partition, &batch)?;
         let claim = self.inner.queue.room().take(stored.len_bytes() + HEADER_BYTES).await?.claim();
         let command = match within.clone() {
@@ -253,6 +256,9 @@ impl Log {
             _ => true,
         };
         assert!(is_taken, "{} isn't for a front end to ask", command.kind_name());
+        if matches!(command, Command::Transactional(_)) {
+            self.inner.only_here("a request of Kafka's transactional producers")?;
+        }
         self.inner.submit(command, None, None, Queue::push).map(Asked)
     }
 
@@ -321,14 +327,16 @@ impl Log {
 
     /// Where this log is, and how much more the disk can take there.
     pub fn place(&self) -> LogPlace {
-        let disk = self.inner.shard.lock().disk();
-        LogPlace { location: disk.location(), free_bytes: disk.free().ok() }
+        match self.inner.hold().map(|shard| shard.disk()) {
+            Some(disk) => LogPlace { location: disk.location(), free_bytes: disk.free().ok() },
+            None => LogPlace { location: self.inner.location(), free_bytes: None },
+        }
     }
 
     /// What has to be free on the disk until something can be sent again, and what is, in bytes; `None`: nothing was
     /// refused for want of space, or there is as much by now. It may wait for what is being written.
     pub fn lacks_space(&self) -> Option<(u64, u64)> {
-        self.inner.shard.lock().lacks()
+        self.inner.hold()?.lacks()
     }
 
     /// A batch as its topic stores it now: what [`submit_batch`](Log::submit_batch) makes of it on its caller's thread,

@@ -82,11 +82,11 @@ impl Interval {
 /// Runs until the log is closed.
 pub(crate) fn run(inner: &Inner) {
     while inner.interval.wait() {
-        let Some(syncing) = inner.shard.lock().begin_sync() else { continue };
+        let Some(syncing) = inner.shard().lock().begin_sync() else { continue };
         // Also if it failed: then this is what tells the shard.
         let _ = syncing.run();
         let ended = {
-            let mut shard = inner.shard.lock();
+            let mut shard = inner.shard().lock();
             // If nothing came meanwhile the journal says that all is durable.
             shard.end_sync(syncing).and_then(|()| shard.idle())
         };

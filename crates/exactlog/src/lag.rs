@@ -5,11 +5,11 @@
 //!   * it is 0 exactly when nothing is unread
 
 use crate::log::{Inner, Log};
+use crate::source::Reader;
 use crate::topic::Topic;
 use exactlog_core::ids::Partition;
 use exactlog_core::state::{State, Undecided};
 use exactlog_storage::error::StorageError;
-use exactlog_storage::index::Reader;
 
 /// What of a partition a group has not consumed, as far as it is decided.
 pub(crate) struct Unread {

@@ -69,10 +69,12 @@ mod delivery;
 mod error;
 mod event;
 mod exposition;
+mod far_half;
 mod forwarding;
 mod front;
 mod handover;
 mod histogram;
+mod host;
 mod interval;
 mod lag;
 mod log;
@@ -91,6 +93,7 @@ mod samples;
 mod scan;
 mod signal;
 mod slot;
+mod source;
 mod storing;
 mod table;
 mod table_writes;
@@ -158,6 +161,15 @@ pub mod wire {
     pub use exactlog_core::partitioner::partition_for_key;
     pub use exactlog_core::reply::{Committed, Reply};
     pub use exactlog_core::state::{CommittedOffset, Transaction, TransactionPhase, TransactionalProducer};
+}
+
+/// A log that another process keeps: what a node says to whoever works on its log, and the way to it
+/// ([`Builder::connect`]).
+pub mod far {
+    pub use crate::far_half::{Changes, Link, LinkError, Pictured, Sent, SessionId, Submitted, Welcome};
+    pub use crate::host::{Host, HostError};
+    pub use exactlog_core::state::{Answers, Found, MarkKey, Place, ScopeKey};
+    pub use exactlog_storage::feed::Fed;
 }
 
 /// What a log is kept on, if that isn't a directory: see [`Builder::disk`].

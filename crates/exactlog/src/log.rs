@@ -7,6 +7,7 @@ use crate::consumer::ConsumerBuilder;
 use crate::dedup::EventId;
 use crate::error::Error;
 use crate::event::Record;
+use crate::far_half::{self, Begun, Far, Home, Link};
 use crate::interval::{self, Interval};
 use crate::maintenance::{self, Maintenance};
 use crate::members::{Leaving, Members};
@@ -16,7 +17,8 @@ use crate::queue::{Answer, Push, Queue, Responder, Work};
 use crate::read_only::Watch;
 use crate::room::Claim;
 use crate::samples::MetricsSource;
-use crate::signal::Signals;
+use crate::signal::{Signal, Signals};
+use crate::source::{FarReader, Marks, Reader};
 use crate::storing;
 use crate::timer::Timing;
 use crate::topic::{PartitionCounts, Topic, TopicOptions};
@@ -34,10 +36,9 @@ use exactlog_core::state::{PartitionState, State, Undecided};
 use exactlog_storage::cleaning::{Compacted, DueCompaction, Occasion};
 use exactlog_storage::disk::{Disk, RealDisk};
 use exactlog_storage::error::StorageError;
-use exactlog_storage::index::{LookedUp, Reader};
-use exactlog_storage::runs::Runs;
+use exactlog_storage::index::LookedUp;
 use exactlog_storage::shard::{Durability, Options, RecoveryReport, Shard};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::fmt;
 use std::ops::Deref;
 use std::path::Path;
@@ -63,11 +64,13 @@ pub(crate) struct Inner {
     pub(crate) queue: Queue,
     /// Who has it writes. Taken before the lock of the shard.
     pub(crate) desk: Mutex<Desk>,
-    pub(crate) shard: Mutex<Shard>,
+    pub(crate) home: Home,
     pub(crate) state: Arc<RwLock<State>>,
     pub(crate) reader: RwLock<Reader>,
     /// Of this open, as the reader.
-    pub(crate) runs: RwLock<Arc<Runs>>,
+    pub(crate) marks: RwLock<Marks>,
+    /// Rung behind every group, for those elsewhere who follow.
+    followers: Mutex<Vec<Weak<Signal>>>,
     /// Most bytes of commands in one group; a larger command is a group of its own.
     pub(crate) group_bytes_max: usize,
     /// Most bytes of one command.
@@ -130,8 +133,11 @@ struct Running {
     inner: Arc<Inner>,
     writer: JoinHandle<()>,
     others: Vec<JoinHandle<()>>,
-    lock: Box<dyn fmt::Debug + Send + Sync>,
+    lock: Option<Lock>,
 }
+
+/// Keeps other processes out as long as it is there.
+type Lock = Box<dyn fmt::Debug + Send + Sync>;
 
 impl Deref for Owner {
     type Target = Inner;
@@ -148,7 +154,7 @@ impl Drop for Owner {
 }
 
 impl Owner {
-    fn start(inner: Arc<Inner>, lock: Box<dyn fmt::Debug + Send + Sync>) -> Result<Owner, Error> {
+    fn start(inner: Arc<Inner>, lock: Lock) -> Result<Owner, Error> {
         let writer = spawn(&inner, "exactlog-writer", turns::run)?;
         let behind = spawn(&inner, "exactlog-behind", maintenance::run);
         let cleaner = spawn(&inner, "exactlog-cleaner", cleaning::run);
@@ -160,7 +166,20 @@ impl Owner {
                 Err(error) => failed = Some(error),
             }
         }
-        let running = Running { inner: inner.clone(), writer, others, lock };
+        let running = Running { inner: inner.clone(), writer, others, lock: Some(lock) };
+        let owner = Owner { inner, running: Mutex::new(Some(running)) };
+        failed.map_or(Ok(owner), Err)
+    }
+
+    /// For a log that a node keeps: who writes to it, and who follows it.
+    fn start_far(inner: Arc<Inner>) -> Result<Owner, Error> {
+        let writer = spawn(&inner, "exactlog-writer", turns::run)?;
+        let follower = spawn(&inner, "exactlog-follower", far_half::follow);
+        let (others, failed) = match follower {
+            Ok(follower) => (vec![follower], None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        let running = Running { inner: inner.clone(), writer, others, lock: None };
         let owner = Owner { inner, running: Mutex::new(Some(running)) };
         failed.map_or(Ok(owner), Err)
     }
@@ -187,6 +206,9 @@ impl Running {
         let Running { inner, writer, others, lock } = self;
         // It waits for the writer, if for anybody: it has its answer when that ends.
         inner.cleaning.close();
+        if let Some(far) = inner.far() {
+            return Running::finish_far(&inner, far, writer, others);
+        }
         // The writer first: what is on its way may need the journal to be recycled.
         let _ = writer.join();
         inner.maintenance.close();
@@ -194,7 +216,7 @@ impl Running {
         for thread in others {
             let _ = thread.join();
         }
-        let mut shard = inner.shard.lock();
+        let mut shard = inner.shard().lock();
         // Without it the next open replays more; what is acknowledged is there all the same.
         if let Err(error) = maintenance::at_close(&mut shard) {
             tracing::warn!(%error, "no checkpoint at close");
@@ -204,6 +226,23 @@ impl Running {
         drop(lock);
         inner.signals.ring_all();
         closed.map_err(Error::Storage)
+    }
+
+    /// What is on its way is ordered, if the node can be reached; else its fate is unknown.
+    fn finish_far(
+        inner: &Inner,
+        far: &Far,
+        writer: JoinHandle<()>,
+        others: Vec<JoinHandle<()>>,
+    ) -> Result<(), Error> {
+        far.end();
+        let _ = writer.join();
+        far.close();
+        for thread in others {
+            let _ = thread.join();
+        }
+        inner.signals.ring_all();
+        Ok(())
     }
 }
 
@@ -353,6 +392,23 @@ impl Builder {
         Log::start(shard, report, lock, self.pace)
     }
 
+    /// Opens the log that a node keeps, by a way to it. What belongs to the node isn't looked at: durability, journal,
+    /// caches, cleaning. `grace`: how long consumers of this process stay members of their groups while the node hears
+    /// nothing of it, 10 s for instance; 100 ms to 5 minutes.
+    ///
+    /// It waits for a node that goes away, for as long as that takes, and goes on with it: calls that wait for the log
+    /// wait for its node.
+    ///
+    /// # Errors
+    /// [`Error::Connection`] if the node can't be reached at first, or doesn't serve other processes.
+    pub fn connect(self, link: Arc<dyn Link>, grace: Duration) -> Result<Log, Error> {
+        let begun = Far::begin(link, grace)?;
+        let (number, last_lsn) = (begun.state.open_number, begun.state.lsn);
+        let report = RecoveryReport { last_lsn, term: begun.far.term(), ..RecoveryReport::default() };
+        let inner = Inner::new(Parts::far(begun), report, number, self.pace);
+        Ok(Log { inner: Arc::new(Owner::start_far(Arc::new(inner))?) })
+    }
+
     pub(crate) fn check(&self) -> Result<(), Error> {
         const FILE_BYTES_MIN: u64 = 1024 * 1024;
         const RING_FILES_MIN: u64 = 4;
@@ -446,12 +502,7 @@ impl Log {
         Builder::default()
     }
 
-    fn start(
-        mut shard: Shard,
-        report: RecoveryReport,
-        lock: Box<dyn fmt::Debug + Send + Sync>,
-        pace: Pace,
-    ) -> Result<Log, Error> {
+    fn start(mut shard: Shard, report: RecoveryReport, lock: Lock, pace: Pace) -> Result<Log, Error> {
         // The first command of every open: it proves that the journal can be written and fences earlier members.
         let time_ms = pace.clock.wall_ms().max(shard.state().time_ms);
         let submission = |command| exactlog_storage::shard::Submission { time_ms, command };
@@ -464,7 +515,7 @@ impl Log {
         let Some(Reply::Opened { number }) = applied.first().map(|applied| applied.reply.clone()) else {
             unreachable!("Open answers with a number")
         };
-        let inner = Inner::new(shard, report, number, pace);
+        let inner = Inner::new(Parts::here(shard), report, number, pace);
         let owner = Owner::start(Arc::new(inner), lock)?;
         owner.inner.maintenance.kick();
         Ok(Log { inner: Arc::new(owner) })
@@ -473,7 +524,7 @@ impl Log {
     /// A log that nobody writes to: it has no threads and no lock.
     pub(crate) fn looking(shard: Shard, report: RecoveryReport, builder: &Builder, watch: Watch) -> Log {
         let number = shard.state().open_number;
-        let inner = Inner::new(shard, report, number, builder.pace.clone());
+        let inner = Inner::new(Parts::here(shard), report, number, builder.pace.clone());
         let inner = Arc::new(Inner { watch: Some(watch), ..inner });
         Log { inner: Arc::new(Owner { inner, running: Mutex::new(None) }) }
     }
@@ -612,15 +663,16 @@ impl Log {
     /// [`Error::Closed`].
     pub fn compactable(&self, topic: &Topic) -> Result<Vec<DueCompaction>, Error> {
         self.inner.check_open()?;
-        let cleaner = self.inner.shard.lock().prospect();
+        let cleaner = self.inner.only_here("what could be compacted")?.lock().prospect();
         let asked = Occasion { asked: true, ..Occasion::at(self.inner.log_ms()) };
         let due = cleaner.due_compactions(&asked).into_iter();
         Ok(due.filter(|due| due.partition.topic == topic.id()).collect())
     }
 
     fn check_writable(&self) -> Result<(), Error> {
+        self.inner.only_here("cleaning")?;
         match self.inner.watch {
-            Some(_) => Err(Error::ReadOnly { directory: self.inner.shard.lock().disk().location() }),
+            Some(_) => Err(Error::ReadOnly { directory: self.inner.location() }),
             None => Ok(()),
         }
     }
@@ -632,6 +684,7 @@ impl Log {
     /// When writing fails: nothing is lost by that, the journal has it. [`Error::Closed`].
     pub fn checkpoint(&self) -> Result<(), Error> {
         self.inner.check_open()?;
+        self.inner.only_here("a checkpoint")?;
         self.inner.maintenance.checkpoint().map_err(Error::Storage)?;
         self.inner.check_open()
     }
@@ -699,6 +752,7 @@ impl Log {
     /// [`Refusal::ConfigChanged`], after which the front end sends the batch again. A batch in another codec than the
     /// topic's is rewritten, as by [`append_batch`](Log::append_batch).
     pub fn transactional(&self, mut request: Transactional) -> Result<Reply, Error> {
+        self.inner.only_here("a request of Kafka's transactional producers")?;
         if let Transactional::Append { partition, config_version, batch, .. } = &mut request {
             match self.inner.storing(partition.topic) {
                 None => batch.check_client(usize::MAX)?,
@@ -808,9 +862,12 @@ impl Log {
     /// # Errors
     /// What opening can answer; the log then stays as it is, readable.
     pub fn reopen(&self) -> Result<(), Error> {
+        if self.inner.far().is_some() {
+            return self.reopen_far();
+        }
         // In this order: a round that runs belongs to the open that ends here.
         let _quiet = self.inner.maintenance.pause();
-        let mut shard = self.inner.shard.lock();
+        let mut shard = self.inner.shard().lock();
         self.inner.check_open()?;
         // A reopen that failed half-way may have left a shard that writes, but nobody was told.
         if shard.failure().is_none() && !self.inner.failed.load(Ordering::Acquire) {
@@ -822,8 +879,8 @@ impl Log {
         };
         let mut given_up = Vec::new();
         // Also if it failed: what can be read may be another journal by now.
-        *self.inner.reader.write() = shard.reader();
-        *self.inner.runs.write() = shard.runs().clone();
+        *self.inner.reader.write() = Reader::Here(shard.reader());
+        *self.inner.marks.write() = Marks::Here(shard.runs().clone());
         if shard.failure().is_none() {
             tracing::info!(lsn = shard.journal().last_lsn(), term = shard.term(), "the log is open again");
             self.inner.term.store(shard.term(), Ordering::Release);
@@ -837,9 +894,21 @@ impl Log {
         reopened.map_err(Error::Storage)
     }
 
-    /// Counters and gauges as of now.
+    /// A node that was away is gone on with by itself: only a panic at the desk ends writing here.
+    fn reopen_far(&self) -> Result<(), Error> {
+        self.inner.check_open()?;
+        if self.inner.failed.load(Ordering::Acquire) {
+            writer::answer_all(self.inner.go_on(), &writer::reopened());
+            self.inner.signals.ring_all();
+            self.inner.queue.nudge();
+        }
+        Ok(())
+    }
+
+    /// Counters and gauges as of now. Of a log that a node keeps only what this process has counted, and what the state
+    /// says: the rest is 0 here, and told by the node.
     pub fn metrics(&self) -> Metrics {
-        let shard = self.inner.shard.lock();
+        let Some(shard) = self.inner.hold() else { return self.metrics_far() };
         let (open, oldest_ms) = {
             let state = shard.state();
             let started = || state.open_transactions().map(|(_, transaction)| transaction.started_ms);
@@ -879,6 +948,26 @@ impl Log {
         }
     }
 
+    fn metrics_far(&self) -> Metrics {
+        let timers = self.timer_metrics();
+        let state = self.inner.state.read();
+        let started = || state.open_transactions().map(|(_, transaction)| transaction.started_ms);
+        Metrics {
+            tables: state.tables.len() as u64,
+            table_keys: state.tables.keys(),
+            dedup_entries: state.dedup.marked(),
+            dedup_reserved: state.dedup.reserved(),
+            open_transactions: started().count() as u64,
+            oldest_transaction_ms: started().min(),
+            lsn: state.lsn,
+            durable_lsn: state.lsn,
+            queue_bytes: self.inner.queue.room().bytes() as u64,
+            failed: self.inner.failed.load(Ordering::Acquire),
+            timers,
+            ..self.inner.counters.snapshot()
+        }
+    }
+
     /// What opening found.
     pub fn recovery(&self) -> &RecoveryReport {
         &self.inner.report
@@ -894,21 +983,65 @@ impl Log {
     }
 }
 
+/// What a log stands on.
+struct Parts {
+    home: Home,
+    state: Arc<RwLock<State>>,
+    reader: Reader,
+    marks: Marks,
+    durability: Durability,
+    term: u32,
+    group_bytes_max: usize,
+    command_bytes_max: usize,
+}
+
+impl Parts {
+    fn here(shard: Shard) -> Parts {
+        Parts {
+            state: shard.shared_state(),
+            reader: Reader::Here(shard.reader()),
+            marks: Marks::Here(shard.runs().clone()),
+            durability: shard.durability(),
+            term: shard.term(),
+            group_bytes_max: shard.group_bytes_max(),
+            command_bytes_max: shard.command_bytes_max(),
+            home: Home::Here(Mutex::new(shard)),
+        }
+    }
+
+    fn far(begun: Begun) -> Parts {
+        let Begun { far, state, welcome } = begun;
+        let state = Arc::new(RwLock::new(state));
+        Parts {
+            reader: Reader::Far(FarReader { far: far.clone(), state: state.clone() }),
+            marks: Marks::Far(far.clone()),
+            state,
+            // How safe a command is when it is answered is the node's to say.
+            durability: Durability::Fsync,
+            term: far.term(),
+            group_bytes_max: welcome.group_bytes_max,
+            command_bytes_max: welcome.command_bytes_max,
+            home: Home::Far(far),
+        }
+    }
+}
+
 impl Inner {
-    fn new(shard: Shard, report: RecoveryReport, open_number: u64, pace: Pace) -> Inner {
+    fn new(parts: Parts, report: RecoveryReport, open_number: u64, pace: Pace) -> Inner {
         let Pace { clock, queue_bytes, read_view_max, timers_held_bytes, cleanup_interval } = pace;
-        let state_ms = shard.state().time_ms;
-        let interval = Interval::new(shard.durability());
-        let term = AtomicU32::new(shard.term());
+        let state_ms = parts.state.read().time_ms;
+        let interval = Interval::new(parts.durability);
+        let term = AtomicU32::new(parts.term);
         Inner {
             queue: Queue::new(queue_bytes),
             desk: Mutex::new(Desk::new(state_ms, &clock)),
-            state: shard.shared_state(),
-            reader: RwLock::new(shard.reader()),
-            runs: RwLock::new(shard.runs().clone()),
-            group_bytes_max: shard.group_bytes_max(),
-            command_bytes_max: shard.command_bytes_max(),
-            shard: Mutex::new(shard),
+            state: parts.state,
+            reader: RwLock::new(parts.reader),
+            marks: RwLock::new(parts.marks),
+            followers: Mutex::default(),
+            group_bytes_max: parts.group_bytes_max,
+            command_bytes_max: parts.command_bytes_max,
+            home: parts.home,
             signals: Signals::default(),
             maintenance: Maintenance::default(),
             interval,
@@ -936,6 +1069,60 @@ impl Inner {
             open_number,
             connections: AtomicU64::new(0),
         }
+    }
+
+    /// The shard of a log that this process keeps: only for what such a log alone has, its threads among it.
+    pub(crate) fn shard(&self) -> &Mutex<Shard> {
+        match &self.home {
+            Home::Here(shard) => shard,
+            Home::Far(_) => unreachable!("what only a log of this process has asks for its shard"),
+        }
+    }
+
+    /// The shard, held, if this process has it.
+    pub(crate) fn hold(&self) -> Option<MutexGuard<'_, Shard>> {
+        match &self.home {
+            Home::Here(shard) => Some(shard.lock()),
+            Home::Far(_) => None,
+        }
+    }
+
+    /// The shard, for what nobody else can do.
+    pub(crate) fn only_here(&self, what: &'static str) -> Result<&Mutex<Shard>, Error> {
+        match &self.home {
+            Home::Here(shard) => Ok(shard),
+            Home::Far(_) => Err(Error::NotOverConnection { what }),
+        }
+    }
+
+    /// This process's half of a log that a node keeps, if it is one.
+    pub(crate) fn far(&self) -> Option<&Far> {
+        match &self.home {
+            Home::Here(_) => None,
+            Home::Far(far) => Some(far),
+        }
+    }
+
+    /// Where the log is kept, for messages.
+    pub(crate) fn location(&self) -> String {
+        match &self.home {
+            Home::Here(shard) => shard.lock().disk().location(),
+            Home::Far(far) => far.peer(),
+        }
+    }
+
+    /// Has this rung behind every group from now on.
+    pub(crate) fn follow_by(&self, signal: &Arc<Signal>) {
+        self.signals.watch(signal);
+        let mut followers = self.followers.lock();
+        followers.retain(|follower| follower.strong_count() > 0);
+        followers.push(Arc::downgrade(signal));
+    }
+
+    /// A group was applied.
+    pub(crate) fn tell_followers(&self) {
+        let followers: Vec<Arc<Signal>> = self.followers.lock().iter().filter_map(Weak::upgrade).collect();
+        followers.iter().for_each(|follower| follower.ring());
     }
 
     /// After a reopen, under the lock of the shard: producers go on behind what the log holds of them, and members
@@ -976,7 +1163,7 @@ impl Inner {
                 return read;
             }
             // While the log is opened again somebody has the shard.
-            drop(self.shard.lock());
+            drop(self.hold());
             if self.reader.read().is_of_same_open(&reader) {
                 return read;
             }
@@ -1036,7 +1223,7 @@ impl Inner {
         push: Push,
     ) -> Result<Arc<Answer>, Error> {
         if self.watch.is_some() {
-            return Err(Error::ReadOnly { directory: self.shard.lock().disk().location() });
+            return Err(Error::ReadOnly { directory: self.location() });
         }
         let answer: Arc<Answer> = Arc::default();
         let responder = Responder::new(answer.clone(), claim);
@@ -1116,7 +1303,7 @@ impl Inner {
 
     /// What stands for an id of an event.
     pub(crate) fn dedup_id(&self, id: &EventId) -> Result<DedupId, Error> {
-        let read_only = || Error::ReadOnly { directory: self.shard.lock().disk().location() };
+        let read_only = || Error::ReadOnly { directory: self.location() };
         id.in_log(self.dedup_key())?.ok_or_else(read_only)
     }
 

@@ -122,7 +122,7 @@ pub(crate) fn run(inner: &Inner) {
             (std::mem::take(&mut requests.forced), std::mem::take(&mut requests.freeing))
         };
         if freeing {
-            inner.shard.lock().note_freeable();
+            inner.shard().lock().note_freeable();
         }
         let failure = {
             let _running = inner.maintenance.running.lock();
@@ -135,7 +135,7 @@ pub(crate) fn run(inner: &Inner) {
             tracing::warn!(%error, "writing behind failed; nothing is lost, the journal keeps it");
             note_failure(inner);
         }
-        let is_full = inner.shard.lock().is_short();
+        let is_full = inner.shard().lock().is_short();
         let mut requests = inner.maintenance.requests.lock();
         requests.rounds += 1;
         requests.busy = false;
@@ -152,7 +152,7 @@ pub(crate) fn run(inner: &Inner) {
 /// What fails here may have been the journal: then everybody has to know.
 pub(crate) fn note_failure(inner: &Inner) {
     let failed = {
-        let shard = inner.shard.lock();
+        let shard = inner.shard().lock();
         let failed = shard.failure().is_some();
         inner.failed.fetch_or(failed, Ordering::AcqRel);
         failed
@@ -164,7 +164,7 @@ pub(crate) fn note_failure(inner: &Inner) {
 
 fn round(inner: &Inner, forced: bool) -> Result<(), StorageError> {
     let (spares, wanted, due) = {
-        let shard = inner.shard.lock();
+        let shard = inner.shard().lock();
         if shard.failure().is_some() {
             return Ok(());
         }
@@ -180,8 +180,8 @@ fn round(inner: &Inner, forced: bool) -> Result<(), StorageError> {
     }
     roll(inner);
     match (forced, due) {
-        (true, _) => behind::rounds(&mut &inner.shard, Extent::Whole),
-        (false, true) => behind::rounds(&mut &inner.shard, Extent::Due),
+        (true, _) => behind::rounds(&mut inner.shard(), Extent::Whole),
+        (false, true) => behind::rounds(&mut inner.shard(), Extent::Due),
         (false, false) => Ok(()),
     }
 }
@@ -192,7 +192,7 @@ fn roll(inner: &Inner) {
     /// So many in a round: then there may be something that others wait for.
     const RUNS_MAX: usize = 16;
     for _ in 0..RUNS_MAX {
-        match behind::roll(&mut &inner.shard) {
+        match behind::roll(&mut inner.shard()) {
             Ok(true) => {}
             Ok(false) => return,
             Err(error) => {

@@ -15,6 +15,7 @@
 
 use crate::clients::Sent;
 use crate::error::Error;
+use crate::host::Together;
 use crate::producer::Accumulator;
 use crate::room::{Claim, Reserved, Room};
 use crate::slot::Slot;
@@ -105,6 +106,8 @@ impl<T> Drop for Responder<T> {
 pub(crate) enum Work {
     /// A command. `since` is the number of reopens that its sender knew of, if the command depends on that.
     Command { command: Command, since: Option<u64>, responder: Responder<Applied> },
+    /// Commands that are written together, for somebody elsewhere.
+    Together(Box<Together>),
     /// A producer has records: take what is there when the turn comes.
     Records(Arc<Accumulator>),
 }

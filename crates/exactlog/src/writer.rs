@@ -17,7 +17,9 @@ pub(crate) use firing::payload;
 use crate::clients::Traffic;
 use crate::clock::{Clock, Stamper};
 use crate::error::Error;
+use crate::far_half::Far;
 use crate::handover::Handovers;
+use crate::host::{Parts, Together};
 use crate::log::Inner;
 use crate::members::Leaving;
 use crate::metrics::add;
@@ -32,7 +34,7 @@ use exactlog_core::reply::{Applied, Refusal, Reply, SeenEvent};
 use exactlog_core::state;
 use exactlog_storage::error::StorageError;
 use exactlog_storage::shard::{Submission, adds_data};
-use parking_lot::MutexGuard;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -57,6 +59,11 @@ enum Recipient {
     Command(Responder<Applied>),
     Batch(Arc<Accumulator>, Box<Sealed>),
     Leave(Leaving),
+    /// Whoever waits for several commands, of which this is one; the group that it joins, if it does.
+    Part {
+        parts: Arc<Mutex<Parts>>,
+        joins: Option<Arc<str>>,
+    },
     /// Nobody: what the log does by itself, a tick or something about timers.
     Tick,
 }
@@ -141,8 +148,10 @@ impl Desk {
 
     fn end_after_panic(&mut self, inner: &Inner) {
         let gathered = {
-            let mut shard = inner.shard.lock();
-            shard.poison("the writer panicked");
+            let mut shard = inner.hold();
+            if let Some(shard) = &mut shard {
+                shard.poison("the writer panicked");
+            }
             inner.failed.store(true, Ordering::Release);
             // The panic may have taken a producer's token along, and nobody would come for what it has gathered.
             inner.restart_all(inner.reopens.load(Ordering::Acquire))
@@ -161,6 +170,9 @@ impl Desk {
     fn round(&mut self, inner: &Inner, is_enough: &impl Fn() -> bool) {
         if !inner.failed.load(Ordering::Acquire) {
             self.handovers.follow(inner);
+            for group in inner.far().map(|far| far.take_groups()).unwrap_or_default() {
+                self.handovers.look_at(inner, &group);
+            }
             self.handovers.fence(inner);
             for leaving in inner.members.take_leaving() {
                 let Leaving { group, member, fenced } = leaving.clone();
@@ -168,19 +180,24 @@ impl Desk {
                 self.begin(inner);
                 self.push(inner, command, Recipient::Leave(leaving), 0);
             }
-            self.tick_if_due(inner);
-            self.fire_due(inner);
+            if inner.far().is_none() {
+                self.tick_if_due(inner);
+                self.fire_due(inner);
+            }
         }
         while !is_enough()
             && let Some(work) = self.work.front_mut()
         {
             // While the group before it is written it stays on the desk, for a panic not to take it along.
-            if let Work::Command { command, .. } = work {
-                storing::settle(inner, command);
-                let bytes = bytes_of(command);
-                if self.is_over(inner, bytes) {
-                    self.write(inner);
-                }
+            let commands = match work {
+                Work::Command { command, .. } => std::slice::from_mut(command),
+                Work::Together(together) => &mut together.commands,
+                Work::Records(_) => &mut [],
+            };
+            commands.iter_mut().for_each(|command| storing::settle(inner, command));
+            let (any, bytes) = (!commands.is_empty(), commands.iter().map(bytes_of).sum());
+            if any && self.is_over(inner, bytes) {
+                self.write(inner);
             }
             if let Some(work) = self.work.pop_front() {
                 self.gather(inner, work);
@@ -197,7 +214,7 @@ impl Desk {
         if self.seal_due.is_some_and(|due| due <= Instant::now()) {
             self.seal_due = None;
             // The outcome shows at the next write: a failed seal ends writing like any failed write.
-            let _ = inner.shard.lock().idle();
+            let _ = inner.hold().map(|mut shard| shard.idle());
         }
     }
 
@@ -208,6 +225,10 @@ impl Desk {
         }
         let now_ms = inner.monotonic_ms();
         let until_handover = self.handovers.deadline_ms(inner).saturating_sub(now_ms);
+        if inner.far().is_some() {
+            // What is due there is its node's.
+            return Duration::from_millis(until_handover.max(1) as u64).min(IDLE);
+        }
         let tick_ms = inner.state.read().next_tick_ms();
         let until_tick = match tick_ms {
             i64::MAX => i64::MAX,
@@ -273,6 +294,7 @@ impl Desk {
                     self.write(inner);
                 }
             }
+            Work::Together(together) => self.gather_together(inner, *together),
             Work::Records(accumulator) => {
                 let room = inner.group_bytes_max.saturating_sub(self.group.bytes);
                 let more = accumulator.take(inner, room, COMMAND_BYTES, &mut self.taken);
@@ -283,6 +305,20 @@ impl Desk {
                     self.work.push_back(Work::Records(accumulator));
                 }
             }
+        }
+    }
+
+    /// All of them go into the group, whatever its size: they are written together.
+    fn gather_together(&mut self, inner: &Inner, together: Together) {
+        self.begin(inner);
+        let (commands, parts) = together.into_parts();
+        for command in commands {
+            let joins = match &command {
+                Command::JoinGroup { group, .. } => Some(group.as_str().into()),
+                _ => None,
+            };
+            let bytes = bytes_of(&command);
+            self.push(inner, command, Recipient::Part { parts: parts.clone(), joins }, bytes);
         }
     }
 
@@ -340,15 +376,16 @@ impl Desk {
             let Group { submissions, recipients, since, .. } = std::mem::take(&mut self.group);
             self.in_writing.extend(recipients);
             match execute(inner, since, &submissions) {
-                Ok(applied) => {
+                Ok((first_lsn, applied)) => {
                     self.seal_due = Some(Instant::now() + SEAL_AFTER);
                     inner.interval.note_written();
                     count(inner, &submissions, &applied);
                     say_if_shortened(inner, &submissions);
                     self.ring(inner, &submissions, &applied);
-                    for applied in applied {
+                    inner.tell_followers();
+                    for (lsn, applied) in (first_lsn..).zip(applied) {
                         let recipient = self.in_writing.pop_front().expect("each command has a recipient");
-                        self.answer(inner, recipient, applied);
+                        self.answer(inner, recipient, lsn, applied);
                     }
                 }
                 Err(error) => {
@@ -397,9 +434,10 @@ impl Desk {
         }
     }
 
-    fn answer(&mut self, inner: &Inner, recipient: Recipient, applied: Applied) {
+    fn answer(&mut self, inner: &Inner, recipient: Recipient, lsn: u64, applied: Applied) {
         match recipient {
             Recipient::Tick => {}
+            Recipient::Part { parts, joins } => parts.lock().applied(inner, lsn, joins.as_deref(), &applied),
             Recipient::Leave(leaving) => inner.members.left(leaving.member),
             Recipient::Command(responder) => {
                 if let Reply::Joined { member, .. } = applied.reply {
@@ -475,7 +513,7 @@ impl Desk {
         debug_assert!(self.group.submissions.is_empty() && self.taken.is_empty());
         {
             // With it held the log isn't opened again meanwhile.
-            let _shard = inner.shard.lock();
+            let _shard = inner.hold();
             let (state, reopens) = (inner.state.read(), inner.reopens.load(Ordering::Acquire));
             let next =
                 |partition, producer, epoch| state.partition(partition)?.next_sequence(producer, epoch);
@@ -500,13 +538,15 @@ impl Desk {
         let apart = apart && submissions.iter().any(|submission| adds_data(&submission.command));
         for submission in submissions {
             let recipient = self.in_writing.pop_front().expect("each command has a recipient");
-            if apart && !adds_data(&submission.command) {
+            let is_part = matches!(recipient, Recipient::Part { .. });
+            if apart && !is_part && !adds_data(&submission.command) {
                 self.group.since = since;
                 self.group.submissions.push(submission);
                 self.group.recipients.push(recipient);
                 continue;
             }
             match recipient {
+                Recipient::Part { parts, .. } => parts.lock().refused(error),
                 Recipient::Tick => self.tick_not_before_ms = inner.monotonic_ms() + TICK_AGAIN_MS,
                 Recipient::Leave(leaving) => inner.members.leave(leaving),
                 Recipient::Command(responder) => responder.answer(Err(error.clone())),
@@ -520,7 +560,7 @@ impl Desk {
 }
 
 /// An estimate of what a command takes, in bytes.
-fn bytes_of(command: &Command) -> usize {
+pub(crate) fn bytes_of(command: &Command) -> usize {
     match command {
         Command::Append { batch, .. } => batch.len_bytes(),
         Command::Commit(commit) => {
@@ -593,10 +633,14 @@ fn bytes_of_topics<'a>(
 
 /// Executes a group that was gathered when the log had been opened again `since` times.
 ///
-/// [`Error::Unknown`] if the group was being written when it failed; any other error means that nothing of it was.
-fn execute(inner: &Inner, since: u64, submissions: &[Submission]) -> Result<Vec<Applied>, Error> {
+/// The lsn of the first, and what they came to. [`Error::Unknown`] if the group was being written when it failed; any
+/// other error means that nothing of it was.
+fn execute(inner: &Inner, since: u64, submissions: &[Submission]) -> Result<(u64, Vec<Applied>), Error> {
+    if let Some(far) = inner.far() {
+        return execute_far(inner, far, since, submissions);
+    }
     let data = submissions.iter().any(|submission| adds_data(&submission.command));
-    let mut shard = inner.shard.lock();
+    let mut shard = inner.shard().lock();
     while data && shard.is_full() && shard.failure().is_none() {
         // The journal has what it may take: whoever sends waits for the disk, and hears of it if that fails.
         if MutexGuard::unlocked(&mut shard, || inner.maintenance.any_round()) {
@@ -616,7 +660,8 @@ fn execute(inner: &Inner, since: u64, submissions: &[Submission]) -> Result<Vec<
         return Err(Error::Storage(StorageError::Poisoned { reason }));
     }
     let began = Instant::now();
-    let applied = shard.execute(submissions);
+    let first_lsn = shard.journal().last_lsn() + 1;
+    let applied = shard.execute(submissions).map(|applied| (first_lsn, applied));
     add(&inner.counters.group_us, began.elapsed().as_micros() as u64);
     add(&inner.counters.groups, 1);
     if shard.wants_checkpoint() || shard.wants_spare() || shard.wants_run() {
@@ -629,6 +674,23 @@ fn execute(inner: &Inner, since: u64, submissions: &[Submission]) -> Result<Vec<
         }
         None => Error::Storage(error),
     })
+}
+
+/// As [`execute`], by the node that keeps the log. Only who serves others asks for lsns, and that isn't this one.
+fn execute_far(
+    inner: &Inner,
+    far: &Far,
+    since: u64,
+    submissions: &[Submission],
+) -> Result<(u64, Vec<Applied>), Error> {
+    if inner.reopens.load(Ordering::Acquire) != since {
+        return Err(reopened());
+    }
+    let began = Instant::now();
+    let applied = far.execute(submissions);
+    add(&inner.counters.group_us, began.elapsed().as_micros() as u64);
+    add(&inner.counters.groups, 1);
+    Ok((0, applied?))
 }
 
 /// The error of what was submitted to an earlier open and certainly not written.
@@ -730,7 +792,7 @@ fn give_up<'a>(
     let mut last: Option<&Arc<Accumulator>> = None;
     let mut given_up = Vec::new();
     // With it held the log isn't opened again meanwhile.
-    let shard = inner.shard.lock();
+    let shard = inner.hold();
     let reopens = inner.reopens.load(Ordering::Acquire);
     for accumulator in accumulators {
         // Those that the reopen has restarted go on behind it already.

@@ -20,6 +20,7 @@ mod groups;
 mod in_flight;
 mod interval;
 mod modes;
+mod over_connection;
 mod read_only;
 mod repair;
 mod retention;

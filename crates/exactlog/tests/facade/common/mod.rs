@@ -1,5 +1,7 @@
 //! What the tests of the facade share: logs on a simulated disk, and what they hold.
 
+pub(crate) mod over;
+
 use exactlog::{Builder, Durability, Event, Log, ReadView, Record, Topic, TopicOptions};
 use exactlog_sim::disk::SimDisk;
 use exactlog_storage::disk::Disk;
@@ -24,9 +26,73 @@ pub(crate) fn builder(disk: impl Disk) -> Builder {
 }
 
 /// Opens a log on a disk; the directory is only a name then.
+///
+/// With `EXACTLOG_FACADE=far` it is reached as a node's is: the same tests run on both, but for those that ask for what only
+/// the process with the directory has.
 pub(crate) fn open(disk: &SimDisk) -> Log {
-    builder(disk.clone()).open("simulated").unwrap()
+    let log = builder(disk.clone()).open("simulated").unwrap();
+    match is_far() {
+        true => over::connected(log).0,
+        false => log,
+    }
 }
+
+/// Whether the logs of this test are reached over a connection.
+pub(crate) fn is_far() -> bool {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or_default();
+    let wanted = std::env::var("EXACTLOG_FACADE").is_ok_and(|what| what == "far");
+    wanted && !NEAR_ONLY.iter().any(|test| name.starts_with(test))
+}
+
+/// Tests of checkpoints, cleaning, damage and failures of the disk, of what opening finds, of the journal, of metrics of the
+/// log itself, of Kafka's transactions, and those that skip time: by how their names begin.
+const NEAR_ONLY: [&str; 44] = [
+    "compaction::",
+    "compressing::an_event_that",
+    "compressing::what_a",
+    "concurrency::reopening_under_load",
+    "concurrency::writes_go_on_until",
+    "damaged_segments::",
+    "dedup::at_the_cap",
+    "dedup::em_7_a_transaction_s_mark",
+    "dedup::the_first_event_of_an_id",
+    "dedup::what_was_unknown",
+    "front::a_batch_that_comes_twice",
+    "front::readers_of_committed",
+    "front_transactions::",
+    "full_disk::",
+    "groups::a_join_whose_outcome",
+    "groups::gr_6_offsets",
+    "groups::leaving_while",
+    "in_flight::an_ack_in_doubt",
+    "in_flight::em_3_a_commit_in_doubt",
+    "in_flight::metrics_count",
+    "interval::",
+    "modes::",
+    "read_only::",
+    "repair::",
+    "retention::",
+    "skipped_time::",
+    "tables::a_table_outlives",
+    "tables::em_9_state",
+    "timers::em_10_a_delayed",
+    "timers::em_10_a_log_with",
+    "timers::em_10_a_payload",
+    "timers::em_10_an_event",
+    "timers::em_10_an_unreadable",
+    "timers::em_10_what_is_due",
+    "timers::em_10_what_was_due",
+    "timers::em_1_delayed",
+    "topic_codec::a_change_counts",
+    "topic_codec::an_event_that",
+    "topic_codec::lg_1_a_batch",
+    "topic_codec::lg_1_what_is",
+    "topic_codec::the_codec",
+    "topic_durability::re_8",
+    "topic_durability::the_durability",
+    "wire_transactions::",
+];
 
 /// The log as the next process finds it, after this one was killed now.
 pub(crate) fn after_kill(disk: &SimDisk) -> (SimDisk, Log) {
