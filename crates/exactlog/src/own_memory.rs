@@ -15,7 +15,7 @@
 
 use bytes::{Bytes, BytesMut};
 use exactlog_core::batch::Batch;
-use exactlog_core::command::{Command, Transactional};
+use exactlog_core::command::{Command, Dedup, TimerCommand, Transactional};
 
 /// What short bodies lie in.
 const SLAB_BYTES: usize = 64 * 1024;
@@ -39,6 +39,28 @@ impl OwnMemory {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Moves all batches of a command there: one that comes from another process as a whole.
+    pub(crate) fn take_over_all(&mut self, command: &mut Command) {
+        match command {
+            Command::Commit(commit) => {
+                commit.batches.iter_mut().for_each(|(_, batch)| self.copy(batch));
+                commit.timers.set.iter_mut().for_each(|timer| self.copy(&mut timer.batch));
+                commit.table_writes.iter_mut().for_each(|writes| self.copy(&mut writes.batch));
+            }
+            Command::Dedup(request) => {
+                if let Dedup::Append { batch, .. } = &mut **request {
+                    self.copy(batch);
+                }
+            }
+            Command::Timer(request) => {
+                if let TimerCommand::Set { timer, .. } = &mut **request {
+                    self.copy(&mut timer.batch);
+                }
+            }
+            command => self.take_over(command),
         }
     }
 

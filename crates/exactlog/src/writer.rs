@@ -312,7 +312,8 @@ impl Desk {
     fn gather_together(&mut self, inner: &Inner, together: Together) {
         self.begin(inner);
         let (commands, parts) = together.into_parts();
-        for command in commands {
+        for mut command in commands {
+            self.memory.take_over_all(&mut command);
             let joins = match &command {
                 Command::JoinGroup { group, .. } => Some(group.as_str().into()),
                 _ => None,

@@ -1,6 +1,7 @@
 //! The messages of each API: one file for each, in the notation of [`schema`](crate::schema).
 //!
-//! Names, types, versions and defaults are those of Apache Kafka's message definitions (4.3).
+//! Names, types, versions and defaults are those of Apache Kafka's message definitions (4.3), but for those of the APIs
+//! from [`OWN_KEYS_FROM`] on.
 #![allow(missing_docs, reason = "the names of fields are Kafka's, and explained there")]
 
 crate::message::apis! {
@@ -46,4 +47,16 @@ crate::message::apis! {
     consumer_group_describe::ConsumerGroupDescribe,
     list_config_resources::ListConfigResources,
     describe_topic_partitions::DescribeTopicPartitions,
+    node_hello::NodeHello,
+    node_state::NodeState,
+    node_changes::NodeChanges,
+    node_submit::NodeSubmit,
+    node_read::NodeRead,
+    node_find::NodeFind,
+    node_marks::NodeMarks,
+    node_bye::NodeBye,
 }
+
+/// APIs from this key on aren't Kafka's: they are for processes that work on the log of a node. Kafka's clients aren't
+/// told of them.
+pub const OWN_KEYS_FROM: i16 = 10_000;
