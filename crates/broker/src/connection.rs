@@ -168,8 +168,8 @@ async fn read(
             fate = node.fate(&request) => fate,
         };
         let is_unanswered = matches!(fate, Fate::Unanswered);
-        // Of others than Produce nothing is kept while they wait, for records or for members of their group.
-        let room = room.filter(|_| matches!(request, Request::Produce(_)));
+        // Of others than those with records nothing is kept while they wait, for records or for members of their group.
+        let room = room.filter(|_| matches!(request, Request::Produce(_) | Request::NodeSubmit(_)));
         let (since, waits) = (Instant::now(), dispatch::may_wait(&request));
         let handled = match fate {
             Fate::Cut => return Err(Ended::Cut),

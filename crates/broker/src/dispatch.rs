@@ -2,7 +2,7 @@
 //!
 //! Invariants
 //!   * every request of every connection comes through [`handle`]: that is where it is decided who may do what
-//!   * what ApiVersions announces is what is served
+//!   * what ApiVersions announces is what is served, but for what isn't Kafka's
 
 use crate::apis::*;
 use crate::node::Node;
@@ -60,7 +60,7 @@ pub(crate) struct Call<'c> {
 /// The APIs that are served, each with the least version that is announced, and its handler.
 macro_rules! served {
     ($($name:ident $(from $least:literal)? => $handler:path),* $(,)?) => {
-        /// Key, and first and last version, of what ApiVersions announces.
+        /// Key, and first and last version, of all that is served.
         pub(crate) const SERVED: &[(i16, i16, i16)] = &[$({
             type A = messages::$name;
             const LEAST: &[i16] = &[$($least,)? A::VERSIONS.from];
@@ -128,6 +128,14 @@ served! {
     AlterPartitionReassignments => alter_partition_reassignments::handle,
     ListPartitionReassignments => list_partition_reassignments::handle,
     DescribeQuorum => describe_quorum::handle,
+    NodeHello => node_hello::handle,
+    NodeState => node_state::handle,
+    NodeChanges => node_changes::handle,
+    NodeSubmit => node_submit::handle,
+    NodeRead => node_read::handle,
+    NodeFind => node_find::handle,
+    NodeMarks => node_marks::handle,
+    NodeBye => node_bye::handle,
 }
 
 impl Answer {
@@ -149,7 +157,10 @@ impl<T: Into<Response>> From<T> for Answer {
 
 /// Whether a request may wait for something that its client doesn't need any more when it has gone.
 pub(crate) fn may_wait(request: &Request) -> bool {
-    matches!(request, Request::Fetch(_) | Request::JoinGroup(_) | Request::SyncGroup(_))
+    matches!(
+        request,
+        Request::Fetch(_) | Request::JoinGroup(_) | Request::SyncGroup(_) | Request::NodeChanges(_)
+    )
 }
 
 /// A client that asks for ApiVersions in a version that isn't known is answered in version 0, with what there is; then

@@ -26,6 +26,7 @@ pub mod intervention;
 mod meters;
 mod node;
 mod options;
+mod processes;
 mod rights;
 mod room;
 mod sessions;

@@ -16,9 +16,11 @@ use crate::http;
 use crate::intervention::{Fate, Intervention};
 use crate::meters::Meters;
 use crate::options::NodeOptions;
+use crate::processes::{self, Pictures};
 use crate::room::Room;
 use crate::sessions::{self, Sessions};
 use crate::uptime::Uptime;
+use exactlog::far::Host;
 use exactlog::wire::is_legal_name;
 use exactlog::{Error, Log, Partition, Topic, TopicId};
 use exactlog_wire::messages::Request;
@@ -55,6 +57,9 @@ pub(crate) struct Node {
     /// What clients of Fetch want.
     pub(crate) sessions: Arc<Mutex<Sessions>>,
     pub(crate) uptime: Uptime,
+    /// For processes that work on the log.
+    pub(crate) host: Host,
+    pub(crate) pictures: Pictures,
     intervention: Option<Arc<dyn Intervention>>,
     stop: watch::Receiver<bool>,
 }
@@ -127,6 +132,7 @@ impl Bound {
             address
         });
         connections.spawn(groups::keep_time(node.clone()));
+        connections.spawn(processes::keep_time(node.clone()));
         let weak = Arc::downgrade(&node);
         connections.spawn(listen(node, listener));
         Running { node: weak, address, http, cluster_id, stop, connections, _https: https }
@@ -256,6 +262,7 @@ impl Node {
         let uptime = Uptime::new(log.clock());
         let groups = Groups::new(&options, uptime.clone());
         let altering = tokio::sync::Mutex::default();
+        let host = Host::new(&log);
         Node {
             log,
             options,
@@ -267,6 +274,8 @@ impl Node {
             groups,
             sessions,
             uptime,
+            host,
+            pictures: Pictures::default(),
             intervention: None,
             stop,
         }

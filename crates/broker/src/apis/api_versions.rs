@@ -2,6 +2,7 @@
 
 use crate::code;
 use crate::dispatch::{Call, SERVED};
+use exactlog_wire::messages::OWN_KEYS_FROM;
 use exactlog_wire::messages::api_versions::{
     ApiVersion, FinalizedFeatureKey, Request, Response, SupportedFeatureKey,
 };
@@ -47,5 +48,6 @@ pub(crate) fn unknown_version() -> Response {
 
 fn served() -> Vec<ApiVersion> {
     let version = |&(api_key, min_version, max_version)| ApiVersion { api_key, min_version, max_version };
-    SERVED.iter().map(version).collect()
+    // What isn't Kafka's is nothing to its clients: some keep a table by key, and take no number that they don't know.
+    SERVED.iter().filter(|(key, ..)| *key < OWN_KEYS_FROM).map(version).collect()
 }

@@ -17,6 +17,7 @@ mod http;
 mod late_requests;
 mod offsets_by_time;
 mod positions;
+mod processes;
 mod producing;
 mod promises;
 mod settings_honoured;
