@@ -31,7 +31,7 @@ const EDGES: [(&str, &[&str]); 11] = [
     ("exactlog-sql", &["exactlog"]),
     ("exactlog-wire", &[]),
     ("exactlog-broker", &["exactlog", "exactlog-wire"]),
-    ("exactlog-client", &["exactlog-wire"]),
+    ("exactlog-client", &["exactlog", "exactlog-wire"]),
     (
         "exactlog-testkit",
         &["exactlog", "exactlog-broker", "exactlog-sim", "exactlog-wire", "exactlog-client"],
