@@ -15,7 +15,7 @@ use table::{Row, rows};
 const DOCUMENT: &str = "docs/SEMANTICS.md";
 
 /// The lines that must be there: prefix, and the numbers under it.
-const LINES: [(&str, &[u32]); 7] = [
+const LINES: [(&str, &[u32]); 8] = [
     ("OA", &[1, 2, 3, 4, 5, 6, 7, 8, 9]),
     ("ID", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 16, 17, 18]),
     ("TX", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27]),
@@ -23,6 +23,7 @@ const LINES: [(&str, &[u32]); 7] = [
     ("GR", &[1, 2, 3, 4, 5, 6, 7, 9, 10]),
     ("RE", &[8]),
     ("LG", &[1, 2, 3, 10, 11, 12, 13]),
+    ("ON", &[1, 2, 3, 4, 5]),
 ];
 
 /// What a half of a line may wait for.

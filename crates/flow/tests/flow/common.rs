@@ -11,10 +11,19 @@ pub(crate) struct House {
     directory: TempDir,
 }
 
+/// The log of a directory. With `EXACTLOG_FACADE=far` it is reached as a node's is: the same tests run on both.
+fn open(directory: &TempDir) -> Log {
+    let log = Log::open(directory.path().join("log")).unwrap();
+    match std::env::var("EXACTLOG_FACADE").is_ok_and(|what| what == "far") {
+        true => crate::over::connected(log).0,
+        false => log,
+    }
+}
+
 impl House {
     pub(crate) fn new(partitions: u32) -> House {
         let directory = tempfile::tempdir().unwrap();
-        let log = Log::open(directory.path().join("log")).unwrap();
+        let log = open(&directory);
         let orders = log.create_topic("orders", TopicOptions::default().partitions(partitions)).unwrap();
         House { log, orders, directory }
     }
@@ -24,7 +33,7 @@ impl House {
         let House { log, orders, directory } = self;
         drop(orders);
         log.close().unwrap();
-        let log = Log::open(directory.path().join("log")).unwrap();
+        let log = open(&directory);
         let orders = log.open_topic("orders").unwrap();
         House { log, orders, directory }
     }

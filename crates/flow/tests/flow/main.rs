@@ -10,6 +10,9 @@ mod dead_letters;
 mod dedup;
 mod lags;
 mod ordering;
+#[allow(dead_code, reason = "its faults are for the tests of the facade")]
+#[path = "../../../exactlog/tests/facade/common/over.rs"]
+mod over;
 mod redrives;
 mod replays;
 mod requests;
