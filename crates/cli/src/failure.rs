@@ -79,7 +79,8 @@ pub(crate) fn code_of(error: &Error) -> &'static str {
         Error::RecordsLost { .. } => "RECORDS_LOST",
         Error::Fenced { .. } | Error::ConsumerFenced { .. } => "FENCED",
         Error::Unknown(_) => "UNKNOWN_OUTCOME",
-        Error::Refused(_) => "REFUSED",
+        Error::Refused(_) | Error::NotOverConnection { .. } => "REFUSED",
+        Error::Connection { .. } => "NO_NODE",
         Error::Storage(StorageError::InUse { .. }) => "IN_USE",
         Error::Storage(StorageError::DiskFull { .. }) => "DISK_FULL",
         Error::Storage(StorageError::Setting { .. }) => "SETTING",
@@ -117,6 +118,9 @@ impl From<Error> for Failure {
                 .hint("--data DIR names the directory; `exactlog topic create` makes a log"),
             "IN_USE" => Failure { exit: 3, ..failure }.hint(
                 "stop that process, or wait for it with --timeout 30s; verbs that only read work meanwhile",
+            ),
+            "NO_NODE" => Failure { exit: 3, ..failure }.hint(
+                "exactlog serve starts a node of the kind that is asked here; --timeout 30s waits for one",
             ),
             "SETTING" => Failure { exit: 2, ..failure }.hint("exactlog config list shows the bounds"),
             "DAMAGED" => {

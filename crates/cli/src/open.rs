@@ -1,4 +1,4 @@
-//! Opening a log for a verb: to look at it, or to write.
+//! Opening a log for a verb, that of a directory or that of a node: to look at it, or to write.
 
 use crate::args::Global;
 use crate::failure::Failure;
@@ -7,6 +7,7 @@ use crate::suggest;
 use crate::texts::count;
 use exactlog::disk::{Disk, RealDisk};
 use exactlog::{Builder, Cut, Error, Log, StorageError, Topic};
+use exactlog_client::LogOptions;
 use std::io::IsTerminal;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -21,8 +22,34 @@ pub(crate) fn builder(global: &Global) -> Result<Builder, Failure> {
     settings::apply_to_log(Builder::default().read_view_max(VIEW_MAX), &global.settings)
 }
 
+/// The log of a node: that of the first address at which one answers, tried for as long as `--timeout` says.
+fn over(global: &Global, addresses: &str) -> Result<Log, Failure> {
+    let since = Instant::now();
+    loop {
+        let mut last = None;
+        for address in addresses.split(',').map(str::trim) {
+            let options = LogOptions { client_id: "exactlog-cli".into(), ..LogOptions::default() };
+            let grace = options.grace;
+            match builder(global)?.connect(options.link(address), grace) {
+                Ok(log) => return Ok(log),
+                Err(error) => last = Some(error),
+            }
+        }
+        match last {
+            Some(Error::Connection { .. }) if since.elapsed() < global.timeout => {
+                thread::sleep(TRY_AGAIN.min(global.timeout));
+            }
+            Some(error) => return Err(error.into()),
+            None => return Err(Failure::usage("--bootstrap names no address")),
+        }
+    }
+}
+
 /// To look at it: nothing is written, and nobody is kept out.
 pub(crate) fn read(global: &Global) -> Result<Log, Failure> {
+    if let Some(addresses) = &global.bootstrap {
+        return over(global, addresses);
+    }
     let log = builder(global)?.open_read_only(&global.data)?;
     tell(global, &log);
     Ok(log)
@@ -46,6 +73,9 @@ pub(crate) fn looking<T>(
 
 /// To write; what isn't there is made.
 pub(crate) fn write(global: &Global) -> Result<Log, Failure> {
+    if let Some(addresses) = &global.bootstrap {
+        return over(global, addresses);
+    }
     let since = Instant::now();
     loop {
         match builder(global)?.open(&global.data) {
@@ -63,6 +93,9 @@ pub(crate) fn write(global: &Global) -> Result<Log, Failure> {
 
 /// To write to a log that is there: a misspelt directory isn't made.
 pub(crate) fn write_existing(global: &Global) -> Result<Log, Failure> {
+    if global.bootstrap.is_some() {
+        return write(global);
+    }
     let has_journal = RealDisk::existing(&global.data).and_then(|disk| disk.list("journal"));
     if has_journal.is_ok_and(|files| !files.is_empty()) {
         return write(global);
@@ -72,7 +105,8 @@ pub(crate) fn write_existing(global: &Global) -> Result<Log, Failure> {
 
 /// Whether somebody else has the directory open.
 pub(crate) fn is_held(global: &Global) -> bool {
-    RealDisk::existing(&global.data).and_then(|disk| disk.is_held()).unwrap_or(false)
+    global.bootstrap.is_none()
+        && RealDisk::existing(&global.data).and_then(|disk| disk.is_held()).unwrap_or(false)
 }
 
 fn tell(global: &Global, log: &Log) {

@@ -4,12 +4,13 @@
 //! ```text
 //!   verb -> looking, changing -> Place:  Directory (the facade)
 //!                                        Node      (Kafka's protocol)
+//!   verbs about what processors keep -> open: the facade, on a directory or on the log of a node
 //! ```
 //!
 //! Invariants
 //!   * a verb that a node can't be asked for is refused before anything is connected or opened
 
-use crate::args::{BenchVerb, Global, GroupVerb, TopicVerb, Verb};
+use crate::args::{BenchVerb, Global, TopicVerb, Verb};
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::node::Node;
@@ -277,21 +278,14 @@ pub(crate) fn no_such_group<'n>(name: &str, groups: impl IntoIterator<Item = &'n
     Failure::new("NO_SUCH_GROUP", format!("there is no group {name:?}")).hint(hint)
 }
 
-/// Refuses verbs that Kafka's protocol has no words for.
+/// Refuses verbs that can't be had of a node. Those about what processors keep ask it as they ask a directory, over a
+/// connection of exactlog's own ([`open`]).
 pub(crate) fn check_remote(global: &Global, verb: &Verb) -> Result<(), Failure> {
     const STOPPED: &str = "stop the node, and name its directory with --data";
     const BESIDE: &str = "--data names the node's directory: this only reads, and works while the node runs";
     let (name, way_out) = match verb {
         Verb::Topic { verb: TopicVerb::Compact { .. } } => ("topic compact", STOPPED),
         Verb::Topic { verb: TopicVerb::Repartition { .. } } => ("topic repartition", STOPPED),
-        Verb::Group { verb: GroupVerb::Limits { .. } } => ("group limits", STOPPED),
-        Verb::Replay(_) => ("replay", STOPPED),
-        Verb::Timer { .. } => ("timer", STOPPED),
-        Verb::Table { .. } => ("table", STOPPED),
-        Verb::Dedup { .. } => ("dedup", STOPPED),
-        Verb::Dlq { .. } => ("dlq", STOPPED),
-        Verb::Retry { .. } => ("retry", BESIDE),
-        Verb::Saga { .. } => ("saga", STOPPED),
         Verb::Log { .. } => ("log", BESIDE),
         Verb::Top { .. } => ("top", BESIDE),
         Verb::Doctor => ("doctor", BESIDE),
@@ -307,6 +301,6 @@ pub(crate) fn check_remote(global: &Global, verb: &Verb) -> Result<(), Failure> 
         }
         _ => return Ok(()),
     };
-    let message = format!("{name} can't be had of a node: Kafka's protocol has no words for it");
+    let message = format!("{name} can't be had of a node: it is for who has the directory");
     Err(Failure::usage(message).hint(way_out))
 }

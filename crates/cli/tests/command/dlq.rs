@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The group `billing` has read 6 orders. Three died: two of `OutOfStock`, one of `Text`. `audit` has read them, too.
-fn with_dead_letters() -> Place {
+pub(crate) fn with_dead_letters() -> Place {
     let place = Place::new();
     let log = Log::open(&place.data).unwrap();
     let orders = log.create_topic("orders", TopicOptions::default()).unwrap();

@@ -1,6 +1,7 @@
 //! `--bootstrap`: the verbs on a node that runs, and the same on its directory afterwards.
 
 use crate::common::{Answer, Place, Running, lines, until};
+use crate::dlq::with_dead_letters;
 use crate::serve::{Served, serve};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -419,15 +420,9 @@ fn what_a_node_cannot_be_asked_for_says_so_before_anything_is_done() {
     let place = Place::new();
     // Nobody is asked: nothing listens there.
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let verbs: [&[&str]; 12] = [
+    let verbs: [&[&str]; 6] = [
         &["topic", "compact", "t"],
         &["topic", "repartition", "t", "--into", "u", "-p", "2"],
-        &["group", "limits"],
-        &["table", "list"],
-        &["timer", "list"],
-        &["dedup", "stats"],
-        &["dlq", "list"],
-        &["saga", "list"],
         &["log", "verify"],
         &["doctor"],
         &["produce", "t", "--event-id", "id"],
@@ -443,7 +438,9 @@ fn what_a_node_cannot_be_asked_for_says_so_before_anything_is_done() {
             "{answer:?}"
         );
     }
-    for verb in [&["topic", "list"][..], &["consume", "t"], &["group", "lag"], &["txn", "list"]] {
+    let others = [&["dlq", "list"][..], &["dedup", "stats"], &["group", "limits"], &["table", "list"]];
+    let asked = [&["topic", "list"][..], &["consume", "t"], &["group", "lag"], &["txn", "list"]];
+    for verb in asked.into_iter().chain(others) {
         place.run(&[verb, &["-b", &nobody]].concat()).fails(3, &nobody);
     }
     place.run(&["topic", "list", "-b", "nowhere"]).fails(2, "HOST:PORT");
@@ -490,4 +487,41 @@ fn records_are_counted_one_by_one_as_far_as_that_is_worth_it() {
     assert_eq!(remote.json(&["topic", "describe", "t"])["total_records"], 30);
     remote.run(&["group", "seek", "g", "--to", "start", "--topic", "t", "--new", "--execute"]).good();
     assert_eq!(remote.json(&["group", "lag", "g"])["total_lag"], 30);
+}
+
+/// What processors keep is asked of a node over a connection of its own, and answered as its directory answers.
+#[test]
+fn dead_letters_ids_timers_and_tables_of_a_node_are_those_of_its_directory() {
+    let place = with_dead_letters();
+    place.run_with(&["produce", "orders", "--deliver-after", "7d"], "in a week\n").good();
+    let verbs: &[&[&str]] = &[
+        &["dlq", "show", "dlq.orders", "--format", "json"],
+        &["dedup", "limits", "--format", "tsv"],
+        &["table", "scan", "exactlog.flow.billing", "--format", "tsv"],
+        &["retry", "list", "billing", "--format", "tsv"],
+        &["saga", "list", "--format", "tsv"],
+        &["group", "limits", "--format", "tsv"],
+    ];
+    let remote = Remote::serving(&place);
+    assert_eq!(remote.json(&["timer", "list"])["timers"].as_array().unwrap().len(), 1);
+    let said: Vec<String> = verbs.iter().map(|verb| remote.run(verb).good()).collect();
+    assert_eq!(remote.stopped_says(verbs), said);
+}
+
+#[test]
+fn dead_letters_of_a_node_are_put_back_once_and_timers_are_given_up() {
+    let place = with_dead_letters();
+    place.run_with(&["produce", "orders", "--deliver-after", "7d"], "in a week\n").good();
+    let remote = Remote::serving(&place);
+    let redrive = ["dlq", "redrive", "dlq.orders"];
+    let would = remote.json(&redrive);
+    assert_eq!((&would["dry_run"], &would["entries"]), (&json!(true), &json!(3)), "{would}");
+    let execute = [&redrive[..], &["--execute"]].concat();
+    assert_eq!(remote.json(&execute)["entries"], 3);
+    assert_eq!(remote.json(&execute)["entries"], 0, "each is put back once");
+    remote.run(&["timer", "cancel", "1", "--execute"]).good();
+    assert_eq!(remote.json(&["timer", "list"])["timers"], json!([]));
+    remote.run(&["dedup", "limits", "--ttl", "1d"]).good();
+    let says = remote.stopped_says(&[&["dedup", "limits", "--format", "json"]]);
+    assert!(says[0].contains("86400"), "{}", says[0]);
 }
