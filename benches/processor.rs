@@ -1,11 +1,13 @@
 //! What a processor costs for each event: dedup by id, retry and dead letters on, a handler that does nothing; beside
-//! the bare loop of a consumer that commits as many at a time, with and without a mark for each id.
+//! the bare loop of a consumer that commits as many at a time, with and without a mark for each id; and the same processor
+//! on the same log over a connection to a node.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that can't go on says so by panicking")]
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use exactlog::{Durability, Event, Log, Topic, TopicOptions};
+use exactlog_broker::{NodeOptions, bind};
 use exactlog_flow::{Context, Failure, Processor};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -45,7 +47,37 @@ fn processor(criterion: &mut Criterion) {
             });
         });
     }
+    let (log, topic) = (log.clone(), topic.clone());
+    let (node, address) = serving(&log);
+    let far = exactlog_client::connect(&address).unwrap();
+    let far_topic = far.open_topic(topic.name()).unwrap();
+    group.bench_function("bare loop that marks ids, over a node", |bencher| {
+        bencher.iter_custom(|rounds| (0..rounds).map(|_| bare(&far, &far_topic, &fresh(), true)).sum());
+    });
+    for (name, dedup) in [("processor, without dedup, over a node", false), ("processor, over a node", true)]
+    {
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|rounds| {
+                let run = |_| runtime.block_on(processed(&far, &far_topic, &fresh(), dedup));
+                (0..rounds).map(run).sum()
+            });
+        });
+    }
     group.finish();
+    far.close().unwrap();
+    drop(node);
+}
+
+/// A node for the log, in threads of its own, and where it is.
+fn serving(log: &Log) -> (tokio::runtime::Runtime, String) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let options = NodeOptions { listen: "127.0.0.1:0".parse().unwrap(), ..NodeOptions::default() };
+    let bound = runtime.block_on(bind(options)).unwrap();
+    let running = runtime.block_on(async { bound.serve(log) });
+    let address = running.address().to_string();
+    // It serves as long as its runtime is there.
+    std::mem::forget(running);
+    (runtime, address)
 }
 
 fn bare(log: &Log, topic: &Topic, group: &str, marks: bool) -> Duration {
