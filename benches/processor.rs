@@ -1,6 +1,6 @@
 //! What a processor costs for each event: dedup by id, retry and dead letters on, a handler that does nothing; beside
-//! the bare loop of a consumer that commits as many at a time, with and without a mark for each id; and the same processor
-//! on the same log over a connection to a node.
+//! the bare loop of a consumer that commits as many at a time, with and without a mark for each id; and the same
+//! processor on the same log over a connection to a node.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that can't go on says so by panicking")]
 #![allow(missing_docs, reason = "criterion's macros make public functions")]

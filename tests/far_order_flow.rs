@@ -1,6 +1,6 @@
-//! The order flow with its processors in another process than the log: that process and the node are killed in turn, again
-//! and again. Every order ends once, and money and stock add up to the cent. Processes, sockets and the disk are real
-//! (semantics ON-5).
+//! The order flow with its processors in another process than the log: that process and the node are killed in turn,
+//! again and again. Every order ends once, and money and stock add up to the cent. Processes, sockets and the disk
+//! are real (semantics ON-5).
 //!
 //! `EXACTLOG_ORDERS=10000 EXACTLOG_KILLS=30` is the long run: as many kills of each of the two.
 

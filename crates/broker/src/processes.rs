@@ -1,5 +1,5 @@
-//! What the APIs for processes that work on the log share: pictures of the state that are being fetched, and how what the
-//! log says is said in messages (ADR 42).
+//! What the APIs for processes that work on the log share: pictures of the state that are being fetched, and how what
+//! the log says is said in messages (ADR 42).
 //!
 //! Invariants
 //!   * a session has one picture at most, and none when it was fetched or isn't any more

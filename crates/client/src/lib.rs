@@ -1,5 +1,5 @@
-//! A client of Kafka's protocol: asks nodes, exactlog's and Kafka's, and says exactly what they answer. And the way to the
-//! log of a node of exactlog: [`connect`] gives a [`Log`](exactlog::Log) that is used like one of this process.
+//! A client of Kafka's protocol: asks nodes, exactlog's and Kafka's, and says exactly what they answer. And the way
+//! to the log of a node of exactlog: [`connect`] gives a [`Log`](exactlog::Log) that is used like one of this process.
 //!
 //! ```text
 //!   Cluster      whom to ask (bootstrap, leaders, coordinators), and again where Kafka says that this helps

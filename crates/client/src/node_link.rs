@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Its calls block their thread and need no runtime, so that whoever waits for one keeps nothing else from going on. A
-//! lane is a connection that is made when it is used, and made anew when it broke; what was asked on it is asked again by
-//! the log where that is right, never here.
+//! lane is a connection that is made when it is used, and made anew when it broke; what was asked on it is asked
+//! again by the log where that is right, never here.
 //!
 //! Invariants
 //!   * an answer is taken for the request that it belongs to; a lane on which anything else came is given up
@@ -77,8 +77,8 @@ impl Default for LogOptions {
     }
 }
 
-/// The log that a node keeps, `HOST:PORT`, with the default options: what `exactlog serve` listens at. It is used like one
-/// that this process has opened; when the node goes away it is waited for.
+/// The log that a node keeps, `HOST:PORT`, with the default options: what `exactlog serve` listens at. It is used
+/// like one that this process has opened; when the node goes away it is waited for.
 ///
 /// It blocks the thread until the state of the node is here.
 ///
@@ -98,8 +98,8 @@ impl LogOptions {
         Log::builder().connect(self.link(address), grace)
     }
 
-    /// The way to the node alone, for [`Builder::connect`](exactlog::Builder::connect) with settings of the log's own. Nobody
-    /// is asked for anything yet.
+    /// The way to the node alone, for [`Builder::connect`](exactlog::Builder::connect) with settings of the log's
+    /// own. Nobody is asked for anything yet.
     pub fn link(self, address: &str) -> Arc<dyn Link> {
         let link = NodeLink {
             address: address.to_string(),

@@ -200,8 +200,8 @@ pub enum Error {
         /// What was asked for.
         what: &'static str,
     },
-    /// The node that keeps the log can't be reached, or doesn't serve this process. Once a log is there it waits for its
-    /// node instead.
+    /// The node that keeps the log can't be reached, or doesn't serve this process. Once a log is there it waits for
+    /// its node instead.
     #[error("node {peer}: {reason}")]
     Connection {
         /// Where the node is.

@@ -4,7 +4,8 @@
 //!   node:     commands -> journal -> State::apply -> feed of heads ----------+
 //!   here:     the same State::apply over the same heads  <- follower thread <-+      so all that is asked of the
 //!             state is asked here, and each command has the answer that the node has given
-//!   desk:     a group of commands -> Link::submit -> the node's desk -> lsns -> the follower has come so far -> answers
+//!   desk:     a group of commands -> Link::submit -> the node's desk -> lsns
+//!             -> the follower has come so far -> answers
 //!   records:  Link::read, where they are wanted
 //! ```
 //!
@@ -203,7 +204,7 @@ pub trait Link: Send + Sync + fmt::Debug + 'static {
 /// Where a log is kept.
 pub(crate) enum Home {
     /// By this process.
-    Here(Mutex<Shard>),
+    Here(Box<Mutex<Shard>>),
     /// By a node.
     Far(Arc<Far>),
 }

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Invariants
-//!   * nothing is taken that the log's own handles wouldn't hand in: time, ticks, what becomes of timers and runs of marks
-//!     are the log's own, and batches are what clients may send, in the codec of their topic
+//!   * nothing is taken that the log's own handles wouldn't hand in: time, ticks, what becomes of timers and runs
+//!     of marks are the log's own, and batches are what clients may send, in the codec of their topic
 //!   * a group is applied whole or not at all, and in the order of the numbers of its session
 //!   * a session doesn't end while a group of it is on its way: who is told that it has ended finds what became of it
 //!   * a member that was joined by a session leaves with it
@@ -64,8 +64,27 @@ pub struct Host {
     log: Log,
     /// None: another node keeps the log.
     feed: Option<Arc<Feed>>,
-    sessions: Arc<Mutex<BTreeMap<SessionId, Arc<Session>>>>,
+    sessions: Arc<Sessions>,
     applied: Arc<Signal>,
+}
+
+/// All sessions of a node. They end with it.
+#[derive(Debug)]
+struct Sessions {
+    log: Log,
+    feed: Option<Arc<Feed>>,
+    by_id: Mutex<BTreeMap<SessionId, Arc<Session>>>,
+}
+
+impl Drop for Sessions {
+    fn drop(&mut self) {
+        for session in std::mem::take(self.by_id.get_mut()).into_values() {
+            session.end(&self.log.inner);
+        }
+        if let Some(feed) = &self.feed {
+            feed.stop();
+        }
+    }
 }
 
 /// Whoever works on the log from elsewhere.
@@ -185,7 +204,9 @@ impl Host {
         let feed = log.inner.hold().map(|shard| shard.feed());
         let applied = Arc::new(Signal::default());
         log.inner.follow_by(&applied);
-        Host { log: log.clone(), feed, sessions: Arc::default(), applied }
+        let by_id = Mutex::default();
+        let sessions = Arc::new(Sessions { log: log.clone(), feed: feed.clone(), by_id });
+        Host { log: log.clone(), feed, sessions, applied }
     }
 
     /// Begins a session.
@@ -204,7 +225,7 @@ impl Host {
         let grace = grace.clamp(GRACE_LEAST, GRACE_MOST);
         let held = Mutex::new(Held { grace, heard: Instant::now(), last: None });
         {
-            let mut sessions = self.sessions.lock();
+            let mut sessions = self.sessions.by_id.lock();
             if sessions.len() >= SESSIONS_MAX {
                 return Err(HostError::Refused(format!("{SESSIONS_MAX} processes work on the log already")));
             }
@@ -373,7 +394,7 @@ impl Host {
 
     /// Ends a session: its members leave.
     pub fn leave(&self, session: SessionId) {
-        let ended = self.sessions.lock().remove(&session);
+        let ended = self.sessions.by_id.lock().remove(&session);
         if let Some(ended) = ended {
             ended.end(&self.log.inner);
             self.rest();
@@ -384,7 +405,7 @@ impl Host {
     pub fn look(&self) {
         let now = Instant::now();
         let over: Vec<Arc<Session>> = {
-            let mut sessions = self.sessions.lock();
+            let mut sessions = self.sessions.by_id.lock();
             let over: Vec<SessionId> =
                 sessions.iter().filter(|(_, it)| it.is_over(now)).map(|(id, _)| *id).collect();
             over.iter().filter_map(|id| sessions.remove(id)).collect()
@@ -397,17 +418,17 @@ impl Host {
 
     /// Whether a session is there.
     pub fn has(&self, session: SessionId) -> bool {
-        self.sessions.lock().contains_key(&session)
+        self.sessions.by_id.lock().contains_key(&session)
     }
 
     /// How many processes work on the log.
     pub fn sessions(&self) -> usize {
-        self.sessions.lock().len()
+        self.sessions.by_id.lock().len()
     }
 
     /// Nobody follows any more: nothing has to be kept for them.
     fn rest(&self) {
-        let sessions = self.sessions.lock();
+        let sessions = self.sessions.by_id.lock();
         if sessions.is_empty()
             && let Some(feed) = &self.feed
         {
@@ -420,7 +441,7 @@ impl Host {
     }
 
     fn session(&self, id: SessionId) -> Result<Arc<Session>, HostError> {
-        let session = self.sessions.lock().get(&id).cloned().ok_or(HostError::NoSession)?;
+        let session = self.sessions.by_id.lock().get(&id).cloned().ok_or(HostError::NoSession)?;
         self.hear(&session);
         Ok(session)
     }

@@ -1005,7 +1005,7 @@ impl Parts {
             term: shard.term(),
             group_bytes_max: shard.group_bytes_max(),
             command_bytes_max: shard.command_bytes_max(),
-            home: Home::Here(Mutex::new(shard)),
+            home: Home::Here(Box::new(Mutex::new(shard))),
         }
     }
 

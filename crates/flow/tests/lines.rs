@@ -6,6 +6,9 @@
 #[expect(dead_code, reason = "one test needs few of them")]
 #[path = "flow/common.rs"]
 mod common;
+#[allow(dead_code, reason = "its faults are for the tests of the facade")]
+#[path = "../../exactlog/tests/facade/common/over.rs"]
+mod over;
 
 use common::{House, ended, event};
 use exactlog::Event;

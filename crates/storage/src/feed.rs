@@ -6,7 +6,8 @@
 //!   Feed::since(term, lsn)  -> the commands behind it        again and again; None: too far behind, begin anew
 //! ```
 //!
-//! It isn't: a copy of the log. A follower of that kind takes the journal, records and all ([`follower`](crate::follower)).
+//! It isn't: a copy of the log. A follower of that kind takes the journal, records and all
+//! ([`follower`](crate::follower)).
 //!
 //! Invariants
 //!   * what is in it was applied, and is as durable as its acknowledgement says

@@ -249,3 +249,22 @@ async fn members_of_a_session_that_is_silent_leave_and_so_do_those_of_one_that_e
     client.ask::<NodeBye>(0, &node_bye::Request { session: polite }).await;
     gone().await;
 }
+
+#[tokio::test]
+async fn with_a_node_that_is_stopped_the_members_of_its_processes_leave_a_log_that_goes_on() {
+    let node = Node::with_topic("t", 2).await;
+    let topic = node.log.open_topic("t").unwrap();
+    let mut client = node.client().await;
+    let session = hello(&mut client, 60_000).await;
+    let joins = [&text("g")[..], &1_u32.to_le_bytes(), &topic.id().0.to_le_bytes()].concat();
+    assert_eq!(submit(&mut client, session, 1, vec![command(9, &joins)]).await.outcome, outcome::ORDERED);
+    let Node { log, running, directory: _directory } = node;
+    assert_eq!(log.group_members("g"), Some(1));
+    drop(client);
+    running.stop().await;
+    let deadline = Instant::now() + crate::common::LONG;
+    while log.group_members("g") != Some(0) {
+        assert!(Instant::now() < deadline, "it never leaves");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,5 +1,5 @@
-//! A log that a node keeps, without a socket: the same calls, and what becomes of them when answers, connections and nodes
-//! are lost (ADR 42; semantics ON-1, ON-2, ON-3).
+//! A log that a node keeps, without a socket: the same calls, and what becomes of them when answers, connections and
+//! nodes are lost (ADR 42; semantics ON-1, ON-2, ON-3).
 
 use crate::common::over::{GRACE, another, connected};
 use crate::common::{builder, open, send_all, topic, until, values};
@@ -111,7 +111,7 @@ fn a_node_that_is_killed_and_started_again_is_gone_on_with() {
     let mut found: Vec<u64> = values(&log, &numbers).iter().map(|value| value.parse().unwrap()).collect();
     found.sort_unstable();
     assert_eq!(found, (0..30).collect::<Vec<_>>());
-    assert_eq!(&table.get("last").unwrap().unwrap().value()[..], b"29");
+    assert_eq!(table.get("last").unwrap().unwrap().value(), b"29");
 }
 
 #[test]

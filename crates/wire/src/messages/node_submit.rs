@@ -1,4 +1,5 @@
-//! Has a group of commands ordered, whole or not at all: as they lie in the journal, under a number that counts it once.
+//! Has a group of commands ordered, whole or not at all: as they lie in the journal, under a number that counts it
+//! once.
 
 use crate::schema::api;
 use crate::value::{Records, Str, Uuid};

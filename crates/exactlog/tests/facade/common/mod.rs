@@ -27,8 +27,8 @@ pub(crate) fn builder(disk: impl Disk) -> Builder {
 
 /// Opens a log on a disk; the directory is only a name then.
 ///
-/// With `EXACTLOG_FACADE=far` it is reached as a node's is: the same tests run on both, but for those that ask for what only
-/// the process with the directory has.
+/// With `EXACTLOG_FACADE=far` it is reached as a node's is: the same tests run on both, but for those that ask for
+/// what only the process with the directory has.
 pub(crate) fn open(disk: &SimDisk) -> Log {
     let log = builder(disk.clone()).open("simulated").unwrap();
     match is_far() {
@@ -45,8 +45,8 @@ pub(crate) fn is_far() -> bool {
     wanted && !NEAR_ONLY.iter().any(|test| name.starts_with(test))
 }
 
-/// Tests of checkpoints, cleaning, damage and failures of the disk, of what opening finds, of the journal, of metrics of the
-/// log itself, of Kafka's transactions, and those that skip time: by how their names begin.
+/// Tests of checkpoints, cleaning, damage and failures of the disk, of what opening finds, of the journal, of metrics
+/// of the log itself, of Kafka's transactions, and those that skip time: by how their names begin.
 const NEAR_ONLY: [&str; 44] = [
     "compaction::",
     "compressing::an_event_that",

@@ -1,5 +1,5 @@
-//! A log that is reached over a connection, without the connection: a link that calls the node's half directly, and that
-//! can lose answers, be cut, and have its node killed.
+//! A log that is reached over a connection, without the connection: a link that calls the node's half directly, and
+//! that can lose answers, be cut, and have its node killed.
 
 use exactlog::far::{
     Answers, Changes, Host, HostError, Link, LinkError, MarkKey, Pictured, Sent, SessionId, Submitted,
