@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on says so by panicking")]
 
+#[allow(dead_code, reason = "what logs hold is looked at by others that kill")]
 mod processes;
 
 use exactlog_sim::rng::Random;

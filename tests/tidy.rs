@@ -113,7 +113,12 @@ const PLACES: [(&str, &[&str], &[&str]); 17] = [
     ("crc32fast", &["exactlog-storage"], &["exactlog-sim"]),
     ("memmap2", &["exactlog-storage"], &[]),
     ("bincode", &["exactlog-storage"], &[]),
-    ("serde", &["exactlog-core", "exactlog-storage", "exactlog", "exactlog-flow"], &["exactlog-sim"]),
+    (
+        "serde",
+        &["exactlog-core", "exactlog-storage", "exactlog", "exactlog-flow"],
+        // The order flow of the examples, on the log of a node.
+        &["exactlog-sim", "exactlog-tests"],
+    ),
     (
         "parking_lot",
         &["exactlog-storage", "exactlog", "exactlog-flow", "exactlog-broker"],

@@ -10,7 +10,11 @@ mod shop;
 mod stages;
 
 use exactlog_client::LogOptions;
+// What the modules of the example use.
+use exactlog_flow as _;
 pub(crate) use house::House;
+use serde as _;
+use serde_json as _;
 use std::error::Error;
 use std::time::Duration;
 
