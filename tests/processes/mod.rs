@@ -3,8 +3,6 @@
 //! Where a kill lands is left to chance on purpose: the seed decides how long is waited, the machine decides what the
 //! process is doing then. What is checked must hold wherever it lands.
 
-#![allow(dead_code, reason = "each test takes what it needs")]
-
 use exactlog::{Log, Record, Topic};
 use exactlog_sim::rng::Random;
 use std::io::{BufRead, BufReader};

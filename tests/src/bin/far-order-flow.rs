@@ -10,13 +10,12 @@ mod shop;
 mod stages;
 
 use exactlog_client::LogOptions;
-// What the modules of the example use.
-use exactlog_flow as _;
 pub(crate) use house::House;
-use serde as _;
-use serde_json as _;
 use std::error::Error;
 use std::time::Duration;
+
+/// Of the crates that only the modules of the example use.
+type _OfTheExample = (exactlog_flow::Failure, serde::de::IgnoredAny, serde_json::Value);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
