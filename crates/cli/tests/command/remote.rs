@@ -497,7 +497,7 @@ fn dead_letters_ids_timers_and_tables_of_a_node_are_those_of_its_directory() {
     let verbs: &[&[&str]] = &[
         &["dlq", "show", "dlq.orders", "--format", "json"],
         &["dedup", "limits", "--format", "tsv"],
-        &["table", "scan", "exactlog.flow.billing", "--format", "tsv"],
+        &["table", "scan", "flow.billing", "--format", "tsv"],
         &["retry", "list", "billing", "--format", "tsv"],
         &["saga", "list", "--format", "tsv"],
         &["group", "limits", "--format", "tsv"],
