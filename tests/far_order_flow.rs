@@ -58,7 +58,7 @@ fn finished(mut child: Child) -> (bool, String) {
 
 #[test]
 fn node_and_processors_are_killed_in_turn_and_every_order_ends_once() {
-    let (orders, kills) = (setting("EXACTLOG_ORDERS", 2_000), setting("EXACTLOG_KILLS", 4));
+    let (orders, kills) = (setting("EXACTLOG_ORDERS", 10_000), setting("EXACTLOG_KILLS", 4));
     let directory = tempfile::tempdir().unwrap();
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut random = Random::new(11);
@@ -68,14 +68,14 @@ fn node_and_processors_are_killed_in_turn_and_every_order_ends_once() {
     while of_flow < kills && !ended {
         let mut child = flow(address, orders).stdout(Stdio::null()).spawn().unwrap();
         // The node goes down under its processors, and comes back while they wait for it.
-        std::thread::sleep(Duration::from_millis(20 + random.below(250)));
+        std::thread::sleep(Duration::from_millis(20 + random.below(120)));
         if of_node < kills {
             drop(running.kill(&mut random, Duration::from_millis(5)));
             std::thread::sleep(Duration::from_millis(random.below(30)));
             running = node(directory.path(), address);
             of_node += 1;
         }
-        std::thread::sleep(Duration::from_millis(20 + random.below(350)));
+        std::thread::sleep(Duration::from_millis(20 + random.below(150)));
         match child.try_wait().unwrap() {
             Some(status) => {
                 assert!(status.success(), "it has got over everything so far: {status}");
