@@ -6,7 +6,7 @@
 
 use crate::code;
 use crate::node::Node;
-use exactlog::far::{Found, HostError, MarkKey, Pictured, Place, ScopeKey, SessionId};
+use exactlog::far::{Found, Host, HostError, MarkKey, Pictured, Place, ScopeKey, SessionId};
 use exactlog::{DedupId, TopicId};
 use exactlog_wire::messages::node_changes::MarkAnswer;
 use exactlog_wire::value::{Str, Uuid};
@@ -82,10 +82,22 @@ pub(crate) fn refused(error: HostError) -> (i16, Option<Str>) {
     }
 }
 
+/// Has something looked up on a thread of its own: the disk may be asked, and that isn't for one that serves others.
+///
+/// # Errors
 /// Code and message of what the log couldn't do.
-pub(crate) fn failed(error: exactlog::Error) -> (i16, Option<Str>) {
-    let (code, reason) = code::refused(error);
-    (code, Some(reason.as_str().into()))
+pub(crate) async fn looked_up<T: Send + 'static>(
+    node: &Node,
+    look: impl FnOnce(&Host) -> Result<T, exactlog::Error> + Send + 'static,
+) -> Result<T, (i16, Option<Str>)> {
+    let host = node.host.clone();
+    let looked = tokio::task::spawn_blocking(move || look(&host)).await;
+    let (code, reason) = match looked {
+        Ok(Ok(found)) => return Ok(found),
+        Ok(Err(error)) => code::refused(error),
+        Err(error) => (code::UNKNOWN_SERVER_ERROR, error.to_string()),
+    };
+    Err((code, Some(reason.as_str().into())))
 }
 
 /// The key of a mark; nothing for a number that none has.

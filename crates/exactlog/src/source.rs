@@ -67,18 +67,7 @@ impl Reader {
         offset: u64,
         bytes_max: usize,
     ) -> Result<Committed, StorageError> {
-        if let Reader::Here(reader) = self {
-            return reader.read_committed(partition, state, offset, bytes_max);
-        }
-        let last_stable_offset = state.last_stable_offset();
-        let mut batches = match offset < last_stable_offset {
-            true => self.read(partition, offset, bytes_max)?,
-            false => Vec::new(),
-        };
-        batches.retain(|batch| batch.base_offset() < last_stable_offset);
-        let upper = batches.last().map_or(offset, Batch::next_offset);
-        let aborted = state.aborted_between(offset, upper);
-        Ok(Committed { batches, aborted, last_stable_offset })
+        Committed::of(state, offset, || self.read(partition, offset, bytes_max))
     }
 
     /// How many records are shown between two offsets.

@@ -122,7 +122,7 @@ impl Dedup {
 }
 
 /// The first header of this name that has a value: without a copy of that.
-fn header<'r>(record: &'r Record, name: &str) -> Option<&'r Bytes> {
+pub(crate) fn header<'r>(record: &'r Record, name: &str) -> Option<&'r Bytes> {
     record.headers.iter().find(|it| *it.key == *name.as_bytes())?.value.as_ref()
 }
 

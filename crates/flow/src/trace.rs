@@ -3,7 +3,7 @@
 //! An event's headers are kept as they are while it waits, when it is dead-lettered and when it is put back, so all of
 //! its attempts, and what comes of them, are of one trace.
 
-use crate::dedup::{event_id, event_type};
+use crate::dedup::{event_id, event_type, header};
 use crate::failure::Failure;
 use crate::settings::{Settings, SpanName};
 use exactlog::{Event, Record};
@@ -50,10 +50,7 @@ impl Trace {
         let mut event = event.header(TRACEPARENT, self.traceparent());
         for name in BESIDES {
             let is_there = event.headers.iter().any(|(known, _)| &**known == name);
-            if let (Some(header), false) =
-                (cause.headers.iter().find(|it| *it.key == *name.as_bytes()), is_there)
-                && let Some(value) = &header.value
-            {
+            if let (Some(value), false) = (header(cause, name), is_there) {
                 event = event.header(name, value.clone());
             }
         }

@@ -433,6 +433,26 @@ pub struct Committed {
     pub last_stable_offset: u64,
 }
 
+impl Committed {
+    /// What `read` has of a partition in this state, from `offset` on. It isn't asked for what isn't decided.
+    ///
+    /// # Errors
+    /// What `read` answers.
+    pub fn of(
+        state: &PartitionState,
+        offset: u64,
+        read: impl FnOnce() -> Result<Vec<Batch>, StorageError>,
+    ) -> Result<Committed, StorageError> {
+        let last_stable_offset = state.last_stable_offset();
+        let mut batches = if offset < last_stable_offset { read()? } else { Vec::new() };
+        // It is the first offset of a batch, or the end.
+        batches.retain(|batch| batch.base_offset() < last_stable_offset);
+        let upper = batches.last().map_or(offset, Batch::next_offset);
+        let aborted = state.aborted_between(offset, upper);
+        Ok(Committed { batches, aborted, last_stable_offset })
+    }
+}
+
 /// A batch, and what leads to single records of it.
 #[derive(Clone, Debug)]
 pub struct LookedUp {
@@ -584,16 +604,7 @@ impl Reader {
         offset: u64,
         max_bytes: usize,
     ) -> Result<Committed, StorageError> {
-        let last_stable_offset = state.last_stable_offset();
-        let mut batches = match offset < last_stable_offset {
-            true => self.read(partition, offset, max_bytes)?,
-            false => Vec::new(),
-        };
-        // It is the first offset of a batch, or the end.
-        batches.retain(|batch| batch.base_offset() < last_stable_offset);
-        let upper = batches.last().map_or(offset, Batch::next_offset);
-        let aborted = state.aborted_between(offset, upper);
-        Ok(Committed { batches, aborted, last_stable_offset })
+        Committed::of(state, offset, || self.read(partition, offset, max_bytes))
     }
 
     /// Number of records from `from` up to and without `to` that readers of committed records get: without markers, and

@@ -17,20 +17,11 @@ pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
         let (error_code, error_message) = (code::INVALID_REQUEST, Some(reason.as_str().into()));
         return Response { error_code, error_message, ..Response::default() };
     };
-    let host = call.node.host.clone();
-    // The disk may be asked, and that isn't for a thread that serves others.
-    match tokio::task::spawn_blocking(move || host.marks(&keys)).await {
-        Ok(Ok(answers)) => {
+    match processes::looked_up(call.node, move |host| host.marks(&keys)).await {
+        Ok(answers) => {
             let answers = answers.iter().map(|(key, found)| mark_answer(key, found)).collect();
             Response { answers, ..Response::default() }
         }
-        Ok(Err(error)) => {
-            let (error_code, error_message) = processes::failed(error);
-            Response { error_code, error_message, ..Response::default() }
-        }
-        Err(error) => {
-            let error_message = Some(error.to_string().as_str().into());
-            Response { error_code: code::UNKNOWN_SERVER_ERROR, error_message, ..Response::default() }
-        }
+        Err((error_code, error_message)) => Response { error_code, error_message, ..Response::default() },
     }
 }

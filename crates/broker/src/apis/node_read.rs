@@ -16,23 +16,14 @@ pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Answer {
     let bytes_max = most.min(share.bytes());
     let partition = Partition { topic: TopicId(request.topic as u32), index: request.partition as u32 };
     let offset = u64::try_from(request.offset).unwrap_or(u64::MAX);
-    let host = call.node.host.clone();
-    // The disk may be asked, and that isn't for a thread that serves others.
-    let read = tokio::task::spawn_blocking(move || host.read(partition, offset, bytes_max)).await;
-    let response = match read {
-        Ok(Ok(batches)) => {
+    let read = processes::looked_up(call.node, move |host| host.read(partition, offset, bytes_max));
+    let response = match read.await {
+        Ok(batches) => {
             let records = Records(batches.iter().flat_map(pieces).collect());
             call.node.meters.read(records.len());
             Response { records, ..Response::default() }
         }
-        Ok(Err(error)) => {
-            let (error_code, error_message) = processes::failed(error);
-            Response { error_code, error_message, ..Response::default() }
-        }
-        Err(error) => {
-            let error_message = Some(error.to_string().as_str().into());
-            Response { error_code: crate::code::UNKNOWN_SERVER_ERROR, error_message, ..Response::default() }
-        }
+        Err((error_code, error_message)) => Response { error_code, error_message, ..Response::default() },
     };
     Answer::Held(response.into(), Some(share))
 }
