@@ -265,8 +265,8 @@ impl Dedup {
             run.scopes.iter().for_each(|(number, count)| self.left(ScopeKey::Named(*number), *count));
             return run.newest_ms;
         }
-        let Some((newest_ms, keys)) = self.marks.give_up_first() else { return i64::MIN };
-        keys.iter().for_each(|key| self.left(key.scope, 1));
+        let Some((newest_ms, marks)) = self.marks.give_up_first() else { return i64::MIN };
+        marks.iter().for_each(|(key, _)| self.left(key.scope, 1));
         newest_ms
     }
 

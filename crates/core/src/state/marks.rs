@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   by key:   256 maps, key -> place          found in one of them (`mark_map`); each is copied on write, alone
-//!   by time:  bucket end -> chunks of keys    up to 1,024 keys a chunk, in the order of marking
+//!   by time:  bucket end -> chunks of marks   up to 1,024 marks a chunk, in the order of marking
 //! ```
 //!
 //! Invariants
@@ -94,16 +94,15 @@ fn mix(number: u64) -> u64 {
 /// Marks that were in memory together, whatever became of them since.
 #[derive(Clone, Debug)]
 pub struct RolledMarks {
-    by_key: Maps,
-    chunks: Vec<Arc<Vec<MarkKey>>>,
+    chunks: Vec<Arc<Vec<(MarkKey, Place)>>>,
 }
 
 impl RolledMarks {
     /// All of them, by their keys.
     pub fn sorted(self) -> Vec<(MarkKey, Place)> {
-        let place = |key: &MarkKey| self.by_key.find(key);
-        let keys = self.chunks.iter().flat_map(|keys| keys.iter());
-        let mut marks: Vec<(MarkKey, Place)> = keys.filter_map(|key| Some((*key, place(key)?))).collect();
+        let mut marks: Vec<(MarkKey, Place)> =
+            Vec::with_capacity(self.chunks.iter().map(|it| it.len()).sum());
+        self.chunks.iter().for_each(|chunk| marks.extend_from_slice(chunk));
         marks.sort_unstable();
         marks
     }
@@ -149,17 +148,18 @@ fn map_of(key: &MarkKey) -> usize {
     (spread(key) >> 40) as usize % MAPS
 }
 
-/// Keys of one bucket that were marked one after the other.
+/// Marks of one bucket that were set one after the other. Where each leads to stands here, too: so what is to become a
+/// run is at hand without a copy of the maps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Chunk {
-    keys: Arc<Vec<MarkKey>>,
+    marks: Arc<Vec<(MarkKey, Place)>>,
     /// When the last of them was marked.
     newest_ms: i64,
     /// Sum of [`mark_digest`].
     digest: u64,
 }
 
-/// A chunk with what its keys lead to, as a checkpoint has it.
+/// A chunk, as a checkpoint has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ChunkPiece {
     end_ms: i64,
@@ -176,8 +176,8 @@ impl ChunkPiece {
 /// Keys of a whole chunk.
 pub(super) const WHOLE_CHUNK: usize = 1024;
 
-/// What was taken out: when the last was marked, and the keys.
-pub(super) type Taken = (i64, Arc<Vec<MarkKey>>);
+/// What was taken out: when the last was set, and the marks.
+pub(super) type Taken = (i64, Arc<Vec<(MarkKey, Place)>>);
 
 impl Marks {
     pub(super) fn count(&self) -> u64 {
@@ -194,13 +194,13 @@ impl Marks {
         debug_assert!(is_new, "{key:?} was marked already");
         let chunks = self.by_time.entry(end_ms).or_default();
         let digest = mark_digest(&key, place);
-        match chunks.last_mut().filter(|chunk| chunk.keys.len() < WHOLE_CHUNK) {
+        match chunks.last_mut().filter(|chunk| chunk.marks.len() < WHOLE_CHUNK) {
             Some(chunk) => {
-                Arc::make_mut(&mut chunk.keys).push(key);
+                Arc::make_mut(&mut chunk.marks).push((key, place));
                 chunk.newest_ms = now_ms;
                 chunk.digest = chunk.digest.wrapping_add(digest);
             }
-            None => chunks.push(Chunk { keys: Arc::new(vec![key]), newest_ms: now_ms, digest }),
+            None => chunks.push(Chunk { marks: Arc::new(vec![(key, place)]), newest_ms: now_ms, digest }),
         }
         self.count += 1;
     }
@@ -212,7 +212,7 @@ impl Marks {
 
     /// The buckets, by their ends, and how many marks each has.
     pub(super) fn buckets(&self) -> impl Iterator<Item = (i64, u64)> + '_ {
-        let count = |chunks: &Vec<Chunk>| chunks.iter().map(|chunk| chunk.keys.len() as u64).sum();
+        let count = |chunks: &Vec<Chunk>| chunks.iter().map(|chunk| chunk.marks.len() as u64).sum();
         self.by_time.iter().map(move |(end_ms, chunks)| (*end_ms, count(chunks)))
     }
 
@@ -222,8 +222,8 @@ impl Marks {
         let (mut entries, mut digest) = (0, 0_u64);
         let chunks = self.by_time.get(&end_ms).map_or(&[][..], Vec::as_slice);
         for (nth, chunk) in chunks.iter().enumerate() {
-            let more = chunk.keys.len() as u64;
-            let may_grow = nth + 1 == chunks.len() && chunk.keys.len() < WHOLE_CHUNK;
+            let more = chunk.marks.len() as u64;
+            let may_grow = nth + 1 == chunks.len() && chunk.marks.len() < WHOLE_CHUNK;
             if entries + more > most || (!partial && may_grow) {
                 break;
             }
@@ -240,20 +240,20 @@ impl Marks {
             if left == 0 {
                 break;
             }
-            left = left.saturating_sub(chunk.keys.len() as u64);
-            chunks.push(chunk.keys.clone());
+            left = left.saturating_sub(chunk.marks.len() as u64);
+            chunks.push(chunk.marks.clone());
         }
-        RolledMarks { by_key: self.by_key.clone(), chunks }
+        RolledMarks { chunks }
     }
 
     /// Takes the first marks of a bucket out, as [`first_of`](Marks::first_of) has counted them.
     pub(super) fn take(&mut self, end_ms: i64, entries: u64) -> Vec<Taken> {
         let (mut left, mut taken) = (entries, Vec::new());
         while left > 0
-            && let Some((newest_ms, keys)) = self.take_chunk(end_ms)
+            && let Some((newest_ms, marks)) = self.take_chunk(end_ms)
         {
-            left = left.saturating_sub(keys.len() as u64);
-            taken.push((newest_ms, keys));
+            left = left.saturating_sub(marks.len() as u64);
+            taken.push((newest_ms, marks));
         }
         taken
     }
@@ -265,24 +265,24 @@ impl Marks {
 
     fn take_chunk(&mut self, end_ms: i64) -> Option<Taken> {
         let chunks = self.by_time.get_mut(&end_ms)?;
-        let Chunk { keys, newest_ms, .. } = chunks.remove(0);
+        let Chunk { marks, newest_ms, .. } = chunks.remove(0);
         if chunks.is_empty() {
             self.by_time.remove(&end_ms);
         }
-        keys.iter().for_each(|key| self.by_key.remove(key));
-        self.count -= keys.len() as u64;
+        marks.iter().for_each(|(key, _)| self.by_key.remove(key));
+        self.count -= marks.len() as u64;
         if self.count == 0 {
             self.by_key.clear();
         }
-        Some((newest_ms, keys))
+        Some((newest_ms, marks))
     }
 
     /// Takes a single mark out. It is looked for through all chunks: that is for what somebody does by hand.
     pub(super) fn forget(&mut self, key: &MarkKey) {
         let Some(place) = self.find(key) else { return };
-        let at = |keys: &[MarkKey]| keys.iter().position(|known| known == key);
+        let at = |marks: &[(MarkKey, Place)]| marks.iter().position(|(known, _)| known == key);
         let in_bucket = |chunks: &[Chunk]| {
-            chunks.iter().enumerate().find_map(|(nth, chunk)| Some((nth, at(&chunk.keys)?)))
+            chunks.iter().enumerate().find_map(|(nth, chunk)| Some((nth, at(&chunk.marks)?)))
         };
         let found = self.by_time.iter_mut().find_map(|(end_ms, chunks)| {
             let (nth, at) = in_bucket(chunks)?;
@@ -290,9 +290,9 @@ impl Marks {
         });
         let (end_ms, chunks, nth, at) = found.expect("a key of a map is in a chunk");
         let chunk = &mut chunks[nth];
-        Arc::make_mut(&mut chunk.keys).remove(at);
+        Arc::make_mut(&mut chunk.marks).remove(at);
         chunk.digest = chunk.digest.wrapping_sub(mark_digest(key, place));
-        if chunk.keys.is_empty() {
+        if chunk.marks.is_empty() {
             chunks.remove(nth);
             if chunks.is_empty() {
                 self.by_time.remove(&end_ms);
@@ -307,16 +307,15 @@ impl Marks {
 
     /// Whether a chunk that can't grow any more isn't full: something of it was forgotten.
     pub(super) fn has_gaps(&self) -> bool {
-        let is_short = |chunk: &Chunk| chunk.keys.len() < WHOLE_CHUNK;
+        let is_short = |chunk: &Chunk| chunk.marks.len() < WHOLE_CHUNK;
         self.by_time.values().any(|chunks| chunks.iter().rev().skip(1).any(is_short))
     }
 
     pub(super) fn pieces(&self) -> impl Iterator<Item = ChunkPiece> + '_ {
         let chunks = self.by_time.iter().flat_map(|(end_ms, chunks)| chunks.iter().map(|it| (*end_ms, it)));
         chunks.map(|(end_ms, chunk)| {
-            let place = |key| self.find(key).expect("a key of a chunk is in its map");
-            let marks = chunk.keys.iter().map(|key| (*key, place(key))).collect();
-            ChunkPiece { end_ms, newest_ms: chunk.newest_ms, marks }
+            let Chunk { marks, newest_ms, .. } = chunk;
+            ChunkPiece { end_ms, newest_ms: *newest_ms, marks: marks.to_vec() }
         })
     }
 
@@ -327,17 +326,15 @@ impl Marks {
         if !is_last || marks.is_empty() || marks.len() > WHOLE_CHUNK {
             return Err(format!("{} marks until {end_ms} don't follow those before them", marks.len()));
         }
-        let mut keys = Vec::with_capacity(marks.len());
         let mut digest = 0_u64;
-        for (key, place) in marks {
-            digest = digest.wrapping_add(mark_digest(&key, place));
-            if !self.by_key.add(key, place) {
+        for (key, place) in &marks {
+            digest = digest.wrapping_add(mark_digest(key, *place));
+            if !self.by_key.add(*key, *place) {
                 return Err(format!("the id {} is marked twice", key.id));
             }
-            keys.push(key);
         }
-        self.count += keys.len() as u64;
-        self.by_time.entry(end_ms).or_default().push(Chunk { keys: Arc::new(keys), newest_ms, digest });
+        self.count += marks.len() as u64;
+        self.by_time.entry(end_ms).or_default().push(Chunk { marks: Arc::new(marks), newest_ms, digest });
         Ok(())
     }
 }

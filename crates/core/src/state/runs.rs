@@ -363,9 +363,9 @@ impl State {
         let (newest_ms, scopes, forgotten) = (i64::MIN, BTreeMap::new(), BTreeMap::new());
         let mut run = Run { id, entries, digest, newest_ms, scopes, forgotten };
         let at = if ready.replaces.is_empty() {
-            for (newest_ms, keys) in self.dedup.take_rolled(ready.end_ms, ready.entries) {
+            for (newest_ms, marks) in self.dedup.take_rolled(ready.end_ms, ready.entries) {
                 run.newest_ms = run.newest_ms.max(newest_ms);
-                for key in keys.iter() {
+                for (key, _) in marks.iter() {
                     if let ScopeKey::Named(number) = key.scope {
                         *run.scopes.entry(number).or_default() += 1;
                     }
