@@ -294,10 +294,10 @@ impl Log {
             let runs = self.inner.marks.read().clone();
             let is_over = || !Arc::ptr_eq(&manifest, self.inner.state.read().dedup.runs());
             let keys: Vec<MarkKey> = asked.iter().map(|(_, key)| *key).collect();
-            match runs.look_up(&manifest, &keys) {
-                Ok(answers) => {
-                    for (nth, key) in asked {
-                        let found = answers.of(&key).map(|found| Seen::Done(key.sighting(found.place)));
+            match runs.find_all(&manifest, &keys) {
+                Ok(found) => {
+                    for ((nth, key), found) in asked.into_iter().zip(found) {
+                        let found = found.map(|found| Seen::Done(key.sighting(found.place)));
                         seen[nth] = found.unwrap_or(Seen::Absent);
                     }
                     return Ok(seen);

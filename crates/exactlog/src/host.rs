@@ -383,8 +383,8 @@ impl Host {
         loop {
             let manifest = inner.state.read().dedup.runs().clone();
             let marks = inner.marks.read().clone();
-            match marks.look_up(&manifest, keys) {
-                Ok(answers) => return Ok(answers),
+            match marks.find_all(&manifest, keys) {
+                Ok(found) => return Ok(Answers::new(keys.iter().copied().zip(found).collect())),
                 // A run may have gone while it was looked into.
                 Err(_) if !Arc::ptr_eq(&manifest, inner.state.read().dedup.runs()) => {}
                 Err(error) => return Err(Error::Storage(error)),

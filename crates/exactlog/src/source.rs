@@ -7,7 +7,7 @@ use crate::far_half::Far;
 use exactlog_core::batch::Batch;
 use exactlog_core::command::CleanupPolicy;
 use exactlog_core::ids::Partition;
-use exactlog_core::state::{Answers, Manifest, MarkKey, PartitionState, State, Undecided};
+use exactlog_core::state::{Found, Manifest, MarkKey, PartitionState, State, Undecided};
 use exactlog_storage::error::StorageError;
 use exactlog_storage::index::{self, Committed, LookedUp};
 use exactlog_storage::runs::Runs;
@@ -160,15 +160,18 @@ pub(crate) enum Marks {
 }
 
 impl Marks {
-    /// Looks keys up.
-    pub(crate) fn look_up(
+    /// What is found of keys, in their order.
+    pub(crate) fn find_all(
         &self,
         manifest: &Arc<Manifest>,
         keys: &[MarkKey],
-    ) -> Result<Answers, StorageError> {
+    ) -> Result<Vec<Option<Found>>, StorageError> {
         match self {
-            Marks::Here(runs) => runs.look_up(manifest, keys),
-            Marks::Far(far) => far.ask("look for ids at", |link| link.marks(keys)),
+            Marks::Here(runs) => runs.find_all(manifest, keys),
+            Marks::Far(far) => {
+                let answers = far.ask("look for ids at", |link| link.marks(keys))?;
+                Ok(keys.iter().map(|key| answers.of(key)).collect())
+            }
         }
     }
 }

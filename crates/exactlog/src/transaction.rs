@@ -206,15 +206,17 @@ impl<'p> Transaction<'p> {
     /// [`Error::IllegalName`], [`Error::EventIdLength`], [`Error::TransactionTooLarge`]; the transaction stays as it
     /// was.
     pub fn mark(&mut self, scope: &str, id: impl Into<EventId>) -> Result<(), Error> {
-        self.producer.inner.check_name("scope", scope)?;
+        // Marks that follow each other share the name.
+        let name = match self.marks.last() {
+            Some(Mark::Named { scope: last, .. }) if **last == *scope => last.clone(),
+            _ => {
+                self.producer.inner.check_name("scope", scope)?;
+                scope.into()
+            }
+        };
         let id = self.producer.inner.dedup_id(&id.into())?;
         self.bytes = self.total_with(MARK_BYTES + scope.len())?;
-        // Marks that follow each other share the name.
-        let scope = match self.marks.last() {
-            Some(Mark::Named { scope: last, .. }) if **last == *scope => last.clone(),
-            _ => scope.into(),
-        };
-        self.marks.push(Mark::Named { scope, id, reservation: None });
+        self.marks.push(Mark::Named { scope: name, id, reservation: None });
         Ok(())
     }
 

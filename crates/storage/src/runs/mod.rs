@@ -117,9 +117,21 @@ impl Runs {
     /// # Errors
     /// A run that is missing or damaged, with file and position, or can't be read: then nothing is known of any key.
     pub fn look_up(&self, manifest: &Arc<Manifest>, keys: &[MarkKey]) -> Result<Answers, StorageError> {
+        let found = self.find_all(manifest, keys)?;
+        Ok(Answers::new(keys.iter().copied().zip(found).collect()))
+    }
+
+    /// As [`look_up`](Runs::look_up), in the order of the keys.
+    ///
+    /// # Errors
+    /// As [`look_up`](Runs::look_up).
+    pub fn find_all(
+        &self,
+        manifest: &Arc<Manifest>,
+        keys: &[MarkKey],
+    ) -> Result<Vec<Option<Found>>, StorageError> {
         let opened = self.opened(manifest)?;
-        let answers = keys.iter().map(|key| Ok((*key, self.find(&opened, key)?)));
-        answers.collect::<Result<_, _>>().map(Answers::new)
+        keys.iter().map(|key| self.find(&opened, key)).collect()
     }
 
     fn find(&self, opened: &Opened, key: &MarkKey) -> Result<Option<Found>, StorageError> {
