@@ -12,7 +12,7 @@ use exactlog_flow::{Context, Failure, Processor};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-const RECORDS: u64 = 50_000;
+const RECORDS: u64 = 200_000;
 const BATCH: usize = 500;
 
 fn processor(criterion: &mut Criterion) {

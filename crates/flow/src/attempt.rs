@@ -55,11 +55,16 @@ where
     }
 }
 
-/// Runs a handler on one event. A panic is a failure of kind `panic`, and one that takes
+/// Runs a handler on one event, from `begin` on. A panic is a failure of kind `panic`, and one that takes
 /// too long one of kind `timeout`: both are [`Class::Transient`](crate::Class::Transient).
-pub(crate) async fn run(handler: &dyn Handler, context: Context, limit: Duration) -> Result<(), Failure> {
+pub(crate) async fn run(
+    handler: &dyn Handler,
+    context: Context,
+    begin: Instant,
+    limit: Duration,
+) -> Result<(), Failure> {
     let called = catch_unwind(AssertUnwindSafe(|| handler.call(context)));
-    guard(called.map_err(|panic| panicked(&*panic))?, limit).await
+    guard(called.map_err(|panic| panicked(&*panic))?, begin, limit).await
 }
 
 /// Lets a handler do something about an event that is given up. What it then hands in is in the context of the answer;
@@ -70,18 +75,17 @@ pub(crate) async fn recover(
     failure: &Failure,
     limit: Duration,
 ) -> Option<(Context, Result<(), Failure>)> {
-    let context = context.afresh();
+    let (context, begin) = (context.afresh(), Instant::now());
     let called = catch_unwind(AssertUnwindSafe(|| handler.recover(context.clone(), failure)));
     let result = match called {
         Ok(None) => return None,
-        Ok(Some(called)) => guard(called, limit).await,
+        Ok(Some(called)) => guard(called, begin, limit).await,
         Err(panic) => Err(panicked(&*panic)),
     };
     Some((context, result))
 }
 
-async fn guard(mut called: Called, limit: Duration) -> Result<(), Failure> {
-    let begin = Instant::now();
+async fn guard(mut called: Called, begin: Instant, limit: Duration) -> Result<(), Failure> {
     // It is never polled again after a panic.
     let mut guarded =
         |task: &mut task::Context<'_>| match catch_unwind(AssertUnwindSafe(|| called.as_mut().poll(task))) {
@@ -93,7 +97,7 @@ async fn guard(mut called: Called, limit: Duration) -> Result<(), Failure> {
         return result;
     }
     let rest = limit.saturating_sub(begin.elapsed());
-    match tokio::time::timeout(rest, poll_fn(guarded)).await {
+    match Box::pin(tokio::time::timeout(rest, poll_fn(guarded))).await {
         Ok(result) => result,
         Err(_) => Err(Failure::transient("timeout", format!("the handler took longer than {limit:?}"))),
     }

@@ -6,12 +6,13 @@
 
 use crate::counts::Counts;
 use crate::dead_letter::{Death, dead_letter};
+use crate::dedup::Scopes;
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::ledger::LettersRead;
 use crate::lines::{self, Line};
 use crate::outbox::{Forwarded, Outbox, Output};
-use crate::owned::{Owned, Place};
+use crate::owned::{Owned, Partition, Place};
 use crate::parked::{Queue, Wait, Waiting, row};
 use crate::request::reply_of_death;
 use crate::round::{DoneIds, Item, Round, Verdict};
@@ -29,6 +30,7 @@ pub(crate) struct Committer<'c> {
     pub(crate) log: &'c Log,
     pub(crate) settings: &'c Settings,
     pub(crate) table: &'c Table,
+    pub(crate) scopes: &'c Scopes,
     /// The dead-letter topic of each topic.
     pub(crate) dead_letters: &'c BTreeMap<Arc<str>, Topic>,
     pub(crate) now_ms: i64,
@@ -46,7 +48,8 @@ struct RowChange {
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     rows: Vec<RowChange>,
-    counts: BTreeMap<Place, Counts>,
+    /// Few, and most of what is asked for is the last.
+    counts: Vec<(Place, Counts)>,
     attempts: Vec<Attempted>,
 }
 
@@ -97,11 +100,19 @@ impl Committer<'_> {
             true => round.settled.iter().filter_map(|(item, verdict)| Line::of(item, verdict)).collect(),
             false => Vec::new(),
         };
-        for (item, verdict) in round.settled {
-            if matches!(verdict, Verdict::Done { .. }) {
-                letters.end(&item.record);
+        let mut settled = round.settled.into_iter().peekable();
+        while let Some((first, _)) = settled.peek() {
+            let place: Place = (first.record.topic.clone(), first.record.partition);
+            let found = owned.partitions.get(&place);
+            let is_there =
+                |(Item { record, .. }, _): &_| record.partition == place.1 && record.topic == place.0;
+            while let Some((item, verdict)) = settled.next_if(is_there) {
+                let Some(partition) = found else { continue };
+                if matches!(verdict, Verdict::Done { .. }) {
+                    letters.end(&item.record);
+                }
+                self.add(&mut transaction, partition, &mut changes, &mut sent_ids, item, verdict)?;
             }
-            self.add(&mut transaction, owned, &mut changes, &mut sent_ids, item, verdict)?;
         }
         for batch in &unreadable {
             self.bury_batch(&mut transaction, owned, &mut changes, batch)?;
@@ -125,7 +136,7 @@ impl Committer<'_> {
     fn add(
         &self,
         transaction: &mut Transaction<'_>,
-        owned: &Owned,
+        partition: &Partition,
         changes: &mut Changes,
         sent_ids: &mut FxHashSet<(TopicId, EventId)>,
         item: Item,
@@ -133,9 +144,7 @@ impl Committer<'_> {
     ) -> Result<(), Error> {
         let Item { record, queue, waited, id, took, .. } = item;
         changes.attempts.extend((!took.is_zero()).then_some(Attempted::Took(took)));
-        let place: Place = (record.topic.clone(), record.partition);
-        let Some(partition) = owned.partitions.get(&place) else { return Ok(()) };
-        let counts = changes.counts.entry(place).or_default();
+        let counts = changes.counts_of(&record.topic, record.partition);
         counts.read += u64::from(waited.is_none());
         let has_ended = !matches!(verdict, Verdict::Wait { .. });
         match verdict {
@@ -143,8 +152,8 @@ impl Committer<'_> {
                 counts.done(outcome);
                 self.hand_in(transaction, sent_ids, outbox)?;
                 match (reservation, id) {
-                    (Some(reservation), _) => transaction.finish(reservation)?,
-                    (None, Some((scope, id))) => transaction.mark(&scope, id)?,
+                    (Some(reservation), _) => transaction.finish(*reservation)?,
+                    (None, Some((scope, id))) => transaction.mark(self.scopes.name(scope), id)?,
                     (None, None) => {}
                 }
             }
@@ -237,7 +246,7 @@ impl Committer<'_> {
     ) -> Result<(), Error> {
         let place: Place = (batch.topic.clone(), batch.partition);
         let Some(partition) = owned.partitions.get(&place) else { return Ok(()) };
-        let counts = changes.counts.entry(place).or_default();
+        let counts = changes.counts_of(&batch.topic, batch.partition);
         counts.read += batch.to - batch.from;
         counts.dead += batch.to - batch.from;
         let record = Record {
@@ -297,8 +306,18 @@ impl Changes {
     /// What ended in this commit, and how.
     pub(crate) fn sum(&self) -> Counts {
         let mut sum = Counts::default();
-        self.counts.values().for_each(|counts| sum.add(counts));
+        self.counts.iter().for_each(|(_, counts)| sum.add(counts));
         sum
+    }
+
+    /// What is counted of a partition.
+    fn counts_of(&mut self, topic: &Arc<str>, partition: u32) -> &mut Counts {
+        let is_it = |((of, index), _): &(Place, Counts)| *index == partition && of == topic;
+        let at = self.counts.iter().rposition(is_it).unwrap_or_else(|| {
+            self.counts.push(((topic.clone(), partition), Counts::default()));
+            self.counts.len() - 1
+        });
+        &mut self.counts[at].1
     }
 
     /// What there is to count beside.

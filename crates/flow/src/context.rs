@@ -10,6 +10,7 @@ use crate::dedup;
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::outbox::{End, Outbox, Overlay};
+use crate::round::RecordOfRound;
 use crate::settings::Settings;
 use crate::trace::Trace;
 use bytes::Bytes;
@@ -31,7 +32,7 @@ pub struct Context {
 
 #[derive(Debug)]
 struct Attempt {
-    record: Arc<Record>,
+    record: RecordOfRound,
     settings: Arc<Settings>,
     number: u32,
     clock: Clock,
@@ -42,7 +43,7 @@ struct Attempt {
 
 impl Context {
     pub(crate) fn new(
-        record: Arc<Record>,
+        record: RecordOfRound,
         settings: Arc<Settings>,
         number: u32,
         clock: Clock,

@@ -3,6 +3,7 @@
 use crate::error::Error;
 use bytes::Bytes;
 use exactlog::{EventId, Record};
+use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,6 +119,38 @@ impl Dedup {
             Source::Key => "key".to_string(),
             Source::Function(_) => "a function".to_string(),
         }
+    }
+}
+
+/// Among what the ids of each topic's events are unique: few names, so events have a number instead of one.
+#[derive(Debug, Default)]
+pub(crate) struct Scopes {
+    names: Vec<String>,
+    of_topics: BTreeMap<Arc<str>, usize>,
+}
+
+impl Scopes {
+    /// Of topics and their scopes.
+    pub(crate) fn new(scopes: impl Iterator<Item = (Arc<str>, String)>) -> Scopes {
+        let (mut names, mut of_topics) = (Vec::new(), BTreeMap::new());
+        for (topic, scope) in scopes {
+            let at = names.iter().position(|known| *known == scope).unwrap_or_else(|| {
+                names.push(scope);
+                names.len() - 1
+            });
+            of_topics.insert(topic, at);
+        }
+        Scopes { names, of_topics }
+    }
+
+    /// Number of a topic's scope.
+    pub(crate) fn of(&self, topic: &str) -> Option<usize> {
+        self.of_topics.get(topic).copied()
+    }
+
+    /// The scope of this number.
+    pub(crate) fn name(&self, number: usize) -> &str {
+        &self.names[number]
     }
 }
 

@@ -16,6 +16,7 @@
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::commit::{Attempted, Committer, Submitted};
+use crate::dedup::Scopes;
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::ledger::{Ledger, LettersRead};
@@ -23,7 +24,7 @@ use crate::meters::Meters;
 use crate::owned::{Due, Owned, Partition, Place};
 use crate::parked::{Queue, Waiting};
 use crate::retry::RetryMode;
-use crate::round::{Doomed, Ids, Item, Runner, Turn};
+use crate::round::{Doomed, Ids, Item, RecordOfRound, Runner, Turn};
 use crate::running::{Order, Shared};
 use crate::settings::Job;
 use exactlog::{
@@ -75,7 +76,7 @@ struct Core {
     dead_letters: BTreeMap<Arc<str>, Topic>,
     /// What became of those dead letters that are read.
     ledgers: BTreeMap<Arc<str>, (Topic, Ledger)>,
-    scopes: BTreeMap<Arc<str>, Arc<str>>,
+    scopes: Scopes,
     start: Start,
     owned: Owned,
     /// Partitions that aren't read at the moment, since too much of them waits.
@@ -112,11 +113,11 @@ impl Engine {
     pub(crate) fn new(parts: Parts, orders: watch::Receiver<Order>) -> Result<Engine, Error> {
         let Parts { log, job, table, topics, dead_letters, ledgers, start, producer, shared } = parts;
         let name = |topic: &Topic| -> Arc<str> { topic.name().into() };
-        let scope = |topic: &Topic| job.settings.scope(topic.name()).map(|it| (name(topic), it.into()));
+        let scope = |topic: &Topic| job.settings.scope(topic.name()).map(|it| (name(topic), it));
         let meters = Arc::new(Meters::new(&log, &job, dead_letters.values().cloned().collect(), &shared));
         log.add_metrics(&meters);
         let core = Core {
-            scopes: topics.iter().filter_map(scope).collect(),
+            scopes: Scopes::new(topics.iter().filter_map(scope)),
             topics: topics.iter().map(|topic| (name(topic), topic.clone())).collect(),
             limit: job.settings.batch_max,
             log,
@@ -417,6 +418,7 @@ impl Core {
             log: &self.log,
             settings: &self.job.settings,
             table: &self.table,
+            scopes: &self.scopes,
             dead_letters: &self.dead_letters,
             now_ms: clock.now_ms(),
         };
@@ -490,7 +492,7 @@ impl Core {
         turns.extend(due.into_iter().map(Turn::Row));
         let mode = self.job.settings.retry.mode;
         let mut last: Option<(Arc<str>, u32)> = None;
-        for record in records {
+        for record in RecordOfRound::all(records) {
             let is_last =
                 last.as_ref().is_some_and(|it| (&*it.0, it.1) == (&*record.topic, record.partition));
             if !is_last {

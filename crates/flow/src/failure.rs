@@ -50,7 +50,11 @@ impl Class {
 /// assert_eq!(parsed.unwrap_err().to_string(), "Quantity: invalid digit found in string");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct Failure(Box<Parts>);
+
+/// Apart, since every result of a handler has room for a failure, and few have one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Parts {
     class: Class,
     kind: String,
     message: String,
@@ -59,7 +63,7 @@ pub struct Failure {
 impl Failure {
     /// A failure of this class. `kind` is what dead letters are sorted by: a stable name, not a text.
     pub fn new(class: Class, kind: impl Into<String>, message: impl Display) -> Failure {
-        Failure { class, kind: kind.into(), message: message.to_string() }
+        Failure(Box::new(Parts { class, kind: kind.into(), message: message.to_string() }))
     }
 
     /// It may go well next time.
@@ -84,17 +88,17 @@ impl Failure {
 
     /// What is done about it.
     pub fn class(&self) -> Class {
-        self.class
+        self.0.class
     }
 
     /// Its stable name (`dlq-error-class`).
     pub fn kind(&self) -> &str {
-        &self.kind
+        &self.0.kind
     }
 
     /// The text, with the causes that the error named.
     pub fn message(&self) -> &str {
-        &self.message
+        &self.0.message
     }
 
     fn of<E: StdError + 'static>(class: Class, kind: &str, error: &E) -> Failure {
@@ -109,13 +113,13 @@ impl Failure {
             }
             cause = source.source();
         }
-        Failure { class, kind: kind.to_string(), message }
+        Failure(Box::new(Parts { class, kind: kind.to_string(), message }))
     }
 }
 
 impl Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: {}", self.kind, self.message)
+        write!(formatter, "{}: {}", self.kind(), self.message())
     }
 }
 

@@ -8,7 +8,7 @@ use crate::breaker::{Permit, Went};
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::context::Context;
-use crate::dedup::Dedup;
+use crate::dedup::{Dedup, Scopes};
 use crate::error::Error;
 use crate::failure::{Class, Failure};
 use crate::ledger::LettersRead;
@@ -21,6 +21,7 @@ use exactlog::{EventId, Log, Record, Reservation, Reserve, Seen, Table};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -31,16 +32,43 @@ use tracing::Instrument;
 /// An event of a round.
 #[derive(Debug)]
 pub(crate) struct Item {
-    pub(crate) record: Arc<Record>,
+    pub(crate) record: RecordOfRound,
     pub(crate) queue: Queue,
     /// Why it waited, if it did: then it has a row.
-    pub(crate) waited: Option<Wait>,
+    pub(crate) waited: Option<Box<Wait>>,
     /// What it is told apart by, in which scope, if it is.
-    pub(crate) id: Option<(Arc<str>, EventId)>,
+    pub(crate) id: Option<(usize, EventId)>,
     /// What is wrong with that: it can't be tried.
-    unfit: Option<Box<Failure>>,
+    unfit: Option<Failure>,
     /// How long its last attempt took.
     pub(crate) took: Duration,
+}
+
+/// A record, among those that were read with it: they are given back together.
+#[derive(Clone, Debug)]
+pub(crate) struct RecordOfRound {
+    all: Arc<Vec<Record>>,
+    nth: usize,
+}
+
+impl RecordOfRound {
+    /// All that were read.
+    pub(crate) fn all(records: Vec<Record>) -> impl Iterator<Item = RecordOfRound> {
+        let (count, all) = (records.len(), Arc::new(records));
+        (0..count).map(move |nth| RecordOfRound { all: all.clone(), nth })
+    }
+
+    fn alone(record: Record) -> RecordOfRound {
+        RecordOfRound { all: Arc::new(vec![record]), nth: 0 }
+    }
+}
+
+impl Deref for RecordOfRound {
+    type Target = Record;
+
+    fn deref(&self) -> &Record {
+        &self.all[self.nth]
+    }
 }
 
 /// An event that is to be tried in a round. The record of a row is read when its turn has come: behind one that fails
@@ -69,11 +97,10 @@ impl Turn {
 }
 
 impl Item {
-    pub(crate) fn new(record: Record, queue: Queue, waited: Option<Wait>, ids: &Ids<'_>) -> Item {
-        let record = Arc::new(record);
+    pub(crate) fn new(record: RecordOfRound, queue: Queue, waited: Option<Box<Wait>>, ids: &Ids<'_>) -> Item {
         let (id, unfit) = match ids.of(&record).transpose() {
             Ok(id) => (id, None),
-            Err(failure) => (None, Some(Box::new(failure))),
+            Err(failure) => (None, Some(failure)),
         };
         Item { record, queue, waited, id, unfit, took: Duration::ZERO }
     }
@@ -93,22 +120,18 @@ pub(crate) struct Ids<'r> {
     log: &'r Log,
     dedup: Option<&'r Dedup>,
     /// Among what the ids of a topic's events are unique.
-    scopes: &'r BTreeMap<Arc<str>, Arc<str>>,
+    scopes: &'r Scopes,
 }
 
 impl<'r> Ids<'r> {
-    pub(crate) fn new(
-        log: &'r Log,
-        settings: &'r Settings,
-        scopes: &'r BTreeMap<Arc<str>, Arc<str>>,
-    ) -> Ids<'r> {
+    pub(crate) fn new(log: &'r Log, settings: &'r Settings, scopes: &'r Scopes) -> Ids<'r> {
         Ids { log, dedup: settings.dedup.as_ref(), scopes }
     }
 
     /// Scope and id of an event, if it has one.
-    fn of(&self, record: &Record) -> Option<Result<(Arc<str>, EventId), Failure>> {
+    fn of(&self, record: &Record) -> Option<Result<(usize, EventId), Failure>> {
         let id = self.dedup?.id(record)?;
-        let scope = self.scopes.get(&record.topic)?.clone();
+        let scope = self.scopes.of(&record.topic)?;
         let short = self.log.short_id(id).map(|id| (scope, id));
         Some(short.map_err(|error| Failure::poison("EventId", error)))
     }
@@ -118,7 +141,7 @@ impl<'r> Ids<'r> {
 #[derive(Debug)]
 pub(crate) enum Verdict {
     /// It was processed.
-    Done { outcome: &'static str, outbox: Outbox, reservation: Option<Reservation> },
+    Done { outcome: &'static str, outbox: Outbox, reservation: Option<Box<Reservation>> },
     /// A copy of it was.
     Duplicate,
     /// It waits. Its outbox is empty, unless its handler asked to be called again.
@@ -145,7 +168,7 @@ pub(crate) struct Round {
 }
 
 /// Scopes and ids of events.
-pub(crate) type DoneIds = FxHashSet<(Arc<str>, EventId)>;
+pub(crate) type DoneIds = FxHashSet<(usize, EventId)>;
 
 impl Round {
     /// Whether it reads and writes no table, and each of its events is done or a copy of one.
@@ -179,7 +202,7 @@ enum Ended {
     Handled {
         context: Context,
         result: Result<(), Failure>,
-        reservation: Option<Reservation>,
+        reservation: Option<Box<Reservation>>,
         took: Duration,
     },
     /// A copy was processed before, or it is a dead letter that something became of.
@@ -211,7 +234,8 @@ impl Runner<'_> {
     /// Runs all of them.
     pub(crate) async fn run(mut self, turns: Vec<Turn>, blocked: Vec<Item>) -> Result<Round, Error> {
         let done = DoneIds::with_capacity_and_hasher(turns.len(), Default::default());
-        let mut round = Round { done, ..Round::default() };
+        let settled = Vec::with_capacity(turns.len() + blocked.len());
+        let mut round = Round { done, settled, ..Round::default() };
         for item in blocked {
             round.settled.push((item, Verdict::wait(Wait::blocked(), None)));
         }
@@ -238,17 +262,17 @@ impl Runner<'_> {
 
     /// What is known of the ids of new events, all asked for at once.
     fn ask(&self, turns: &[Turn]) -> Result<Vec<Option<Seen>>, Error> {
-        let mut of_scopes: BTreeMap<&Arc<str>, (Vec<usize>, Vec<&EventId>)> = BTreeMap::new();
+        let mut of_scopes: BTreeMap<usize, (Vec<usize>, Vec<&EventId>)> = BTreeMap::new();
         for (nth, turn) in turns.iter().enumerate() {
             if let Turn::Of(Item { id: Some((scope, id)), .. }) = turn {
-                let (places, ids) = of_scopes.entry(scope).or_default();
+                let (places, ids) = of_scopes.entry(*scope).or_default();
                 places.push(nth);
                 ids.push(id);
             }
         }
         let mut asked = vec![None; turns.len()];
         for (scope, (places, ids)) in of_scopes {
-            for (nth, seen) in places.into_iter().zip(self.log.seen_all(&**scope, ids)?) {
+            for (nth, seen) in places.into_iter().zip(self.log.seen_all(self.ids.scopes.name(scope), ids)?) {
                 asked[nth] = Some(seen);
             }
         }
@@ -262,7 +286,8 @@ impl Runner<'_> {
         };
         let Some(partition) = self.owned.partitions.get(&place) else { return Ok(None) };
         let record = partition.waiting(self.table, offset, self.clock.now_ms())?;
-        Ok(Some(Item::new(record, queue, Some(wait), &self.ids)))
+        let record = RecordOfRound::alone(record);
+        Ok(Some(Item::new(record, queue, Some(Box::new(wait)), &self.ids)))
     }
 
     /// Begins an attempt. If that ends without waiting for anything, it is how it ended; otherwise it goes on beside
@@ -307,7 +332,7 @@ impl Runner<'_> {
         if round.done.contains(id) || self.before.as_ref().is_some_and(|before| before.contains(id)) {
             return Some(Ended::Seen);
         }
-        match seen.map_or_else(|| self.log.seen(&**scope, short.clone()), Ok) {
+        match seen.map_or_else(|| self.log.seen(self.ids.scopes.name(*scope), short.clone()), Ok) {
             Ok(Seen::Absent | Seen::Reserved { .. }) => None,
             Ok(Seen::Done(_)) => Some(Ended::Seen),
             Err(error) => Some(Ended::Log(error)),
@@ -320,7 +345,7 @@ impl Runner<'_> {
         let context = Context::new(item.record.clone(), settings.clone(), number, clock, overlay);
         let (handler, settings) = (self.job.handler.clone(), settings.clone());
         let doomed = self.doomed.filter(|doomed| doomed.is(item.place())).map(|doomed| &doomed.failure);
-        if let Some(failure) = item.unfit.as_deref().or(doomed) {
+        if let Some(failure) = item.unfit.as_ref().or(doomed) {
             let result = Err(failure.clone());
             return Box::pin(async move {
                 let (context, result) = recovered(&*handler, &settings, number, context, result).await;
@@ -328,25 +353,27 @@ impl Runner<'_> {
             });
         }
         let lease = settings.dedup.as_ref().and_then(|dedup| dedup.lease);
-        let reserve =
-            lease.zip(item.id.clone()).map(|(lease, (scope, id))| (self.log.clone(), scope, id, lease));
+        let reserve = lease.zip(item.id.as_ref());
+        let reserve = reserve.map(|(lease, (scope, id))| {
+            (self.log.clone(), self.ids.scopes.name(*scope).to_string(), id.clone(), lease)
+        });
         Box::pin(async move {
             let reservation = match reserve {
                 None => None,
-                Some((log, scope, id, lease)) => match log.reserve(&scope, id, lease).await {
-                    Ok(Reserve::Reserved(reservation)) => Some(reservation),
+                Some((log, scope, id, lease)) => match Box::pin(log.reserve(&scope, id, lease)).await {
+                    Ok(Reserve::Reserved(reservation)) => Some(Box::new(reservation)),
                     Ok(Reserve::InProgress { until_ms }) => return Ended::Later { until_ms },
                     Ok(Reserve::Done(_)) => return Ended::Seen,
                     Err(error) => return Ended::Log(error),
                 },
             };
             if let Some(plan) = &settings.replay {
-                plan.wait(context.record().timestamp_ms).await;
+                Box::pin(plan.wait(context.record().timestamp_ms)).await;
             }
             let begin = tokio::time::Instant::now();
             let (span, exported) = trace::span(&settings, context.record(), context.trace(), number);
             let context = context.in_trace(exported);
-            let attempt = attempt::run(&*handler, context.clone(), settings.timeout);
+            let attempt = attempt::run(&*handler, context.clone(), begin, settings.timeout);
             let result = attempt.instrument(span.clone()).await;
             trace::end(&span, &result);
             drop(span);
@@ -354,7 +381,11 @@ impl Runner<'_> {
             if let Some(permit) = permit {
                 permit.end(went(&result), took, clock.now_ms());
             }
-            let (context, result) = recovered(&*handler, &settings, number, context, result).await;
+            let (context, result) = match result {
+                Ok(()) => (context, result),
+                // What is rare is apart: the attempt itself is made for each event, and so it is small.
+                Err(_) => Box::pin(recovered(&*handler, &settings, number, context, result)).await,
+            };
             Ended::Handled { context, result, reservation, took }
         })
     }
@@ -420,7 +451,7 @@ impl Runner<'_> {
     }
 
     /// What becomes of an event whose handler has succeeded: what that has said.
-    fn handed_in(&self, item: &Item, outbox: Outbox, reservation: Option<Reservation>) -> Verdict {
+    fn handed_in(&self, item: &Item, outbox: Outbox, reservation: Option<Box<Reservation>>) -> Verdict {
         match outbox.end().clone() {
             End::Done(outcome) => Verdict::Done { outcome, outbox, reservation },
             End::Duplicate => Verdict::Duplicate,
