@@ -81,13 +81,19 @@ impl Attacking {
     }
 }
 
-/// Whether the node has ended a connection from which nothing was read.
+/// Whether the node has ended a connection: what it had sent before is read until then.
 fn is_ended(stream: &TcpStream) -> bool {
-    let looked = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
-    match looked {
-        Ok(0) => true,
-        Ok(_) => false,
-        Err(error) => error.kind() != ErrorKind::WouldBlock,
+    const PAUSE: Duration = Duration::from_millis(20);
+    let (mut stream, mut into) = (stream, vec![0; MIB]);
+    if stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(PAUSE))).is_err() {
+        return true;
+    }
+    loop {
+        match stream.read(&mut into) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        }
     }
 }
 

@@ -53,6 +53,10 @@ pub struct NodeOptions {
     /// Most sessions of Fetch (`max.incremental.fetch.session.cache.slots`): who gets none names all its partitions
     /// each time. Default 1000; together they take 64 MiB at most.
     pub fetch_sessions_max: usize,
+    /// How much of the answers to a client the system holds for it, in bytes (`socket.send.buffer.bytes`). Default
+    /// 100 KiB, as Kafka's; `None`: as much as the system sees fit, which is some MiB for a client that doesn't read.
+    /// A client that is far away may need more: what it gets in a second is this much for each round trip.
+    pub send_buffer_bytes: Option<u32>,
     /// How long a connection is kept on which nothing is asked (`connections.max.idle.ms`). Default 10 minutes.
     pub idle_max: Duration,
     /// How long a client may take to send the rest of a request, or to take an answer. Default 30 s.
@@ -80,6 +84,7 @@ impl Default for NodeOptions {
             answers_bytes_max: 256 * 1024 * 1024,
             fetch_bytes_max: 55 * 1024 * 1024,
             fetch_sessions_max: 1000,
+            send_buffer_bytes: Some(100 * 1024),
             idle_max: Duration::from_secs(600),
             stall_max: Duration::from_secs(30),
         }

@@ -85,27 +85,32 @@ impl Room {
             Some(own) => Some(own.0.take(units).await),
             None => None,
         };
+        Share { _own: own, ..self.take_as(units, self.is_small(units)).await }
+    }
+
+    async fn take_as(&self, units: u32, is_small: bool) -> Share {
         // Who waits for himself keeps nobody from anything.
         let _waiting = Waiting::new(&self.waiting);
         let (units, large) = match self.is_large(units) {
             true => (units.min(self.large.units), Some(self.large.take(units).await)),
             false => (units, None),
         };
-        let not_small = match self.is_small(units) {
+        let not_small = match is_small {
             true => None,
             false => Some(self.not_small.take(units).await),
         };
-        Share { all: self.all.take(units).await, _large: large, not_small, _own: own }
+        Share { all: self.all.take(units).await, _large: large, not_small, _own: None }
     }
 
-    /// Room for so much if there is as much at once, else for the least that helps: [`Share::bytes`] says which.
+    /// Room for so much if there is as much at once, else for the least that helps: [`Share::bytes`] says which. Who
+    /// wants much stands in the line of those who do, however little it is that he waits for.
     ///
     /// # Cancel safety
     /// As [`take`](Room::take).
     pub(crate) async fn take_up_to(&self, bytes: usize, least: usize) -> Share {
         match self.try_take(bytes) {
             Some(share) => share,
-            None => self.take(None, least.min(bytes)).await,
+            None => self.take_as(units_of(least.min(bytes)), self.is_small(units_of(bytes))).await,
         }
     }
 
@@ -282,6 +287,23 @@ mod tests {
         first.shrink_to(5 * KIB);
         first.shrink_to(7 * KIB);
         assert_eq!((first.bytes(), room.held_bytes()), (5 * KIB, 15 * KIB));
+    }
+
+    /// Two hundred that wanted 50 MiB each, and took none of it, had a megabyte each when there was no more: and those
+    /// who wanted little had nothing.
+    #[test]
+    fn who_wants_much_takes_nothing_from_those_who_want_little() {
+        let room = Room::new(256 * 1024 * KIB);
+        let mut held = Vec::new();
+        for _ in 0..200 {
+            let mut take = std::pin::pin!(room.take_up_to(50 * 1024 * KIB, 1024 * KIB));
+            match take.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(share) => held.push(share),
+                Poll::Pending => break,
+            }
+        }
+        assert!(held.len() < 200 && room.held_bytes() <= 192 * 1024 * KIB, "{} hold it", held.len());
+        assert!(taken(&room, None, 1024 * KIB).is_some());
     }
 
     #[test]

@@ -365,6 +365,12 @@ fn of_limits(options: &NodeOptions) -> Vec<Valued> {
             "Most sessions of Fetch: who gets none names all its partitions each time.",
         ),
         (
+            "socket.send.buffer.bytes",
+            Kind::Int,
+            options.send_buffer_bytes.map_or_else(|| "-1".into(), |bytes| bytes.to_string()),
+            "How much of the answers to a client the system holds for it; -1: as much as it sees fit.",
+        ),
+        (
             "connections.max.idle.ms",
             Kind::Long,
             ms(options.idle_max),

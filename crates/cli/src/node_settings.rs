@@ -17,7 +17,7 @@ const fn of_node(
     Known { key, scope: Scope::Node, default, bounds, what, costs }
 }
 
-pub(crate) const NODE_SETTINGS: [Known; 14] = [
+pub(crate) const NODE_SETTINGS: [Known; 15] = [
     of_node("node.id", "1", "0 to 2147483647", "The number of the node (as Kafka's).", "None."),
     of_node(
         "advertised.listeners",
@@ -104,6 +104,13 @@ pub(crate) const NODE_SETTINGS: [Known; 14] = [
         "Memory: what each remembers, 64 MiB together at most.",
     ),
     of_node(
+        "socket.send.buffer.bytes",
+        "102400",
+        "1024 to 2147483647, or -1: as the system sees fit",
+        "How much of the answers to a client the system holds for it (as Kafka's).",
+        "More is quicker over long distances; a client that reads nothing holds that much of the system's memory.",
+    ),
+    of_node(
         "connections.max.idle.ms",
         "600000",
         "a time, at least 1 ms",
@@ -147,6 +154,11 @@ fn set(options: &mut NodeOptions, key: &str, value: &str) -> Option<()> {
         "fetch.max.bytes" => options.fetch_bytes_max = size().filter(|it| *it >= 1024)?,
         "max.incremental.fetch.session.cache.slots" => {
             options.fetch_sessions_max = usize::try_from(value.parse::<i32>().ok()?).ok()?;
+        }
+        "socket.send.buffer.bytes" if value == "-1" => options.send_buffer_bytes = None,
+        "socket.send.buffer.bytes" => {
+            let held = u32::try_from(bytes(value)?).ok();
+            options.send_buffer_bytes = Some(held.filter(|it| (1024..=i32::MAX as u32).contains(it))?);
         }
         _ => options.idle_max = time(value).filter(|it| !it.is_zero())?,
     }

@@ -275,9 +275,14 @@ async fn read(node: &Arc<Node>, wanted: &Arc<Vec<Wanted>>, terms: Terms) -> Opti
     let share = node.answers.take_up_to(most, SHORT_BYTES).await;
     let is_cut = share.bytes() < most;
     let terms = Terms { bytes_max: terms.bytes_max.min(share.bytes()), ..terms };
-    let (for_it, wanted) = (node.clone(), wanted.clone());
+    let (for_it, wanted, turn) = (node.clone(), wanted.clone(), node.turns.to_read(most > SHORT_BYTES).await);
     // The thread reads on when its client has gone: until then it has its room.
-    let read = tokio::task::spawn_blocking(move || (gathered(&for_it, &wanted, terms), share)).await;
+    let read = move || {
+        let read = (gathered(&for_it, &wanted, terms), share);
+        drop(turn);
+        read
+    };
+    let read = tokio::task::spawn_blocking(read).await;
     let read =
         read.inspect_err(|error| tracing::error!(event = "fetch.failed", %error, "there is no answer"));
     let (partitions, share) = read.ok()?;

@@ -123,6 +123,36 @@ async fn who_keeps_others_waiting_for_room_is_cut_off() {
     assert_eq!(counter(&node, "exactlog_node_connections_cut_total"), 1);
 }
 
+/// Whoever read nothing at all held his room for half a minute, and those who wanted as much were served after that.
+#[tokio::test]
+async fn who_takes_nothing_goes_when_others_wait() {
+    let options = NodeOptions {
+        answers_bytes_max: 1 << 20,
+        // As long as nobody waits they may take this long.
+        stall_max: Duration::from_secs(600),
+        ..NodeOptions::default()
+    };
+    let node = node(options, 8, 100_000).await;
+    let mut holders = Vec::new();
+    for _ in 0..2 {
+        let mut client = Client::with_short_buffers(node.running.address()).await;
+        for _ in 0..20 {
+            client.send::<Fetch>(4, &everything()).await;
+        }
+        holders.push(client);
+    }
+    let held = async {
+        while counter(&node, "exactlog_node_answer_bytes") < 400_000 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LONG, held).await.expect("they have what such answers may have");
+    let mut other = node.client().await;
+    let response = timeout(LONG, other.ask::<Fetch>(4, &everything())).await.expect("it has its turn");
+    assert_eq!(response.responses[0].partitions[0].error_code, 0);
+    assert!(counter(&node, "exactlog_node_connections_cut_total") > 0);
+}
+
 /// A request that is announced and doesn't come keeps no other from being served.
 #[tokio::test]
 async fn long_requests_that_do_not_come_leave_room_for_others() {
