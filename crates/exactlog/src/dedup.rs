@@ -21,7 +21,7 @@ use bytes::Bytes;
 use exactlog_core::command::{AtCap, Command, ConfigChange, Dedup, DedupScope};
 use exactlog_core::ids::DedupId;
 use exactlog_core::reply::{Refusal, Reply, Seen, Sighting};
-use exactlog_core::state::{Answers, DedupLimits, MarkKey};
+use exactlog_core::state::{DedupLimits, MarkKey};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 use std::sync::Arc;
@@ -275,15 +275,14 @@ impl Log {
         loop {
             let (manifest, mut seen, asked) = {
                 let state = self.inner.state.read();
-                let mut asked = Vec::new();
+                let (of_state, mut asked) = (state.seen_or_question((&scope).into()), Vec::new());
                 let seen = ids.iter().enumerate().map(|(nth, id)| {
                     // A log without a key has never hashed an id.
                     let Some(id) = *id else { return Seen::Absent };
-                    match state.question(&scope, id) {
-                        Some(key) => asked.push((nth, key)),
-                        None => return state.seen(&scope, id, &Answers::none()),
-                    }
-                    Seen::Absent
+                    of_state(id).unwrap_or_else(|key| {
+                        asked.push((nth, key));
+                        Seen::Absent
+                    })
                 });
                 let seen: Vec<Seen> = seen.collect();
                 (state.dedup.runs().clone(), seen, asked)

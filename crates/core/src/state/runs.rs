@@ -18,7 +18,8 @@
 use super::marks::{MarkKey, Place, RolledMarks, ScopeKey, WHOLE_CHUNK, mark_digest};
 use super::{Outcome, State, done};
 use crate::command::{Command, Dedup as Request, Mark, RunReady, ScopeRef};
-use crate::reply::{Refusal, Reply};
+use crate::ids::DedupId;
+use crate::reply::{Refusal, Reply, Seen};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -243,7 +244,7 @@ pub enum RunSource {
 
 impl State {
     /// The keys of a command that only the runs can answer, ascending; none as long as there are no runs.
-    pub fn questions(&self, command: &Command) -> Vec<MarkKey> {
+    pub fn questions<'c>(&self, command: &'c Command) -> Vec<MarkKey> {
         if self.dedup.runs().is_empty() {
             return Vec::new();
         }
@@ -260,12 +261,21 @@ impl State {
                 Request::Release { .. } | Request::RunReady(_) => Vec::new(),
             },
             Command::Commit(commit) => {
-                let key = |mark: &Mark| match mark {
+                let mut last = None;
+                let key = |mark: &'c Mark| match mark {
                     Mark::Event { id, batch, .. } => {
                         let (partition, _) = commit.batches.get(*batch as usize)?;
                         Some(MarkKey { scope: ScopeKey::Topic(partition.topic), id: *id })
                     }
-                    Mark::Named { scope, id, .. } => self.dedup.key_of(ScopeRef::Named(scope), *id),
+                    Mark::Named { scope, id, .. } => {
+                        // Of marks that follow each other the name is looked up once.
+                        let key = match last {
+                            Some((name, key)) if name == scope => key,
+                            _ => self.dedup.scope_key(ScopeRef::Named(scope)),
+                        };
+                        last = Some((scope, key));
+                        key.map(|scope| MarkKey { scope, id: *id })
+                    }
                 };
                 commit.marks.iter().filter_map(key).collect()
             }
@@ -278,8 +288,24 @@ impl State {
     }
 
     /// The key of an id that only the runs can answer.
-    pub fn question<'s>(&self, scope: impl Into<ScopeRef<'s>>, id: crate::ids::DedupId) -> Option<MarkKey> {
+    pub fn question<'s>(&self, scope: impl Into<ScopeRef<'s>>, id: DedupId) -> Option<MarkKey> {
         self.dedup.key_of(scope.into(), id).filter(|key| self.dedup.is_question(key))
+    }
+
+    /// What is known of ids of a scope, or the key of one that only the runs can answer.
+    pub fn seen_or_question(
+        &self,
+        scope: ScopeRef<'_>,
+    ) -> impl Fn(DedupId) -> Result<Seen, MarkKey> + use<'_> {
+        let scope = self.dedup.scope_key(scope);
+        move |id| {
+            let Some(scope) = scope else { return Ok(Seen::Absent) };
+            let key = MarkKey { scope, id };
+            match self.dedup.is_question(&key) {
+                true => Err(key),
+                false => Ok(self.dedup.seen(&key, self.time_ms, &Answers::none())),
+            }
+        }
     }
 
     /// The next run that is worth making, with the least id that it can have: of marks in memory if there are more than
