@@ -98,8 +98,8 @@ pub(crate) fn say_memory(directory: &Path) -> Result<()> {
     Ok(log.close()?)
 }
 
-/// As a processor does it: is it known, and if not, a mark in the commit of the batch; the next batch is asked for while
-/// that is written, and what the one before has counts as known.
+/// As a processor does it: is it known, and if not, a mark in the commit of the batch. The next batch is asked for
+/// while that is written, and what the one before has counts as known.
 fn exactlog(plan: &Plan, count: u64) -> Result<Measured> {
     let directory = tempfile::tempdir_in(&plan.directory)?;
     let log = Log::open(directory.path())?;

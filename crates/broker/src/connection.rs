@@ -5,9 +5,10 @@
 //!            waits for room      one after the other     waits for room, 64 of them at most
 //! ```
 //!
-//! A request is handled when the one before it is, and one that came right behind another when it is the connection's
-//! turn among all that send so: few of these are at work at a time, so whoever asks now and then finds the threads free; but an answer to Produce becomes due when its batches are handed
-//! in, and the next request is read while they are made safe. Whoever doesn't take his answers is read no further.
+//! A request is handled when the one before it is; but an answer to Produce becomes due when its batches are handed in,
+//! and the next request is read while they are made safe. Whoever doesn't take his answers is read no further. One that
+//! came right behind another is handled when it is the connection's turn among all that send so: few of these are at
+//! work at a time, so whoever asks now and then finds the threads free.
 //!
 //! Invariants
 //!   * answers leave in the order of their requests, each once
