@@ -150,7 +150,6 @@ async fn read(
             next = next_frame(&node, &own, &mut input, &mut received) => next?,
         };
         let Some((frame, room)) = next else { return Ok(()) };
-        let turn = if is_behind_another { Some(node.turns.of_busy().await) } else { None };
         node.meters.received(frame.len());
         let (header, request) = match decode_request(frame) {
             Ok(decoded) => decoded,
@@ -179,6 +178,7 @@ async fn read(
             Fate::Cut => return Err(Ended::Cut),
             Fate::Refused(response) => Some(Answer::Now(*response)),
             Fate::Served | Fate::Unanswered => {
+                let turn = if is_behind_another { Some(node.turns.of_busy().await) } else { None };
                 let mut handling = std::pin::pin!(dispatch::handle(&node, &mut peer, &header, request));
                 // What it waits for is nobody's work: its turn is over then.
                 let begun = poll_fn(|task| Poll::Ready(handling.as_mut().poll(task))).await;
