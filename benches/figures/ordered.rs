@@ -42,7 +42,7 @@ fn median(runs: &mut [Summary]) -> Summary {
 
 fn measure(measures: &Measures, failing: u32) -> Result<Summary> {
     let (warm_up, period) =
-        (Duration::from_secs(1), measures.pick(Duration::from_secs(5), Duration::from_secs(1)));
+        (Duration::from_secs(1), measures.pick(Duration::from_secs(20), Duration::from_secs(1)));
     let directory = measures.fresh()?;
     let log = Log::open(directory.path())?;
     let topic = log.create_topic("events", TopicOptions::default().partitions(10))?;

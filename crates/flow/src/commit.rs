@@ -70,7 +70,7 @@ pub(crate) struct Submitted {
     pub(crate) lines: Vec<Line>,
     /// Ids of events that are done in it.
     pub(crate) done: Arc<DoneIds>,
-    /// Events were done, or left out as copies, and nothing else: of what the next round goes by, it changes the ids.
+    /// Of what the next round goes by, it changes ids and rows and nothing else: that can run beside it.
     pub(crate) is_plain: bool,
 }
 
@@ -129,7 +129,6 @@ impl Committer<'_> {
             transaction.ack(batch);
         }
         transaction.submit().await?;
-        let is_plain = is_plain && changes.rows.is_empty();
         Ok(Submitted { changes, lines, done: Arc::new(round.done), is_plain })
     }
 
@@ -325,8 +324,13 @@ impl Changes {
         &self.attempts
     }
 
-    /// It has committed at this csn.
-    pub(crate) fn apply(&self, owned: &mut Owned, csn: u64) {
+    /// Whether records wait from now on, or don't any more.
+    pub(crate) fn moves_rows(&self) -> bool {
+        !self.rows.is_empty()
+    }
+
+    /// What waits if it commits. That is known before it has: see [`Changes::forget`].
+    pub(crate) fn apply_rows(&self, owned: &mut Owned) {
         for RowChange { place, offset, waits } in &self.rows {
             let Some(partition) = owned.partitions.get_mut(place) else { continue };
             match waits {
@@ -334,6 +338,15 @@ impl Changes {
                 None => partition.lane.remove(*offset),
             }
         }
+    }
+
+    /// It hasn't committed: what was said to wait is loaded again.
+    pub(crate) fn forget(&self, owned: &mut Owned) {
+        self.rows.iter().for_each(|row| _ = owned.partitions.remove(&row.place));
+    }
+
+    /// It has committed at this csn.
+    pub(crate) fn apply_counts(&self, owned: &mut Owned, csn: u64) {
         for (place, added) in &self.counts {
             let Some(partition) = owned.partitions.get_mut(place) else { continue };
             partition.counts.add(added);

@@ -6,8 +6,9 @@
 //!              refused: less is taken, and what others have changed is loaded <--/
 //! ```
 //!
-//! While a commit is written, the next round runs already, if nothing but ids of the one before can matter to it: it
-//! counts those as done. It is committed when the one before has been, and given up if that is refused.
+//! While a commit is written, the next round runs already, if nothing but ids and rows of the one before can matter to
+//! it: it counts those as done, and goes behind these. It is committed when the one before has been, and given up if
+//! that is refused; then what waits is loaded again.
 //!
 //! Invariants
 //!   * between two commits nothing is kept but what can be made again from the log
@@ -212,6 +213,9 @@ impl Engine {
     /// Runs what is there while the commit of the round before is written, or waits for that.
     async fn round_beside(&mut self, room: usize) -> Result<(), Error> {
         let Engine { core, consumer, producer, on_its_way, .. } = self;
+        if on_its_way.as_ref().is_some_and(|it| it.submitted.changes.moves_rows()) {
+            core.hold_back(consumer)?;
+        }
         consumer.set_max_poll_records(room);
         match consumer.try_next()? {
             None => core.settle(producer, on_its_way).await.map(|_| ()),
@@ -427,6 +431,7 @@ impl Core {
         match committer.submit(producer, &self.owned, letters, round?, unreadable, batch).await {
             Ok(submitted) => {
                 let is_plain = submitted.is_plain;
+                submitted.changes.apply_rows(&mut self.owned);
                 *on_its_way = Some(OnItsWay { submitted, first, is_alone, handled_us, outcome: None });
                 if !is_plain && self.settle(producer, on_its_way).await? {
                     self.unreadable = rest;
@@ -451,12 +456,15 @@ impl Core {
         let OnItsWay { submitted, first, is_alone, outcome, .. } = sent;
         match outcome.expect("it has just ended") {
             Ok(csn) => {
-                submitted.changes.apply(&mut self.owned, csn);
+                submitted.changes.apply_counts(&mut self.owned, csn);
                 (self.refused, self.doomed, self.pause) = (0, None, PAUSE);
                 self.limit = (self.limit * 2).min(self.job.settings.batch_max);
                 Ok(true)
             }
-            Err(error) => self.refused(error, first, is_alone).map(|()| false),
+            Err(error) => {
+                submitted.changes.forget(&mut self.owned);
+                self.refused(error, first, is_alone).map(|()| false)
+            }
         }
     }
 

@@ -171,14 +171,10 @@ pub(crate) struct Round {
 pub(crate) type DoneIds = FxHashSet<(usize, EventId)>;
 
 impl Round {
-    /// Whether it reads and writes no table, and each of its events is done or a copy of one.
+    /// Whether it reads and writes no table, and nothing was reserved for its events.
     pub(crate) fn is_plain(&self) -> bool {
-        let is_plain = |verdict: &Verdict| match verdict {
-            Verdict::Done { reservation, .. } => reservation.is_none(),
-            Verdict::Duplicate => true,
-            Verdict::Wait { .. } | Verdict::Dead { .. } => false,
-        };
-        self.tables.is_empty() && self.settled.iter().all(|(_, verdict)| is_plain(verdict))
+        let is_reserved = |verdict: &Verdict| matches!(verdict, Verdict::Done { reservation: Some(_), .. });
+        self.tables.is_empty() && !self.settled.iter().any(|(_, verdict)| is_reserved(verdict))
     }
 }
 

@@ -2,10 +2,11 @@
 //! of it if that commit is refused.
 
 use crate::common::{ended, event, until};
-use exactlog::{Event, Log, Topic, TopicOptions};
-use exactlog_flow::{Context, Failure, Processor};
+use exactlog::{AtCap, Event, Log, Topic, TopicOptions};
+use exactlog_flow::{Context, Failure, Processor, Retry};
 use exactlog_sim::gate::GatedDisk;
 use parking_lot::Mutex;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -33,31 +34,45 @@ fn four() -> [Event; 4] {
     [event("k", "1", "id-1"), event("l", "2", "id-2"), event("k", "1 again", "id-1"), event("l", "3", "id-3")]
 }
 
+/// Notes what it is called for, and pays that. The first call for 1 ends like this, and the commit of its round waits at
+/// the gate; the first one for 3, which is of another round, opens it.
+fn handler<F>(
+    (disk, calls, payments): (&Arc<GatedDisk>, &Calls, &Topic),
+    first: F,
+) -> impl Fn(Context) -> Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>> + Send + Sync + 'static
+where
+    F: Fn() -> Result<(), Failure> + Clone + Send + Sync + 'static,
+{
+    let (disk, calls, payments) = (disk.clone(), calls.clone(), payments.clone());
+    move |context| {
+        let (disk, calls, payments) = (disk.clone(), calls.clone(), payments.clone());
+        let first = first.clone();
+        Box::pin(async move {
+            let value = context.value_str()?.to_owned();
+            let is_first_call = !calls.lock().contains(&value);
+            calls.lock().push(value.clone());
+            match &*value {
+                "1" if is_first_call => {
+                    let ended = first();
+                    disk.shut();
+                    ended?;
+                }
+                "3" if is_first_call => {
+                    disk.wait_until_reached();
+                    disk.open_gate();
+                }
+                _ => {}
+            }
+            context.send(&payments, Event::new("k", value))
+        })
+    }
+}
+
 #[tokio::test]
 async fn a_copy_of_what_is_being_committed_is_left_out() {
     let (disk, log, orders, payments) = house(four());
     let calls = Calls::default();
-    let handler = {
-        let (disk, calls) = (disk.clone(), calls.clone());
-        move |context: Context| {
-            let (disk, calls, payments) = (disk.clone(), calls.clone(), payments.clone());
-            async move {
-                let value = context.value_str()?.to_owned();
-                calls.lock().push(value.clone());
-                match &*value {
-                    // The commit of this round waits from now on,
-                    "1" => disk.shut(),
-                    // and this is another one, beside it.
-                    "3" => {
-                        disk.wait_until_reached();
-                        disk.open_gate();
-                    }
-                    _ => {}
-                }
-                context.send(&payments, Event::new("k", value))
-            }
-        }
-    };
+    let handler = handler((&disk, &calls, &payments), || Ok(()));
     let running = Processor::new(&log, "billing").topic(&orders).batch(2).start(handler).unwrap();
     let counts = ended(&running, 4).await;
     assert_eq!((counts.done_total(), counts.duplicate, counts.read), (3, 1, 4));
@@ -72,34 +87,15 @@ async fn what_ran_beside_a_commit_that_is_refused_runs_again() {
     let (disk, log, orders, payments) = house(four());
     let calls = Calls::default();
     let handler = {
-        let (disk, log, calls, orders) = (disk.clone(), log.clone(), calls.clone(), orders.clone());
-        move |context: Context| {
-            let (disk, log, calls) = (disk.clone(), log.clone(), calls.clone());
-            let (orders, payments) = (orders.clone(), payments.clone());
-            async move {
-                let value = context.value_str()?.to_owned();
-                let is_first_call = !calls.lock().contains(&value);
-                calls.lock().push(value.clone());
-                match &*value {
-                    "1" if is_first_call => {
-                        // Somebody else has touched what the group keeps about the partition: the commit is refused.
-                        let table = log.table("flow.billing")?;
-                        let key = format!("count/orders.{}/0", orders.id().0);
-                        let mut producer = log.producer("redrive")?;
-                        producer.transaction(|transaction| {
-                            transaction.put_json(&table, key, &NoCounts::default())
-                        })?;
-                        disk.shut();
-                    }
-                    "3" if is_first_call => {
-                        disk.wait_until_reached();
-                        disk.open_gate();
-                    }
-                    _ => {}
-                }
-                context.send(&payments, Event::new("k", value))
-            }
-        }
+        let (log, orders) = (log.clone(), orders.clone());
+        let first = move || {
+            // Somebody else touches what the group keeps about the partition: the commit is refused.
+            let (table, key) = (log.table("flow.billing")?, format!("count/orders.{}/0", orders.id().0));
+            let mut producer = log.producer("redrive")?;
+            producer.transaction(|transaction| transaction.put_json(&table, key, &NoCounts::default()))?;
+            Ok(())
+        };
+        handler((&disk, &calls, &payments), first)
     };
     let running = Processor::new(&log, "billing").topic(&orders).batch(2).start(handler).unwrap();
     let counts = ended(&running, 4).await;
@@ -109,6 +105,59 @@ async fn what_ran_beside_a_commit_that_is_refused_runs_again() {
     assert_eq!(running.metrics().refused, 1);
     running.stop().await.unwrap();
     assert_eq!(values(&log, &log.open_topic("payments").unwrap()), ["1", "2", "3"], "each once");
+}
+
+/// Two rounds: the first event of the one fails, and the other has one behind it.
+fn of_two_keys() -> [Event; 4] {
+    [event("k", "1", "id-1"), event("l", "2", "id-2"), event("k", "4", "id-4"), event("l", "3", "id-3")]
+}
+
+#[tokio::test]
+async fn what_is_being_parked_is_not_overtaken_by_its_key() {
+    let (disk, log, orders, payments) = house(of_two_keys());
+    let calls = Calls::default();
+    let handler = handler((&disk, &calls, &payments), || Err(Failure::transient("Once", "not yet")));
+    let processor = Processor::new(&log, "billing").topic(&orders).batch(2);
+    let retry = Retry::default().backoff(Duration::from_millis(20), 2.0, Duration::from_secs(1));
+    let running = processor.retry(retry).start(handler).unwrap();
+    let counts = ended(&running, 4).await;
+    assert_eq!((counts.done_total(), counts.read, counts.retried), (4, 4, 1));
+    assert_eq!(*calls.lock(), ["1", "2", "3", "1", "4"], "3 ran while the row of 1 was written");
+    running.stop().await.unwrap();
+    assert_eq!(values(&log, &log.open_topic("payments").unwrap()), ["2", "3", "1", "4"]);
+}
+
+#[tokio::test]
+async fn what_is_said_to_wait_does_not_if_that_is_refused() {
+    let (disk, log, orders, payments) = house(of_two_keys());
+    let mut shop = log.producer("shop").unwrap();
+    shop.transaction(|transaction| transaction.mark("others", "id-0")).unwrap();
+    let week = Duration::from_secs(7 * 86_400);
+    let limit_to = move |log: &Log, ids| log.set_dedup_limits(week, ids, AtCap::Refuse).unwrap();
+    let calls = Calls::default();
+    let handler = {
+        let log = log.clone();
+        let first = move || {
+            // There is no room for the mark of 2.
+            limit_to(&log, 1);
+            Err(Failure::transient("Once", "not yet"))
+        };
+        handler((&disk, &calls, &payments), first)
+    };
+    let running = Processor::new(&log, "billing").topic(&orders).batch(2).start(handler).unwrap();
+    while calls.lock().len() < 4 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    limit_to(&log, 1000);
+    let counts = ended(&running, 4).await;
+    assert_eq!(
+        (counts.done_total(), counts.read, counts.retried),
+        (4, 4, 0),
+        "its failure was never written"
+    );
+    assert_eq!(calls.lock()[..4], ["1", "2", "3", "1"], "all of both rounds comes again");
+    running.stop().await.unwrap();
+    assert_eq!(values(&log, &log.open_topic("payments").unwrap()), ["1", "2", "4", "3"], "each once");
 }
 
 /// The row of a partition of which nothing was read.
