@@ -27,6 +27,7 @@ use exactlog_wire::frame::FrameLimit;
 use exactlog_wire::message::{decode_request, encode_response};
 use exactlog_wire::messages::{Request, Response};
 use exactlog_wire::writer::FrameTooLong;
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -38,7 +39,7 @@ use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 /// Requests up to this length take no room, nor do answers that are together no longer: each connection has that much
@@ -94,6 +95,60 @@ enum Due {
     Silent(Later<bool>, Option<Share>),
 }
 
+/// Answers in their turn. Reader and writer of a connection are one task and polled until neither moves it, so nobody
+/// has to be woken for it: that would wake another thread of the runtime, too.
+#[derive(Default)]
+struct Line(Mutex<Dues>);
+
+#[derive(Default)]
+struct Dues {
+    due: VecDeque<Due>,
+    has_moved: bool,
+    is_closed: bool,
+}
+
+impl Line {
+    /// Waits for room.
+    async fn push(&self, due: Due) {
+        let mut due = Some(due);
+        poll_fn(|_| {
+            let mut dues = self.0.lock();
+            if dues.due.len() >= DUE_MAX {
+                return Poll::Pending;
+            }
+            dues.due.extend(due.take());
+            dues.has_moved = true;
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// The next one; nothing if it is closed and empty.
+    async fn next(&self) -> Option<Due> {
+        poll_fn(|_| {
+            let mut dues = self.0.lock();
+            let next = dues.due.pop_front();
+            dues.has_moved |= next.is_some();
+            if next.is_none() && !dues.is_closed { Poll::Pending } else { Poll::Ready(next) }
+        })
+        .await
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.lock().due.is_empty()
+    }
+
+    /// Nothing comes behind what is there.
+    fn close(&self) {
+        self.0.lock().is_closed = true;
+    }
+
+    /// Whether something was put in or taken out since this was asked last.
+    fn has_moved(&self) -> bool {
+        std::mem::take(&mut self.0.lock().has_moved)
+    }
+}
+
 /// What an answer holds until it is written: its part of the queue, and room.
 struct Held {
     _queued: OwnedSemaphorePermit,
@@ -120,27 +175,34 @@ pub(crate) async fn serve(
     let local = stream.local_addr()?;
     let (input, output) = stream.into_split();
     let peer = Peer::new(number, address, local);
-    let (due, dues) = mpsc::channel(DUE_MAX);
-    let writing = write(node.clone(), output, dues);
-    let reading = read(node, input, peer, due);
+    let line = Line::default();
+    let mut reading = std::pin::pin!(async {
+        let read = read(node.clone(), input, peer, &line).await;
+        line.close();
+        read
+    });
+    let mut writing = std::pin::pin!(write(node.clone(), output, &line));
+    let mut read = None;
     // The writer ends when the reader has, and all that is due is written. If it fails there is nobody to read for.
-    let mut writing = std::pin::pin!(writing);
-    tokio::select! {
-        biased;
-        written = &mut writing => written,
-        read = reading => {
-            writing.await?;
-            read
+    poll_fn(|task| {
+        loop {
+            if read.is_none()
+                && let Poll::Ready(ended) = reading.as_mut().poll(task)
+            {
+                read = Some(ended);
+            }
+            if let Poll::Ready(written) = writing.as_mut().poll(task) {
+                return Poll::Ready(written.and(read.take().unwrap_or(Ok(()))));
+            }
+            if !line.has_moved() {
+                return Poll::Pending;
+            }
         }
-    }
+    })
+    .await
 }
 
-async fn read(
-    node: Arc<Node>,
-    mut input: OwnedReadHalf,
-    mut peer: Peer,
-    due: mpsc::Sender<Due>,
-) -> Result<(), Ended> {
+async fn read(node: Arc<Node>, mut input: OwnedReadHalf, mut peer: Peer, line: &Line) -> Result<(), Ended> {
     let (mut received, own, queue) = (BytesMut::new(), node.requests.own(), Queue::new(node.clone()));
     loop {
         let is_behind_another = !received.is_empty();
@@ -156,9 +218,7 @@ async fn read(
             Err(error) => match dispatch::answer_to_unknown_version(&error) {
                 Some((correlation_id, response)) => {
                     let frame = queue.frame_of(0, correlation_id, &response, None).await?;
-                    if due.send(frame).await.is_err() {
-                        return Ok(());
-                    }
+                    line.push(frame).await;
                     continue;
                 }
                 None => return Err(error.into()),
@@ -209,9 +269,7 @@ async fn read(
             Answer::Later(response) => Due::Later { correlation_id, version, response, room },
             Answer::Silent(outcome) => Due::Silent(outcome, room),
         };
-        if due.send(next).await.is_err() {
-            return Ok(());
-        }
+        line.push(next).await;
     }
 }
 
@@ -335,15 +393,11 @@ async fn take_room(node: &Node, own: &Own, received: &BytesMut) -> Share {
     node.requests.take(Some(own), usize::try_from(announced).unwrap_or(0)).await
 }
 
-async fn write(
-    node: Arc<Node>,
-    mut output: OwnedWriteHalf,
-    mut dues: mpsc::Receiver<Due>,
-) -> Result<(), Ended> {
+async fn write(node: Arc<Node>, mut output: OwnedWriteHalf, line: &Line) -> Result<(), Ended> {
     let stall_max = node.options.stall_max;
     // How long the client has been taking answers without having taken all that were due, and how much it took.
     let (mut took, mut taken) = (Duration::ZERO, 0);
-    while let Some(due) = dues.recv().await {
+    while let Some(due) = line.next().await {
         let (mut parts, _held) = match due {
             Due::Frame(parts, held) => (parts, Some(held)),
             Due::Later { correlation_id, version, response, room } => {
@@ -376,7 +430,7 @@ async fn write(
             }
             took += since.elapsed();
         }
-        if dues.is_empty() {
+        if line.is_empty() {
             (took, taken) = (Duration::ZERO, 0);
         }
     }

@@ -34,8 +34,8 @@ fn four() -> [Event; 4] {
     [event("k", "1", "id-1"), event("l", "2", "id-2"), event("k", "1 again", "id-1"), event("l", "3", "id-3")]
 }
 
-/// Notes what it is called for, and pays that. The first call for 1 ends like this, and the commit of its round waits at
-/// the gate; the first one for 3, which is of another round, opens it.
+/// Notes what it is called for, and pays that. The first call for 1 ends like this, and the commit of its round waits
+/// at the gate; the first one for 3, which is of another round, opens it.
 fn handler<F>(
     (disk, calls, payments): (&Arc<GatedDisk>, &Calls, &Topic),
     first: F,
