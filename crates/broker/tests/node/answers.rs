@@ -153,6 +153,27 @@ async fn who_takes_nothing_goes_when_others_wait() {
     assert!(counter(&node, "exactlog_node_connections_cut_total") > 0);
 }
 
+/// Its turn among those that send one request behind the other is over when the answer is made, not when it is taken.
+#[tokio::test]
+async fn who_takes_no_answers_to_an_unknown_version_holds_no_turn() {
+    // ApiVersions of version 127, and of 0: key, version, number, no client id; then no tags.
+    const UNKNOWN: &[u8] = b"\0\0\0\x0b\0\x12\0\x7f\0\0\0\0\xff\xff\0";
+    const KNOWN: &[u8] = b"\0\0\0\x0a\0\x12\0\0\0\0\0\0\xff\xff";
+    let (node, many) = (Node::start().await, UNKNOWN.repeat(1000));
+    let mut holders = Vec::new();
+    for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+        let mut client = Client::with_short_buffers(node.running.address()).await;
+        // Until it is read no further.
+        while timeout(Duration::from_millis(300), client.stream.write_all(&many)).await.is_ok() {}
+        holders.push(client);
+    }
+    let mut other = node.client().await;
+    other.stream.write_all(&KNOWN.repeat(10)).await.unwrap();
+    for _ in 0..10 {
+        assert_eq!(other.receive::<ApiVersions>(0).await.1.error_code, 0);
+    }
+}
+
 /// A request that is announced and doesn't come keeps no other from being served.
 #[tokio::test]
 async fn long_requests_that_do_not_come_leave_room_for_others() {
