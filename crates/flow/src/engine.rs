@@ -28,6 +28,7 @@ use crate::retry::RetryMode;
 use crate::round::{Doomed, Ids, Item, RecordOfRound, Runner, Turn};
 use crate::running::{Order, Shared};
 use crate::settings::Job;
+use crate::throttle::Tap;
 use exactlog::{
     Batch, CommitReceipt, Consumer, KeyRange, Log, Producer, Record, Refusal, Start, Table, Topic,
     UnreadableBatch,
@@ -83,6 +84,8 @@ struct Core {
     /// Partitions that aren't read at the moment, since too much of them waits.
     paused: BTreeSet<Place>,
     clock: Clock,
+    /// What may be taken up, if there is a limit.
+    tap: Option<Tap>,
     chance: Chance,
     shared: Arc<Shared>,
     meters: Arc<Meters>,
@@ -121,6 +124,7 @@ impl Engine {
             scopes: Scopes::new(topics.iter().filter_map(scope)),
             topics: topics.iter().map(|topic| (name(topic), topic.clone())).collect(),
             limit: job.settings.batch_max,
+            tap: job.settings.throttle.map(|throttle| Tap::new(throttle, Instant::now())),
             log,
             job,
             table,
@@ -187,12 +191,14 @@ impl Engine {
         if core.has_replayed()? {
             return Ok(false);
         }
-        let (room, opens_ms) = core.breaker_room();
+        let (room, opens) = core.room();
         let reads = order == Order::Run && room > 0;
         let due = if reads { core.due(room) } else { Vec::new() };
         let look = Instant::now() + LOOK;
-        let wakes_ms = if reads { core.owned.next_due_ms() } else { opens_ms };
-        let next_due = wakes_ms.map(|due_ms| core.clock.instant(due_ms));
+        let next_due = match reads {
+            true => core.owned.next_due_ms().map(|due_ms| core.clock.instant(due_ms)),
+            false => opens,
+        };
         consumer.set_max_poll_records(room.saturating_sub(due.len()).max(1));
         let batch = match (due.is_empty(), due.len() >= room) {
             (false, true) => None,
@@ -352,17 +358,26 @@ impl Core {
     }
 
     /// How many events a round may have, and if none, when to ask again.
-    fn breaker_room(&self) -> (usize, Option<i64>) {
-        let Some(breaker) = &self.job.settings.breaker else { return (self.limit, None) };
-        let (room, opens_ms) = breaker.room(self.clock.now_ms());
-        (room.unwrap_or(self.limit).min(self.limit), opens_ms)
+    fn room(&mut self) -> (usize, Option<Instant>) {
+        let (mut room, mut opens) = (self.limit, None);
+        if let Some(breaker) = &self.job.settings.breaker {
+            let (calls, opens_ms) = breaker.room(self.clock.now_ms());
+            room = room.min(calls.unwrap_or(room));
+            opens = opens_ms.map(|at_ms| self.clock.instant(at_ms));
+        }
+        if let Some(tap) = &mut self.tap {
+            let (events, flows) = tap.room(Instant::now());
+            room = room.min(events);
+            opens = opens.max(flows);
+        }
+        (room, opens)
     }
 
     /// How many events may run beside the commit that is on its way; nothing if it is waited for first.
-    fn room_beside(&self, on_its_way: Option<&OnItsWay>) -> Option<usize> {
+    fn room_beside(&mut self, on_its_way: Option<&OnItsWay>) -> Option<usize> {
         let sent = on_its_way.filter(|it| it.submitted.is_plain)?;
         let is_usual = self.doomed.is_none() && !matches!(sent.outcome, Some(Err(_)));
-        let (room, _) = self.breaker_room();
+        let (room, _) = self.room();
         (is_usual && room > 0 && Instant::now() < self.beside_until && self.due(1).is_empty()).then_some(room)
     }
 
@@ -385,6 +400,9 @@ impl Core {
         let Some((topic, partition, offset)) = first else { return Ok(()) };
         let first = (topic.clone(), partition, offset);
         let is_alone = turns.len() + blocked.len() == 1;
+        if let Some(tap) = &mut self.tap {
+            tap.take(turns.len(), Instant::now());
+        }
         let (clock, began) = (self.clock, Instant::now());
         let runner = Runner {
             log: &self.log,

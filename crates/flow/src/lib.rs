@@ -92,6 +92,7 @@ mod round;
 mod running;
 mod saga;
 mod settings;
+mod throttle;
 mod trace;
 #[cfg(feature = "webhook")]
 mod webhook;

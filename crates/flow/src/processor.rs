@@ -13,6 +13,7 @@ use crate::replay::Plan;
 use crate::retry::Retry;
 use crate::running::{Order, Running, Shared};
 use crate::settings::{Job, Settings, SpanName};
+use crate::throttle::Throttle;
 use exactlog::{Log, Record, Start, TableOptions, Topic, TopicOptions};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -109,6 +110,14 @@ impl Processor {
         self
     }
 
+    /// At most so many events in so long (`throttle.events`, `throttle.period.ms`). Default: as fast as it can. It
+    /// counts what is taken up, retries and copies too, not what goes behind another one of its key at once; evenly,
+    /// and at most what a tenth of a second brings at once. Each processor of a group has a throttle of its own.
+    pub fn throttle(mut self, events: u32, per: Duration) -> Processor {
+        self.settings.throttle = Some(Throttle { events, per });
+        self
+    }
+
     /// What is asked before each attempt. Default: nothing. While it is open, nothing is read and nothing tried, the
     /// group keeps its partitions, and no attempt is lost; half open, it is given as many events as it permits.
     pub fn breaker(mut self, breaker: &Breaker) -> Processor {
@@ -163,6 +172,7 @@ impl Processor {
     ///     processor.describe(),
     ///     "group        billing reads orders\n\
     ///      commit       at most 500 events, all of their effects at once\n\
+    ///      throttle     none\n\
     ///      breaker      none\n\
     ///      dedup        by header ce_id or message-id, within the group\n\
     ///      dead letter  to dlq.orders\n\

@@ -7,6 +7,7 @@ use crate::dedup::{Dedup, DedupBy};
 use crate::error::Error;
 use crate::replay::Plan;
 use crate::retry::Retry;
+use crate::throttle::Throttle;
 use exactlog::Record;
 use std::collections::BTreeSet;
 use std::fmt::{self, Debug, Write};
@@ -21,6 +22,7 @@ pub(crate) struct Settings {
     pub(crate) retry: Retry,
     pub(crate) dedup: Option<Dedup>,
     pub(crate) dead_letter: DeadLetter,
+    pub(crate) throttle: Option<Throttle>,
     pub(crate) breaker: Option<Breaker>,
     pub(crate) timeout: Duration,
     pub(crate) concurrency: usize,
@@ -50,6 +52,7 @@ impl Settings {
             retry: Retry::default(),
             dedup: Some(Dedup::default()),
             dead_letter: DeadLetter::default(),
+            throttle: None,
             breaker: None,
             timeout: Duration::from_secs(30),
             concurrency: 64,
@@ -65,6 +68,9 @@ impl Settings {
         self.retry.check()?;
         if let Some(dedup) = &self.dedup {
             dedup.check()?;
+        }
+        if let Some(throttle) = &self.throttle {
+            throttle.check()?;
         }
         if self.timeout.is_zero() {
             return Err(Error::setting("handler.timeout.ms", "0", "more than 0"));
@@ -92,6 +98,8 @@ impl Settings {
         let mut line = |name: &str, what: String| _ = writeln!(text, "{name:<12} {what}");
         line("group", format!("{} reads {}", self.group, topics.join(", ")));
         line("commit", format!("at most {} events, all of their effects at once", self.batch_max));
+        let throttle = |it: &Throttle| format!("at most {} events in {:?}", it.events, it.per);
+        line("throttle", self.throttle.as_ref().map_or("none".to_string(), throttle));
         line("breaker", self.breaker.as_ref().map_or("none".to_string(), |it| it.name().to_string()));
         line(
             "dedup",

@@ -20,4 +20,5 @@ mod retries;
 mod saga_crashes;
 mod sagas;
 mod tables;
+mod throttling;
 mod traces;
