@@ -56,6 +56,9 @@ const DUE_MAX: usize = 64;
 /// Their bytes; a longer one is due alone.
 const DUE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// How often reader and writer are polled before other connections are.
+const AT_ONCE: usize = 16;
+
 /// Why this node ends a connection.
 #[derive(Debug, Error)]
 pub(crate) enum Ended {
@@ -185,7 +188,7 @@ pub(crate) async fn serve(
     let mut read = None;
     // The writer ends when the reader has, and all that is due is written. If it fails there is nobody to read for.
     poll_fn(|task| {
-        loop {
+        for _ in 0..AT_ONCE {
             if read.is_none()
                 && let Poll::Ready(ended) = reading.as_mut().poll(task)
             {
@@ -198,6 +201,9 @@ pub(crate) async fn serve(
                 return Poll::Pending;
             }
         }
+        // Others have their turn between.
+        task.waker().wake_by_ref();
+        Poll::Pending
     })
     .await
 }
