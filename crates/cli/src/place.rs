@@ -292,9 +292,6 @@ pub(crate) fn check_remote(global: &Global, verb: &Verb) -> Result<(), Failure> 
         Verb::Bench { verb: BenchVerb::Embedded { .. } } => {
             ("bench embedded", "it measures a directory: --data")
         }
-        Verb::Produce(produce) if produce.event_id.is_some() => ("produce --event-id", STOPPED),
-        Verb::Produce(produce) if produce.deliver_after.is_some() => ("produce --deliver-after", STOPPED),
-        Verb::Produce(produce) if produce.deliver_at.is_some() => ("produce --deliver-at", STOPPED),
         _ if !global.settings.is_empty() => {
             return Err(Failure::usage("-X sets a log of this process, and --bootstrap names a node")
                 .hint("exactlog serve -X KEY=VALUE starts the node with it"));

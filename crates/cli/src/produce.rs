@@ -58,9 +58,11 @@ pub(crate) fn run(global: &Global, arguments: &Produce) -> Result<Report, Failur
     let layout = layout(arguments)?;
     let dressing = Dressing::of(arguments)?;
     let delivery = Delivery::of(arguments)?;
+    // Kafka's protocol knows neither ids nor times: those go over a connection of exactlog's own.
+    let is_of_exactlog = arguments.event_id.is_some() || delivery != Delivery::Now;
     let mut sink: Box<dyn Sink> = match &global.bootstrap {
-        Some(address) => Box::new(remote(global, address, arguments)?),
-        None => Box::new(local(global, arguments, delivery)?),
+        Some(address) if !is_of_exactlog => Box::new(remote(global, address, arguments)?),
+        _ => Box::new(local(global, arguments, delivery)?),
     };
     interrupt::watch();
     let records = Records { items: read_input(layout)?, number: 0, put_back: None, dressing };
@@ -73,8 +75,8 @@ pub(crate) fn run(global: &Global, arguments: &Produce) -> Result<Report, Failur
     };
     let ended = match arguments.txn {
         Some(size) => work.in_transactions(size, true),
-        // In a directory a transaction is what chooses the partition, or a time.
-        None if global.bootstrap.is_none() && (arguments.partition.is_some() || work.is_delayed) => {
+        // A transaction is what chooses a time, and in a directory the partition.
+        None if work.is_delayed || (global.bootstrap.is_none() && arguments.partition.is_some()) => {
             work.in_transactions(RECORDS_PER_COMMIT, false)
         }
         None => work.plainly(),
@@ -85,15 +87,21 @@ pub(crate) fn run(global: &Global, arguments: &Produce) -> Result<Report, Failur
     finish(global, &arguments.topic, (tally, stored?), (ended, closed))
 }
 
-/// Into the log of a directory.
+/// Into the log of a directory, or of a node as if it were one.
 fn local(global: &Global, arguments: &Produce, delivery: Delivery) -> Result<Local, Failure> {
     let log = open::write_existing(global)?;
     let topic = open::topic(&log, &arguments.topic)?;
     if let Some(partition) = arguments.partition {
         open::partitions(&topic, Some(partition))?;
     }
-    let producer = log.producer(&producer_name(arguments))?;
-    Local::new(log, topic, producer, delivery)
+    let (is_alone, name) = (global.bootstrap.is_none(), producer_name(arguments));
+    let name = match is_alone || arguments.txn.is_some() || arguments.txn_id.is_some() {
+        true => name,
+        // Others may send to a node at the same time, and one of the same name would fence them.
+        false => fitting(&format!("send-{}-{}", std::process::id(), open::now_ms()), &arguments.topic),
+    };
+    let producer = log.producer(&name)?;
+    Local::new(log, topic, producer, delivery, is_alone)
 }
 
 /// To a node.

@@ -1,4 +1,4 @@
-//! Where records of `produce` go: the log of a directory, or a node.
+//! Where records of `produce` go: a log, or a node as Kafka's clients see it.
 //!
 //! Invariants
 //!   * what was [`taken`](Sink::taken) is acknowledged
@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::produce::Delivery;
 use crate::topic::close;
 use exactlog::{Bytes, Error, Event, Log, Producer, Refusal, Ticket, TimerId, Topic};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// What became of records that were handed in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub(crate) trait Sink {
     fn close(self: Box<Self>) -> Result<(), Failure>;
 }
 
-/// The log of a directory. Nobody else writes meanwhile.
+/// A log: that of a directory, or of a node as if it were one.
 pub(crate) struct Local {
     log: Log,
     topic: Topic,
@@ -66,8 +66,25 @@ pub(crate) struct Local {
     delivery: Delivery,
     tickets: VecDeque<Ticket>,
     taken: Taken,
-    /// What lies behind these ends afterwards is what was stored.
-    before: Vec<u64>,
+    stored: Stored,
+}
+
+/// How it is known what was stored.
+enum Stored {
+    /// Nobody else writes meanwhile: it is what lies behind these ends afterwards.
+    Behind(Vec<u64>),
+    /// By receipts, of each partition.
+    Told(BTreeMap<u32, StoredRange>),
+}
+
+impl Stored {
+    fn add(&mut self, partition: u32, offset: u64) {
+        let Stored::Told(ranges) = self else { return };
+        let one = StoredRange { partition, first: offset, last: offset, records: 0 };
+        let range = ranges.entry(partition).or_insert(one);
+        (range.first, range.last) = (range.first.min(offset), range.last.max(offset));
+        range.records += 1;
+    }
 }
 
 impl Local {
@@ -76,10 +93,14 @@ impl Local {
         topic: Topic,
         producer: Producer,
         delivery: Delivery,
+        is_alone: bool,
     ) -> Result<Local, Failure> {
-        let before = ends(&log, &topic)?;
+        let stored = match is_alone {
+            true => Stored::Behind(ends(&log, &topic)?),
+            false => Stored::Told(BTreeMap::new()),
+        };
         let (tickets, taken) = (VecDeque::new(), Taken::default());
-        Ok(Local { log, topic, producer, delivery, tickets, taken, before })
+        Ok(Local { log, topic, producer, delivery, tickets, taken, stored })
     }
 
     /// What chooses the partition itself goes in a transaction of its own.
@@ -87,7 +108,10 @@ impl Local {
         let mut transaction = self.producer.begin();
         transaction.send_to(&self.topic, partition, event)?;
         match transaction.blocking_commit() {
-            Ok(_) => self.taken.stored += 1,
+            Ok(receipt) => {
+                self.taken.stored += 1;
+                receipt.base_offsets.iter().for_each(|(_, offset)| self.stored.add(partition, *offset));
+            }
             Err(Error::Refused(Refusal::EventSeen { .. })) => self.taken.repeated += 1,
             Err(error) => return Err(error.into()),
         }
@@ -121,10 +145,13 @@ impl Sink for Local {
     fn settle(&mut self, most: usize) -> Result<(), Failure> {
         while self.tickets.len() > most {
             let Some(ticket) = self.tickets.pop_front() else { break };
-            match ticket.wait()?.duplicate {
-                false => self.taken.stored += 1,
-                true => self.taken.repeated += 1,
+            let receipt = ticket.wait()?;
+            if receipt.duplicate {
+                self.taken.repeated += 1;
+                continue;
             }
+            self.taken.stored += 1;
+            self.stored.add(receipt.partition, receipt.offset);
         }
         Ok(())
     }
@@ -166,8 +193,12 @@ impl Sink for Local {
     }
 
     fn stored(&self) -> Result<Vec<StoredRange>, Failure> {
+        let before = match &self.stored {
+            Stored::Behind(before) => before,
+            Stored::Told(ranges) => return Ok(ranges.values().copied().collect()),
+        };
         let after = ends(&self.log, &self.topic)?;
-        let grown = self.before.iter().zip(after).zip(0..).filter(|((before, after), _)| after > before);
+        let grown = before.iter().zip(after).zip(0..).filter(|((before, after), _)| after > before);
         let range = |((before, after), partition): ((&u64, u64), u32)| StoredRange {
             partition,
             first: *before,

@@ -420,13 +420,11 @@ fn what_a_node_cannot_be_asked_for_says_so_before_anything_is_done() {
     let place = Place::new();
     // Nobody is asked: nothing listens there.
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let verbs: [&[&str]; 6] = [
+    let verbs: [&[&str]; 4] = [
         &["topic", "compact", "t"],
         &["topic", "repartition", "t", "--into", "u", "-p", "2"],
         &["log", "verify"],
         &["doctor"],
-        &["produce", "t", "--event-id", "id"],
-        &["produce", "t", "--deliver-after", "1s"],
     ];
     for verb in verbs {
         let answer = place.run(&[verb, &["-b", &nobody]].concat());
@@ -524,4 +522,47 @@ fn dead_letters_of_a_node_are_put_back_once_and_timers_are_given_up() {
     remote.run(&["dedup", "limits", "--ttl", "1d"]).good();
     let says = remote.stopped_says(&[&["dedup", "limits", "--format", "json"]]);
     assert!(says[0].contains("86400"), "{}", says[0]);
+}
+
+/// Two feeds at once, which overlap: neither fences the other, and each id is in the topic once.
+#[test]
+fn each_event_of_feeds_to_a_node_is_stored_once() {
+    let place = Place::new();
+    let remote = Remote::serving(&place);
+    remote.run(&["topic", "create", "t", "-p", "3"]).good();
+    let feed = |range: std::ops::Range<u32>| -> String {
+        range.map(|number| format!("{{\"id\":\"event-{number}\"}}\n")).collect()
+    };
+    let arguments = ["produce", "t", "--event-id", "id", "--format", "json"];
+    let mut first = remote.command(&arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    first.stdin.as_mut().unwrap().write_all(feed(0..100).as_bytes()).unwrap();
+    let total = || remote.json(&["topic", "describe", "t"])["total_records"].as_u64().unwrap();
+    until("the first feed is stored", || total() == 100);
+    let second = remote.run_with(&arguments, feed(50..130)).json();
+    assert_eq!((&second["records"], &second["already_stored"]), (&json!(30), &json!(50)));
+    first.stdin.as_mut().unwrap().write_all(feed(120..140).as_bytes()).unwrap();
+    let first = Answer::of(first.wait_with_output().unwrap()).json();
+    assert_eq!((&first["records"], &first["already_stored"]), (&json!(110), &json!(10)));
+    assert_eq!(total(), 140);
+    for (answer, records) in [(first, 110), (second, 30)] {
+        let of = |range: &Value| range["records"].as_u64().unwrap();
+        let ranges = answer["stored"].as_array().unwrap();
+        assert_eq!(ranges.iter().map(of).sum::<u64>(), records, "of this feed alone: {ranges:?}");
+    }
+}
+
+#[test]
+fn events_for_later_are_handed_to_a_node_and_come_once() {
+    let place = Place::new();
+    let remote = Remote::serving(&place);
+    remote.run(&["topic", "create", "t", "-p", "2"]).good();
+    let later = ["produce", "t", "--deliver-after", "7d", "--txn", "2", "--format", "json"];
+    let set = remote.run_with(&later, lines(0..3)).json();
+    assert_eq!((&set["records"], &set["first_timer"], &set["last_timer"]), (&json!(3), &json!(1), &json!(3)));
+    let again = remote.run_with(&later, lines(0..4)).json();
+    assert_eq!((&again["records"], &again["already_stored"]), (&json!(1), &json!(3)), "its cursor is kept");
+    remote.run_with(&["produce", "t", "-k", "k", "--deliver-at", "2000-01-31"], lines(0..3)).good();
+    until("what was due has come", || remote.json(&["topic", "describe", "t"])["total_records"] == 3);
+    assert_eq!(remote.json(&["timer", "list"])["timers"].as_array().unwrap().len(), 4);
+    remote.run(&["produce", "t", "--deliver-after", "1d", "-p", "0"]).fails(2, "--partition");
 }
