@@ -36,6 +36,9 @@ use std::io::{self, BufReader};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, SystemTime};
 
+/// How many names those have who send to a topic of a node.
+const NAMES: u32 = 997;
+
 /// Records that were read and not yet taken.
 const READ_AHEAD: usize = 4096;
 
@@ -95,13 +98,18 @@ fn local(global: &Global, arguments: &Produce, delivery: Delivery) -> Result<Loc
         open::partitions(&topic, Some(partition))?;
     }
     let (is_alone, name) = (global.bootstrap.is_none(), producer_name(arguments));
-    let name = match is_alone || arguments.txn.is_some() || arguments.txn_id.is_some() {
+    let name = match is_alone || arguments.txn.is_some() {
         true => name,
-        // Others may send to a node at the same time, and one of the same name would fence them.
-        false => fitting(&format!("send-{}-{}", std::process::id(), open::now_ms()), &arguments.topic),
+        // Others may send to a node at the same time, and one of the same name would fence them; but a log keeps each
+        // name for ever, so there are only so many. Who is fenced all the same is told, and may begin anew.
+        false => fitting(&format!("send-{}", now_nanos() % NAMES), &arguments.topic),
     };
     let producer = log.producer(&name)?;
     Local::new(log, topic, producer, delivery, is_alone)
+}
+
+fn now_nanos() -> u32 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos())
 }
 
 /// To a node.

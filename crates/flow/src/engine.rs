@@ -200,6 +200,7 @@ impl Engine {
             false => opens,
         };
         consumer.set_max_poll_records(room.saturating_sub(due.len()).max(1));
+        let since = Instant::now();
         let batch = match (due.is_empty(), due.len() >= room) {
             (false, true) => None,
             (false, false) => consumer.try_next()?,
@@ -210,9 +211,13 @@ impl Engine {
                     Some(batch) => Some(batch),
                     None => return Err(exactlog::Error::Closed.into()),
                 },
-                () = tokio::time::sleep_until(next_due.map_or(look, |due| due.min(look))) => return Ok(true),
+                () = tokio::time::sleep_until(next_due.map_or(look, |due| due.min(look))) => {
+                    core.has_waited(since);
+                    return Ok(true);
+                }
             },
         };
+        core.has_waited(since);
         core.work(producer, on_its_way, due, batch).await.map(|()| true)
     }
 
@@ -343,11 +348,18 @@ impl Core {
             let is_blocking = retry.mode == RetryMode::Blocking && lane.len() > 0;
             let is_full =
                 is_blocking || lane.longest() >= retry.parked_max_per_key || (all_full && lane.len() > 0);
-            if is_full {
-                consumer.pause(&partition.topic, partition.index)?;
+            let held = if is_full {
                 self.paused.insert(place.clone());
+                consumer.pause(&partition.topic, partition.index)
             } else if self.paused.remove(place) {
-                consumer.resume(&partition.topic, partition.index)?;
+                consumer.resume(&partition.topic, partition.index)
+            } else {
+                Ok(())
+            };
+            match held {
+                // It was given up meanwhile, and is forgotten when that is seen.
+                Ok(()) | Err(exactlog::Error::NotAssigned { .. }) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())
@@ -371,6 +383,13 @@ impl Core {
             opens = opens.max(flows);
         }
         (room, opens)
+    }
+
+    /// There was nothing to do since then.
+    fn has_waited(&mut self, since: Instant) {
+        if let Some(tap) = &mut self.tap {
+            tap.idle(since, Instant::now());
+        }
     }
 
     /// How many events may run beside the commit that is on its way; nothing if it is waited for first.
@@ -400,8 +419,9 @@ impl Core {
         let Some((topic, partition, offset)) = first else { return Ok(()) };
         let first = (topic.clone(), partition, offset);
         let is_alone = turns.len() + blocked.len() == 1;
+        let taken = turns.len();
         if let Some(tap) = &mut self.tap {
-            tap.take(turns.len(), Instant::now());
+            tap.take(taken);
         }
         let (clock, began) = (self.clock, Instant::now());
         let runner = Runner {
@@ -432,8 +452,16 @@ impl Core {
             }
         };
         let handled_us = began.elapsed().as_micros() as u64;
+        if let (Some(tap), Ok(round)) = (&mut self.tap, &round) {
+            tap.give_back(taken.saturating_sub(round.started()));
+        }
         if !self.settle(producer, on_its_way).await? {
             // What this round went by isn't so: all of it comes again.
+            return Ok(());
+        }
+        let round = round?;
+        if round.settled.is_empty() && batch.is_none() {
+            // Somebody else has the partition of what was due.
             return Ok(());
         }
         let committer = Committer {
@@ -446,7 +474,7 @@ impl Core {
         };
         let goes_over = |it: &UnreadableBatch| read.contains(&(it.topic.clone(), it.partition));
         let (unreadable, rest) = self.unreadable.iter().cloned().partition(goes_over);
-        match committer.submit(producer, &self.owned, letters, round?, unreadable, batch).await {
+        match committer.submit(producer, &self.owned, letters, round, unreadable, batch).await {
             Ok(submitted) => {
                 let is_plain = submitted.is_plain;
                 submitted.changes.apply_rows(&mut self.owned);

@@ -60,13 +60,18 @@ impl Partition {
         row_key(&self.prefix, offset)
     }
 
-    /// The record of a row.
-    pub(crate) fn waiting(&self, table: &Table, offset: u64, now_ms: i64) -> Result<Record, Error> {
+    /// The record of a row; nothing if somebody else has ended it, who has the partition by now.
+    pub(crate) fn waiting(&self, table: &Table, offset: u64, now_ms: i64) -> Result<Option<Record>, Error> {
         let key = self.row_key(offset);
         let row_of = RowOf { table: table.name(), key: &key };
-        let entry = table.get(&key)?.ok_or_else(|| row_of.wrong("it is gone"))?;
+        let Some(entry) = table.get(&key)? else {
+            return match table.version(&self.counts_key)? == self.version {
+                true => Err(row_of.wrong("it is gone")),
+                false => Ok(None),
+            };
+        };
         let name: Arc<str> = self.topic.name().into();
-        Ok(parse_row(&row_of, (&name, self.index, offset), entry.value(), now_ms)?.record)
+        Ok(Some(parse_row(&row_of, (&name, self.index, offset), entry.value(), now_ms)?.record))
     }
 }
 
@@ -108,16 +113,23 @@ impl Owned {
     /// Rows whose turn it is, at most about so many: the first one of each queue that is due, and those behind it that
     /// wait for nothing else.
     pub(crate) fn due(&self, now_ms: i64, most: usize) -> Vec<Due> {
-        let mut due: Vec<Due> = Vec::new();
+        let mut heads: Vec<(&Place, &Partition, u64, Queue, Wait)> = Vec::new();
         for (place, partition) in &self.partitions {
-            for (offset, queue, wait) in partition.lane.due(now_ms, most.saturating_sub(due.len())) {
-                let behind = partition.lane.behind(&queue, offset, most.saturating_sub(due.len() + 1));
-                let row = |(offset, wait)| Due { place: place.clone(), offset, queue: queue.clone(), wait };
-                due.push(row((offset, wait)));
-                due.extend(behind.into_iter().map(row));
-            }
+            let due = partition.lane.due(now_ms, most).into_iter();
+            heads.extend(due.map(|(offset, queue, wait)| (place, partition, offset, queue, wait)));
         }
-        due.truncate(most);
+        // Those that have waited longest, whichever partition is theirs.
+        heads.sort_by_key(|(.., wait)| wait.due_ms);
+        let mut due: Vec<Due> = Vec::new();
+        for (place, partition, offset, queue, wait) in heads {
+            if due.len() >= most {
+                break;
+            }
+            let behind = partition.lane.behind(&queue, offset, most.saturating_sub(due.len() + 1));
+            let row = |(offset, wait)| Due { place: place.clone(), offset, queue: queue.clone(), wait };
+            due.push(row((offset, wait)));
+            due.extend(behind.into_iter().map(row));
+        }
         due
     }
 }

@@ -111,8 +111,9 @@ impl Processor {
     }
 
     /// At most so many events in so long (`throttle.events`, `throttle.period.ms`). Default: as fast as it can. It
-    /// counts what is taken up, retries and copies too, not what goes behind another one of its key at once; evenly,
-    /// and at most what a tenth of a second brings at once. Each processor of a group has a throttle of its own.
+    /// counts what is taken up, retries and copies too, not what goes behind another one of its key at once; evenly:
+    /// behind a pause at most what a tenth of a second brings comes at once, and behind slow handlers what the whole
+    /// time does. Each processor of a group has a throttle of its own.
     pub fn throttle(mut self, events: u32, per: Duration) -> Processor {
         self.settings.throttle = Some(Throttle { events, per });
         self

@@ -171,6 +171,15 @@ pub(crate) struct Round {
 pub(crate) type DoneIds = FxHashSet<(usize, EventId)>;
 
 impl Round {
+    /// How many were taken up: others went behind one that waits, and weren't.
+    pub(crate) fn started(&self) -> usize {
+        let is_blocked = |verdict: &Verdict| match verdict {
+            Verdict::Wait { wait, .. } => wait.waiting == Waiting::Blocked,
+            _ => false,
+        };
+        self.settled.iter().filter(|(_, verdict)| !is_blocked(verdict)).count()
+    }
+
     /// Whether it reads and writes no table, and nothing was reserved for its events.
     pub(crate) fn is_plain(&self) -> bool {
         let is_reserved = |verdict: &Verdict| matches!(verdict, Verdict::Done { reservation: Some(_), .. });
@@ -281,7 +290,9 @@ impl Runner<'_> {
             Turn::Row(due) => due,
         };
         let Some(partition) = self.owned.partitions.get(&place) else { return Ok(None) };
-        let record = partition.waiting(self.table, offset, self.clock.now_ms())?;
+        let Some(record) = partition.waiting(self.table, offset, self.clock.now_ms())? else {
+            return Ok(None);
+        };
         let record = RecordOfRound::alone(record);
         Ok(Some(Item::new(record, queue, Some(Box::new(wait)), &self.ids)))
     }

@@ -2,8 +2,8 @@
 //! of it if that commit is refused.
 
 use crate::common::{ended, event, until};
-use exactlog::{AtCap, Event, Log, Topic, TopicOptions};
-use exactlog_flow::{Context, Failure, Processor, Retry};
+use exactlog::{AtCap, Durability, Event, Log, Topic, TopicOptions};
+use exactlog_flow::{Context, Failure, Processor, Retry, RetryMode};
 use exactlog_sim::gate::GatedDisk;
 use parking_lot::Mutex;
 use std::pin::Pin;
@@ -242,4 +242,39 @@ async fn a_processor_that_is_never_idle_gives_partitions_up() {
     for running in [first, second] {
         running.stop().await.unwrap();
     }
+}
+
+/// Partitions are given up while rounds run beside commits that park something: it held back one that wasn't its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_held_back_may_be_given_up_meanwhile() {
+    const EVENTS: u64 = 40_000;
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log::builder().durability(Durability::Os).open(directory.path().join("log")).unwrap();
+    let orders = log.create_topic("orders", TopicOptions::default().partitions(8)).unwrap();
+    let mut producer = log.producer("shop").unwrap();
+    let events = (0..EVENTS).map(|nth| event(&format!("key-{}", nth % 400), "v", &format!("id-{nth}")));
+    let mut sent = events.collect::<Vec<_>>().into_iter();
+    for _ in 0..8 {
+        let mut some = sent.by_ref().take(5000);
+        producer.transaction(|transaction| some.try_for_each(|it| transaction.send(&orders, it))).unwrap();
+    }
+    let start = || {
+        let retry = Retry::default().backoff(Duration::from_millis(1), 1.0, Duration::from_millis(1));
+        let processor = Processor::new(&log, "billing").topic(&orders).batch(64);
+        let handler = |event: Context| {
+            let fails = event.attempt() == 1 && event.record().offset.is_multiple_of(7);
+            std::future::ready(match fails {
+                true => Err(Failure::transient("Once", "not yet")),
+                false => Ok(()),
+            })
+        };
+        processor.retry(retry.mode(RetryMode::Blocking)).start(handler).unwrap()
+    };
+    let stays = start();
+    while log.lag("billing", &orders) > 0 {
+        let comes_and_goes = start();
+        tokio::time::sleep(Duration::from_millis(4)).await;
+        comes_and_goes.stop().await.expect("it isn't ended by the other");
+    }
+    stays.stop().await.expect("it isn't ended by the others");
 }

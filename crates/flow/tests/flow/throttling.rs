@@ -72,6 +72,51 @@ async fn an_idle_hour_is_not_caught_up_with() {
     running.stop().await.unwrap();
 }
 
+/// Its handlers being slow, it may catch up with what they took: a round waits for all of them.
+#[tokio::test(start_paused = true)]
+async fn slow_handlers_use_what_the_limit_gives_them() {
+    let house = House::new(4);
+    house.send((0..200).map(|n| Event::new(format!("key-{n}"), n.to_string())));
+    let processor = Processor::new(&house.log, "billing").topic(&house.orders);
+    let begin = Instant::now();
+    let running = processor
+        .throttle(20, Duration::from_secs(1))
+        .start(async |_: Context| {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok::<(), Failure>(())
+        })
+        .unwrap();
+    ended(&running, 200).await;
+    let took = begin.elapsed();
+    assert!((Duration::from_secs(10)..Duration::from_secs(13)).contains(&took), "{took:?}");
+    running.stop().await.unwrap();
+}
+
+/// Of a key that fails one is tried, and those behind it cost nothing.
+#[tokio::test(start_paused = true)]
+async fn what_goes_behind_a_failing_event_is_not_paid_for() {
+    let house = House::new(1);
+    house.send((0..100).map(|n| Event::new("key", n.to_string())));
+    let processor = Processor::new(&house.log, "billing").topic(&house.orders);
+    let begin = Instant::now();
+    let running = processor
+        .throttle(100, Duration::from_secs(1))
+        .start(|event: Context| {
+            let fails = event.attempt() < 3 && event.value() == b"0";
+            std::future::ready(match fails {
+                true => Err(Failure::transient("Twice", "not yet")),
+                false => Ok(()),
+            })
+        })
+        .unwrap();
+    let counts = ended(&running, 100).await;
+    assert_eq!((counts.done_total(), counts.retried), (100, 2));
+    // Three seconds until the third attempt, and one for all that were behind it.
+    let took = begin.elapsed();
+    assert!(took < Duration::from_millis(4500), "{took:?}");
+    running.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_throttle_that_lets_nothing_through_is_refused() {
     let house = House::new(1);
