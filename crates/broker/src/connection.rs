@@ -98,15 +98,16 @@ enum Due {
     Silent(Later<bool>, Option<Share>),
 }
 
-/// Answers in their turn. Reader and writer of a connection are one task and polled until neither moves it, so nobody
-/// has to be woken for it: that would wake another thread of the runtime, too.
+/// Answers in their turn. Reader and writer of a connection are one task, and the writer is polled behind the reader:
+/// so nobody has to be woken for it, which would wake another thread of the runtime, too.
 #[derive(Default)]
 struct Line(Mutex<Dues>);
 
 #[derive(Default)]
 struct Dues {
     due: VecDeque<Due>,
-    has_moved: bool,
+    /// It was full, and isn't: the reader may have waited for that.
+    has_room: bool,
     is_closed: bool,
 }
 
@@ -120,7 +121,6 @@ impl Line {
                 return Poll::Pending;
             }
             dues.due.extend(due.take());
-            dues.has_moved = true;
             Poll::Ready(())
         })
         .await;
@@ -130,8 +130,8 @@ impl Line {
     async fn next(&self) -> Option<Due> {
         poll_fn(|_| {
             let mut dues = self.0.lock();
+            dues.has_room |= dues.due.len() >= DUE_MAX;
             let next = dues.due.pop_front();
-            dues.has_moved |= next.is_some();
             if next.is_none() && !dues.is_closed { Poll::Pending } else { Poll::Ready(next) }
         })
         .await
@@ -146,9 +146,9 @@ impl Line {
         self.0.lock().is_closed = true;
     }
 
-    /// Whether something was put in or taken out since this was asked last.
-    fn has_moved(&self) -> bool {
-        std::mem::take(&mut self.0.lock().has_moved)
+    /// Whether it was full since this was asked last, and isn't any more.
+    fn has_room(&self) -> bool {
+        std::mem::take(&mut self.0.lock().has_room)
     }
 }
 
@@ -197,7 +197,7 @@ pub(crate) async fn serve(
             if let Poll::Ready(written) = writing.as_mut().poll(task) {
                 return Poll::Ready(written.and(read.take().unwrap_or(Ok(()))));
             }
-            if !line.has_moved() {
+            if !line.has_room() {
                 return Poll::Pending;
             }
         }

@@ -97,9 +97,9 @@ fn local(global: &Global, arguments: &Produce, delivery: Delivery) -> Result<Loc
     if let Some(partition) = arguments.partition {
         open::partitions(&topic, Some(partition))?;
     }
-    let (is_alone, name) = (global.bootstrap.is_none(), producer_name(arguments));
+    let is_alone = global.bootstrap.is_none();
     let name = match is_alone || arguments.txn.is_some() {
-        true => name,
+        true => producer_name(arguments),
         // Others may send to a node at the same time, and one of the same name would fence them; but a log keeps each
         // name for ever, so there are only so many. Who is fenced all the same is told, and may begin anew.
         false => fitting(&format!("send-{}", now_nanos() % NAMES), &arguments.topic),

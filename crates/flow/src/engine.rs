@@ -397,7 +397,8 @@ impl Core {
         let sent = on_its_way.filter(|it| it.submitted.is_plain)?;
         let is_usual = self.doomed.is_none() && !matches!(sent.outcome, Some(Err(_)));
         let (room, _) = self.room();
-        (is_usual && room > 0 && Instant::now() < self.beside_until && self.due(1).is_empty()).then_some(room)
+        let is_due = self.owned.next_due_ms().is_some_and(|due_ms| due_ms <= self.clock.now_ms());
+        (is_usual && room > 0 && Instant::now() < self.beside_until && !is_due).then_some(room)
     }
 
     /// Runs what is due and what is new, and hands its commit in when the one before is settled.

@@ -174,6 +174,33 @@ async fn who_takes_no_answers_to_an_unknown_version_holds_no_turn() {
     }
 }
 
+/// More of them than may be due, so the next requests wait until some are taken.
+#[tokio::test]
+async fn answers_that_are_taken_late_come_all_and_in_order() {
+    const ASKED: i32 = 4000;
+    let node = Node::start().await;
+    let Client { stream, .. } = Client::with_short_buffers(node.running.address()).await;
+    let (input, mut output) = stream.into_split();
+    let asking = tokio::spawn(async move {
+        for number in 1..=ASKED {
+            let number = number.to_be_bytes();
+            let asked = [&b"\0\0\0\x0a\0\x12\0\0"[..], &number, b"\xff\xff"].concat();
+            output.write_all(&asked).await.unwrap();
+        }
+        output
+    });
+    // 2 MB of answers: what the system takes of them is full, and so is the line behind that.
+    sleep(Duration::from_millis(300)).await;
+    let mut input = tokio::io::BufReader::new(input);
+    for number in 1..=ASKED {
+        let length = timeout(LONG, input.read_i32()).await.expect("an answer in time").unwrap();
+        let mut frame = vec![0; length as usize];
+        input.read_exact(&mut frame).await.unwrap();
+        assert_eq!(frame[..4], number.to_be_bytes());
+    }
+    asking.await.unwrap();
+}
+
 /// A request that is announced and doesn't come keeps no other from being served.
 #[tokio::test]
 async fn long_requests_that_do_not_come_leave_room_for_others() {
