@@ -21,6 +21,7 @@ mod dispatch;
 mod error;
 mod groups;
 mod http;
+mod internal;
 #[doc(hidden)]
 pub mod intervention;
 mod meters;

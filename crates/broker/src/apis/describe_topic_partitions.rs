@@ -2,6 +2,7 @@
 
 use crate::code;
 use crate::dispatch::Call;
+use crate::internal;
 use crate::node::uuid;
 use crate::rights;
 use exactlog::wire::is_legal_name;
@@ -85,6 +86,7 @@ fn described(
     DescribeTopicPartitionsResponseTopic {
         name: Some(topic.name().into()),
         topic_id: uuid(topic.id()),
+        is_internal: internal::is_internal(topic.name()),
         partitions: indexes.map(partition).collect(),
         topic_authorized_operations: rights::OF_TOPIC,
         ..DescribeTopicPartitionsResponseTopic::default()

@@ -3,6 +3,7 @@
 
 use crate::code;
 use crate::dispatch::Call;
+use crate::internal;
 use exactlog_wire::messages::find_coordinator::{Coordinator, Request, Response};
 use exactlog_wire::value::Str;
 
@@ -16,6 +17,9 @@ const SHARE: i8 = 2;
 
 pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
     let Request { key, key_type, coordinator_keys } = request;
+    if key_type == GROUP {
+        internal::create_when_missing(call.node).await;
+    }
     if call.version >= SEVERAL {
         let coordinators = coordinator_keys.into_iter().map(|key| coordinator(call, key_type, key)).collect();
         return Response { coordinators, ..Response::default() };

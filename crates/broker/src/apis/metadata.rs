@@ -3,6 +3,7 @@
 use super::create_topics;
 use crate::code;
 use crate::dispatch::Call;
+use crate::internal;
 use crate::node::{topic_id, uuid};
 use crate::rights;
 use exactlog::Topic;
@@ -99,6 +100,7 @@ fn described(call: &Call<'_>, topic: &Topic) -> MetadataResponseTopic {
     MetadataResponseTopic {
         name: Some(topic.name().into()),
         topic_id: uuid(topic.id()),
+        is_internal: internal::is_internal(topic.name()),
         partitions: (0..topic.partitions()).map(partition).collect(),
         ..MetadataResponseTopic::default()
     }

@@ -2,6 +2,7 @@
 
 use crate::code;
 use crate::dispatch::{Answer, Call};
+use crate::internal;
 use crate::node::Node;
 use exactlog::wire::{Appended, Appending, Batch, Protocol, Within};
 use exactlog::{Compression, Error, Partition, TimestampType, Topic};
@@ -81,6 +82,10 @@ pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Answer {
 
 fn find(node: &Node, name: &Str, id: Uuid) -> Result<Topic, Refused> {
     match node.topic(name, id) {
+        Some(topic) if internal::is_internal(topic.name()) => Err(Refused {
+            error_code: code::INVALID_TOPIC_EXCEPTION,
+            message: Some(format!("topic {:?} is the node's own: nobody else writes to it", topic.name())),
+        }),
         Some(topic) => Ok(topic),
         None if id != Uuid::default() => Err(code::UNKNOWN_TOPIC_ID.into()),
         None => Err(code::UNKNOWN_TOPIC_OR_PARTITION.into()),

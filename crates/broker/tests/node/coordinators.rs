@@ -1,8 +1,11 @@
 //! Who coordinates a group or a transaction, and producer ids.
 
-use crate::common::Node;
+use crate::common::{Node, batch, produce_request};
 use exactlog_broker::NodeOptions;
-use exactlog_wire::messages::{FindCoordinator, find_coordinator};
+use exactlog_wire::messages::{
+    DescribeTopicPartitions, FindCoordinator, Metadata, Produce, describe_topic_partitions, find_coordinator,
+    metadata,
+};
 
 fn request(key_type: i8, keys: &[&str]) -> find_coordinator::Request {
     find_coordinator::Request {
@@ -81,4 +84,33 @@ async fn tx_1_what_has_no_coordinator_is_refused_with_the_reason() {
     }
     let found = client.ask::<FindCoordinator>(0, &request(9, &[""])).await;
     assert_eq!((found.error_code, found.node_id), (0, 1));
+}
+
+/// Clients and tools look for `__consumer_offsets`, and leave it out where they are asked for all topics: it is there as
+/// soon as there may be groups, says that it is the node's own, and nobody writes to it.
+#[tokio::test]
+async fn the_topic_of_offsets_is_there_when_a_group_looked_for_its_coordinator() {
+    let node = Node::start().await;
+    let mut client = node.client().await;
+    let of_all = metadata::Request { topics: None, ..Default::default() };
+    let names = |answer: metadata::Response| {
+        let name = |it: metadata::MetadataResponseTopic| (it.name.unwrap().to_string(), it.is_internal);
+        answer.topics.into_iter().map(name).collect::<Vec<_>>()
+    };
+    client.ask::<FindCoordinator>(4, &request(1, &["t"])).await;
+    assert_eq!(names(client.ask::<Metadata>(12, &of_all).await), [], "no group was looked for");
+    for version in [0, 3, 6] {
+        client.ask::<FindCoordinator>(version, &request(0, &["g", "h"])).await;
+    }
+    node.log.create_topic("orders", exactlog::TopicOptions::default()).unwrap();
+    let found = names(client.ask::<Metadata>(12, &of_all).await);
+    assert_eq!(found, [("__consumer_offsets".to_string(), true), ("orders".to_string(), false)]);
+    let all = describe_topic_partitions::Request::default();
+    let described = client.ask::<DescribeTopicPartitions>(0, &all).await.topics;
+    let described: Vec<bool> = described.iter().map(|it| it.is_internal).collect();
+    assert_eq!(described, [true, false]);
+
+    let request = produce_request(-1, "__consumer_offsets", 0, batch(&["a"]));
+    let refused = client.ask::<Produce>(9, &request).await.responses[0].partition_responses[0].clone();
+    assert_eq!(refused.error_code, 17, "INVALID_TOPIC_EXCEPTION: {:?}", refused.error_message);
 }
