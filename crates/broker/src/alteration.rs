@@ -1,4 +1,5 @@
-//! Changing the settings of topics: what AlterConfigs (KIP-133) and IncrementalAlterConfigs (KIP-339) have in common.
+//! Changing the settings of topics, and those of a node that can be changed: what AlterConfigs (KIP-133) and
+//! IncrementalAlterConfigs (KIP-339) have in common.
 //!
 //! Invariants
 //!   * of a resource all changes count or none, and each resource goes by itself
@@ -8,7 +9,7 @@ use crate::code::{self, Refused};
 use crate::node::Node;
 use crate::settings::{self, Kind};
 use exactlog::TopicConfig;
-use exactlog::wire::Command;
+use exactlog::wire::{Command, ConfigChange};
 use exactlog_wire::value::Str;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,8 +54,8 @@ pub(crate) async fn alter(node: &Arc<Node>, wanted: Vec<Wanted>, only_checks: bo
     for Wanted { resource_type, name, replaces, changes } in wanted {
         let outcome = match times.get(&(resource_type, name.clone())) {
             Some(2..) => Err((code::INVALID_REQUEST, format!("resource {:?} is named twice", &*name))),
-            _ => match changes.and_then(|changes| check_type(resource_type, &name).map(|()| changes)) {
-                Ok(changes) => alter_topic(node, name.clone(), replaces, changes, only_checks).await,
+            _ => match changes.and_then(|changes| Ok((whose(node, resource_type, &name)?, changes))) {
+                Ok((whose, changes)) => alter_one(node, whose, replaces, changes, only_checks).await,
                 Err(refused) => Err(refused),
             },
         };
@@ -67,15 +68,30 @@ pub(crate) async fn alter(node: &Arc<Node>, wanted: Vec<Wanted>, only_checks: bo
     altered
 }
 
-fn check_type(resource_type: i8, name: &str) -> Result<(), Refused> {
+/// Whose settings are changed.
+#[derive(Debug)]
+enum Whose {
+    Topic(Str),
+    /// What all topics have that say nothing else.
+    Node,
+}
+
+fn whose(node: &Node, resource_type: i8, name: &Str) -> Result<Whose, Refused> {
+    let node_id = node.options.node_id;
     let what = match resource_type {
         settings::TOPIC if name.is_empty() => {
             "a topic without a name: what all topics have by default can't be altered".to_string()
         }
-        settings::TOPIC => return Ok(()),
-        settings::BROKER => format!("node {name:?}: its settings can't be altered while it runs"),
+        settings::TOPIC => return Ok(Whose::Topic(name.clone())),
+        settings::BROKER if name.is_empty() || name.parse() == Ok(node_id) => return Ok(Whose::Node),
+        settings::BROKER => {
+            format!("node {:?}: {node_id} is the only one, and no name stands for all", &**name)
+        }
         other => {
-            format!("resource type {other}, {name:?}: only topics (type 2) have settings that can be altered")
+            let name = &**name;
+            format!(
+                "resource type {other}, {name:?}: topics (2) and nodes (4) have settings that can be altered"
+            )
         }
     };
     Err((code::INVALID_REQUEST, what))
@@ -83,9 +99,9 @@ fn check_type(resource_type: i8, name: &str) -> Result<(), Refused> {
 
 /// As a task of its own: whoever asks may be gone before the end, but between the look at the settings and the change
 /// nobody else comes.
-async fn alter_topic(
+async fn alter_one(
     node: &Arc<Node>,
-    name: Str,
+    whose: Whose,
     replaces: bool,
     changes: Vec<(Str, Change)>,
     only_checks: bool,
@@ -93,10 +109,10 @@ async fn alter_topic(
     let node = node.clone();
     let task = tokio::spawn(async move {
         let _alone = node.altering.lock().await;
-        let topic = node.topic_legally_named(&name)?;
-        let mut config = if replaces { TopicConfig::default() } else { topic.config().clone() };
-        changes.into_iter().try_for_each(|(name, change)| apply(&mut config, &name, change))?;
-        let command = Command::AlterTopic { topic: topic.id(), config };
+        let command = match whose {
+            Whose::Topic(name) => altered_topic(&node, &name, replaces, changes)?,
+            Whose::Node => altered_node(&node, replaces, changes)?,
+        };
         node.log.rehearse(&command).map_err(code::refused)?;
         if !only_checks {
             node.log.ask(command).await.map_err(code::refused)?;
@@ -104,6 +120,36 @@ async fn alter_topic(
         Ok(())
     });
     task.await.unwrap_or_else(|error| Err((code::UNKNOWN_SERVER_ERROR, error.to_string())))
+}
+
+fn altered_topic(
+    node: &Node,
+    name: &str,
+    replaces: bool,
+    changes: Vec<(Str, Change)>,
+) -> Result<Command, Refused> {
+    let topic = node.topic_legally_named(name)?;
+    let mut config = if replaces { TopicConfig::default() } else { topic.config().clone() };
+    changes.into_iter().try_for_each(|(name, change)| apply(&mut config, &name, change))?;
+    settings::check_flushes(&config, || node.log.syncs_first())?;
+    Ok(Command::AlterTopic { topic: topic.id(), config })
+}
+
+fn altered_node(node: &Node, replaces: bool, changes: Vec<(Str, Change)>) -> Result<Command, Refused> {
+    let mut config = TopicConfig::default();
+    if !replaces {
+        config.kept = node.log.kept_settings();
+    }
+    for (name, change) in changes {
+        let Some(of_topics) = settings::kept_for_all(&name) else {
+            let (name, others) = (&*name, settings::alterable_of_node());
+            let what = format!("setting {name:?} of a node can't be altered while it runs, only {others}");
+            return Err((code::INVALID_REQUEST, what));
+        };
+        apply(&mut config, of_topics, change)?;
+    }
+    settings::check_flushes(&config, || node.log.syncs_first())?;
+    Ok(Command::Config(ConfigChange::KeptSettings(config.kept)))
 }
 
 fn apply(config: &mut TopicConfig, name: &str, change: Change) -> Result<(), Refused> {

@@ -8,7 +8,7 @@
 
 use crate::code::{self, Refused};
 use crate::options::NodeOptions;
-use exactlog::TopicConfig;
+use exactlog::{KeptSettings, TopicConfig, TopicDurability};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ pub(crate) const GROUP: i8 = 32;
 
 /// Where a value comes from: the topic's own.
 pub(crate) const TOPIC_CONFIG: i8 = 1;
+/// What was set for all topics while the node runs.
+pub(crate) const DYNAMIC_BROKER_CONFIG: i8 = 2;
 /// What the node was told when it was started.
 pub(crate) const STATIC_BROKER_CONFIG: i8 = 4;
 /// Nobody has set it.
@@ -37,11 +39,14 @@ pub(crate) enum Kind {
     List = 7,
 }
 
-/// A setting with its value.
+/// A setting with its values, of which the first counts.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) name: &'static str,
-    pub(crate) value: String,
+    /// What was set, if it isn't the default.
+    pub(crate) own: Option<String>,
+    /// What was set for all topics while the node runs, if it isn't the default.
+    pub(crate) of_all: Option<String>,
     /// Its value if nobody sets it.
     pub(crate) default: String,
     pub(crate) kind: Kind,
@@ -51,20 +56,26 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    pub(crate) fn is_default(&self) -> bool {
-        self.value == self.default
+    pub(crate) fn value(&self) -> &str {
+        self.own.as_deref().or(self.of_all.as_deref()).unwrap_or(&self.default)
     }
 
     /// Where the value comes from, if `own` stands for those that were set.
     pub(crate) fn source(&self, own: i8) -> i8 {
-        if self.is_default() { DEFAULT_CONFIG } else { own }
+        match (&self.own, &self.of_all) {
+            (Some(_), _) => own,
+            (None, Some(_)) => DYNAMIC_BROKER_CONFIG,
+            (None, None) => DEFAULT_CONFIG,
+        }
     }
 
     /// All that decides about the value, the strongest first: name, value and source.
     pub(crate) fn synonyms(&self, own: i8) -> Vec<(&'static str, &str, i8)> {
-        let own = (!self.is_default()).then_some((self.name, self.value.as_str(), own));
+        let own = self.own.as_deref().map(|value| (self.name, value, own));
+        let of_all = self.of_node.zip(self.of_all.as_deref());
+        let of_all = of_all.map(|(name, value)| (name, value, DYNAMIC_BROKER_CONFIG));
         let of_node = self.of_node.map(|name| (name, self.default.as_str(), DEFAULT_CONFIG));
-        own.into_iter().chain(of_node).collect()
+        own.into_iter().chain(of_all).chain(of_node).collect()
     }
 }
 
@@ -72,7 +83,7 @@ impl Row {
 type Known = (&'static str, Kind, Option<&'static str>, &'static str);
 
 /// In the order of [`TopicConfig::rows`].
-const OF_TOPICS: [Known; 15] = [
+const OF_TOPICS: [Known; 19] = [
     (
         "max.message.bytes",
         Kind::Int,
@@ -153,57 +164,57 @@ const OF_TOPICS: [Known; 15] = [
         Some("compression.type"),
         "Codec of what is stored: uncompressed, gzip, snappy, lz4, zstd, or producer (as it comes).",
     ),
-];
-
-/// Settings that can be set and change nothing, since a topic has one replica: name, value, and the rest as above.
-const OF_REPLICAS: [(Known, &str); 2] = [
     (
-        (
-            "min.insync.replicas",
-            Kind::Int,
-            Some("min.insync.replicas"),
-            "Replicas that have to have what is acknowledged with acks=all: 1, as there is one. More counts as 1.",
-        ),
-        "1",
+        "min.insync.replicas",
+        Kind::Int,
+        Some("min.insync.replicas"),
+        "Replicas that have to have what is acknowledged with acks=all. There is one: more counts as 1.",
     ),
     (
-        (
-            "unclean.leader.election.enable",
-            Kind::Boolean,
-            Some("unclean.leader.election.enable"),
-            "Whether a replica may lead that lacks records: there is none.",
-        ),
-        "false",
+        "unclean.leader.election.enable",
+        Kind::Boolean,
+        Some("unclean.leader.election.enable"),
+        "Whether a replica may lead that lacks records: there is none.",
+    ),
+    (
+        "flush.messages",
+        Kind::Long,
+        Some("log.flush.interval.messages"),
+        "After how many records the log is synced at the latest: it is before each answer.",
+    ),
+    (
+        "flush.ms",
+        Kind::Long,
+        Some("log.flush.interval.ms"),
+        "After which time the log is synced at the latest, in ms: it is before each answer.",
     ),
 ];
 
-/// The settings of a topic.
-pub(crate) fn of_topic(config: &TopicConfig) -> Vec<Row> {
-    let of_replicas = OF_REPLICAS.into_iter().map(|((name, kind, of_node, about), value)| Row {
-        name,
-        value: value.to_string(),
-        default: value.to_string(),
-        kind,
-        of_node,
-        about,
-    });
-    let rows = config.rows().into_iter().zip(TopicConfig::default().rows()).zip(OF_TOPICS);
-    rows.map(|(((name, value), (_, default)), (_, kind, of_node, about))| Row {
-        name,
-        value: shown(name, value),
-        default: shown(name, default),
-        kind,
-        of_node,
-        about,
+/// How many of these change nothing, as the log keeps what they ask for anyway. They are the last ones, and what all
+/// topics have of them can be altered while the node runs.
+const KEPT: usize = 4;
+
+/// The settings of a topic. Those that the log keeps and that it doesn't set itself are those of all.
+pub(crate) fn of_topic(config: &TopicConfig, of_all: &KeptSettings) -> Vec<Row> {
+    let of_all = TopicConfig { kept: *of_all, ..TopicConfig::default() }.rows();
+    let (rows, defaults) = (config.rows(), TopicConfig::default().rows());
+    let rows = rows.into_iter().zip(of_all).zip(defaults).zip(OF_TOPICS);
+    rows.map(|((((name, own), (_, of_all)), (_, default)), (_, kind, of_node, about))| {
+        let of_all = (of_all != default).then(|| shown(name, of_all));
+        let (own, default) = (shown(name, own), shown(name, default));
+        Row { name, own: (own != default).then_some(own), of_all, default, kind, of_node, about }
     })
-    .chain(of_replicas)
     .collect()
 }
 
 /// A value as Kafka shows it: there, no limit is -1 in some settings and the largest number in others.
 fn shown(name: &str, value: String) -> String {
     match name {
-        "max.compaction.lag.ms" | "message.timestamp.before.max.ms" | "message.timestamp.after.max.ms"
+        "max.compaction.lag.ms"
+        | "message.timestamp.before.max.ms"
+        | "message.timestamp.after.max.ms"
+        | "flush.messages"
+        | "flush.ms"
             if value == "-1" =>
         {
             i64::MAX.to_string()
@@ -218,15 +229,11 @@ fn shown(name: &str, value: String) -> String {
 
 /// The kind of a topic's setting; none: there is no such setting.
 pub(crate) fn kind_of(name: &str) -> Option<Kind> {
-    let of_replicas = OF_REPLICAS.iter().map(|(known, _)| known);
-    OF_TOPICS.iter().chain(of_replicas).find(|known| known.0 == name).map(|known| known.1)
+    OF_TOPICS.iter().find(|known| known.0 == name).map(|known| known.1)
 }
 
 /// Sets a setting of a topic. A list may have spaces and say something twice.
 pub(crate) fn set(config: &mut TopicConfig, name: &str, value: &str) -> Result<(), Refused> {
-    if let Some(((name, kind, ..), _)) = OF_REPLICAS.iter().find(|(known, _)| known.0 == name) {
-        return check_of_replicas(name, *kind, value.trim());
-    }
     let done = match kind_of(name) {
         Some(Kind::List) => config.set(name, &elements(value).join(",")),
         _ => config.set(name, value.trim()),
@@ -234,14 +241,36 @@ pub(crate) fn set(config: &mut TopicConfig, name: &str, value: &str) -> Result<(
     done.map_err(|error| (code::INVALID_CONFIG, error.to_string()))
 }
 
-fn check_of_replicas(name: &str, kind: Kind, value: &str) -> Result<(), Refused> {
-    let (is_possible, bounds) = match kind {
-        Kind::Boolean => (matches!(value, "true" | "false"), "true or false"),
-        _ => (value.parse::<i32>().is_ok_and(|count| count >= 1), "at least 1"),
+/// What a topic calls the setting of a node by which all topics have it, if that can be altered while the node runs.
+pub(crate) fn kept_for_all(name: &str) -> Option<&'static str> {
+    let kept = &OF_TOPICS[OF_TOPICS.len() - KEPT..];
+    kept.iter().find(|known| known.2 == Some(name)).map(|known| known.0)
+}
+
+/// The settings of a node that can be altered while it runs.
+pub(crate) fn alterable_of_node() -> String {
+    let kept = &OF_TOPICS[OF_TOPICS.len() - KEPT..];
+    kept.iter().filter_map(|known| known.2).collect::<Vec<_>>().join(", ")
+}
+
+/// A promise to sync after so many records, or so long, is kept where everything is synced before it is acknowledged.
+/// Elsewhere nobody would keep it.
+pub(crate) fn check_flushes(config: &TopicConfig, syncs_first: impl FnOnce() -> bool) -> Result<(), Refused> {
+    let KeptSettings { flush_messages, flush_ms, .. } = config.kept;
+    let (name, value) = match (flush_messages, flush_ms) {
+        (Some(messages), _) => ("flush.messages", messages),
+        (None, Some(ms)) => ("flush.ms", ms),
+        (None, None) => return Ok(()),
     };
-    match is_possible {
+    match config.durability == TopicDurability::Log && syncs_first() {
         true => Ok(()),
-        false => Err((code::INVALID_CONFIG, format!("setting {name} is {value:?}; it must be {bounds}"))),
+        false => {
+            let what = format!(
+                "setting {name} is {value}: it can be set where all is synced before it is acknowledged \
+                 (durability=fsync, topic.durability=log)"
+            );
+            Err((code::INVALID_CONFIG, what))
+        }
     }
 }
 
@@ -256,19 +285,20 @@ pub(crate) fn elements(list: &str) -> Vec<&str> {
     elements
 }
 
-/// The settings of a node: what it was told when it was started, and what its topics have if nobody says otherwise.
-pub(crate) fn of_node(options: &NodeOptions) -> Vec<Row> {
+/// The settings of a node: what it was told when it was started, and what its topics have if they say nothing else.
+pub(crate) fn of_node(options: &NodeOptions, of_all: &KeptSettings) -> Vec<Row> {
     let defaults = NodeOptions::default();
     let own = values_of(options).into_iter().zip(values_of(&defaults));
     let own = own.map(|((name, kind, value, about), (_, _, default, _))| Row {
         name,
-        value,
+        own: (value != default).then_some(value),
+        of_all: None,
         default,
         kind,
         of_node: Some(name),
         about,
     });
-    let of_topics = of_topic(&TopicConfig::default()).into_iter();
+    let of_topics = of_topic(&TopicConfig::default(), of_all).into_iter();
     let of_topics = of_topics.filter_map(|row| Some(Row { name: row.of_node?, ..row }));
     own.chain(of_topics).collect()
 }
@@ -391,10 +421,10 @@ mod tests {
     fn all_settings_of_topics_are_known_and_what_is_shown_can_be_set() {
         let rows = TopicConfig::default().rows();
         assert_eq!(rows.map(|(name, _)| name), OF_TOPICS.map(|known| known.0));
-        for row in of_topic(&TopicConfig::default()) {
-            assert!(row.is_default(), "{}", row.name);
+        for row in of_topic(&TopicConfig::default(), &KeptSettings::default()) {
+            assert_eq!((&row.own, &row.of_all), (&None, &None), "{}", row.name);
             let mut config = TopicConfig::default();
-            assert_eq!(set(&mut config, row.name, &row.value), Ok(()), "{}", row.name);
+            assert_eq!(set(&mut config, row.name, row.value()), Ok(()), "{}", row.name);
             assert_eq!(config, TopicConfig::default(), "{}", row.name);
         }
     }
@@ -403,11 +433,13 @@ mod tests {
     fn values_are_shown_as_kafka_shows_them() {
         let mut config = TopicConfig::default();
         let value = |config: &TopicConfig, name| {
-            of_topic(config).into_iter().find(|row| row.name == name).map(|row| row.value).unwrap()
+            let rows = of_topic(config, &KeptSettings::default());
+            rows.iter().find(|row| row.name == name).map(|row| row.value().to_string()).unwrap()
         };
         for (name, default) in [
             ("max.compaction.lag.ms", "9223372036854775807"),
             ("message.timestamp.after.max.ms", "9223372036854775807"),
+            ("flush.messages", "9223372036854775807"),
             ("retention.ms", "-1"),
             ("min.cleanable.dirty.ratio", "0.5"),
         ] {
@@ -416,6 +448,28 @@ mod tests {
         for (ratio, shown) in [("0", "0.0"), ("1", "1.0"), ("0.25", "0.25"), ("0.101", "0.101")] {
             set(&mut config, "min.cleanable.dirty.ratio", ratio).unwrap();
             assert_eq!(value(&config, "min.cleanable.dirty.ratio"), shown);
+        }
+    }
+
+    /// The strongest first: the topic's own, that of all topics, the default.
+    #[test]
+    fn what_counts_is_the_topics_own_then_that_of_all_then_the_default() {
+        let of_all = KeptSettings { min_insync_replicas: 2, ..KeptSettings::default() };
+        let row = |own: &str, of_all: &KeptSettings| {
+            let mut config = TopicConfig::default();
+            set(&mut config, "min.insync.replicas", own).unwrap();
+            of_topic(&config, of_all).into_iter().find(|row| row.name == "min.insync.replicas").unwrap()
+        };
+        let name = "min.insync.replicas";
+        let (default, all, own) = ((name, "1", 5), (name, "2", 2), (name, "3", 1));
+        for (row, synonyms) in [
+            (row("3", &of_all), &[own, all, default][..]),
+            (row("1", &of_all), &[all, default]),
+            (row("3", &KeptSettings::default()), &[own, default]),
+            (row("1", &KeptSettings::default()), &[default]),
+        ] {
+            assert_eq!(row.synonyms(TOPIC_CONFIG), synonyms);
+            assert_eq!((row.value(), row.source(TOPIC_CONFIG)), (synonyms[0].1, synonyms[0].2));
         }
     }
 
@@ -431,7 +485,8 @@ mod tests {
 
     #[test]
     fn no_setting_of_a_node_is_named_twice() {
-        let mut names: Vec<_> = of_node(&NodeOptions::default()).iter().map(|row| row.name).collect();
+        let rows = of_node(&NodeOptions::default(), &KeptSettings::default());
+        let mut names: Vec<_> = rows.iter().map(|row| row.name).collect();
         let count = names.len();
         names.sort_unstable();
         names.dedup();

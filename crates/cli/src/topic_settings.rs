@@ -14,7 +14,7 @@ const fn of_topic(
     Known { key, scope: Scope::Topic, default, bounds, what, costs }
 }
 
-pub(crate) const TOPIC_SETTINGS: [Known; 15] = [
+pub(crate) const TOPIC_SETTINGS: [Known; 19] = [
     of_topic(
         "max.message.bytes",
         "1048588",
@@ -119,6 +119,34 @@ pub(crate) const TOPIC_SETTINGS: [Known; 15] = [
         "producer, uncompressed, gzip, snappy, lz4 or zstd",
         "The codec of what is stored from now on, whatever producers say; producer: as each batch comes.",
         "Time of whoever writes. With a codec the largest event is 64 bytes and 3.2 % below max.message.bytes.",
+    ),
+    of_topic(
+        "min.insync.replicas",
+        "1",
+        "1 to 2147483647",
+        "Kept for Kafka's clients: replicas that have to have what is acknowledged. There is one.",
+        "Nothing: more counts as 1.",
+    ),
+    of_topic(
+        "unclean.leader.election.enable",
+        "false",
+        "true or false",
+        "Kept for Kafka's clients: whether a replica may lead that lacks records.",
+        "Nothing: there is none.",
+    ),
+    of_topic(
+        "flush.messages",
+        "-1",
+        "-1, or a number of records, at least 1",
+        "Kept for Kafka's clients: after how many records the log is synced at the latest; -1: none.",
+        "Nothing: with durability=fsync it is before each acknowledgement.",
+    ),
+    of_topic(
+        "flush.ms",
+        "-1",
+        "-1, or a time",
+        "Kept for Kafka's clients: after which time the log is synced at the latest; -1: none.",
+        "Nothing: with durability=fsync it is before each acknowledgement.",
     ),
 ];
 

@@ -72,6 +72,9 @@ const VERSION: u8 = 1;
 /// Those of topics' settings that brought a field. What an earlier version can say stays in that.
 const CONFIG_VERSION_DURABILITY: u8 = 3;
 const CONFIG_VERSION_COMPRESSION: u8 = 4;
+const CONFIG_VERSION_KEPT: u8 = 5;
+/// A topic without a codec of its own, where a version has a place for one all the same.
+const CODEC_OF_PRODUCER: u8 = 255;
 
 /// Positions with metadata, outside of a commit and in one.
 const POSITIONS_VERSION_METADATA: u8 = 2;
@@ -79,9 +82,7 @@ const COMMIT_VERSION_METADATA: u8 = 3;
 
 fn is_known(kind: u8, version: u8) -> bool {
     match kind {
-        CREATE_TOPIC | ALTER_TOPIC | CREATE_TABLE => {
-            (VERSION..=CONFIG_VERSION_COMPRESSION).contains(&version)
-        }
+        CREATE_TOPIC | ALTER_TOPIC | CREATE_TABLE => (VERSION..=CONFIG_VERSION_KEPT).contains(&version),
         COMMIT => (VERSION..=COMMIT_VERSION_METADATA).contains(&version),
         COMMIT_OFFSETS | COMMIT_OFFSETS_TRANSACTIONAL => {
             (VERSION..=POSITIONS_VERSION_METADATA).contains(&version)

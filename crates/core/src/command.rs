@@ -8,6 +8,7 @@
 //!   * what a command names need not exist: `apply` is total and answers with a refusal
 
 mod dedup;
+mod kept;
 mod offset_metadata;
 mod table;
 mod timer;
@@ -15,6 +16,7 @@ mod topic_config;
 mod transactional;
 
 pub use dedup::{AtCap, Dedup, DedupScope, LEASE_MS_MAX, Mark, RunReady, ScopeRef};
+pub use kept::KeptSettings;
 pub use offset_metadata::{OFFSET_METADATA_BYTES_MAX, OffsetMetadata};
 pub use table::{TABLE_KEY_BYTES_MAX, TABLE_KEYS_MAX, TableWrite, TableWrites};
 pub use timer::{DELAY_MAX_MS, NewTimer, TIMERS_MAX, TimerCommand, TimerEffects};
@@ -382,6 +384,8 @@ pub enum ConfigChange {
         /// `table.key.max.bytes`, default [`TABLE_KEY_BYTES_MAX`].
         key_bytes_max: u64,
     },
+    /// What topics have of the settings that change nothing, if they say nothing else.
+    KeptSettings(KeptSettings),
 }
 
 /// The semantics level at which every journal begins, also one that a newer release writes: the same commands

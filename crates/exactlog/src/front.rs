@@ -21,10 +21,13 @@ use crate::signal::Signal;
 use crate::storing;
 use crate::topic::Topic;
 use exactlog_core::batch::{Batch, HEADER_BYTES};
-use exactlog_core::command::{Command, ConfigChange, Dedup, Protocol, SEMANTICS_LEVEL, Transactional};
+use exactlog_core::command::{
+    Command, ConfigChange, Dedup, KeptSettings, Protocol, SEMANTICS_LEVEL, Transactional,
+};
 use exactlog_core::ids::{Partition, ProducerId, TopicId};
 use exactlog_core::reply::{Applied, Refusal, Reply};
 use exactlog_core::state::{At, CommittedOffset, PartitionState, State, TransactionalProducer};
+use exactlog_storage::shard::Durability;
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 use std::sync::Arc;
@@ -308,6 +311,7 @@ impl Log {
                 Some(*topic)
             }
             Command::CreatePartitions { topic, .. } => Some(*topic),
+            Command::Config(ConfigChange::KeptSettings(_)) => None,
             _ => panic!("{} isn't rehearsed", command.kind_name()),
         };
         // Nothing else is looked at by these.
@@ -323,6 +327,17 @@ impl Log {
             Reply::Refused(refusal) => Err(refusal.into()),
             reply => Ok(reply),
         }
+    }
+
+    /// What topics have of the settings that change nothing, if they say nothing else.
+    pub fn kept_settings(&self) -> KeptSettings {
+        self.inner.state.read().kept
+    }
+
+    /// Whether whatever is acknowledged is synced before; of a log that is closed, or that a node keeps, no. It may
+    /// wait for what is being written.
+    pub fn syncs_first(&self) -> bool {
+        self.inner.hold().is_some_and(|shard| shard.durability() == Durability::Fsync)
     }
 
     /// Where this log is, and how much more the disk can take there.

@@ -121,7 +121,7 @@ pub use event::{Event, Receipt, Record, Undecodable};
 pub use exactlog_core::batch::TimestampType;
 pub use exactlog_core::batch::{BatchError, Compression, CompressionFault, RecordFault, RecordHeader};
 pub use exactlog_core::command::{
-    AtCap, CleanupPolicy, CommitToken, DedupScope, SettingError, TopicCompression, TopicConfig,
+    AtCap, CleanupPolicy, CommitToken, DedupScope, KeptSettings, SettingError, TopicCompression, TopicConfig,
     TopicDurability,
 };
 pub use exactlog_core::ids::{DedupId, MemberId, Partition, ProducerId, TimerId, TopicId};
@@ -155,8 +155,8 @@ pub mod wire {
     };
     pub use exactlog_core::batch::{Batch, BatchBuilder, HEADER_BYTES, ProducerStamp, Record};
     pub use exactlog_core::command::{
-        Command, OFFSET_METADATA_BYTES_MAX, OffsetCommit, OffsetMetadata, Protocol, TransactionSender,
-        Transactional, is_legal_group_name, is_legal_name,
+        Command, ConfigChange, OFFSET_METADATA_BYTES_MAX, OffsetCommit, OffsetMetadata, Protocol,
+        TransactionSender, Transactional, is_legal_group_name, is_legal_name,
     };
     pub use exactlog_core::partitioner::partition_for_key;
     pub use exactlog_core::reply::{Committed, Reply};

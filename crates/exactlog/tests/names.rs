@@ -8,12 +8,13 @@ use exactlog::disk::{Disk, Entry as DirectoryEntry, File, Mode, RealDisk};
 use exactlog::{
     AtCap, Batch, BatchError, Builder, Bytes, Cancellation, Cleaned, CleanupPolicy, CommitReceipt,
     CommitToken, Compacted, Compression, CompressionFault, Consumer, ConsumerBuilder, Cut, DedupId,
-    DedupLimits, DedupScope, DueCompaction, Durability, Entry, Error, Event, EventId, JsonError, KeyRange,
-    Log, MemberId, Metrics, Outcome, Partition, Producer, ProducerId, ReadView, Receipt, Record, RecordFault,
-    RecordHeader, RecordStream, Records, RecoveryReport, Refusal, Reservation, Reserve, Scan, Scope, Seen,
-    SeenEvent, Sighting, Start, StorageError, Stream, Table, TableLimits, TableOptions, Ticket, TimerDetails,
-    TimerFailure, TimerId, TimerLimits, TimerMetrics, TimestampType, Topic, TopicCompression, TopicConfig,
-    TopicDurability, TopicId, TopicOptions, Transaction, Undecodable, UnreadableBatch,
+    DedupLimits, DedupScope, DueCompaction, Durability, Entry, Error, Event, EventId, JsonError,
+    KeptSettings, KeyRange, Log, MemberId, Metrics, Outcome, Partition, Producer, ProducerId, ReadView,
+    Receipt, Record, RecordFault, RecordHeader, RecordStream, Records, RecoveryReport, Refusal, Reservation,
+    Reserve, Scan, Scope, Seen, SeenEvent, Sighting, Start, StorageError, Stream, Table, TableLimits,
+    TableOptions, Ticket, TimerDetails, TimerFailure, TimerId, TimerLimits, TimerMetrics, TimestampType,
+    Topic, TopicCompression, TopicConfig, TopicDurability, TopicId, TopicOptions, Transaction, Undecodable,
+    UnreadableBatch,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -120,7 +121,10 @@ fn structures(
         timestamp_after_max_ms: _,
         durability,
         compression,
+        kept,
     } = config;
+    let KeptSettings { min_insync_replicas: _, unclean_leader_election: _, flush_messages: _, flush_ms: _ } =
+        kept;
     let _: (CleanupPolicy, TimestampType) = (cleanup_policy, timestamp_type);
     let _: (TopicDurability, TopicCompression) = (durability, compression);
 }

@@ -10,9 +10,9 @@
 //! time is lost with a checkpoint that can't be read (the older one and a longer replay serve), and since bincode
 //! sees bytes only behind our own frame, version and CRC, with a limit.
 //!
-//! Version 3 is written, version 4 of a log in which ids of events were forgotten, and version 5 of one with metadata
-//! beside committed offsets. Version 2, which knows nothing
-//! of timers, ids of events, retention and compaction, is read (`version_2.rs`).
+//! Version 3 is written, version 4 of a log in which ids of events were forgotten, version 5 of one with metadata
+//! beside committed offsets, and version 6 of one with settings that change nothing. Version 2, which knows nothing of
+//! timers, ids of events, retention and compaction, is read (`version_2.rs`).
 //!
 //! Invariants
 //!   * a checkpoint counts when its name does: written whole under a temporary name, synced, renamed, directory synced
@@ -33,7 +33,7 @@ use bincode::error::DecodeError;
 use bincode::serde::decode_from_slice;
 use bytes::Bytes;
 use exactlog_core::batch::Compression;
-use exactlog_core::command::{TopicCompression, TopicDurability};
+use exactlog_core::command::{KeptSettings, TopicCompression, TopicDurability};
 use exactlog_core::ids::{Partition, TopicId};
 use exactlog_core::mutants::{Mutant, on};
 use exactlog_core::state::{
@@ -47,8 +47,11 @@ use std::sync::Arc;
 /// Directory of the checkpoints.
 pub const CHECKPOINT_DIR: &str = "checkpoint";
 
-/// The newest format that this build writes and reads: that of a log with metadata beside committed offsets.
-pub const CHECKPOINT_VERSION: u16 = 5;
+/// The newest format that this build writes and reads: that of a log with settings that change nothing.
+pub const CHECKPOINT_VERSION: u16 = 6;
+
+/// The format of a log with metadata beside committed offsets.
+const CHECKPOINT_VERSION_METADATA: u16 = 5;
 
 /// The format of a log in which ids of events were forgotten.
 const CHECKPOINT_VERSION_GAPS: u16 = 4;
@@ -156,6 +159,9 @@ enum Section {
     Compressed(Vec<(TopicId, u8)>),
     /// What stands beside committed offsets, part by part; nothing of a log without any.
     OffsetMetadata(OffsetMetadataPiece),
+    /// Settings that change nothing: what all topics have, and those of topics that say something else; nothing of a
+    /// log whose topics have their defaults.
+    Kept(KeptSettings, Vec<(TopicId, KeptSettings)>),
 }
 
 impl Image {
@@ -274,8 +280,11 @@ impl Image {
         if version < CHECKPOINT_VERSION_GAPS && image.state.dedup.has_gaps() {
             return Err(damaged(VERSION_AT, format!("ids that were forgotten, in version {version}")));
         }
-        if version < CHECKPOINT_VERSION && image.state.has_offset_metadata() {
+        if version < CHECKPOINT_VERSION_METADATA && image.state.has_offset_metadata() {
             return Err(damaged(VERSION_AT, format!("metadata of offsets, in version {version}")));
+        }
+        if version < CHECKPOINT_VERSION && has_kept_settings(&image.state) {
+            return Err(damaged(VERSION_AT, format!("settings that change nothing, in version {version}")));
         }
         Ok(image)
     }
@@ -320,6 +329,20 @@ impl Image {
                 }
             }
             Section::OffsetMetadata(piece) => self.state.restore_offset_metadata(piece)?,
+            Section::Kept(of_all, topics) => {
+                self.state.kept = of_all;
+                for (id, kept) in topics {
+                    let found = self.state.topics.get_mut(&id);
+                    let found = found.ok_or(format!("settings of no topic {id}"))?;
+                    let before = std::mem::replace(&mut Arc::make_mut(found).config.kept, kept);
+                    if before != KeptSettings::default() || kept == before {
+                        return Err(format!("settings of topic {id} twice, or its defaults"));
+                    }
+                }
+                if !has_kept_settings(&self.state) {
+                    return Err("settings that are the defaults".into());
+                }
+            }
         }
         Ok(())
     }
@@ -327,11 +350,17 @@ impl Image {
 
 /// The first format that has a form for all of a state.
 fn version_of(state: &State) -> u16 {
-    match (state.has_offset_metadata(), state.dedup.has_gaps()) {
-        (true, _) => CHECKPOINT_VERSION,
-        (false, true) => CHECKPOINT_VERSION_GAPS,
-        (false, false) => CHECKPOINT_VERSION_PLAIN,
+    match (has_kept_settings(state), state.has_offset_metadata(), state.dedup.has_gaps()) {
+        (true, ..) => CHECKPOINT_VERSION,
+        (false, true, _) => CHECKPOINT_VERSION_METADATA,
+        (false, false, true) => CHECKPOINT_VERSION_GAPS,
+        (false, false, false) => CHECKPOINT_VERSION_PLAIN,
     }
+}
+
+fn has_kept_settings(state: &State) -> bool {
+    let default = KeptSettings::default();
+    state.kept != default || state.topics.values().any(|topic| topic.config.kept != default)
 }
 
 /// Makes the directory of checkpoints, and its name durable. That it is there doesn't say that it is durable: an
@@ -460,6 +489,13 @@ fn encode_state(
     let mut count = encode_without_metadata(state, applied_at, into)?;
     for piece in state.offset_metadata_pieces() {
         encode_section(&Section::OffsetMetadata(piece), into)?;
+        count += 1;
+    }
+    let own = |topic: &Topic| Some(topic.config.kept).filter(|kept| *kept != KeptSettings::default());
+    let topics = state.topics.iter().filter_map(|(id, topic)| Some((*id, own(topic)?)));
+    let topics: Vec<(TopicId, KeptSettings)> = topics.collect();
+    if has_kept_settings(state) {
+        encode_section(&Section::Kept(state.kept, topics), into)?;
         count += 1;
     }
     Ok(count)

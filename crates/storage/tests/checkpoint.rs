@@ -6,8 +6,8 @@
 
 use exactlog_core::batch::{Batch, BatchBuilder, Compression, ProducerStamp};
 use exactlog_core::command::{
-    AtCap, CleanupPolicy, Command, Commit, CommitToken, ConfigChange, Dedup, DedupScope, NewTimer,
-    OffsetCommit, OffsetMetadata, Protocol, TableWrite, TableWrites, TimerCommand, TimerEffects,
+    AtCap, CleanupPolicy, Command, Commit, CommitToken, ConfigChange, Dedup, DedupScope, KeptSettings,
+    NewTimer, OffsetCommit, OffsetMetadata, Protocol, TableWrite, TableWrites, TimerCommand, TimerEffects,
     TopicCompression, TopicConfig, TopicDurability, TransactionSender, Transactional,
 };
 use exactlog_core::ids::{DedupId, Partition, ProducerId, TimerId, TopicId};
@@ -544,6 +544,79 @@ fn metadata_of_offsets_has_the_bytes_that_the_format_says_and_is_read_back() {
     }
 }
 
+/// Section 10: of all topics, then of those that say something else.
+fn kept_section(of_all: u32, topics: &[(u32, u32)]) -> Vec<u8> {
+    // No unclean leader; flushes after 3 records, and after no time.
+    let kept = |bytes: Bytes, replicas: u32| match replicas {
+        1 => bytes.u32(1).u8(0).u8(0).u8(0),
+        _ => bytes.u32(replicas).u8(0).u8(1).u64(3).u8(0),
+    };
+    let head = kept(Bytes::default().u32(10), of_all).u64(topics.len() as u64);
+    section(topics.iter().fold(head, |bytes, (topic, replicas)| kept(bytes.u32(*topic), *replicas)))
+}
+
+#[test]
+fn settings_that_change_nothing_have_the_bytes_that_the_format_says_and_are_read_back() {
+    let (disk, mut shard) = with_one_checkpoint();
+    let kept = |min_insync_replicas| KeptSettings {
+        min_insync_replicas,
+        flush_messages: Some(3),
+        ..KeptSettings::default()
+    };
+    let set = |shard: &mut Shard, of_all| run(shard, Command::Config(ConfigChange::KeptSettings(of_all)));
+    let alter = |shard: &mut Shard, kept| {
+        let config = TopicConfig { kept, ..shard.state().topics[&TopicId(1)].config.clone() };
+        run(shard, Command::AlterTopic { topic: TopicId(1), config })
+    };
+    set(&mut shard, kept(2));
+    alter(&mut shard, kept(4));
+    let written = shard.checkpoint_image().unwrap().write(&disk).unwrap();
+    shard.keep_checkpoint(written).unwrap();
+    let name = file_name(written.applied_lsn);
+    let content = disk.read_file(&name).unwrap();
+    assert_eq!(content[8], 6);
+    let expected = kept_section(2, &[(1, 4)]);
+    let at = content.windows(expected.len()).position(|window| window == expected);
+    let at = at.expect("the section isn't there");
+
+    let live = state_hash(&shard.state());
+    drop(shard);
+    let (mut shard, report) = open(&disk.process_kill()).unwrap();
+    assert_eq!((report.checkpoint_lsn, state_hash(&shard.state())), (written.applied_lsn, live));
+    assert_eq!((shard.state().kept, shard.state().topics[&TopicId(1)].config.kept), (kept(2), kept(4)));
+    // As long as one of both says something, then the version goes back.
+    let version = |shard: &mut Shard| {
+        let other = SimDisk::new();
+        let written = shard.checkpoint_image().unwrap().write(&other).unwrap();
+        other.read_file(&file_name(written.applied_lsn)).unwrap()[8]
+    };
+    set(&mut shard, KeptSettings::default());
+    assert_eq!(version(&mut shard), 6);
+    alter(&mut shard, KeptSettings::default());
+    assert_eq!(version(&mut shard), 3);
+    drop(shard);
+
+    for (of_all, topics, why) in [
+        (2, &[(7, 4)][..], "settings of no topic 7"),
+        (2, &[(1, 4), (1, 4)], "settings of topic 1 twice"),
+        (2, &[(1, 1)], "settings of topic 1 twice, or its defaults"),
+        (1, &[], "settings that are the defaults"),
+    ] {
+        let disk = disk.process_kill();
+        let wrong = kept_section(of_all, topics);
+        put_anew(&disk, &name, [&content[..at], &wrong, &content[at + expected.len()..]].concat(), 6);
+        let (shard, report) = open(&disk).unwrap();
+        assert_eq!(state_hash(&shard.state()), live, "{why}");
+        assert!(report.ignored.join(", ").contains(why), "{why}: {:?}", report.ignored);
+    }
+    for version in 3..=5 {
+        put_anew(&disk, &name, content.to_vec(), version);
+        let (_, report) = open(&disk.process_kill()).unwrap();
+        let why = format!("settings that change nothing, in version {version}");
+        assert!(report.ignored.join(", ").contains(&why), "{:?}", report.ignored);
+    }
+}
+
 /// Another content of a checkpoint, with a header that holds.
 fn put_anew(disk: &SimDisk, name: &str, mut content: Vec<u8>, version: u8) {
     content[8] = version;
@@ -783,7 +856,7 @@ fn a_checkpoint_of_version_1_is_refused_by_name() {
     disk.remove(&file_name(4)).unwrap();
     disk.put(&file_name(4), &file(1, &sections(2, term), 4, 0)).unwrap();
     let refusal = open(&disk).unwrap_err();
-    assert!(matches!(refusal, StorageError::Version { found: 1, supported: 5, .. }), "{refusal}");
+    assert!(matches!(refusal, StorageError::Version { found: 1, supported: 6, .. }), "{refusal}");
 }
 
 #[test]
@@ -791,13 +864,13 @@ fn a_checkpoint_of_an_unknown_version_is_refused_by_name_even_if_there_is_an_old
     let (disk, shard) = with_one_checkpoint();
     drop(shard);
     let mut bytes = disk.read_file(&file_name(4)).unwrap();
-    bytes[8] = 6;
+    bytes[8] = 7;
     bytes[16] = 9;
     let crc = crc32fast::hash(&bytes[..40]);
     bytes[40..44].copy_from_slice(&crc.to_le_bytes());
     disk.put(&file_name(9), &bytes).unwrap();
     let refusal = open(&disk).unwrap_err();
-    assert!(matches!(refusal, StorageError::Version { found: 6, supported: 5, .. }), "{refusal}");
+    assert!(matches!(refusal, StorageError::Version { found: 7, supported: 6, .. }), "{refusal}");
 }
 
 #[test]

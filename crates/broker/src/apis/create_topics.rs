@@ -54,6 +54,7 @@ async fn create(
         })?;
         settings::set(&mut config, &it.name, value)?;
     }
+    settings::check_flushes(&config, || node.log.syncs_first())?;
     let command = Command::CreateTopic { name: wanted.name.to_string(), partitions, config: config.clone() };
     let reply = node.log.rehearse(&command).map_err(code::refused)?;
     created(&wanted.name, reply)?;
@@ -66,7 +67,7 @@ async fn create(
         topic_id: id.map(uuid).unwrap_or_default(),
         num_partitions: partitions as i32,
         replication_factor: 1,
-        configs: Some(configs(&config)),
+        configs: Some(configs(node, &config)),
         ..CreatableTopicResult::default()
     })
 }
@@ -127,14 +128,14 @@ fn created(name: &str, reply: Reply) -> Result<TopicId, Refused> {
     }
 }
 
-fn configs(config: &TopicConfig) -> Vec<CreatableTopicConfigs> {
+fn configs(node: &Node, config: &TopicConfig) -> Vec<CreatableTopicConfigs> {
     let row = |row: settings::Row| CreatableTopicConfigs {
         name: Str::from_static(row.name),
         config_source: row.source(settings::TOPIC_CONFIG),
-        value: Some(row.value.into()),
+        value: Some(row.value().into()),
         ..CreatableTopicConfigs::default()
     };
-    settings::of_topic(config).into_iter().map(row).collect()
+    settings::of_topic(config, &node.log.kept_settings()).into_iter().map(row).collect()
 }
 
 /// A topic that somebody asks for and that isn't there (`auto.create.topics.enable`). Whoever makes up names doesn't

@@ -31,8 +31,8 @@ fn describe(node: &Node, wanted: DescribeConfigsResource, detail: Detail) -> Des
     let (error_code, error_message, configs) = match rows(node, resource_type, name) {
         Ok((rows, own)) => {
             let rows = rows.iter().filter(|row| is_wanted(row));
-            let is_fixed = resource_type == settings::BROKER;
-            (code::NONE, None, rows.map(|row| described(row, own, is_fixed, detail)).collect())
+            let is_of_node = resource_type == settings::BROKER;
+            (code::NONE, None, rows.map(|row| described(row, own, is_of_node, detail)).collect())
         }
         Err((error_code, message)) => (error_code, Some(message.into()), Vec::new()),
     };
@@ -51,12 +51,13 @@ fn rows(node: &Node, resource_type: i8, name: &str) -> Result<(Vec<Row>, i8), Re
     match resource_type {
         settings::TOPIC => {
             let topic = node.topic_legally_named(name)?;
-            Ok((settings::of_topic(topic.config()), settings::TOPIC_CONFIG))
+            Ok((settings::of_topic(topic.config(), &node.log.kept_settings()), settings::TOPIC_CONFIG))
         }
-        // What all nodes have that was changed while they run: nothing.
-        settings::BROKER if name.is_empty() => Ok((Vec::new(), settings::STATIC_BROKER_CONFIG)),
-        settings::BROKER if name.parse() == Ok(node_id) => {
-            Ok((settings::of_node(&node.options), settings::STATIC_BROKER_CONFIG))
+        settings::BROKER if name.is_empty() || name.parse() == Ok(node_id) => {
+            let mut rows = settings::of_node(&node.options, &node.log.kept_settings());
+            // No name stands for what all nodes have that was set while they run.
+            rows.retain(|row| !name.is_empty() || row.of_all.is_some());
+            Ok((rows, settings::STATIC_BROKER_CONFIG))
         }
         settings::BROKER => {
             let what = format!("node {name:?}: {node_id} is the only one, and no name stands for all");
@@ -69,7 +70,7 @@ fn rows(node: &Node, resource_type: i8, name: &str) -> Result<(Vec<Row>, i8), Re
     }
 }
 
-fn described(row: &Row, own: i8, is_fixed: bool, detail: Detail) -> DescribeConfigsResourceResult {
+fn described(row: &Row, own: i8, is_of_node: bool, detail: Detail) -> DescribeConfigsResourceResult {
     let synonyms = row.synonyms(own).into_iter().filter(|_| detail.synonyms);
     let synonyms = synonyms.map(|(name, value, source)| DescribeConfigsSynonym {
         name: Str::from_static(name),
@@ -78,8 +79,8 @@ fn described(row: &Row, own: i8, is_fixed: bool, detail: Detail) -> DescribeConf
     });
     DescribeConfigsResourceResult {
         name: Str::from_static(row.name),
-        value: Some(row.value.as_str().into()),
-        read_only: is_fixed,
+        value: Some(row.value().into()),
+        read_only: is_of_node && settings::kept_for_all(row.name).is_none(),
         config_source: row.source(own),
         is_sensitive: false,
         synonyms: synonyms.collect(),

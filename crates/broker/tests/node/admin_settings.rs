@@ -45,7 +45,7 @@ async fn every_version_describes_topics_and_where_their_settings_come_from() {
         let request = describe(vec![resource(TOPIC, "orders", None)]);
         let result = client.ask::<DescribeConfigs>(version, &request).await.results.remove(0);
         assert_eq!((result.error_code, result.resource_type, &*result.resource_name), (0, TOPIC, "orders"));
-        assert_eq!(result.configs.len(), 17, "version {version}");
+        assert_eq!(result.configs.len(), 19, "version {version}");
         let of = |name: &str| result.configs.iter().find(|it| &*it.name == name).unwrap();
         let synonyms = |name: &str| -> Vec<(String, String, i8)> {
             let synonym = |it: &describe_configs::DescribeConfigsSynonym| {
@@ -90,13 +90,13 @@ async fn only_what_is_asked_for_is_described() {
     let results = client.ask::<DescribeConfigs>(4, &request).await.results;
     assert_eq!(names(&results[0]), ["segment.bytes", "retention.ms"]);
     assert_eq!(results[1].configs, []);
-    assert_eq!(results[2].configs.len(), 17, "no names are all of them");
+    assert_eq!(results[2].configs.len(), 19, "no names are all of them");
     assert!(results[2].configs.iter().all(|it| it.synonyms.is_empty() && it.documentation.is_none()));
     assert!(client.ask::<DescribeConfigs>(1, &describe(vec![])).await.results.is_empty());
 }
 
 #[tokio::test]
-async fn the_node_shows_what_it_was_told_and_nobody_can_change_it() {
+async fn the_node_shows_what_it_was_told_and_what_of_it_can_be_changed() {
     let node = Node::with(NodeOptions { node_id: 7, partitions: 4, ..NodeOptions::default() }).await;
     let mut client = node.client().await;
     let result = described(&mut client, BROKER, "7").await;
@@ -109,7 +109,9 @@ async fn the_node_shows_what_it_was_told_and_nobody_can_change_it() {
     assert_eq!(of("auto.create.topics.enable"), ("false", 5, 1));
     assert_eq!(of("connections.max.idle.ms"), ("600000", 5, 5));
     assert_eq!(of("log.cleanup.policy"), ("delete", 5, 7));
-    assert!(result.configs.iter().all(|it| it.read_only && it.documentation.is_some()));
+    assert!(result.configs.iter().all(|it| it.documentation.is_some()));
+    let alterable = result.configs.iter().filter(|it| !it.read_only).map(|it| &*it.name);
+    assert_eq!(alterable.collect::<Vec<_>>(), OF_ALL_TOPICS);
     let partitions = result.configs.iter().find(|it| &*it.name == "num.partitions").unwrap();
     assert_eq!(partitions.synonyms.iter().map(|it| it.source).collect::<Vec<_>>(), [4, 5]);
     let of_all = described(&mut client, BROKER, "").await;
@@ -117,6 +119,124 @@ async fn the_node_shows_what_it_was_told_and_nobody_can_change_it() {
     let refused = altered(&mut client, BROKER, "7", &[("num.partitions", 0, Some("1"))], false).await;
     assert_eq!(refused.error_code, 42);
     assert!(refused.error_message.unwrap().contains("while it runs"));
+}
+
+const OF_ALL_TOPICS: [&str; 4] = [
+    "min.insync.replicas",
+    "unclean.leader.election.enable",
+    "log.flush.interval.messages",
+    "log.flush.interval.ms",
+];
+
+/// Name, value and where that comes from, of a setting of the node or of a topic.
+async fn row(client: &mut Client, kind: i8, of: &str, name: &str) -> Option<(String, i8)> {
+    let result = described(client, kind, of).await;
+    let found = result.configs.into_iter().find(|it| &*it.name == name)?;
+    Some((found.value.unwrap().to_string(), found.config_source))
+}
+
+/// Programs that compare what they wanted with what there is set them, and find them again: also after the node was
+/// started anew.
+#[tokio::test]
+async fn what_changes_nothing_is_kept_of_a_topic_and_of_all() {
+    const NO_LIMIT: &str = "9223372036854775807";
+    let node = Node::with_topic("orders", 1).await;
+    let mut client = node.client().await;
+    let was = |value: &str, source| Some((value.to_string(), source));
+    let wanted = [("log.flush.interval.messages", 0, Some("1234")), ("min.insync.replicas", 0, Some("2"))];
+    for only_checks in [true, false] {
+        let altered = altered(&mut client, BROKER, "1", &wanted, only_checks).await;
+        assert_eq!((altered.error_code, altered.error_message), (0, None));
+        let expected = if only_checks { was(NO_LIMIT, 5) } else { was("1234", 2) };
+        assert_eq!(row(&mut client, BROKER, "1", "log.flush.interval.messages").await, expected);
+    }
+    let wanted = [("min.insync.replicas", 0, Some("3")), ("flush.ms", 0, Some("0"))];
+    assert_eq!(altered(&mut client, TOPIC, "orders", &wanted, false).await.error_code, 0);
+    let of_all = described(&mut client, BROKER, "").await.configs;
+    let of_all = of_all.iter().map(|it| (&*it.name, it.value.as_deref().unwrap()));
+    let set = [("min.insync.replicas", "2"), ("log.flush.interval.messages", "1234")];
+    assert_eq!(of_all.collect::<Vec<_>>(), set, "no name: what was set while the node ran");
+
+    let (directory, log) = (node.directory, node.log);
+    drop(client);
+    node.running.stop().await;
+    log.close().unwrap();
+    let log = exactlog::Log::open(directory.path().join("data")).unwrap();
+    let node = Node::serving(log, NodeOptions::default()).await;
+    let mut client = node.client().await;
+    for (kind, of, name, expected) in [
+        (BROKER, "1", "log.flush.interval.messages", was("1234", 2)),
+        (BROKER, "1", "log.flush.interval.ms", was(NO_LIMIT, 5)),
+        (BROKER, "1", "min.insync.replicas", was("2", 2)),
+        (TOPIC, "orders", "flush.messages", was("1234", 2)),
+        (TOPIC, "orders", "flush.ms", was("0", 1)),
+        (TOPIC, "orders", "min.insync.replicas", was("3", 1)),
+        (TOPIC, "orders", "unclean.leader.election.enable", was("false", 5)),
+    ] {
+        assert_eq!(row(&mut client, kind, of, name).await, expected, "{name} of {kind} {of}");
+    }
+    let reset = [("min.insync.replicas", 1, None)];
+    assert_eq!(altered(&mut client, TOPIC, "orders", &reset, false).await.error_code, 0);
+    assert_eq!(row(&mut client, TOPIC, "orders", "min.insync.replicas").await, was("2", 2));
+    // All at once: what isn't named goes.
+    let config = |name: &str, value: &str| alter_configs::AlterableConfig {
+        name: name.into(),
+        value: Some(value.into()),
+    };
+    let resource = alter_configs::AlterConfigsResource {
+        resource_type: BROKER,
+        resource_name: "1".into(),
+        configs: vec![config("log.flush.interval.ms", "9")],
+    };
+    let request = alter_configs::Request { resources: vec![resource], validate_only: false };
+    assert_eq!(client.ask::<AlterConfigs>(2, &request).await.responses[0].error_code, 0);
+    assert_eq!(row(&mut client, BROKER, "1", "log.flush.interval.messages").await, was(NO_LIMIT, 5));
+    assert_eq!(row(&mut client, TOPIC, "orders", "min.insync.replicas").await, was("1", 5));
+    assert_eq!(row(&mut client, BROKER, "", "log.flush.interval.ms").await, was("9", 2));
+
+    for (name, operation, value, code) in [
+        ("min.insync.replicas", 0, Some("0"), 40),
+        ("log.flush.interval.messages", 0, Some("0"), 40),
+        ("log.flush.interval.messages", 0, Some("all"), 40),
+        ("log.flush.interval.ms", 2, Some("1"), 40),
+        ("unclean.leader.election.enable", 0, Some("maybe"), 40),
+        ("flush.ms", 0, Some("1"), 42),
+        ("listeners", 0, Some("PLAINTEXT://:1"), 42),
+    ] {
+        let refused = altered(&mut client, BROKER, "1", &[(name, operation, value)], false).await;
+        assert_eq!(refused.error_code, code, "{name} {value:?}: {refused:?}");
+        assert!(
+            refused
+                .error_message
+                .is_some_and(|it| it.contains(name.trim_start_matches("log.")) || it.contains("flush."))
+        );
+    }
+    assert_eq!(altered(&mut client, BROKER, "2", &[], false).await.error_code, 42, "there is no such node");
+}
+
+/// Nobody would keep that promise.
+#[tokio::test]
+async fn syncs_are_not_promised_where_acknowledgements_do_not_wait_for_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = exactlog::Log::builder().durability(exactlog::Durability::Os).open(directory.path()).unwrap();
+    log.create_topic("orders", TopicOptions::default()).unwrap();
+    let weak = Node::serving(log, NodeOptions::default()).await;
+    let node = Node::start().await;
+    let own = TopicOptions::default().durability(exactlog::TopicDurability::Os);
+    node.log.create_topic("orders", own).unwrap();
+    for node in [&weak, &node] {
+        let mut client = node.client().await;
+        for wanted in [("flush.ms", 0, Some("1000")), ("flush.messages", 0, Some("1"))] {
+            let refused = altered(&mut client, TOPIC, "orders", &[wanted], false).await;
+            assert_eq!(refused.error_code, 40, "{wanted:?}");
+            assert!(refused.error_message.unwrap().contains("durability=fsync"));
+        }
+        let none = [("flush.ms", 0, Some("9223372036854775807")), ("min.insync.replicas", 0, Some("2"))];
+        assert_eq!(altered(&mut client, TOPIC, "orders", &none, false).await.error_code, 0);
+    }
+    let wanted = [("log.flush.interval.ms", 0, Some("1000"))];
+    let refused = altered(&mut weak.client().await, BROKER, "1", &wanted, false).await;
+    assert_eq!(refused.error_code, 40);
 }
 
 #[tokio::test]

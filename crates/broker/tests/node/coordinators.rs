@@ -86,8 +86,8 @@ async fn tx_1_what_has_no_coordinator_is_refused_with_the_reason() {
     assert_eq!((found.error_code, found.node_id), (0, 1));
 }
 
-/// Clients and tools look for `__consumer_offsets`, and leave it out where they are asked for all topics: it is there as
-/// soon as there may be groups, says that it is the node's own, and nobody writes to it.
+/// Clients and tools look for `__consumer_offsets`, and leave it out where they are asked for all topics: it is there
+/// as soon as there may be groups, says that it is the node's own, and nobody writes to it.
 #[tokio::test]
 async fn the_topic_of_offsets_is_there_when_a_group_looked_for_its_coordinator() {
     let node = Node::start().await;

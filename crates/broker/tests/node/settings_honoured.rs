@@ -189,6 +189,6 @@ async fn more_replicas_in_sync_than_there_are_count_as_one() {
     let request = describe_configs::Request { resources: vec![resource], ..Default::default() };
     let described = client.ask::<DescribeConfigs>(4, &request).await.results.remove(0);
     let values = described.configs.iter().map(|it| (&*it.name, it.value.as_deref().unwrap()));
-    let expected = [("min.insync.replicas", "1"), ("unclean.leader.election.enable", "false")];
+    let expected = [("min.insync.replicas", "3"), ("unclean.leader.election.enable", "false")];
     assert_eq!(values.collect::<Vec<_>>(), expected);
 }

@@ -406,6 +406,7 @@ impl<'a> Reader<'a> {
             26 => Ok(ConfigChange::TimerLimits { count_max: self.u64()?, delay_max_ms: self.u64()? }),
             27 => Ok(ConfigChange::OffsetRetention { retention_ms: self.u64()? }),
             32 => Ok(ConfigChange::TableLimits { keys_max: self.u64()?, key_bytes_max: self.u64()? }),
+            34 => Ok(ConfigChange::KeptSettings(self.kept_settings()?)),
             _ => Err(self.malformed("an unknown setting")),
         }
     }
@@ -465,6 +466,15 @@ impl<'a> Reader<'a> {
         }
     }
 
+    fn kept_settings(&mut self) -> Result<KeptSettings, DecodeError> {
+        Ok(KeptSettings {
+            min_insync_replicas: self.u32()?,
+            unclean_leader_election: self.flag()?,
+            flush_messages: self.optional()?,
+            flush_ms: self.optional()?,
+        })
+    }
+
     fn topic_config(&mut self) -> Result<TopicConfig, DecodeError> {
         let config = TopicConfig {
             max_message_bytes: self.u32()?,
@@ -507,12 +517,19 @@ impl<'a> Reader<'a> {
         };
         let compression = match self.version < CONFIG_VERSION_COMPRESSION {
             true => TopicCompression::Producer,
-            false => match Compression::from_id(self.u8()?) {
-                Some(codec) => TopicCompression::Codec(codec),
-                None => return Err(self.malformed("an unknown codec of a topic")),
+            false => match self.u8()? {
+                CODEC_OF_PRODUCER if self.version >= CONFIG_VERSION_KEPT => TopicCompression::Producer,
+                id => match Compression::from_id(id) {
+                    Some(codec) => TopicCompression::Codec(codec),
+                    None => return Err(self.malformed("an unknown codec of a topic")),
+                },
             },
         };
-        let config = TopicConfig { durability, compression, ..config };
+        let kept = match self.version < CONFIG_VERSION_KEPT {
+            true => KeptSettings::default(),
+            false => self.kept_settings()?,
+        };
+        let config = TopicConfig { durability, compression, kept, ..config };
         match config.version() == self.version {
             false => Err(self.malformed("settings that an earlier version has a form for")),
             true => Ok(config),

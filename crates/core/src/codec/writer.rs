@@ -1,7 +1,7 @@
 //! Writes the fields of commands. What is written here, [`reader`](super::reader) reads.
 
 use super::*;
-use crate::batch::TimestampType;
+use crate::batch::{Compression, TimestampType};
 use crate::command::*;
 use crate::ids::{DedupId, MemberId, Partition, ProducerId, TimerId, TopicId};
 
@@ -404,6 +404,10 @@ impl Writer {
                 self.u64(*keys_max);
                 self.u64(*key_bytes_max);
             }
+            ConfigChange::KeptSettings(kept) => {
+                self.u8(34);
+                self.kept_settings(kept);
+            }
         }
     }
 
@@ -459,9 +463,19 @@ impl Writer {
                 TopicDurability::Os => 1,
             });
         }
-        if let TopicCompression::Codec(codec) = config.compression {
-            self.u8(codec.id());
+        if version >= CONFIG_VERSION_COMPRESSION {
+            self.u8(config.compression.codec().map_or(CODEC_OF_PRODUCER, Compression::id));
         }
+        if version >= CONFIG_VERSION_KEPT {
+            self.kept_settings(&config.kept);
+        }
+    }
+
+    fn kept_settings(&mut self, kept: &KeptSettings) {
+        self.u32(kept.min_insync_replicas);
+        self.flag(kept.unclean_leader_election);
+        self.optional(kept.flush_messages);
+        self.optional(kept.flush_ms);
     }
 
     fn topic(&mut self, topic: &TopicId) {

@@ -3,6 +3,7 @@
 //!
 //! Not here: their bounds, which `apply` checks.
 
+use super::KeptSettings;
 use crate::batch::{Compression, TimestampType};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -59,6 +60,11 @@ pub struct TopicConfig {
     /// others, sees to it: `apply` calls no codec.
     #[serde(skip)]
     pub compression: TopicCompression,
+    /// Settings of Kafka's that change nothing here. Default [`KeptSettings::default`].
+    ///
+    /// A section of its own in checkpoints, and not a part of these bytes.
+    #[serde(skip)]
+    pub kept: KeptSettings,
 }
 
 /// The codec of a topic's batches (`compression.type`).
@@ -146,6 +152,9 @@ impl TopicConfig {
     pub(crate) fn version(&self) -> u8 {
         let TopicConfig { max_message_bytes, segment_bytes, segment_ms, .. } = *self;
         let plain = TopicConfig { max_message_bytes, segment_bytes, segment_ms, ..TopicConfig::default() };
+        if self.kept != KeptSettings::default() {
+            return 5;
+        }
         match (self.compression, self.durability) {
             (TopicCompression::Codec(_), _) => 4,
             (TopicCompression::Producer, TopicDurability::Os) => 3,
@@ -158,7 +167,7 @@ impl TopicConfig {
 impl TopicConfig {
     /// All settings by Kafka's names, each with its value as Kafka writes it: -1 is no limit. `topic.durability` is our
     /// own.
-    pub fn rows(&self) -> [(&'static str, String); 15] {
+    pub fn rows(&self) -> [(&'static str, String); 19] {
         let limit = |limit: Option<u64>| limit.map_or_else(|| "-1".to_string(), |limit| limit.to_string());
         let permille = self.min_cleanable_dirty_permille;
         [
@@ -177,6 +186,10 @@ impl TopicConfig {
             ("message.timestamp.after.max.ms", limit(self.timestamp_after_max_ms)),
             ("topic.durability", self.durability.to_string()),
             ("compression.type", self.compression.to_string()),
+            ("min.insync.replicas", self.kept.min_insync_replicas.to_string()),
+            ("unclean.leader.election.enable", self.kept.unclean_leader_election.to_string()),
+            ("flush.messages", limit(self.kept.flush_messages)),
+            ("flush.ms", limit(self.kept.flush_ms)),
         ]
     }
 }
@@ -203,7 +216,7 @@ pub enum SettingError {
 }
 
 /// The settings, in the order of [`TopicConfig::rows`], with what each can be.
-const SETTINGS: [(&str, &str); 15] = [
+const SETTINGS: [(&str, &str); 19] = [
     ("max.message.bytes", "1024 to 16777216"),
     ("segment.bytes", "4096 to 2147483647"),
     ("segment.ms", "at least 1"),
@@ -219,6 +232,10 @@ const SETTINGS: [(&str, &str); 15] = [
     ("message.timestamp.after.max.ms", "-1, or a time in ms"),
     ("topic.durability", "log or os"),
     ("compression.type", "producer, uncompressed, gzip, snappy, lz4 or zstd"),
+    ("min.insync.replicas", "1 to 2147483647"),
+    ("unclean.leader.election.enable", "true or false"),
+    ("flush.messages", "-1, or a number of records"),
+    ("flush.ms", "-1, or a time in ms"),
 ];
 
 /// What Kafka writes for "none", besides -1: the largest number.
@@ -254,7 +271,13 @@ impl TopicConfig {
             "message.timestamp.before.max.ms" => put(&mut self.timestamp_before_max_ms, limit()),
             "message.timestamp.after.max.ms" => put(&mut self.timestamp_after_max_ms, limit()),
             "topic.durability" => put(&mut self.durability, value.parse().ok()),
-            _ => put(&mut self.compression, value.parse().ok()),
+            "compression.type" => put(&mut self.compression, value.parse().ok()),
+            "min.insync.replicas" => put(&mut self.kept.min_insync_replicas, small()),
+            "unclean.leader.election.enable" => {
+                put(&mut self.kept.unclean_leader_election, value.parse().ok())
+            }
+            "flush.messages" => put(&mut self.kept.flush_messages, limit()),
+            _ => put(&mut self.kept.flush_ms, limit()),
         };
         done.ok_or_else(|| SettingError::Value { name, value: value.to_string(), bounds })
     }
@@ -307,6 +330,7 @@ impl Default for TopicConfig {
             timestamp_after_max_ms: None,
             durability: TopicDurability::Log,
             compression: TopicCompression::Producer,
+            kept: KeptSettings::default(),
         }
     }
 }

@@ -48,7 +48,7 @@ pub use topic::{LeaderEpochStart, PartitionState, Topic};
 pub use transaction::{Transaction, TransactionPhase, TransactionalProducer};
 pub use window::{ProducerWindow, RememberedBatch, Tombstone};
 
-use crate::command::{Command, ConfigChange, SEMANTICS_LEVEL, SEMANTICS_LEVEL_FIRST};
+use crate::command::{Command, ConfigChange, KeptSettings, SEMANTICS_LEVEL, SEMANTICS_LEVEL_FIRST};
 use crate::ids::{Partition, ProducerId, TopicId};
 use crate::reply::{Applied, Refusal, Reply};
 use serde::{Deserialize, Serialize};
@@ -101,6 +101,10 @@ pub struct State {
     /// Where the keys of tables are. A section of its own in a checkpoint.
     #[serde(skip)]
     pub tables: Tables,
+    /// What topics have of the settings that change nothing, if they say nothing else. With those of the topics a
+    /// section of its own in a checkpoint.
+    #[serde(skip)]
+    pub kept: KeptSettings,
 }
 
 /// Settings of the whole log, changed by `Config`.
@@ -163,6 +167,7 @@ impl Default for State {
             timers: Timers::default(),
             offset_expiry: OffsetExpiry::default(),
             tables: Tables::default(),
+            kept: KeptSettings::default(),
         }
     }
 }
@@ -366,6 +371,10 @@ impl State {
             ConfigChange::TableLimits { keys_max, key_bytes_max } => {
                 let (keys_max, key_bytes_max) = (*keys_max, *key_bytes_max);
                 self.tables.set_limits(TableLimits { keys_max, key_bytes_max })?;
+            }
+            ConfigChange::KeptSettings(kept) => {
+                topic::check_kept(kept)?;
+                self.kept = *kept;
             }
         }
         done(Reply::Configured)

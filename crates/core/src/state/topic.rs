@@ -10,7 +10,7 @@ use super::table::check_table_config;
 use super::window::{ProducerWindow, RememberedBatch, Tombstone, Verdict};
 use super::{Outcome, SETTING_MS_MAX, State, check_bounds, done};
 use crate::batch::{Batch, ProducerStamp, TimestampType};
-use crate::command::{TOPIC_PARTITIONS_MAX, TopicConfig, is_legal_name};
+use crate::command::{KeptSettings, TOPIC_PARTITIONS_MAX, TopicConfig, is_legal_name};
 use crate::ids::{Partition, ProducerId, TopicId};
 use crate::reply::{Applied, Placement, Refusal, Reply, topic_differences};
 use serde::{Deserialize, Serialize};
@@ -426,5 +426,12 @@ fn check_config(config: &TopicConfig) -> Result<(), Refusal> {
         1000,
     )?;
     limit("message.timestamp.before.max.ms", config.timestamp_before_max_ms, SETTING_MS_MAX)?;
-    limit("message.timestamp.after.max.ms", config.timestamp_after_max_ms, SETTING_MS_MAX)
+    limit("message.timestamp.after.max.ms", config.timestamp_after_max_ms, SETTING_MS_MAX)?;
+    check_kept(&config.kept)
+}
+
+pub(super) fn check_kept(kept: &KeptSettings) -> Result<(), Refusal> {
+    check_bounds("min.insync.replicas", kept.min_insync_replicas.into(), 1, i32::MAX as u64)?;
+    check_bounds("flush.messages", kept.flush_messages.unwrap_or(1), 1, i64::MAX as u64)?;
+    check_bounds("flush.ms", kept.flush_ms.unwrap_or(0), 0, SETTING_MS_MAX)
 }

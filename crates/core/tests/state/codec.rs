@@ -111,10 +111,10 @@ fn a_command_of_a_newer_release_is_unknown_and_not_malformed() {
         (7, 4),
         (8, 3),
         (19, 3),
-        (2, 5),
+        (2, 6),
         (21, 2),
         (30, 2),
-        (32, 5),
+        (32, 6),
         (33, 2),
     ] {
         let error = codec::decode(kind, version, &head, &Bytes::new());

@@ -186,6 +186,57 @@ fn create_topic_and_alter_topic_have_a_version_4_for_a_codec_of_their_own() {
     assert!(codec::decode(3, 4, &cut, &Bytes::new()).is_err(), "a codec is missing");
 }
 
+/// Settings that change nothing, each with another value than its default.
+const KEPT: KeptSettings = KeptSettings {
+    min_insync_replicas: 2,
+    unclean_leader_election: true,
+    flush_messages: Some(3),
+    flush_ms: Some(4),
+};
+
+const KEPT_BYTES: &[&str] = &[
+    "02 00 00 00",                // min.insync.replicas
+    "01",                         // unclean.leader.election.enable
+    "01 03 00 00 00 00 00 00 00", // flush.messages
+    "01 04 00 00 00 00 00 00 00", // flush.ms
+];
+
+#[test]
+fn create_topic_and_alter_topic_have_a_version_5_for_settings_that_change_nothing() {
+    let config = TopicConfig { kept: KEPT, ..full_config() };
+    let command = Command::CreateTopic { name: "t.1".into(), partitions: 16, config: config.clone() };
+    let fields = [&["03 00 00 00  74 2e 31", "10 00 00 00"], FULL_CONFIG, &["00", "ff"], KEPT_BYTES].concat();
+    is_version(2, 5, &command, &plain(&fields), &[]);
+    let command = Command::CreateTable { name: "t.1".into(), partitions: 16, config };
+    is_version(32, 5, &command, &plain(&fields), &[]);
+    // With a codec and a durability.
+    let config = TopicConfig {
+        compression: TopicCompression::Codec(exactlog_core::batch::Compression::Zstd),
+        durability: TopicDurability::Os,
+        kept: KeptSettings { flush_ms: Some(4), ..KeptSettings::default() },
+        ..full_config()
+    };
+    let none = "00 00 00 00 00 00 00 00 00";
+    let kept = ["01 00 00 00", "00", none, KEPT_BYTES[3]];
+    let head = plain(&[&["07 00 00 00"], FULL_CONFIG, &["01", "04"], &kept].concat());
+    is_version(3, 5, &Command::AlterTopic { topic: TopicId(7), config }, &head, &[]);
+    // What version 4 has a form for, and what there isn't.
+    let defaults = ["01 00 00 00", "00", none, none];
+    let wrong = [&["07 00 00 00"], FULL_CONFIG, &["01", "04"], &defaults].concat();
+    assert!(codec::decode(3, 5, &Bytes::from(plain(&wrong)), &Bytes::new()).is_err());
+    let codec_at = 12 + 4 + 83 + 1;
+    let mut no_codec = head;
+    no_codec[codec_at] = 5;
+    assert!(codec::decode(3, 5, &Bytes::from(no_codec), &Bytes::new()).is_err(), "there is no fifth codec");
+    let mut version_4 = plain(&[&["07 00 00 00"], FULL_CONFIG, &["01", "ff"]].concat());
+    assert!(
+        codec::decode(3, 4, &Bytes::from(version_4.clone()), &Bytes::new()).is_err(),
+        "version 3 has a form"
+    );
+    *version_4.last_mut().unwrap() = 4;
+    assert!(codec::decode(3, 4, &Bytes::from(version_4), &Bytes::new()).is_ok());
+}
+
 #[test]
 fn create_partitions_is_kind_30() {
     let command = Command::CreatePartitions { topic: TopicId(7), partitions: 16 };
@@ -473,6 +524,8 @@ fn config_is_kind_14() {
     let expiration = ConfigChange::ProducerExpiration { idle_ms: 4, tombstone_ms: 5 };
     let head = plain(&["02", "04 00 00 00 00 00 00 00", "05 00 00 00 00 00 00 00"]);
     is(14, &Command::Config(expiration), &head, &[]);
+    let kept = Command::Config(ConfigChange::KeptSettings(KEPT));
+    is(14, &kept, &plain(&[&["22"], KEPT_BYTES].concat()), &[]);
 }
 
 /// Transactional id "x", producer 5, epoch 2, the second protocol, newer codes, connection 9.

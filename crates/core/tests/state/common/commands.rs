@@ -4,7 +4,7 @@
 
 use super::*;
 use exactlog_core::batch::TimestampType;
-use exactlog_core::command::ConfigChange;
+use exactlog_core::command::{ConfigChange, KeptSettings};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -366,7 +366,20 @@ fn config_change() -> impl Strategy<Value = ConfigChange> {
             .prop_map(|(keys_max, key_bytes_max)| ConfigChange::TableLimits { keys_max, key_bytes_max }),
         (time(), time())
             .prop_map(|(idle_ms, tombstone_ms)| ConfigChange::ProducerExpiration { idle_ms, tombstone_ms }),
+        kept().prop_map(ConfigChange::KeptSettings),
     ]
+}
+
+fn kept() -> impl Strategy<Value = KeptSettings> {
+    let limit = || option::weighted(0.3, small_u64());
+    (select(vec![0, 1, 1, 2, u32::MAX]), any::<bool>(), limit(), limit()).prop_map(
+        |(min_insync_replicas, unclean_leader_election, flush_messages, flush_ms)| KeptSettings {
+            min_insync_replicas,
+            unclean_leader_election,
+            flush_messages,
+            flush_ms,
+        },
+    )
 }
 
 fn config() -> impl Strategy<Value = TopicConfig> {
@@ -377,28 +390,35 @@ fn config() -> impl Strategy<Value = TopicConfig> {
     let limit = || option::weighted(0.2, small_u64());
     let lags = (small_u64(), option::weighted(0.2, small_u64()), select(vec![0, 500, 1000, 1001]));
     let plain = prop_oneof![2 => Just(true), 1 => Just(false)];
-    (sizes, select(policies), select(times), [limit(), limit(), limit(), limit()], lags, plain).prop_map(
-        |((max_message_bytes, segment_bytes, segment_ms), policy, time, limits, lags, plain)| {
-            let config =
-                TopicConfig { max_message_bytes, segment_bytes, segment_ms, ..TopicConfig::default() };
-            if plain {
-                return config;
-            }
-            let [retention_ms, retention_bytes, timestamp_before_max_ms, timestamp_after_max_ms] = limits;
-            TopicConfig {
-                cleanup_policy: policy,
-                retention_ms,
-                retention_bytes,
-                min_compaction_lag_ms: lags.0,
-                max_compaction_lag_ms: lags.1,
-                min_cleanable_dirty_permille: lags.2,
-                timestamp_type: time,
-                timestamp_before_max_ms,
-                timestamp_after_max_ms,
-                ..config
-            }
-        },
-    )
+    let kept = option::weighted(0.1, kept()).prop_map(Option::unwrap_or_default);
+    (sizes, select(policies), select(times), [limit(), limit(), limit(), limit()], lags, plain, kept)
+        .prop_map(
+            |((max_message_bytes, segment_bytes, segment_ms), policy, time, limits, lags, plain, kept)| {
+                let config = TopicConfig {
+                    max_message_bytes,
+                    segment_bytes,
+                    segment_ms,
+                    kept,
+                    ..TopicConfig::default()
+                };
+                if plain {
+                    return config;
+                }
+                let [retention_ms, retention_bytes, timestamp_before_max_ms, timestamp_after_max_ms] = limits;
+                TopicConfig {
+                    cleanup_policy: policy,
+                    retention_ms,
+                    retention_bytes,
+                    min_compaction_lag_ms: lags.0,
+                    max_compaction_lag_ms: lags.1,
+                    min_cleanable_dirty_permille: lags.2,
+                    timestamp_type: time,
+                    timestamp_before_max_ms,
+                    timestamp_after_max_ms,
+                    ..config
+                }
+            },
+        )
 }
 
 fn name() -> impl Strategy<Value = String> {

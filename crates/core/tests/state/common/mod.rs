@@ -187,6 +187,13 @@ pub(crate) fn round_trip(state: &State) -> State {
     for piece in state.offset_metadata_pieces() {
         read.restore_offset_metadata(through_bytes(&piece)).expect("its offsets are there");
     }
+    read.kept = through_bytes(&state.kept);
+    for (id, topic) in &mut read.topics {
+        let config = &mut std::sync::Arc::make_mut(topic).config;
+        let TopicConfig { durability, compression, kept, .. } = &state.topics[id].config;
+        (config.durability, config.compression) = (*durability, *compression);
+        config.kept = through_bytes(kept);
+    }
     read
 }
 
