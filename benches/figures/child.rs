@@ -3,6 +3,7 @@
 use crate::burst::{self, PARTITIONS};
 use crate::ids;
 use crate::memory;
+use crate::requests;
 use crate::setup::{self, Result, Ring};
 use crate::tables;
 use exactlog::{Durability, TopicOptions};
@@ -43,6 +44,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         ["ids-go", directory, count] => ids::go(Path::new(directory), count.parse()?),
         ["tables-put", directory, count] => tables::put(Path::new(directory), count.parse()?),
         ["tables-get", directory, count] => tables::get(Path::new(directory), count.parse()?),
+        ["loop", directory, how] => requests::serve_loop(Path::new(directory), how),
+        ["node", directory, how] => requests::serve_node(Path::new(directory), how),
         ["written", directory, durability, bytes] => {
             written(Path::new(directory), durability, bytes.parse()?)
         }

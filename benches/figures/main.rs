@@ -20,6 +20,7 @@ mod memory;
 mod opening;
 mod ordered;
 mod report;
+mod requests;
 mod scan;
 mod setup;
 mod single;
@@ -36,7 +37,7 @@ use std::path::PathBuf;
 /// A section's name, and what runs it.
 type Section = (&'static str, fn(&Measures, &Limits, &mut Report) -> Result<()>);
 
-const SECTIONS: [Section; 12] = [
+const SECTIONS: [Section; 13] = [
     ("burst", burst::run),
     ("burst-os", burst::run_os),
     ("sustained", sustained::run),
@@ -49,6 +50,7 @@ const SECTIONS: [Section; 12] = [
     ("ids", ids::run),
     ("tables", tables::run),
     ("ordered", ordered::run),
+    ("requests", requests::run),
 ];
 
 fn main() -> Result<()> {
