@@ -9,6 +9,8 @@
 //!
 //! Invariants
 //!   * while nothing is old nothing is written: an idle log stays as it is
+//!   * what is old goes however little is written, and also behind each open: where it takes checkpoints that nobody else
+//!     asks for, they are made
 //!   * what a view shows stays as long as it can be read: of each key its last value
 //!   * what is old is told by the log's own time, so a clock that was set wrong expires nothing
 
@@ -26,6 +28,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+
+/// Checkpoints that are made for nothing but cleaning write as much at most, in bytes a second on the average: of a small
+/// log they may come at each look, of one with a large state now and then.
+const CHECKPOINT_BYTES_A_SECOND: u64 = 64 * 1024;
 
 /// How it is asked, and how it went.
 #[derive(Debug, Default)]
@@ -91,6 +97,8 @@ impl Cleaning {
 
 /// Runs until it is closed.
 pub(crate) fn run(inner: &Inner) {
+    // Before that no checkpoints are made for cleaning alone, in ms of the log's monotonic time.
+    let mut not_before_ms = i64::MIN;
     loop {
         let (asked, topics) = {
             let mut requests = inner.cleaning.requests.lock();
@@ -111,7 +119,7 @@ pub(crate) fn run(inner: &Inner) {
             requests.skipped = false;
             (std::mem::take(&mut requests.asked), std::mem::take(&mut requests.topics))
         };
-        let ended = catch_unwind(AssertUnwindSafe(|| round(inner, asked, &topics)));
+        let ended = catch_unwind(AssertUnwindSafe(|| round(inner, asked, &topics, &mut not_before_ms)));
         let panicked = || Error::Storage(StorageError::Poisoned { reason: "cleaning panicked".into() });
         let ended = ended.unwrap_or_else(|_| Err(panicked()));
         if let Err(error) = &ended {
@@ -128,11 +136,19 @@ pub(crate) fn run(inner: &Inner) {
 }
 
 /// `asked`: somebody wants it done now, also if that takes checkpoints that the log wouldn't make yet.
-fn round(inner: &Inner, asked: bool, topics: &BTreeSet<TopicId>) -> Result<Cleaned, Error> {
-    if asked {
+fn round(
+    inner: &Inner,
+    asked: bool,
+    topics: &BTreeSet<TopicId>,
+    not_before_ms: &mut i64,
+) -> Result<Cleaned, Error> {
+    if asked || (inner.monotonic_ms() >= *not_before_ms && gains_by_checkpoints(inner)) {
         // Closed segments that two checkpoints have: without them there is nothing to look at.
         inner.maintenance.checkpoint().map_err(Error::Storage)?;
         inner.maintenance.checkpoint().map_err(Error::Storage)?;
+        let bytes = 2 * inner.shard().lock().checkpoint_bytes();
+        let pause_ms = (1000 * bytes / CHECKPOINT_BYTES_A_SECOND) as i64;
+        *not_before_ms = inner.monotonic_ms().saturating_add(pause_ms);
     }
     inner.reader.read().close_unread();
     let cleaner = inner.shard().lock().cleaner();
@@ -144,6 +160,21 @@ fn round(inner: &Inner, asked: bool, topics: &BTreeSet<TopicId>) -> Result<Clean
         inner.maintenance.free().map_err(Error::Storage)?;
     }
     failed.map_or(Ok(Cleaned { trimmed, compacted }), |error| Err(Error::Storage(error)))
+}
+
+/// Whether there is something old that isn't seen yet: it lies in the journal alone, or no two checkpoints of this open
+/// have it.
+fn gains_by_checkpoints(inner: &Inner) -> bool {
+    let (cleaner, prospect) = {
+        let shard = inner.shard().lock();
+        (shard.cleaner(), shard.prospect())
+    };
+    let now_ms = inner.log_ms();
+    let limit = |partition| inner.views.lock().limit(partition);
+    let occasion = Occasion { limit: &limit, ..Occasion::at(now_ms) };
+    let due = |cleaner: &Cleaner| (cleaner.due_trims(now_ms), cleaner.due_compactions(&occasion));
+    let seen = cleaner.map_or_else(Default::default, |cleaner| due(&cleaner));
+    prospect.has_old_in_journal(now_ms) || due(&prospect) != seen
 }
 
 /// What can't be compacted keeps no other partition from it, nor files from being removed: the first error is told at

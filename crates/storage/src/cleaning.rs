@@ -137,6 +137,32 @@ impl Cleaner {
         self.checkpointed.keys().any(|partition| trimmed(*partition))
     }
 
+    /// Whether something is due that lies in the journal alone, and so isn't looked at: records that are older than
+    /// their topic's retention, more bytes than that, or as much of a compacted topic as makes a segment.
+    pub fn has_old_in_journal(&self, now_ms: i64) -> bool {
+        let is_old = |partition: Partition, limit_ms: u64| {
+            let oldest = self.flusher.index.oldest_unflushed_ms(partition).filter(|time_ms| *time_ms >= 0);
+            oldest.is_some_and(|time_ms| time_ms.saturating_add_unsigned(limit_ms) <= now_ms)
+        };
+        let is_much = |partition, limit_bytes| self.flusher.index.unflushed_bytes(partition) > limit_bytes;
+        let is_due = |topic: &Topic, partition: Partition| {
+            let config = &topic.config;
+            let expires = config.cleanup_policy.deletes()
+                && (config.retention_ms.is_some_and(|limit_ms| is_old(partition, limit_ms))
+                    || config.retention_bytes.is_some_and(|limit_bytes| is_much(partition, limit_bytes)));
+            let compacts = config.cleanup_policy.compacts()
+                && (is_old(partition, config.segment_ms)
+                    || is_much(partition, u64::from(config.segment_bytes)));
+            expires || compacts
+        };
+        let topics = self.flusher.state.read().topics.clone();
+        topics.iter().any(|(id, topic)| {
+            let mut partitions =
+                (0..topic.partitions.len() as u32).map(|index| Partition { topic: *id, index });
+            partitions.any(|partition| is_due(topic, partition))
+        })
+    }
+
     /// What there is to compact now, in all topics that say so.
     pub fn due_compactions(&self, occasion: &Occasion<'_>) -> Vec<DueCompaction> {
         let is_compacted = |topic: &Topic| topic.config.cleanup_policy.compacts();

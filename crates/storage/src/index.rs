@@ -314,6 +314,13 @@ impl Index {
         self.partition(partition).map_or(0, placed)
     }
 
+    /// The time of what has been longest in the journal alone, ms: that of the last record of its batch.
+    pub(crate) fn oldest_unflushed_ms(&self, partition: Partition) -> Option<i64> {
+        let found = self.partition(partition)?;
+        let entry = found.lock();
+        entry.placed.front().map(|located| located.max_timestamp_ms)
+    }
+
     /// Number of batches that are only in the journal.
     pub fn unflushed_batches(&self) -> usize {
         self.placed.load(Ordering::Relaxed) as usize

@@ -567,6 +567,11 @@ impl Shard {
         Some(Cleaner { flusher: self.flusher.clone(), checkpointed: checkpointed.clone() })
     }
 
+    /// Bytes of the newest checkpoint that this open has made; 0 before the first.
+    pub fn checkpoint_bytes(&self) -> u64 {
+        self.own.last().map_or(0, |own| own.bytes)
+    }
+
     /// As [`Shard::cleaner`], as if what is in segments now were named by the older checkpoint: for whoever only
     /// asks what there would be to do.
     pub fn prospect(&self) -> Cleaner {

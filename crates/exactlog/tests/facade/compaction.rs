@@ -112,8 +112,6 @@ fn lg_6_a_topic_that_is_not_compacted_keeps_all_and_one_that_is_does_it_by_itsel
     let topic = compacted(&log);
     send_rounds(&log, &kept, 0..20);
     send_rounds(&log, &topic, 0..20);
-    log.checkpoint().unwrap();
-    log.checkpoint().unwrap();
     until("it is compacted", || log.partitions(&topic).unwrap()[0].records < 50);
     assert_eq!(log.compact(&kept).unwrap(), []);
     assert_eq!(log.partitions(&kept).unwrap()[0].records, 100);

@@ -77,6 +77,41 @@ fn lg_4_by_size_at_least_the_retention_stays_and_the_journal_counts() {
     assert_eq!(log.bounds(&topic, 0).unwrap().1, 48);
 }
 
+/// What is written in an hour fits into the journal of most logs, and a log is opened again before it has made two
+/// checkpoints: neither keeps records that are too old, or too many.
+#[test]
+fn lg_4_what_is_old_goes_however_little_is_written_and_behind_each_open() {
+    let disk = SimDisk::new();
+    let every = |interval| builder(disk.clone()).cleanup_interval(interval).open("simulated").unwrap();
+    let seldom = Duration::from_secs(3600);
+    let log = every(seldom);
+    let old = log.create_topic("old", options().retention(Duration::from_secs(3600))).unwrap();
+    let many = log.create_topic("many", options().retention_bytes(10_000)).unwrap();
+    send_at(&log, &old, 20, now_ms() - 3 * HOUR_MS);
+    send_at(&log, &many, 40, now_ms());
+    // In the journal alone.
+    drop(log);
+    let log = every(Duration::from_millis(5));
+    until("they go", || [&old, &many].iter().all(|topic| log.bounds(topic, 0).unwrap().0 > 10));
+    // Once nothing is old nothing is written.
+    until("the files go, too", || segments(&disk, &old).len() == 1);
+    std::thread::sleep(Duration::from_millis(50));
+    let ops = disk.ops();
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(disk.ops(), ops, "an idle log writes nothing");
+    log.close().unwrap();
+
+    // In segments, of which no checkpoint of this open tells.
+    let log = every(seldom);
+    let before = log.bounds(&old, 0).unwrap().0;
+    send_at(&log, &old, 20, now_ms() - 2 * HOUR_MS);
+    log.checkpoint().unwrap();
+    log.checkpoint().unwrap();
+    log.close().unwrap();
+    let log = every(Duration::from_millis(5));
+    until("they go", || log.bounds(&old, 0).unwrap().0 > before + 15);
+}
+
 #[test]
 fn lg_4_a_topic_without_limits_and_an_idle_log_are_left_alone() {
     let disk = SimDisk::new();
