@@ -16,4 +16,14 @@ pub enum Error {
         /// What the system says.
         error: io::Error,
     },
+    /// A setting that can't be, with what others are.
+    #[error("setting {name} is {value}; it must be {bounds}")]
+    Setting {
+        /// Its name.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it can be.
+        bounds: String,
+    },
 }

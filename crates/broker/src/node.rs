@@ -96,7 +96,9 @@ pub struct Bound {
 ///
 /// # Errors
 /// [`Error::Listen`](error::Error::Listen): the port is taken, or isn't this process's to take.
+/// [`Error::Setting`](error::Error::Setting): there can't be such options, so nothing was taken.
 pub async fn bind(options: NodeOptions) -> Result<Bound, error::Error> {
+    options.check()?;
     let address = options.listen;
     let refused = |error| error::Error::Listen { address, error };
     let listener = listener(address, &options).map_err(refused)?;

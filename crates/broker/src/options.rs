@@ -1,5 +1,6 @@
 //! What a node is told when it starts. Names and meanings of settings are Kafka's, where there is one.
 
+use crate::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -61,6 +62,22 @@ pub struct NodeOptions {
     pub idle_max: Duration,
     /// How long a client may take to send the rest of a request, or to take an answer. Default 30 s.
     pub stall_max: Duration,
+}
+
+impl NodeOptions {
+    /// What there can't be together.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let (heartbeat, session) = (self.consumer_heartbeat_interval, self.consumer_session_timeout);
+        if heartbeat < session {
+            return Ok(());
+        }
+        // Each member would be fenced before it is heard of again.
+        Err(Error::Setting {
+            name: "group.consumer.heartbeat.interval.ms",
+            value: heartbeat.as_millis().to_string(),
+            bounds: format!("less than group.consumer.session.timeout.ms, {}", session.as_millis()),
+        })
+    }
 }
 
 impl Default for NodeOptions {

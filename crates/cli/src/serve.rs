@@ -86,6 +86,9 @@ fn bound_by_files(options: &mut NodeOptions) {
 }
 
 fn not_bound(error: &Error) -> Failure {
+    if matches!(error, Error::Setting { .. }) {
+        return Failure::usage(error.to_string());
+    }
     let failure = Failure::new("PORT", error.to_string());
     failure.hint("--listen and --http name other ones; port 0 takes one that is free")
 }

@@ -14,6 +14,7 @@
 //!   * a batch that was refused before it was queued left nothing behind
 //!   * what is fetched is of one state: no batch lies at or behind the end that is told with it
 
+use crate::clients::Traffic;
 use crate::error::Error;
 use crate::log::{Handle, Log};
 use crate::queue::{Answer, Queue};
@@ -327,6 +328,14 @@ impl Log {
             Reply::Refused(refusal) => Err(refusal.into()),
             reply => Ok(reply),
         }
+    }
+
+    /// Counts what clients were given of topics besides consumers of this process: records, and bytes.
+    pub fn count_given(&self, given: impl IntoIterator<Item = (TopicId, u64, u64)>) {
+        let given = given.into_iter().map(|(topic, records_out, bytes_out)| {
+            (topic, Traffic { records_out, bytes_out, ..Traffic::default() })
+        });
+        self.inner.clients.add(given);
     }
 
     /// What topics have of the settings that change nothing, if they say nothing else.

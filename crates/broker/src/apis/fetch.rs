@@ -38,7 +38,11 @@ struct Wanted {
 struct Left {
     bytes: usize,
     is_untouched: bool,
+    given: Vec<Given>,
 }
+
+/// Of a topic, what an answer has of it: records, and bytes of their batches.
+type Given = (TopicId, u64, u64);
 
 /// How much is read, and how.
 #[derive(Clone, Copy)]
@@ -52,6 +56,7 @@ struct Terms {
 /// What there was.
 struct Gathered {
     partitions: Vec<PartitionData>,
+    given: Vec<Given>,
     /// The room that it was read into.
     share: Option<Share>,
     /// Whether there was room for less than was asked for.
@@ -70,7 +75,8 @@ pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Answer {
     };
     let wanted = Arc::new(found(node, by_ids, wanted));
     match waited_for(node, &wanted, terms).await {
-        Some(Gathered { partitions, share, .. }) => {
+        Some(Gathered { partitions, share, given, .. }) => {
+            node.log.count_given(given);
             Answer::Held(told(node, turn, &wanted, partitions).into(), share)
         }
         None => refused(code::UNKNOWN_SERVER_ERROR),
@@ -270,7 +276,8 @@ async fn read(node: &Arc<Node>, wanted: &Arc<Vec<Wanted>>, terms: Terms) -> Opti
     let bytes_of = |wanted: &Wanted| usize::try_from(wanted.wish.bytes_max).unwrap_or(0);
     let most = wanted.iter().filter(has_more).map(bytes_of).reduce(usize::saturating_add);
     let Some(most) = most.map(|most| most.min(terms.bytes_max)) else {
-        return Some(Gathered { partitions: gathered(node, wanted, terms), share: None, is_cut: false });
+        let (partitions, given) = gathered(node, wanted, terms);
+        return Some(Gathered { partitions, given, share: None, is_cut: false });
     };
     let share = node.answers.take_up_to(most, SHORT_BYTES).await;
     let is_cut = share.bytes() < most;
@@ -285,8 +292,8 @@ async fn read(node: &Arc<Node>, wanted: &Arc<Vec<Wanted>>, terms: Terms) -> Opti
     let read = tokio::task::spawn_blocking(read).await;
     let read =
         read.inspect_err(|error| tracing::error!(event = "fetch.failed", %error, "there is no answer"));
-    let (partitions, share) = read.ok()?;
-    Some(Gathered { partitions, share: Some(share), is_cut })
+    let ((partitions, given), share) = read.ok()?;
+    Some(Gathered { partitions, given, share: Some(share), is_cut })
 }
 
 /// Up to where readers get something.
@@ -297,11 +304,11 @@ fn end_of(bounds: &Bounds, terms: Terms) -> u64 {
     }
 }
 
-fn gathered(node: &Node, wanted: &[Wanted], terms: Terms) -> Vec<PartitionData> {
-    let mut left = Left { bytes: terms.bytes_max, is_untouched: true };
+fn gathered(node: &Node, wanted: &[Wanted], terms: Terms) -> (Vec<PartitionData>, Vec<Given>) {
+    let mut left = Left { bytes: terms.bytes_max, is_untouched: true, given: Vec::new() };
     let partitions: Vec<_> = wanted.iter().map(|it| partition(node, it, terms, &mut left)).collect();
     node.meters.read(partitions.iter().map(bytes_of).sum());
-    partitions
+    (partitions, left.given)
 }
 
 fn partition(node: &Node, wanted: &Wanted, terms: Terms, left: &mut Left) -> PartitionData {
@@ -348,6 +355,11 @@ fn partition(node: &Node, wanted: &Wanted, terms: Terms, left: &mut Left) -> Par
     }
     left.bytes = left.bytes.saturating_sub(fetched.batch_bytes());
     left.is_untouched &= fetched.batches.is_empty();
+    if !fetched.batches.is_empty() {
+        let of_clients = fetched.batches.iter().filter(|batch| !batch.is_control());
+        let records = of_clients.map(|batch| batch.record_count() as u64).sum();
+        left.given.push((at.topic, records, fetched.batch_bytes() as u64));
+    }
     data(index, fetched, terms.isolation)
 }
 

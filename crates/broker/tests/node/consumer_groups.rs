@@ -498,3 +498,21 @@ async fn clients_are_told_that_there_are_consumer_groups() {
     let supported = served.supported_features.iter().find(|it| is_group(&it.name)).unwrap();
     assert_eq!((finalized.max_version_level, supported.min_version, supported.max_version), (1, 0, 1));
 }
+
+/// Each member would be fenced before it is heard of again: records would come over and over.
+#[tokio::test]
+async fn heartbeats_that_come_too_late_are_no_setting() {
+    use std::time::Duration;
+    let times = |heartbeat, session| exactlog_broker::NodeOptions {
+        listen: ([127, 0, 0, 1], 0).into(),
+        consumer_heartbeat_interval: Duration::from_millis(heartbeat),
+        consumer_session_timeout: Duration::from_millis(session),
+        ..exactlog_broker::NodeOptions::default()
+    };
+    for (heartbeat, session) in [(5000, 1000), (5000, 5000)] {
+        let error = exactlog_broker::bind(times(heartbeat, session)).await.unwrap_err().to_string();
+        assert!(error.contains("group.consumer.heartbeat.interval.ms is 5000"), "{error}");
+        assert!(error.contains(&format!("group.consumer.session.timeout.ms, {session}")), "{error}");
+    }
+    exactlog_broker::bind(times(999, 1000)).await.unwrap();
+}

@@ -1,9 +1,11 @@
 //! Health and metrics.
 
 use crate::common::{Node, batch};
+use crate::fetching::request;
 use exactlog::{Log, TopicOptions};
 use exactlog_broker::NodeOptions;
 use exactlog_sim::disk::SimDisk;
+use exactlog_wire::messages::Fetch;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -23,7 +25,12 @@ async fn health_and_metrics_are_told() {
     let node = Node::with(NodeOptions { http, ..NodeOptions::default() }).await;
     node.log.create_topic("orders", exactlog::TopicOptions::default()).unwrap();
     let mut client = node.client().await;
-    client.produce("orders", 0, batch(&["a"])).await;
+    client.produce("orders", 0, batch(&["a", "b"])).await;
+    // All there is is read before there is enough: it counts once.
+    let mut request = request("orders", &[(0, 0)]);
+    (request.min_bytes, request.max_wait_ms) = (1_000_000, 20);
+    let fetched = client.ask::<Fetch>(11, &request).await;
+    let given_bytes = fetched.responses[0].partitions[0].records.as_ref().unwrap().len();
     assert_eq!(asked(&node, "GET /health").await.0, 200);
     assert_eq!(asked(&node, "GET /ready").await.0, 200);
     assert_eq!(asked(&node, "POST /metrics").await.0, 405);
@@ -32,7 +39,9 @@ async fn health_and_metrics_are_told() {
     let (status, page) = asked(&node, "GET /metrics").await;
     assert_eq!(status, 200);
     for line in [
-        "exactlog_messages_in_total{topic=\"orders\"} 1",
+        "exactlog_messages_in_total{topic=\"orders\"} 2",
+        "exactlog_messages_out_total{topic=\"orders\"} 2",
+        &*format!("exactlog_bytes_out_total{{topic=\"orders\"}} {given_bytes}\n"),
         "exactlog_node_connections 1",
         "exactlog_node_connections_total 1",
         "exactlog_node_request_seconds_count{api=\"Produce\"} 1",
