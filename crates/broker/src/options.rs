@@ -28,6 +28,11 @@ pub struct NodeOptions {
     /// How long a group waits for more members when its first one joins (`group.initial.rebalance.delay.ms`). Default
     /// 3 s.
     pub initial_rebalance_delay: Duration,
+    /// Shortest session timeout that a member of a classic group may have (`group.min.session.timeout.ms`). Default
+    /// 6 s.
+    pub session_timeout_min: Duration,
+    /// The longest (`group.max.session.timeout.ms`). Default 30 minutes.
+    pub session_timeout_max: Duration,
     /// How often members of consumer groups are told to send heartbeats (`group.consumer.heartbeat.interval.ms`).
     /// Default 5 s.
     pub consumer_heartbeat_interval: Duration,
@@ -68,15 +73,23 @@ impl NodeOptions {
     /// What there can't be together.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let (heartbeat, session) = (self.consumer_heartbeat_interval, self.consumer_session_timeout);
-        if heartbeat < session {
-            return Ok(());
+        if heartbeat >= session {
+            // Each member would be fenced before it is heard of again.
+            return Err(Error::Setting {
+                name: "group.consumer.heartbeat.interval.ms",
+                value: heartbeat.as_millis().to_string(),
+                bounds: format!("less than group.consumer.session.timeout.ms, {}", session.as_millis()),
+            });
         }
-        // Each member would be fenced before it is heard of again.
-        Err(Error::Setting {
-            name: "group.consumer.heartbeat.interval.ms",
-            value: heartbeat.as_millis().to_string(),
-            bounds: format!("less than group.consumer.session.timeout.ms, {}", session.as_millis()),
-        })
+        let (least, most) = (self.session_timeout_min, self.session_timeout_max);
+        if least > most {
+            return Err(Error::Setting {
+                name: "group.min.session.timeout.ms",
+                value: least.as_millis().to_string(),
+                bounds: format!("at most group.max.session.timeout.ms, {}", most.as_millis()),
+            });
+        }
+        Ok(())
     }
 }
 
@@ -92,6 +105,8 @@ impl Default for NodeOptions {
             auto_partitions_max: 10_000,
             accepts_replicas: false,
             initial_rebalance_delay: Duration::from_secs(3),
+            session_timeout_min: Duration::from_secs(6),
+            session_timeout_max: Duration::from_secs(1800),
             consumer_heartbeat_interval: Duration::from_secs(5),
             consumer_session_timeout: Duration::from_secs(45),
             fences_older_connections: true,

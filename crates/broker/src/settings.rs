@@ -347,6 +347,18 @@ fn of_groups(options: &NodeOptions) -> Vec<Valued> {
             "How long a group waits for more members when its first one joins, in ms.",
         ),
         (
+            "group.min.session.timeout.ms",
+            Kind::Int,
+            ms(options.session_timeout_min),
+            "Shortest session timeout that a member of a classic group may have, in ms.",
+        ),
+        (
+            "group.max.session.timeout.ms",
+            Kind::Int,
+            ms(options.session_timeout_max),
+            "Longest session timeout that a member of a classic group may have, in ms.",
+        ),
+        (
             "group.consumer.heartbeat.interval.ms",
             Kind::Int,
             ms(options.consumer_heartbeat_interval),

@@ -17,7 +17,7 @@ const fn of_node(
     Known { key, scope: Scope::Node, default, bounds, what, costs }
 }
 
-pub(crate) const NODE_SETTINGS: [Known; 15] = [
+pub(crate) const NODE_SETTINGS: [Known; 17] = [
     of_node("node.id", "1", "0 to 2147483647", "The number of the node (as Kafka's).", "None."),
     of_node(
         "advertised.listeners",
@@ -46,6 +46,20 @@ pub(crate) const NODE_SETTINGS: [Known; 15] = [
         "a time",
         "How long a group waits for more members when its first one joins (as Kafka's).",
         "Less means that a group that starts is balanced several times.",
+    ),
+    of_node(
+        "group.min.session.timeout.ms",
+        "6000",
+        "a time of at least 1 ms",
+        "Shortest session timeout that a member of a classic group may have (as Kafka's).",
+        "Less lets clients ask for more heartbeats, and lose their partitions over a short pause.",
+    ),
+    of_node(
+        "group.max.session.timeout.ms",
+        "1800000",
+        "a time of at least 1 ms",
+        "Longest session timeout that a member of a classic group may have (as Kafka's).",
+        "More keeps partitions longer with a member that died.",
     ),
     of_node(
         "group.consumer.heartbeat.interval.ms",
@@ -138,6 +152,12 @@ fn set(options: &mut NodeOptions, key: &str, value: &str) -> Option<()> {
         }
         "auto.create.topics.enable" => options.creates_topics = value.parse().ok()?,
         "group.initial.rebalance.delay.ms" => options.initial_rebalance_delay = time(value)?,
+        "group.min.session.timeout.ms" => {
+            options.session_timeout_min = time(value).filter(|it| !it.is_zero())?;
+        }
+        "group.max.session.timeout.ms" => {
+            options.session_timeout_max = time(value).filter(|it| !it.is_zero())?;
+        }
         "group.consumer.heartbeat.interval.ms" => {
             options.consumer_heartbeat_interval = time(value).filter(|it| !it.is_zero())?;
         }

@@ -137,7 +137,12 @@ impl Groups {
     pub(crate) fn new(options: &NodeOptions, uptime: Uptime) -> Groups {
         let ms = |time: Duration| i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
         let initial_rebalance_delay_ms = ms(options.initial_rebalance_delay);
-        let classic = Settings { initial_rebalance_delay_ms, ..Settings::default() };
+        let classic = Settings {
+            initial_rebalance_delay_ms,
+            session_timeout_min_ms: ms(options.session_timeout_min),
+            session_timeout_max_ms: ms(options.session_timeout_max),
+            ..Settings::default()
+        };
         let consumer = consumer::Settings {
             heartbeat_interval_ms: ms(options.consumer_heartbeat_interval),
             session_timeout_ms: ms(options.consumer_session_timeout),

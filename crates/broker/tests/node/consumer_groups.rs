@@ -515,4 +515,34 @@ async fn heartbeats_that_come_too_late_are_no_setting() {
         assert!(error.contains(&format!("group.consumer.session.timeout.ms, {session}")), "{error}");
     }
     exactlog_broker::bind(times(999, 1000)).await.unwrap();
+    let none = exactlog_broker::NodeOptions { session_timeout_max: Duration::from_secs(5), ..times(1, 2) };
+    let error = exactlog_broker::bind(none).await.unwrap_err().to_string();
+    assert!(error.contains("group.min.session.timeout.ms is 6000"), "{error}");
+}
+
+/// Clients' own tests, and whoever wants to notice soon that a member died, ask for less than 6 s.
+#[tokio::test]
+async fn members_of_classic_groups_ask_for_session_timeouts_within_the_nodes_bounds() {
+    use exactlog_wire::messages::{JoinGroup, join_group};
+    let times = exactlog_broker::NodeOptions {
+        session_timeout_min: std::time::Duration::from_millis(500),
+        session_timeout_max: std::time::Duration::from_millis(9_000),
+        initial_rebalance_delay: std::time::Duration::ZERO,
+        ..exactlog_broker::NodeOptions::default()
+    };
+    let node = Node::with(times).await;
+    let mut client = node.client().await;
+    for (session_timeout_ms, error_code) in [(499, 26), (500, 0), (9_000, 0), (9_001, 26)] {
+        let protocol = join_group::JoinGroupRequestProtocol { name: "range".into(), ..Default::default() };
+        let request = join_group::Request {
+            group_id: format!("g-{session_timeout_ms}").into(),
+            session_timeout_ms,
+            rebalance_timeout_ms: 1_000,
+            protocol_type: "consumer".into(),
+            protocols: vec![protocol],
+            ..Default::default()
+        };
+        let joined = client.ask::<JoinGroup>(3, &request).await;
+        assert_eq!(joined.error_code, error_code, "{session_timeout_ms}");
+    }
 }
