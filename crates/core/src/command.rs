@@ -395,8 +395,12 @@ pub const SEMANTICS_LEVEL_FIRST: u32 = 1;
 /// From this level on names of groups are free text, [`is_legal_group_name`] (ADR 40).
 pub const SEMANTICS_LEVEL_GROUP_NAMES: u32 = 2;
 
+/// From this level on a position may lie behind the end of its partition, as in Kafka, unless a commit of the embedded
+/// kind stores it (ADR 45).
+pub const SEMANTICS_LEVEL_OFFSETS_AHEAD: u32 = 3;
+
 /// The newest semantics level that this build knows.
-pub const SEMANTICS_LEVEL: u32 = SEMANTICS_LEVEL_GROUP_NAMES;
+pub const SEMANTICS_LEVEL: u32 = SEMANTICS_LEVEL_OFFSETS_AHEAD;
 
 /// Checks a name of a group: 1 to [`NAME_BYTES_MAX`] bytes without control characters, and not only spaces. Whatever
 /// is legal by [`is_legal_name`] is so here.

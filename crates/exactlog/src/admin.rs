@@ -321,8 +321,14 @@ impl Log {
             reset: true,
             metadata: OffsetMetadata::default(),
         };
-        for position in positions {
-            self.bounds(&position.topic, position.partition)?;
+        for SeekTo { topic, partition, offset } in positions {
+            let (start, end) = self.bounds(topic, *partition)?;
+            // What isn't there yet can't be meant, though the log of a node takes it of Kafka's clients.
+            if *offset > end {
+                let (group, partition) =
+                    (group.to_string(), Partition { topic: topic.id(), index: *partition });
+                return Err(Refusal::OffsetOutOfRange { group, partition, sent: *offset, start, end }.into());
+            }
         }
         let offsets = positions.iter().map(offset).collect();
         let command = Command::CommitOffsets { group: group.to_string(), member: None, offsets };

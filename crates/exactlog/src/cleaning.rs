@@ -9,8 +9,8 @@
 //!
 //! Invariants
 //!   * while nothing is old nothing is written: an idle log stays as it is
-//!   * what is old goes however little is written, and also behind each open: where it takes checkpoints that nobody else
-//!     asks for, they are made
+//!   * what is old goes however little is written, and also behind each open: where it takes checkpoints that nobody
+//!     else asks for, they are made
 //!   * what a view shows stays as long as it can be read: of each key its last value
 //!   * what is old is told by the log's own time, so a clock that was set wrong expires nothing
 
@@ -29,8 +29,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-/// Checkpoints that are made for nothing but cleaning write as much at most, in bytes a second on the average: of a small
-/// log they may come at each look, of one with a large state now and then.
+/// Checkpoints that are made for nothing but cleaning write as much at most, in bytes a second on the average: of a
+/// small log they may come at each look, of one with a large state now and then.
 const CHECKPOINT_BYTES_A_SECOND: u64 = 64 * 1024;
 
 /// How it is asked, and how it went.

@@ -25,12 +25,10 @@ pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
             let checked = match &found {
-                Some(topic) => {
-                    check(call, topic, wanted).and_then(|offset| match seen.insert(offset.partition) {
-                        true => Ok(offset),
-                        false => Err(code::INVALID_REQUEST),
-                    })
-                }
+                Some(topic) => check(topic, wanted).and_then(|offset| match seen.insert(offset.partition) {
+                    true => Ok(offset),
+                    false => Err(code::INVALID_REQUEST),
+                }),
                 None => Err(unknown),
             };
             partitions.push((wanted.partition_index, checked.map(|offset| offsets.push(offset)).err()));
@@ -42,19 +40,14 @@ pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
 }
 
 /// A position that can be committed, whoever commits it.
-fn check(
-    call: &Call<'_>,
-    topic: &exactlog::Topic,
-    wanted: &OffsetCommitRequestPartition,
-) -> Result<OffsetCommit, i16> {
+fn check(topic: &exactlog::Topic, wanted: &OffsetCommitRequestPartition) -> Result<OffsetCommit, i16> {
     let index = u32::try_from(wanted.partition_index).ok().filter(|index| *index < topic.partitions());
     let index = index.ok_or(code::UNKNOWN_TOPIC_OR_PARTITION)?;
     let metadata = metadata_of(wanted.committed_metadata.as_ref())?;
     let partition = Partition { topic: topic.id(), index };
-    let bounds = call.node.log.bounds_of(partition).map_err(|error| error.kafka_code())?;
-    let offset = u64::try_from(wanted.committed_offset).ok().filter(|it| *it <= bounds.high_watermark);
-    // A client says where it has come to, and it may have gone back.
-    Ok(OffsetCommit { partition, offset: offset.ok_or(code::OFFSET_OUT_OF_RANGE)?, reset: true, metadata })
+    let offset = u64::try_from(wanted.committed_offset).map_err(|_| code::OFFSET_OUT_OF_RANGE)?;
+    // A client says where it has come to, and it may have gone back, or ahead of what is there.
+    Ok(OffsetCommit { partition, offset, reset: true, metadata })
 }
 
 /// What is kept beside an offset; null is as none.

@@ -50,9 +50,8 @@ fn check(
     let partition =
         call.node.partition(topic, wanted.partition_index).map_err(|(error_code, _)| error_code)?;
     let metadata = metadata_of(wanted.committed_metadata.as_ref())?;
-    let end = call.node.log.bounds_of(partition).map_err(|error| error.kafka_code())?.high_watermark;
-    let offset = u64::try_from(wanted.committed_offset).ok().filter(|offset| *offset <= end);
-    Ok(OffsetCommit { partition, offset: offset.ok_or(code::OFFSET_OUT_OF_RANGE)?, reset: true, metadata })
+    let offset = u64::try_from(wanted.committed_offset).map_err(|_| code::OFFSET_OUT_OF_RANGE)?;
+    Ok(OffsetCommit { partition, offset, reset: true, metadata })
 }
 
 async fn commit(call: &Call<'_>, request: &Request, offsets: Vec<OffsetCommit>) -> Result<(), i16> {

@@ -120,7 +120,7 @@ async fn tx_16_a_position_moves_over_markers_and_who_is_at_the_end_is_0_behind()
         assert_eq!(passed(&mut client, 0).await, (4, 1));
         assert_eq!(passed(&mut client, 3).await, (4, 1));
         assert_eq!(passed(&mut client, 4).await, (4, 0));
-        // What is committed is told as it was committed. Behind the end there is nothing.
+        // What is committed is told as it was committed.
         for (offset, behind) in [(3, 1), (4, 0), (2, 2)] {
             assert_eq!(committed(&mut client, 9, &commit(-1, "", &[(0, offset)])).await, [0]);
             assert_eq!(position(&mut client).await, offset);
@@ -131,7 +131,6 @@ async fn tx_16_a_position_moves_over_markers_and_who_is_at_the_end_is_0_behind()
                 "records at {offset}"
             );
         }
-        assert_eq!(committed(&mut client, 9, &commit(-1, "", &[(0, 5)])).await, [1]);
         // Records that were aborted are passed, too, and are nobody's lag.
         assert_eq!(committed(&mut client, 9, &commit(-1, "", &[(0, 4)])).await, [0]);
         let sequence = if protocol[2] < 5 { 3 } else { 0 };
@@ -175,4 +174,36 @@ async fn tx_14_a_position_of_a_transaction_is_told_as_it_was_sent_and_the_marker
         assert_eq!((position(&mut client).await, ends(&mut client).await), (3, [4, 4]));
         assert_eq!(node.log.lag("billing", &topic), 0);
     }
+}
+
+/// As Kafka: a position may lie behind the end. Who reads there is told that it is out of range, and does what his
+/// `auto.offset.reset` says; lag is 0.
+#[tokio::test]
+async fn gr_9_a_position_behind_the_end_is_taken_and_found_again() {
+    let node = Node::with_topic("orders", 1).await;
+    let mut client = node.client().await;
+    client.produce("orders", 0, crate::common::batch(&["a", "b"])).await;
+    for version in [2, 9] {
+        assert_eq!(committed(&mut client, version, &commit(-1, "", &[(0, 700)])).await, [0]);
+        assert_eq!(position(&mut client).await, 700);
+    }
+    let request = crate::fetching::request("orders", &[(0, 700)]);
+    let read = client.ask::<Fetch>(11, &request).await.responses[0].partitions[0].clone();
+    assert_eq!((read.error_code, read.high_watermark), (1, 2), "OFFSET_OUT_OF_RANGE");
+    let topic = node.log.open_topic("orders").unwrap();
+    assert_eq!(node.log.lag("billing", &topic), 0);
+    // It goes back like any other, and a transaction may move it ahead, too.
+    assert_eq!(committed(&mut client, 9, &commit(-1, "", &[(0, 1)])).await, [0]);
+    for protocol in PROTOCOLS {
+        let copier = Who::init(&mut client, "copier").await;
+        if protocol[1] < 5 {
+            assert_eq!(copier.add_offsets(&mut client, 4, "billing").await, 0);
+        }
+        let positions = [("orders", 0, 500)];
+        assert_eq!(copier.commit_offsets(&mut client, protocol[1], "billing", &positions).await, [0]);
+        assert_eq!(copier.end(&mut client, protocol[2], true).await.0, 0);
+        assert_eq!(position(&mut client).await, 500);
+        assert_eq!(committed(&mut client, 9, &commit(-1, "", &[(0, 1)])).await, [0]);
+    }
+    assert_eq!((position(&mut client).await, node.log.lag("billing", &topic)), (1, 1));
 }

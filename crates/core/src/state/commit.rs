@@ -68,7 +68,7 @@ impl State {
         self.check_marks(commit, answers)?;
         let mut positions = BTreeSet::new();
         for offsets in &commit.offsets {
-            self.check_offsets(&offsets.group, offsets.member, &offsets.offsets, &mut positions)?;
+            self.check_offsets(&offsets.group, offsets.member, &offsets.offsets, &mut positions, false)?;
         }
         let records: u64 = commit.batches.iter().map(|(_, batch)| batch.record_count() as u64).sum();
         for arrival in arrivals(term, commit) {

@@ -17,7 +17,7 @@ use super::assignment::Change;
 use super::{Outcome, State, done};
 use crate::command::{
     OFFSET_METADATA_BYTES_MAX, OffsetCommit, OffsetMetadata, SEMANTICS_LEVEL_GROUP_NAMES,
-    is_legal_group_name, is_legal_name,
+    SEMANTICS_LEVEL_OFFSETS_AHEAD, is_legal_group_name, is_legal_name,
 };
 use crate::ids::{MemberId, Partition, TopicId};
 use crate::reply::{Refusal, Reply};
@@ -165,7 +165,7 @@ impl State {
         member: Option<MemberId>,
         offsets: &[OffsetCommit],
     ) -> Outcome {
-        self.check_offsets(group, member, offsets, &mut BTreeSet::new())?;
+        self.check_offsets(group, member, offsets, &mut BTreeSet::new(), self.takes_offsets_ahead())?;
         self.store_offsets(group, offsets);
         done(Reply::OffsetsCommitted)
     }
@@ -173,13 +173,15 @@ impl State {
     /// Everything that can refuse positions; after it [`State::store_offsets`] can't fail.
     ///
     /// `seen` holds the positions that the same command names before these. Two for one partition are refused:
-    /// which is meant is unknown, and the second could move the first one back.
+    /// which is meant is unknown, and the second could move the first one back. `ahead`: whether a position may lie
+    /// behind the end.
     pub(super) fn check_offsets<'a>(
         &self,
         name: &'a str,
         member: Option<MemberId>,
         offsets: &[OffsetCommit],
         seen: &mut BTreeSet<(&'a str, Partition)>,
+        ahead: bool,
     ) -> Result<(), Refusal> {
         self.check_group_name(name)?;
         match member {
@@ -192,7 +194,12 @@ impl State {
             }
         }
         let committed = |partition| self.committed_offset(name, partition).map_or(0, |it| it.offset);
-        self.check_positions(name, offsets, seen, committed)
+        self.check_positions(name, offsets, seen, ahead, committed)
+    }
+
+    /// Whether positions that clients commit may lie behind the end.
+    fn takes_offsets_ahead(&self) -> bool {
+        self.semantics_level >= SEMANTICS_LEVEL_OFFSETS_AHEAD
     }
 
     fn check_owner(&self, name: &str, member: MemberId, offsets: &[OffsetCommit]) -> Result<(), Refusal> {
@@ -213,6 +220,7 @@ impl State {
         name: &'a str,
         offsets: &[OffsetCommit],
         seen: &mut BTreeSet<(&'a str, Partition)>,
+        ahead: bool,
         committed: impl Fn(Partition) -> u64,
     ) -> Result<(), Refusal> {
         for commit in offsets {
@@ -227,7 +235,7 @@ impl State {
             }
             let (start, end) = self.find(partition).map(|state| (state.start, state.end))?;
             // Below the start is fine: whoever consumed a record may say so when it is trimmed already.
-            if sent > end {
+            if sent > end && !ahead {
                 return Err(Refusal::OffsetOutOfRange {
                     group: name.to_string(),
                     partition,
@@ -306,7 +314,7 @@ impl State {
             let committed = self.committed_offset(name, partition).map(|it| it.offset);
             committed.max(pending).unwrap_or(0)
         };
-        self.check_positions(name, offsets, &mut BTreeSet::new(), committed)
+        self.check_positions(name, offsets, &mut BTreeSet::new(), self.takes_offsets_ahead(), committed)
     }
 
     pub(super) fn store_pending_offsets(&mut self, name: &str, txn_seq: u64, offsets: &[OffsetCommit]) {

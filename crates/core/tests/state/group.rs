@@ -416,6 +416,33 @@ fn gr_9_all_positions_of_a_command_are_stored_or_none() {
     assert_eq!(log.state.committed_offset(GROUP, part(topic, 0)), None);
 }
 
+/// As Kafka: a tool may move a group ahead of what is there, and a client commits what another partition of that name
+/// had before it was made anew. What an embedded commit stores has been consumed, so it can't be ahead.
+#[test]
+fn gr_9_from_level_3_on_a_position_may_lie_behind_the_end() {
+    let mut log = Log::default();
+    let partition = log.partition("t");
+    log.append(partition, records(2));
+    let producer = log.producer(Some("p"));
+    let mut embedded = commit_of(token(producer, 1), &[]);
+    let positions = vec![offset(partition, 9)];
+    embedded.offsets =
+        vec![GroupOffsets { group: "embedded".into(), member: None, offsets: positions.clone() }];
+    let plain = commit_offsets(GROUP, None, &positions);
+    for level in [1, 2] {
+        log.reply(&Command::Config(ConfigChange::SemanticsLevel { level }));
+        assert!(matches!(log.refused(&plain), Refusal::OffsetOutOfRange { sent: 9, end: 2, .. }), "{level}");
+    }
+    let level = SEMANTICS_LEVEL_OFFSETS_AHEAD;
+    log.reply(&Command::Config(ConfigChange::SemanticsLevel { level }));
+    assert_eq!(log.reply(&plain), Reply::OffsetsCommitted);
+    assert_eq!(log.state.committed_offset(GROUP, partition).unwrap().offset, 9);
+    assert!(matches!(log.commit_refused(&embedded), Refusal::OffsetOutOfRange { sent: 9, end: 2, .. }));
+    log.append(partition, records(3));
+    log.restart();
+    assert_eq!(log.state.committed_offset(GROUP, partition).unwrap().offset, 9);
+}
+
 #[test]
 fn gr_9_offsets_survive_their_members_an_open_and_a_restart_but_not_their_topic() {
     let mut log = Log::default();

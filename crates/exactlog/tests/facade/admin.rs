@@ -125,7 +125,7 @@ fn groups_of_clients_of_a_node_are_shown_and_moved_by_any_name() {
     // Once is enough, and it says nothing of topics.
     let before = log.details().lsn;
     log.raise_semantics_level().unwrap();
-    assert_eq!((log.details().lsn, log.details().semantics_level), (before, 2));
+    assert_eq!((log.details().lsn, log.details().semantics_level), (before, 3));
     assert!(matches!(log.create_topic("two words", TopicOptions::default()), Err(Error::IllegalName { .. })));
 }
 
