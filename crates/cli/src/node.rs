@@ -50,6 +50,10 @@ const TRY_AGAIN: Duration = Duration::from_millis(50);
 const COUNTED_BYTES: u64 = 1 << 20;
 pub(crate) const COUNTED_BYTES_CLOSELY: u64 = 64 << 20;
 
+/// Partitions, or topics, of one question. What a node answers grows with them, and of an answer only so much is taken:
+/// in memory it is longer than on the wire, by a factor that a message may not have.
+const ASKED_AT_ONCE: usize = 1000;
+
 /// Resources of DescribeConfigs and its kin.
 const OF_TOPIC: i8 = 2;
 /// Places of ListOffsets that stand for times.
@@ -128,17 +132,21 @@ impl Node {
         Ok(self.runtime.block_on(self.cluster.borrow_mut().leader(topic, partition as i32))?)
     }
 
-    /// Partitions of a topic by the nodes that lead them.
+    /// Partitions of a topic by the nodes that lead them, as many as are asked about at once.
     fn by_leader(
         &self,
         topic: &str,
         partitions: impl IntoIterator<Item = u32>,
-    ) -> Result<BTreeMap<i32, Vec<u32>>, Failure> {
+    ) -> Result<Vec<(i32, Vec<u32>)>, Failure> {
         let mut by_leader: BTreeMap<i32, Vec<u32>> = BTreeMap::new();
         for partition in partitions {
             by_leader.entry(self.leader(topic, partition)?).or_default().push(partition);
         }
-        Ok(by_leader)
+        let in_pieces = |(node, partitions): (i32, Vec<u32>)| {
+            let pieces = partitions.chunks(ASKED_AT_ONCE).map(<[u32]>::to_vec);
+            pieces.map(move |piece| (node, piece)).collect::<Vec<_>>()
+        };
+        Ok(by_leader.into_iter().flat_map(in_pieces).collect())
     }
 
     /// Offset and leader epoch of each of these partitions at a time, or at what stands for one.
@@ -253,30 +261,11 @@ impl Place for Node {
     }
 
     fn configs(&self, topics: &[TopicFacts]) -> Result<Vec<TopicConfig>, Failure> {
-        if topics.is_empty() {
-            return Ok(Vec::new());
+        let mut all = Vec::new();
+        for piece in topics.chunks(ASKED_AT_ONCE) {
+            all.extend(self.configs_of(piece)?);
         }
-        let resource = |topic: &TopicFacts| describe_configs::DescribeConfigsResource {
-            resource_type: OF_TOPIC,
-            resource_name: (&*topic.name).into(),
-            configuration_keys: None,
-        };
-        let request = describe_configs::Request {
-            resources: topics.iter().map(resource).collect(),
-            ..Default::default()
-        };
-        self.ask::<DescribeConfigs, _>(To::Any, &request, |response| {
-            let config = |result: &describe_configs::DescribeConfigsResult| {
-                Refused::check(result.error_code, result.error_message.as_ref())?;
-                let mut config = TopicConfig::default();
-                for setting in &result.configs {
-                    // A cluster that isn't exactlog has settings that aren't known here, and values.
-                    _ = config.set(&setting.name, setting.value.as_deref().unwrap_or_default());
-                }
-                Ok(config)
-            };
-            response.results.iter().map(config).collect()
-        })
+        Ok(all)
     }
 
     fn partitions(&self, topic: &TopicFacts, closely: bool) -> Result<Vec<PartitionFacts>, Failure> {
@@ -409,6 +398,31 @@ impl Place for Node {
 }
 
 impl Node {
+    /// The settings of as many topics as are asked about at once.
+    fn configs_of(&self, topics: &[TopicFacts]) -> Result<Vec<TopicConfig>, Failure> {
+        let resource = |topic: &TopicFacts| describe_configs::DescribeConfigsResource {
+            resource_type: OF_TOPIC,
+            resource_name: (&*topic.name).into(),
+            configuration_keys: None,
+        };
+        let request = describe_configs::Request {
+            resources: topics.iter().map(resource).collect(),
+            ..Default::default()
+        };
+        self.ask::<DescribeConfigs, _>(To::Any, &request, |response| {
+            let config = |result: &describe_configs::DescribeConfigsResult| {
+                Refused::check(result.error_code, result.error_message.as_ref())?;
+                let mut config = TopicConfig::default();
+                for setting in &result.configs {
+                    // A cluster that isn't exactlog has settings that aren't known here, and values.
+                    _ = config.set(&setting.name, setting.value.as_deref().unwrap_or_default());
+                }
+                Ok(config)
+            };
+            response.results.iter().map(config).collect()
+        })
+    }
+
     fn transactional_ids(&self) -> Result<Vec<String>, Failure> {
         let mut ids = Vec::new();
         for node in self.node_ids()? {

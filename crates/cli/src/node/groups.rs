@@ -59,6 +59,11 @@ impl Node {
         };
         let Some(described) = described else { return Ok(None) };
         let committed = self.committed_offsets(name)?;
+        let owner = |member: &Member| {
+            let id = json!(member.id);
+            member.has.iter().map(move |spot| (spot.clone(), id.clone())).collect::<Vec<_>>()
+        };
+        let mut owners: BTreeMap<(String, u32), Value> = described.members.iter().flat_map(owner).collect();
         let subscribed = described.members.iter().flat_map(|member| member.topics.iter().map(String::as_str));
         let topics: BTreeSet<&str> =
             subscribed.chain(committed.keys().map(|(topic, _)| topic.as_str())).collect();
@@ -77,7 +82,6 @@ impl Node {
                 let unread = committed.unwrap_or_default().clamp(start, to)..to;
                 let Counted { records, is_exact, first_ms } =
                     self.count(&topic.name, partition, unread, COUNTED_BYTES_CLOSELY)?;
-                let owner = described.members.iter().find(|member| member.has.contains(&at));
                 let age =
                     |first_ms: i64| u64::try_from(now_ms().saturating_sub(first_ms)).unwrap_or_default();
                 positions.push(PositionFacts {
@@ -90,7 +94,7 @@ impl Node {
                     lag: records,
                     is_exact,
                     lag_ms: first_ms.map_or(0, age),
-                    owner: owner.map_or(Value::Null, |member| json!(member.id)),
+                    owner: owners.remove(&at).unwrap_or_default(),
                 });
             }
         }

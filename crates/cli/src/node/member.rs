@@ -20,7 +20,7 @@ use exactlog::{BatchDetails, Record, Start};
 use exactlog_client::{Code, Refused, To};
 use exactlog_wire::messages::{ConsumerGroupHeartbeat, consumer_group_heartbeat as heartbeat};
 use exactlog_wire::value::{Str, Uuid};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -137,7 +137,7 @@ impl<'n> Member<'n> {
     }
 
     fn assigned(&mut self, assignment: &heartbeat::Assignment) -> Result<(), Failure> {
-        let mut wanted = Vec::new();
+        let mut wanted = BTreeSet::new();
         for topic in &assignment.topic_partitions {
             let Some(name) = self.names.get(&topic.topic_id) else { continue };
             wanted.extend(topic.partitions.iter().map(|index| (name.clone(), *index as u32)));
