@@ -486,7 +486,9 @@ fn a_node_is_measured_and_left_as_it_was() {
         assert!(measured["latency_us"]["max"].as_u64().unwrap() > 0, "{what}: {measured}");
     }
     let left = remote.run(&["topic", "list", "--format", "tsv"]).good();
-    assert!(left.lines().all(|line| line.starts_with("exactlog.cursors\t")), "{left}");
+    // Cursors have a topic of their own, and the node has one as soon as a coordinator was looked for. Both are empty.
+    let kept = ["__consumer_offsets\t1\t0\t", "exactlog.cursors\t1\t0\t"];
+    assert!(left.lines().all(|line| kept.iter().any(|kept| line.starts_with(kept))), "{left}");
     place.run(&["bench", "produce"]).fails(2, "--bootstrap");
 }
 
