@@ -37,7 +37,8 @@ pub(crate) struct Global {
     /// A setting of the log for this run; `exactlog config list` shows them
     #[arg(short = 'X', global = true, value_name = "KEY=VALUE")]
     pub(crate) settings: Vec<Setting>,
-    /// How long to wait for a directory that somebody else has open, or for a node that doesn't answer
+    /// How long to wait for a directory that somebody else has open, or for a node, and for each of its answers: 0s
+    /// waits for no directory and no node, and 30 s for an answer
     #[arg(long, global = true, value_name = "TIME", default_value = "0s", value_parser = duration)]
     pub(crate) timeout: Duration,
     /// How the answer is written
@@ -52,6 +53,13 @@ pub(crate) struct Global {
     /// More on stderr: what opening found
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,
+}
+
+impl Global {
+    /// How long an answer of a node is waited for, if that was said.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        Some(self.timeout).filter(|timeout| !timeout.is_zero())
+    }
 }
 
 /// What a node is told; `-X` sets the rest.

@@ -152,8 +152,8 @@ const CODES: &[Code] = &[
     code(
         "NO_NODE",
         None,
-        "Nothing answers at the address of --bootstrap.",
-        "exactlog serve starts a node; --timeout waits for one.",
+        "No node answers at the address of --bootstrap.",
+        "exactlog serve starts a node; --timeout waits for one, and says for how long an answer is waited for.",
     ),
     code(
         "NETWORK",

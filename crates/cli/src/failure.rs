@@ -1,5 +1,6 @@
 //! Why a verb failed: a code to act on, a message, the way out, and the exit code.
 
+use crate::node;
 use crate::report::Format;
 use exactlog::{Error, StorageError};
 use serde_json::json;
@@ -111,6 +112,10 @@ impl From<Error> for Failure {
             Error::RecordsLost { to, .. } => Some(*to),
             _ => None,
         };
+        let no_node = match &error {
+            Error::Connection { reason, .. } => node::hint_about_reason(reason),
+            _ => "",
+        };
         let failure =
             Failure { moved: is_moved(&error), lost_up_to, ..Failure::new(code, error.to_string()) };
         match code {
@@ -119,9 +124,7 @@ impl From<Error> for Failure {
             "IN_USE" => Failure { exit: 3, ..failure }.hint(
                 "stop that process, or wait for it with --timeout 30s; verbs that only read work meanwhile",
             ),
-            "NO_NODE" => Failure { exit: 3, ..failure }.hint(
-                "exactlog serve starts a node of the kind that is asked here; --timeout 30s waits for one",
-            ),
+            "NO_NODE" => Failure { exit: 3, ..failure }.hint(no_node),
             "SETTING" => Failure { exit: 2, ..failure }.hint("exactlog config list shows the bounds"),
             "DAMAGED" => {
                 failure.hint("nothing was changed; keep a copy of the directory, then restore a backup")

@@ -29,6 +29,7 @@ use crate::place::{
 };
 use exactlog::TopicConfig;
 use exactlog_client::{Cluster, Code, Error, Options, Refused, To};
+use exactlog_wire::error::Stranger;
 use exactlog_wire::messages::{
     DescribeConfigs, DescribeProducers, DescribeTransactions, ListOffsets, ListTransactions,
     describe_configs, describe_producers, describe_transactions, list_offsets, list_transactions, metadata,
@@ -79,14 +80,24 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Connects; waits for somebody who answers as long as `--timeout` says.
+    /// Connects; waits for somebody who answers as long as `--timeout` says, and so long for each answer.
     pub(crate) fn connect(global: &Global, address: &str) -> Result<Node, Failure> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::new("OTHER", format!("no runtime: {error}")))?;
+        let mut options = Options::default();
+        if let Some(patience) = global.patience() {
+            (options.connect_timeout, options.request_timeout) = (patience, patience);
+        }
+        let deadline = options.request_timeout;
         let since = Instant::now();
         loop {
-            match runtime.block_on(Cluster::connect(address, Options::default())) {
-                Ok(cluster) => return Ok(Node { runtime, cluster: RefCell::new(cluster) }),
+            match runtime.block_on(Cluster::connect(address, options.clone())) {
+                Ok(cluster) => {
+                    let cluster = RefCell::new(cluster.deadline(deadline));
+                    return Ok(Node { runtime, cluster });
+                }
+                // Somebody else than a node is none a moment later, either.
+                Err(error @ Error::Stranger { .. }) => return Err(error.into()),
                 Err(error) if error.is_unreachable() && since.elapsed() < global.timeout => {
                     thread::sleep(TRY_AGAIN.min(global.timeout));
                 }
@@ -470,13 +481,48 @@ fn code_of(code: Code) -> &'static str {
     }
 }
 
+/// Who it is that answers instead of a node, where only a text says so.
+pub(crate) fn stranger_of(reason: &str) -> Option<Stranger> {
+    Stranger::ALL.into_iter().find(|stranger| reason == stranger.to_string())
+}
+
+/// The way out where somebody takes connections and doesn't answer.
+const SILENT: &str = "somebody listens there and says nothing; --timeout 2m waits longer for an answer";
+
+/// The way out where only a text says why there is no node.
+pub(crate) fn hint_about_reason(reason: &str) -> &'static str {
+    match stranger_of(reason) {
+        Some(stranger) => hint_about(stranger),
+        None if reason.starts_with("hasn't answered") => SILENT,
+        None => "exactlog serve starts a node of the kind that is asked here; --timeout 30s waits for one",
+    }
+}
+
+/// How a node is found where somebody else answers.
+fn hint_about(stranger: Stranger) -> &'static str {
+    match stranger {
+        Stranger::Http => {
+            "the port of a node is that of its --listen, 9092 if nothing else is said; --http has its metrics"
+        }
+        Stranger::Tls => "connections aren't encrypted here: name a port that takes them so (PLAINTEXT)",
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        let message = error.to_string();
+        let (message, is_unreachable) = (error.to_string(), error.is_unreachable());
         match error {
             Error::Address { .. } => Failure::usage(message).hint("--bootstrap 127.0.0.1:9092, say"),
             Error::Connect { .. } => Failure { exit: 3, ..Failure::new("NO_NODE", message) }
                 .hint("exactlog serve starts a node; --timeout 30s waits for one"),
+            Error::Timeout { .. } if is_unreachable => {
+                Failure { exit: 3, ..Failure::new("NO_NODE", message) }.hint(SILENT)
+            }
+            Error::Timeout { .. } => Failure::new("NETWORK", message)
+                .hint("it may have been done all the same; --timeout 2m waits longer for an answer"),
+            Error::Stranger { stranger, .. } => {
+                Failure { exit: 3, ..Failure::new("NO_NODE", message) }.hint(hint_about(stranger))
+            }
             Error::Refused { code, .. } => Failure::new(code_of(code), message),
             Error::Version { .. } => {
                 Failure::new("REFUSED", message).hint("the node is older than what this verb asks for")

@@ -2,6 +2,7 @@
 
 use crate::args::Global;
 use crate::failure::Failure;
+use crate::node;
 use crate::settings;
 use crate::suggest;
 use crate::texts::count;
@@ -22,13 +23,17 @@ pub(crate) fn builder(global: &Global) -> Result<Builder, Failure> {
     settings::apply_to_log(Builder::default().read_view_max(VIEW_MAX), &global.settings)
 }
 
-/// The log of a node: that of the first address at which one answers, tried for as long as `--timeout` says.
+/// The log of a node: that of the first address at which one answers, tried for as long as `--timeout` says, and so
+/// long one that doesn't answer is waited for.
 fn over(global: &Global, addresses: &str) -> Result<Log, Failure> {
     let since = Instant::now();
     loop {
         let mut last = None;
         for address in addresses.split(',').map(str::trim) {
-            let options = LogOptions { client_id: "exactlog-cli".into(), ..LogOptions::default() };
+            let mut options = LogOptions { client_id: "exactlog-cli".into(), ..LogOptions::default() };
+            if let Some(patience) = global.patience() {
+                (options.connect_timeout, options.request_timeout) = (patience, patience);
+            }
             let grace = options.grace;
             match builder(global)?.connect(options.link(address), grace) {
                 Ok(log) => return Ok(log),
@@ -36,7 +41,9 @@ fn over(global: &Global, addresses: &str) -> Result<Log, Failure> {
             }
         }
         match last {
-            Some(Error::Connection { .. }) if since.elapsed() < global.timeout => {
+            Some(Error::Connection { reason, .. })
+                if since.elapsed() < global.timeout && node::stranger_of(&reason).is_none() =>
+            {
                 thread::sleep(TRY_AGAIN.min(global.timeout));
             }
             Some(error) => return Err(error.into()),

@@ -203,7 +203,8 @@ impl Connection {
     /// over.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Ended`], [`Error::Timeout`]; [`Error::Answer`] for one that can't be read.
+    /// [`Error::Io`], [`Error::Ended`], [`Error::Timeout`]; [`Error::Answer`] for one that can't be read,
+    /// [`Error::Stranger`] if it isn't a node's.
     ///
     /// # Cancel safety
     /// Dropped, the request may have been done all the same. The connection stays good, unless the request was being
@@ -280,7 +281,8 @@ impl Connection {
     /// The next frame, whatever it belongs to, without its length; `None`: the node has ended the connection.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Timeout`]; [`Error::Frame`] for a length that can't be one.
+    /// [`Error::Io`], [`Error::Timeout`]; [`Error::Frame`] for a length that can't be one, [`Error::Stranger`] if it
+    /// shows that it isn't a node who answers.
     ///
     /// # Cancel safety
     /// Safe.
@@ -318,7 +320,10 @@ impl Connection {
         let reads = async {
             loop {
                 let next = limit.next(received);
-                let next = next.map_err(|source| Error::Frame { address: address.clone(), api, source })?;
+                let next = next.map_err(|source| match source.stranger() {
+                    Some(stranger) => Error::Stranger { address: address.clone(), stranger },
+                    None => Error::Frame { address: address.clone(), api, source },
+                })?;
                 if next.is_some() {
                     return Ok(next);
                 }

@@ -1,8 +1,9 @@
 //! What can go wrong when a node is asked: each names the address, and the API where there is one.
 
 use crate::code::Code;
-use exactlog_wire::error::{DecodeError, FrameError};
-use exactlog_wire::schema::Versions;
+use exactlog_wire::error::{DecodeError, FrameError, Stranger};
+use exactlog_wire::messages::ApiVersions;
+use exactlog_wire::schema::{Api, Versions};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -85,6 +86,14 @@ pub enum Error {
         /// The length, and the limit.
         source: FrameError,
     },
+    /// Whoever answers there isn't a node.
+    #[error("{address} {stranger}")]
+    Stranger {
+        /// Who.
+        address: Arc<str>,
+        /// What he speaks.
+        stranger: Stranger,
+    },
     /// An answer that can't be read.
     #[error("{address} answers {api} version {version}: {source}")]
     Answer {
@@ -146,14 +155,25 @@ impl Error {
         }
     }
 
-    /// Whether nothing answers at the address: no request has got there.
+    /// Whether no node answers at the address: nothing has got there, but for the question which versions it has.
     pub fn is_unreachable(&self) -> bool {
-        matches!(self, Error::Connect { .. })
+        match self {
+            Error::Connect { .. } | Error::Stranger { .. } => true,
+            Error::Timeout { api, .. } => *api == ApiVersions::NAME,
+            _ => false,
+        }
     }
 
     /// Whether the connection is of no use any more; what was asked may have been done.
     pub fn is_broken(&self) -> bool {
-        matches!(self, Error::Io { .. } | Error::Ended { .. } | Error::Frame { .. } | Error::Order { .. })
+        matches!(
+            self,
+            Error::Io { .. }
+                | Error::Ended { .. }
+                | Error::Frame { .. }
+                | Error::Stranger { .. }
+                | Error::Order { .. }
+        )
     }
 
     /// Whether asking once more may help: nothing answered, the connection broke, time was up, or the node says so.

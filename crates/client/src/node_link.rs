@@ -23,6 +23,7 @@ use exactlog::far::{
 use exactlog::wire::{Batch, HEADER_BYTES};
 use exactlog::{DedupId, Error, Log, Partition, TopicId};
 use exactlog_wire::code;
+use exactlog_wire::error::Stranger;
 use exactlog_wire::frame::FrameLimit;
 use exactlog_wire::message::{answer, ask};
 use exactlog_wire::messages::node_changes::{Applied, MarkAnswer};
@@ -152,6 +153,22 @@ impl Drop for Stream {
     }
 }
 
+/// Why there is no answer.
+#[derive(Debug)]
+enum AskError {
+    Io(io::Error),
+    /// None came for so long.
+    Late(Duration),
+    /// It isn't a node who answers: asking again doesn't help.
+    Stranger(Stranger),
+}
+
+impl From<io::Error> for AskError {
+    fn from(error: io::Error) -> AskError {
+        AskError::Io(error)
+    }
+}
+
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -172,7 +189,13 @@ impl Lane {
         if asked.is_err() {
             self.stream = None;
         }
-        asked.map_err(|error| LinkError::Broken(format!("{}: {error}", A::NAME)))
+        asked.map_err(|error| match error {
+            AskError::Io(error) => LinkError::Broken(format!("{}: {error}", A::NAME)),
+            AskError::Late(waited) => {
+                LinkError::Broken(format!("hasn't answered {} within {waited:?}", A::NAME))
+            }
+            AskError::Stranger(stranger) => LinkError::Refused(stranger.to_string()),
+        })
     }
 
     fn try_ask<A: Api>(
@@ -180,22 +203,35 @@ impl Lane {
         link: &NodeLink,
         wait: Duration,
         request: &A::Request,
-    ) -> io::Result<A::Response> {
+    ) -> Result<A::Response, AskError> {
         let stream = match &mut self.stream {
             Some(stream) => stream,
             none => none.insert(link.dial()?),
+        };
+        let patience = link.options.request_timeout + wait;
+        // Which of the two says that time is up depends on the system.
+        let or_late = |error: AskError| match error {
+            AskError::Io(error)
+                if [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut].contains(&error.kind()) =>
+            {
+                AskError::Late(patience)
+            }
+            error => error,
         };
         self.correlation_id = self.correlation_id.wrapping_add(1);
         let client_id: Str = link.options.client_id.as_str().into();
         let parts = ask::<A>(A::VERSIONS.to, self.correlation_id, Some(client_id), request);
         let parts = parts.map_err(|_| io::Error::other("the request is longer than a frame can be"))?;
-        stream.write(&parts)?;
-        stream.socket.set_read_timeout(Some(link.options.request_timeout + wait))?;
-        let frame = stream.frame()?;
+        stream.write(&parts).map_err(|error| or_late(error.into()))?;
+        stream.socket.set_read_timeout(Some(patience))?;
+        let frame = stream.frame().map_err(or_late)?;
         let (found, response) = answer::<A>(A::VERSIONS.to, frame).map_err(io::Error::other)?;
         match found == self.correlation_id {
             true => Ok(response),
-            false => Err(io::Error::other(format!("the answer to {found}, not to {}", self.correlation_id))),
+            false => {
+                let expected = self.correlation_id;
+                Err(io::Error::other(format!("the answer to {found}, not to {expected}")).into())
+            }
         }
     }
 }
@@ -219,16 +255,20 @@ impl Stream {
         self.socket.write_all(&joined)
     }
 
-    fn frame(&mut self) -> io::Result<Bytes> {
+    fn frame(&mut self) -> Result<Bytes, AskError> {
         /// As a node takes of requests.
         const LIMIT: FrameLimit = FrameLimit { max: 100 * 1024 * 1024 };
         let mut piece = [0; READ_BYTES];
         loop {
-            if let Some(frame) = LIMIT.next(&mut self.received).map_err(io::Error::other)? {
+            let next = LIMIT.next(&mut self.received).map_err(|error| match error.stranger() {
+                Some(stranger) => AskError::Stranger(stranger),
+                None => AskError::Io(io::Error::other(error)),
+            })?;
+            if let Some(frame) = next {
                 return Ok(frame);
             }
             match self.socket.read(&mut piece)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                0 => return Err(AskError::Io(io::ErrorKind::UnexpectedEof.into())),
                 read => self.received.extend_from_slice(&piece[..read]),
             }
         }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use bytes::{Bytes, BytesMut};
-use exactlog_client::{Cluster, Code, Connection, Error, Options, Refused, To};
+use exactlog_client::{Cluster, Code, Connection, Error, LogOptions, Options, Refused, To};
 use exactlog_wire::frame::FrameLimit;
 use exactlog_wire::header::begins_with;
 use exactlog_wire::message::{decode_request, encode_response};
@@ -237,6 +237,43 @@ async fn what_cannot_be_an_answer_is_an_error_that_says_so() {
     let mut raw = Connection::unversed(&node.address, Options::default()).await.unwrap();
     raw.send_raw(Bytes::from_static(&[0, 0, 0, 10, 0, 16, 0, 0, 0, 0, 0, 7, 0xff, 0xff])).await.unwrap();
     assert_eq!(raw.frame().await.unwrap(), None);
+}
+
+/// What they send first was taken for a length: "a frame announces 1213486160 bytes".
+#[tokio::test]
+async fn who_speaks_something_else_is_named_by_it() {
+    let answers: [(&[u8], &str); 2] =
+        [(b"HTTP/1.1 400 Bad Request\r\n\r\n", "in HTTP"), (&[0x15, 3, 1, 0, 2, 2, 70], "in TLS")];
+    for (bytes, text) in answers {
+        let bytes = bytes.to_vec();
+        let node = MadeUp::new(&[], move |_| Does::Writes(bytes.clone())).await;
+        let error = node.connection(Options::default()).await.unwrap_err();
+        assert!(error.is_unreachable() && !error.is_retriable(), "{error:?}");
+        assert_eq!(error.to_string(), format!("{} answers {text}, not in Kafka's protocol", node.address));
+        let address = node.address.clone();
+        let error = tokio::task::spawn_blocking(move || exactlog_client::connect(&address)).await.unwrap();
+        let error = error.map(drop).unwrap_err();
+        let said = format!("node {}: answers {text}, not in Kafka's protocol", node.address);
+        assert_eq!(error.to_string(), said);
+    }
+}
+
+/// It said "Resource temporarily unavailable (os error 11)".
+#[tokio::test]
+async fn a_node_that_says_nothing_is_waited_for_as_long_as_was_said() {
+    let node = MadeUp::new(&[], |_| Does::Waits).await;
+    let patience = Duration::from_millis(200);
+    let options = Options { request_timeout: patience, ..Options::default() };
+    let error = node.connection(options).await.unwrap_err();
+    assert!(error.is_unreachable(), "{error:?}");
+    let (options, address) =
+        (LogOptions { request_timeout: patience, ..LogOptions::default() }, node.address);
+    let of_link = options.link(&address);
+    let error = tokio::task::spawn_blocking(move || of_link.greet(Duration::from_secs(1)))
+        .await
+        .unwrap()
+        .unwrap_err();
+    assert_eq!(error.to_string(), "hasn't answered NodeHello within 200ms");
 }
 
 #[tokio::test]

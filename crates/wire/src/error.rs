@@ -3,6 +3,7 @@
 //! Each names the field that was being read, what was found and what the limit was; a position is in bytes from the
 //! start of the frame, behind its length.
 
+use std::fmt;
 use thiserror::Error;
 
 /// Why bytes aren't the message that they should be.
@@ -157,6 +158,34 @@ pub enum MessageError {
     },
 }
 
+/// Who doesn't speak Kafka's protocol, known by the first bytes that he sends where a length should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stranger {
+    /// `HTTP`, with which every answer of such a server begins.
+    Http,
+    /// An alert of TLS (RFC 8446, section 6): so such a server answers bytes that it can't read.
+    Tls,
+}
+
+impl Stranger {
+    /// All of them.
+    pub const ALL: [Stranger; 2] = [Stranger::Http, Stranger::Tls];
+
+    /// What he speaks.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stranger::Http => "HTTP",
+            Stranger::Tls => "TLS",
+        }
+    }
+}
+
+impl fmt::Display for Stranger {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "answers in {}, not in Kafka's protocol", self.name())
+    }
+}
+
 /// A length before a frame that isn't one, or that is too large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("a frame announces {announced} bytes; 1 to {max} are taken")]
@@ -165,4 +194,35 @@ pub struct FrameError {
     pub announced: i32,
     /// The largest that is taken, in bytes.
     pub max: u32,
+}
+
+impl FrameError {
+    /// Who sends such a length, if that is known: he didn't mean one. Both would be frames of more than 300 MiB.
+    pub fn stranger(self) -> Option<Stranger> {
+        /// An alert, of SSL 3.0 to TLS 1.3, with a length below 256.
+        const ALERT: u8 = 0x15;
+        match self.announced.to_be_bytes() {
+            [b'H', b'T', b'T', b'P'] => Some(Stranger::Http),
+            [ALERT, 3, 0..=4, 0] => Some(Stranger::Tls),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_speaks_something_else_is_known_by_his_first_bytes() {
+        let stranger = |bytes: [u8; 4]| {
+            FrameError { announced: i32::from_be_bytes(bytes), max: 100 * 1024 * 1024 }.stranger()
+        };
+        assert_eq!(stranger(*b"HTTP"), Some(Stranger::Http));
+        assert_eq!(stranger([0x15, 3, 0, 0]), Some(Stranger::Tls));
+        assert_eq!(stranger([0x15, 3, 3, 0]), Some(Stranger::Tls));
+        for other in [*b"GET ", *b"http", [0x15, 3, 5, 0], [0x16, 3, 1, 0], [0x7f; 4], [0xff; 4]] {
+            assert_eq!(stranger(other), None, "{other:?}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use crate::common::{Answer, Place, Running, lines, until};
 use crate::dlq::with_dead_letters;
 use crate::serve::{Served, serve};
 use serde_json::{Value, json};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
@@ -474,6 +474,58 @@ fn what_a_node_cannot_be_asked_for_says_so_before_anything_is_done() {
     let said = place.command(&["topic", "list", "--data", data]).env("EXACTLOG_BOOTSTRAP", &nobody).output();
     Answer::of(said.unwrap()).fails(3, "there is no log in");
     assert!(!place.data.exists());
+}
+
+/// Both kinds of connections: that of Kafka's protocol, and that of exactlog's own.
+const OVER_BOTH: [&[&str]; 8] = [
+    &["topic", "list"],
+    &["consume", "t"],
+    &["group", "lag"],
+    &["txn", "list"],
+    &["table", "list"],
+    &["dlq", "list"],
+    &["dedup", "stats"],
+    &["timer", "list"],
+];
+
+/// The system takes the connections, as those of a process that is stopped. Without `--timeout` an answer is waited for
+/// as long as ever, 30 s; with it that was so as well.
+#[test]
+fn a_node_that_says_nothing_is_waited_for_as_long_as_timeout_says() {
+    let place = Place::new();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    for verb in OVER_BOTH {
+        let answer = place.run(&[verb, &["-b", &address, "--timeout", "200ms"]].concat());
+        answer.fails(3, "hasn't answered");
+        assert!(answer.err.contains("within 200ms") && answer.err.contains(&address), "{answer:?}");
+        assert!(answer.err.contains("hint: somebody listens there"), "{answer:?}");
+    }
+}
+
+#[test]
+fn who_speaks_something_else_than_a_node_is_named_by_it() {
+    let place = Place::new();
+    let served = serve(&place, &[]);
+    let alert: &[u8] = &[0x15, 3, 3, 0, 2, 2, 70];
+    let encrypted = TcpListener::bind("127.0.0.1:0").unwrap();
+    let wants_tls = encrypted.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in encrypted.incoming() {
+            let mut stream = stream.unwrap();
+            // Bytes that nobody has read when a connection ends would break it.
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(alert);
+        }
+    });
+    for (address, text, hint) in [(served.http(), "HTTP", "--listen"), (&*wants_tls, "TLS", "PLAINTEXT")] {
+        for verb in OVER_BOTH {
+            // Nobody becomes a node by being waited for.
+            let answer = place.run(&[verb, &["-b", address, "--timeout", "1h"]].concat());
+            answer.fails(3, &format!("answers in {text}, not in Kafka's protocol"));
+            assert!(answer.err.contains(address) && answer.err.contains(hint), "{answer:?}");
+        }
+    }
 }
 
 #[test]

@@ -30,6 +30,12 @@ impl Served {
         self.lines[0].rsplit(' ').next().unwrap()
     }
 
+    /// Where health and metrics are.
+    pub(crate) fn http(&self) -> &str {
+        let behind = self.lines.iter().find_map(|line| line.split("http://").nth(1));
+        behind.unwrap().split('/').next().unwrap()
+    }
+
     /// Asks for ApiVersions, version 0: whether it is answered.
     fn answers(&self) -> bool {
         let mut stream = TcpStream::connect(self.address()).unwrap();
@@ -59,8 +65,7 @@ fn it_serves_until_it_is_asked_to_end_and_again() {
         assert_eq!(opened, nth == 1, "{:?}", served.lines);
         assert!(served.answers(), "{:?}", served.lines);
         assert!(served.lines.iter().any(|line| line.contains("kcat -b 127.0.0.1:")), "{:?}", served.lines);
-        let http = served.lines.iter().find_map(|line| line.split("http://").nth(1)).unwrap();
-        let mut stream = TcpStream::connect(http.split('/').next().unwrap()).unwrap();
+        let mut stream = TcpStream::connect(served.http()).unwrap();
         stream.write_all(b"GET /ready HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
