@@ -61,21 +61,30 @@ impl Node {
             return Ok(());
         }
         // One that is as it was asked for will do.
-        let topic = self.find(name)?;
-        let of_topic = topic.as_slice();
-        let is_same = of_topic.iter().all(|topic| topic.partitions == partitions)
-            && self.configs(of_topic)?.first().is_some_and(|there| {
-                let there = there.rows();
-                config
-                    .rows()
-                    .iter()
-                    .zip(&there)
-                    .all(|(asked, there)| !said.contains(&asked.0) || asked == there)
-            });
-        match is_same {
+        let topic = self.find(name)?.ok_or_else(|| {
+            Failure::new(
+                "REFUSED",
+                format!("topic {name:?} existed, and is gone by now: somebody deleted it"),
+            )
+        })?;
+        let there = self.configs(std::slice::from_ref(&topic))?.pop().unwrap_or_default();
+        let settings = config.rows().into_iter().zip(there.rows()).filter(|((key, _), _)| said.contains(key));
+        let different: Vec<String> =
+            [(("partitions", partitions.to_string()), ("partitions", topic.partitions.to_string()))]
+                .into_iter()
+                .chain(settings)
+                .filter(|(asked, there)| asked != there)
+                .map(|((key, asked), (_, there))| format!("{key} is {there}, not {asked}"))
+                .collect();
+        match different.is_empty() {
             true => Ok(()),
-            false => Err(Failure::new("REFUSED", format!("topic {name:?} exists with other settings"))
-                .hint(format!("exactlog topic describe {name} shows them"))),
+            false => {
+                let different = different.join(", ");
+                Err(Failure::new(
+                    "REFUSED",
+                    format!("topic {name:?} exists with other settings: {different}"),
+                ))
+            }
         }
     }
 

@@ -60,6 +60,10 @@ fn topics_are_made_shown_changed_and_deleted_as_in_a_directory() {
     assert_eq!(again["topics"], json!([row("a", "existed")]));
     let other = remote.run(&["topic", "create", "a", "-p", "4", "--format", "json"]);
     assert_eq!((other.exit, &other.json()["topics"][0]["error"]), (Some(1), &json!("REFUSED")));
+    let another = ["topic", "create", "a", "-p", "4", "-c", "retention.ms=2d"];
+    let another = remote.json(&another)["topics"][0]["message"].clone();
+    let different = "partitions is 3, not 4, retention.ms is 604800000, not 172800000";
+    assert_eq!(another, format!("topic \"a\" exists with other settings: {different}"));
     remote.run(&["topic", "create", "c:d"]).fails_in_row("ILLEGAL_NAME");
     assert_eq!(
         remote.json(&["topic", "create", "new", "--dry-run"])["topics"][0]["status"],
