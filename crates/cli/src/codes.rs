@@ -167,7 +167,12 @@ const CODES: &[Code] = &[
         "There is no transactional id of this name.",
         "txn list shows the transactional ids.",
     ),
-    code("INTERRUPTED", None, "Ctrl-C ended it before it was done.", "What was acknowledged is stored."),
+    code(
+        "INTERRUPTED",
+        None,
+        "Ctrl-C or SIGTERM ended it before it was done.",
+        "What was acknowledged is stored.",
+    ),
     code("OTHER", None, "Something that has no code of its own.", "The message says what."),
     code("UNKNOWN_SERVER_ERROR", Some(-1), "Something that Kafka has no code for.", "The message says what."),
     code("CORRUPT_MESSAGE", Some(2), "A record batch whose checksum or shape is wrong.", "Send it again."),

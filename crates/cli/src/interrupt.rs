@@ -1,4 +1,5 @@
-//! Ctrl-C: the first one asks the verb to end properly, the second one ends it.
+//! Ctrl-C, and SIGTERM, as service managers send it: the first one asks the verb to end properly, the second one ends
+//! it.
 
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +12,7 @@ pub(crate) const EXIT: u8 = 130;
 
 static ASKED: AtomicBool = AtomicBool::new(false);
 
-/// From here on Ctrl-C only notes that it was pressed.
+/// From here on Ctrl-C and SIGTERM are only noted.
 pub(crate) fn watch() {
     let (send, ready) = channel();
     // Without a thread for it Ctrl-C ends the process at once, as it does without being watched.
@@ -22,20 +23,26 @@ pub(crate) fn watch() {
 
 fn wait(ready: Sender<()>) {
     let Ok(runtime) = Builder::new_current_thread().enable_all().build() else { return };
-    let interrupts = {
+    let signals = {
         let _inside = runtime.enter();
-        signal(SignalKind::interrupt())
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     };
-    let Ok(mut interrupts) = interrupts else { return };
+    let (Ok(mut interrupts), Ok(mut terminations)) = signals else { return };
     let _ = ready.send(());
-    while runtime.block_on(interrupts.recv()).is_some() {
+    let mut next = async || {
+        tokio::select! {
+            interrupt = interrupts.recv() => interrupt,
+            termination = terminations.recv() => termination,
+        }
+    };
+    while runtime.block_on(next()).is_some() {
         if ASKED.swap(true, Ordering::AcqRel) {
             process::exit(EXIT.into());
         }
     }
 }
 
-/// Whether it was pressed.
+/// Whether one of them came.
 pub(crate) fn asked() -> bool {
     ASKED.load(Ordering::Acquire)
 }

@@ -144,8 +144,12 @@ impl Running {
     }
 
     /// As Ctrl-C in a terminal.
-    pub(crate) fn interrupt(mut self) -> Answer {
-        self.signal("-INT");
+    pub(crate) fn interrupt(self) -> Answer {
+        self.ends("-INT")
+    }
+
+    pub(crate) fn ends(mut self, signal: &str) -> Answer {
+        self.signal(signal);
         Answer::of(self.0.take().unwrap().wait_with_output().unwrap())
     }
 

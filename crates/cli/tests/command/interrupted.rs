@@ -1,4 +1,4 @@
-//! Ctrl-C: what was done counts, a summary says so, and the exit code is 130.
+//! Ctrl-C and SIGTERM: what was done counts, a summary says so, and the exit code is 130.
 
 use crate::common::{Place, Running, lines, until};
 use serde_json::json;
@@ -9,17 +9,20 @@ use std::process::Stdio;
 fn an_interrupted_follower_says_how_many_it_wrote() {
     let place = Place::with_topic(1);
     place.run_with(&["produce", "t"], lines(0..3)).good();
-    for more in [&[][..], &["-g", "g"]] {
+    let cases = [(&[][..], "-INT"), (&[], "-TERM"), (&["-g", "g"], "-INT"), (&["-g", "h"], "-TERM")];
+    for (more, signal) in cases {
         let all: Vec<&str> = ["consume", "t", "--follow"].iter().chain(more).copied().collect();
         let mut running = Running(Some(place.command(&all).spawn().unwrap()));
         let out = running.0.as_mut().unwrap().stdout.take().unwrap();
         let mut seen = BufReader::new(out).lines();
         (0..3).for_each(|number| assert_eq!(seen.next().unwrap().unwrap(), format!("line {number}")));
-        let answer = running.interrupt();
+        let answer = running.ends(signal);
         assert_eq!(answer.exit, Some(130), "{answer:?}");
         assert!(answer.err.contains("3 records"), "{answer:?}");
     }
-    assert_eq!(place.run(&["group", "lag", "g", "--format", "json"]).json()["total_lag"], 0);
+    for group in ["g", "h"] {
+        assert_eq!(place.run(&["group", "lag", group, "--format", "json"]).json()["total_lag"], 0);
+    }
 }
 
 #[test]

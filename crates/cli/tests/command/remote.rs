@@ -334,6 +334,24 @@ fn a_second_member_waits_for_its_part() {
     assert_eq!((one.lines().count(), other.lines().count()), (9, 3), "{one:?} {other:?}");
 }
 
+/// As service managers end it. It was ended at once then, and its partitions had nobody until its session was over.
+#[test]
+fn a_member_that_is_terminated_leaves_its_group() {
+    let place = Place::new();
+    let remote = Remote::serving(&place);
+    remote.run(&["topic", "create", "t", "-p", "1"]).good();
+    remote.run_with(&["produce", "t"], lines(0..3)).good();
+    let reads = remote.command(&["consume", "t", "-g", "g", "--follow"]).spawn().unwrap();
+    let reads = Running(Some(reads));
+    until("it has read what there is", || {
+        let lag = remote.run(&["group", "lag", "g", "--format", "json"]);
+        lag.exit == Some(0) && lag.json()["total_lag"] == 0
+    });
+    let answer = reads.ends("-TERM");
+    assert_eq!((answer.exit, answer.out), (Some(130), lines(0..3)), "{}", answer.err);
+    assert_eq!(remote.json(&["group", "describe", "g"])["members"], json!([]));
+}
+
 #[test]
 fn a_group_with_members_is_shown_with_them_and_left_alone() {
     let place = Place::new();
