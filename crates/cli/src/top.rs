@@ -95,7 +95,8 @@ fn report(log: &Log, (now, ends): &(Instant, Ends), before: Option<&(Instant, En
     rows.sort_by(|(rate, lag, _), (other_rate, other_lag, _)| {
         other_rate.total_cmp(rate).then(other_lag.cmp(lag))
     });
-    let total: f64 = rows.iter().map(|(rate, ..)| rate).sum();
+    // The sum of no numbers is -0.0, and is shown so.
+    let total = rows.iter().map(|(rate, ..)| rate).sum::<f64>() + 0.0;
     Report::table("topics", TOP, rows.into_iter().map(|(_, _, row)| row).collect())
         .field("records_per_second", (total * 10.0).round() / 10.0)
         .field("group_count", groups.len())

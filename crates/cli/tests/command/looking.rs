@@ -129,3 +129,12 @@ fn lag_and_rates_are_shown_again_and_again_while_somebody_writes() {
     assert!(row["records_per_second"].is_number() && row["lag"].as_u64().unwrap() >= 6, "{row}");
     place.run(&["top", "--times", "2"]).fails(2, "--watch");
 }
+
+/// It said -0.0, which is what no numbers come to.
+#[test]
+fn a_log_without_topics_has_no_records_per_second() {
+    let place = Place::with_topic(1);
+    place.run(&["topic", "delete", "t", "--execute"]).good();
+    let shown = place.run(&["top"]).good();
+    assert!(shown.contains("records per second  0.0\n"), "{shown}");
+}
