@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use exactlog::Compression;
 use exactlog_flow::SagaStatus;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -69,11 +69,11 @@ pub(crate) struct Serve {
     /// durable
     #[arg(long)]
     pub(crate) dev: bool,
-    /// Where clients connect to (`listeners`); port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9092")]
+    /// Where clients connect to (`listeners`), by address or name; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9092", value_parser = own_address)]
     pub(crate) listen: SocketAddr,
     /// Where health and metrics are asked for (/health, /ready, /metrics); port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080", value_parser = own_address)]
     pub(crate) http: SocketAddr,
     /// How log lines are written to stderr; without it for humans on a terminal and with --dev, else JSON
     #[arg(long, value_enum, value_name = "FORMAT")]
@@ -889,8 +889,39 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     ms.map(Duration::from_millis).ok_or_else(|| format!("{text:?} is more than a thousand years"))
 }
 
+/// `127.0.0.1:9092`, `localhost:9092`: of a name its first address, and one of IPv4 if it has any, since those who dial
+/// the name try both kinds.
+fn own_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let addresses: Vec<SocketAddr> = text
+        .to_socket_addrs()
+        .map_err(|error| format!("it isn't ADDRESS:PORT, nor NAME:PORT of this machine: {error}"))?
+        .collect();
+    let first = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
+    first.copied().ok_or_else(|| "the name has no address".to_string())
+}
+
 /// `2`, `1.5`.
 fn multiplier(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number >= 1.0);
     number.ok_or_else(|| format!("{text:?} is no number from 1 on"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_listens_at_an_address_or_at_that_of_a_name() {
+        assert_eq!(own_address("[::1]:9092").unwrap(), "[::1]:9092".parse().unwrap());
+        let named = own_address("localhost:9092").unwrap();
+        assert!(named.ip().is_loopback() && named.port() == 9092, "{named}");
+        for wrong in ["localhost", "9092", "localhost:99999", "localhost:"] {
+            let error = own_address(wrong).unwrap_err();
+            assert!(error.contains("ADDRESS:PORT"), "{error}");
+        }
+    }
 }
