@@ -2,7 +2,7 @@
 
 use crate::args::duration;
 use crate::failure::Failure;
-use crate::settings::{Known, Scope, Setting, bytes, of_scope, refused};
+use crate::settings::{Known, Scope, Setting, bytes, check_once, of_scope, refused};
 use exactlog_broker::NodeOptions;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -92,21 +92,21 @@ pub(crate) const NODE_SETTINGS: [Known; 17] = [
     of_node(
         "queued.max.request.bytes",
         "268435456",
-        "at least 1 MiB",
+        "1 MiB to 2^64 - 1 bytes",
         "Most memory of requests that haven't arrived in full or aren't answered, of all connections together.",
         "Memory. Whoever sends more waits.",
     ),
     of_node(
         "queued.max.response.bytes",
         "268435456",
-        "at least 1 MiB",
+        "1 MiB to 2^64 - 1 bytes",
         "Most memory of answers that aren't written, of all connections together (Kafka has no such setting).",
         "Memory. Answers to consumers become shorter when it is taken.",
     ),
     of_node(
         "fetch.max.bytes",
         "57671680",
-        "at least 1024",
+        "1024 to 2^64 - 1 bytes",
         "Most bytes of an answer to a consumer (as Kafka's). A longer batch comes alone.",
         "Memory of each connection that reads.",
     ),
@@ -135,6 +135,7 @@ pub(crate) const NODE_SETTINGS: [Known; 17] = [
 
 /// Settings of `serve -X`.
 pub(crate) fn apply(mut options: NodeOptions, settings: &[Setting]) -> Result<NodeOptions, Failure> {
+    check_once(settings)?;
     for setting in settings {
         let known = of_scope(setting, Scope::Node)?;
         set(&mut options, known.key, &setting.value).ok_or_else(|| refused(setting, known))?;

@@ -81,7 +81,7 @@ const LOG_SETTINGS: [Known; 8] = [
         key: "checkpoint.bytes",
         scope: Scope::Log,
         default: "134217728",
-        bounds: "any",
+        bounds: "0 to 2^64 - 1 bytes",
         what: "How much the journal grows between checkpoints.",
         costs: "Less means a faster open after a kill, and more writing behind.",
     },
@@ -89,7 +89,7 @@ const LOG_SETTINGS: [Known; 8] = [
         key: "tail.cache.bytes",
         scope: Scope::Log,
         default: "67108864",
-        bounds: "any",
+        bounds: "0 to 2^64 - 1 bytes",
         what: "Most bytes of recent events kept in memory for consumers at the end.",
         costs: "Memory. Consumers that are further behind read from disk.",
     },
@@ -97,7 +97,7 @@ const LOG_SETTINGS: [Known; 8] = [
         key: "queue.bytes",
         scope: Scope::Log,
         default: "4194304",
-        bounds: "any",
+        bounds: "0 to 2^64 - 1 bytes",
         what: "Most bytes that wait to be written before senders wait.",
         costs: "Memory, and the time that the newest event in it waits.",
     },
@@ -105,7 +105,7 @@ const LOG_SETTINGS: [Known; 8] = [
         key: "dedup.memory.entries",
         scope: Scope::Log,
         default: "200000",
-        bounds: "any",
+        bounds: "0 to 2^64 - 1",
         what: "Ids of events kept in memory: when there are more, they go into sorted files that are looked up.",
         costs: "About 115 bytes of memory each, and 36 in each checkpoint; on disk each takes 3.2 bytes of memory.",
     },
@@ -125,7 +125,12 @@ pub(crate) fn known(key: &str) -> Option<&'static Known> {
 
 pub(crate) fn unknown(key: &str, scope: Option<Scope>) -> Failure {
     let keys = catalogue().filter(|known| scope.is_none_or(|scope| known.scope == scope));
-    let hint = suggest::sentence(key, keys.map(|known| known.key), "exactlog config list shows all of them");
+    let hint = match key {
+        // Kafka's names of what has a flag here.
+        "listeners" => "exactlog serve --listen ADDRESS:PORT says where a node listens".to_string(),
+        "log.dir" | "log.dirs" => "--data DIR names the directory of the log".to_string(),
+        _ => suggest::sentence(key, keys.map(|known| known.key), "exactlog config list shows all of them"),
+    };
     Failure { exit: 2, ..Failure::new("SETTING", format!("there is no setting {key:?}")) }.hint(hint)
 }
 
@@ -151,6 +156,18 @@ pub(crate) fn of_scope(setting: &Setting, scope: Scope) -> Result<&'static Known
 pub(crate) fn refused(setting: &Setting, known: &Known) -> Failure {
     let message = format!("setting {} is {:?}; it must be {}", known.key, setting.value, known.bounds);
     Failure { exit: 2, ..Failure::new("SETTING", message) }
+}
+
+/// Refuses a setting that is given twice: which one was meant isn't known.
+pub(crate) fn check_once(settings: &[Setting]) -> Result<(), Failure> {
+    for (nth, setting) in settings.iter().enumerate() {
+        if let Some(before) = settings[..nth].iter().find(|before| before.key == setting.key) {
+            let Setting { key, value } = setting;
+            let message = format!("setting {key} is given twice: {:?} and {value:?}", before.value);
+            return Err(Failure { exit: 2, ..Failure::new("SETTING", message) }.hint("name it once"));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses settings that there are not, also where they aren't used.
@@ -183,6 +200,7 @@ pub(crate) fn of_log_and_node(settings: &[Setting]) -> Result<(Vec<Setting>, Vec
 
 /// Settings of `-X`.
 pub(crate) fn apply_to_log(mut builder: Builder, settings: &[Setting]) -> Result<Builder, Failure> {
+    check_once(settings)?;
     for setting in settings {
         let known = of_scope(setting, Scope::Log)?;
         let bytes = || bytes(&setting.value).ok_or_else(|| refused(setting, known));
@@ -217,6 +235,7 @@ pub(crate) fn apply_to_topic(
 
 /// Settings of `topic alter --config`, which change some and leave the others.
 pub(crate) fn apply_to_config(config: &mut TopicConfig, settings: &[Setting]) -> Result<(), Failure> {
+    check_once(settings)?;
     for setting in settings {
         let known = of_scope(setting, Scope::Topic)?;
         if !topic_settings::set(config, known.key, &setting.value) {

@@ -32,7 +32,7 @@ pub(crate) const TOPIC_SETTINGS: [Known; 19] = [
     of_topic(
         "segment.ms",
         "604800000",
-        "at least 1",
+        "a time of 1 ms to 36600 days (100 years)",
         "Span of time of its records at which a segment is closed (as Kafka's).",
         "As segment.bytes.",
     ),
@@ -46,35 +46,35 @@ pub(crate) const TOPIC_SETTINGS: [Known; 19] = [
     of_topic(
         "retention.ms",
         "-1",
-        "-1, or a time",
+        "-1, or a time of up to 36600 days (100 years)",
         "Age from which records may go, if the policy deletes; -1: never (Kafka's default is 7 days).",
         "Records are gone for whoever comes later. They go by whole closed segments, so later than this.",
     ),
     of_topic(
         "retention.bytes",
         "-1",
-        "-1, or a size",
+        "-1, or a size of up to 2^63 - 1 bytes",
         "Size of a partition from which its oldest records may go, if the policy deletes; -1: never (as Kafka's).",
         "As retention.ms.",
     ),
     of_topic(
         "delete.retention.ms",
         "86400000",
-        "a time",
+        "a time of up to 36600 days (100 years)",
         "How long a tombstone stays after it was first compacted (as Kafka's).",
         "Who reads a compacted topic from its start needs less time than this, or misses that a key is gone.",
     ),
     of_topic(
         "min.compaction.lag.ms",
         "0",
-        "a time",
+        "a time of up to 36600 days (100 years)",
         "Age below which records are not compacted (as Kafka's).",
         "Space, for as long.",
     ),
     of_topic(
         "max.compaction.lag.ms",
         "-1",
-        "-1, or a time that is no less than min.compaction.lag.ms",
+        "-1, or a time of 1 ms to 36600 days (100 years), no less than min.compaction.lag.ms",
         "Age from which records are compacted even if that gains little; -1: none (as Kafka's).",
         "More writing.",
     ),
@@ -95,14 +95,14 @@ pub(crate) const TOPIC_SETTINGS: [Known; 19] = [
     of_topic(
         "message.timestamp.before.max.ms",
         "-1",
-        "-1, or a time",
+        "-1, or a time of up to 36600 days (100 years)",
         "Refuses batches that begin with an older record than this; -1: none.",
         "Old records can't be brought in.",
     ),
     of_topic(
         "message.timestamp.after.max.ms",
         "-1",
-        "-1, or a time",
+        "-1, or a time of up to 36600 days (100 years)",
         "Refuses batches with a record further in the future than this; -1: none (Kafka's default is 1 hour).",
         "Without it one record with a wrong time keeps its segment from getting old.",
     ),
@@ -144,20 +144,47 @@ pub(crate) const TOPIC_SETTINGS: [Known; 19] = [
     of_topic(
         "flush.ms",
         "-1",
-        "-1, or a time",
+        "-1, or a time of up to 36600 days (100 years)",
         "Kept for Kafka's clients: after which time the log is synced at the latest; -1: none.",
         "Nothing: with durability=fsync it is before each acknowledgement.",
     ),
 ];
 
-/// Reads the value of one of them, which may have a unit here: `7d`, `1GiB`. False if it can't be one.
+/// Longest time of a setting: 100 years of 366 days, as the log takes it.
+const SETTING_MS_MAX: u64 = 100 * 366 * 24 * 3600 * 1000;
+
+/// Reads the value of one of them, which may have a unit here: `7d`, `1GiB`. False if it can't be one, or is out of its
+/// bounds.
 pub(crate) fn set(config: &mut TopicConfig, key: &str, value: &str) -> bool {
     let plain = match key {
         _ if key.ends_with(".ms") => duration(value).ok().map(|it| it.as_millis().to_string()),
         _ if key.ends_with(".bytes") => bytes(value).map(|bytes| bytes.to_string()),
         _ => None,
     };
-    config.set(key, value).is_ok() || plain.is_some_and(|plain| config.set(key, &plain).is_ok())
+    let is_set = config.set(key, value).is_ok() || plain.is_some_and(|plain| config.set(key, &plain).is_ok());
+    is_set && is_within_bounds(config, key)
+}
+
+/// The log checks them as well, but only when something is to be done, and without the words that stand here. How two
+/// settings go together is left to it.
+fn is_within_bounds(config: &TopicConfig, key: &str) -> bool {
+    let is_time = |ms: Option<u64>| ms.is_none_or(|ms| ms <= SETTING_MS_MAX);
+    match key {
+        "max.message.bytes" => (1024..=16 << 20).contains(&(config.max_message_bytes as u64)),
+        "segment.bytes" => (4096..=i32::MAX as u64).contains(&(config.segment_bytes as u64)),
+        "segment.ms" => (1..=SETTING_MS_MAX).contains(&config.segment_ms),
+        "retention.ms" => is_time(config.retention_ms),
+        "retention.bytes" => config.retention_bytes.is_none_or(|bytes| bytes <= i64::MAX as u64),
+        "delete.retention.ms" => is_time(Some(config.delete_retention_ms)),
+        "min.compaction.lag.ms" => is_time(Some(config.min_compaction_lag_ms)),
+        "max.compaction.lag.ms" => {
+            config.max_compaction_lag_ms.is_none_or(|ms| (1..=SETTING_MS_MAX).contains(&ms))
+        }
+        "message.timestamp.before.max.ms" => is_time(config.timestamp_before_max_ms),
+        "message.timestamp.after.max.ms" => is_time(config.timestamp_after_max_ms),
+        "flush.ms" => is_time(config.kept.flush_ms),
+        _ => true,
+    }
 }
 
 #[cfg(test)]
@@ -178,5 +205,31 @@ mod tests {
         {
             assert!(!set(&mut config, key, value), "{key}={value}");
         }
+    }
+
+    /// The ends are those of the log: of `check_config`, in the core.
+    #[test]
+    fn the_ends_of_bounds_are_taken_and_what_lies_behind_them_is_not() {
+        let longest = 100 * 366 * 24 * 3_600_000_u64;
+        for (key, least, most) in [
+            ("max.message.bytes", 1024, 16 << 20),
+            ("segment.bytes", 4096, i32::MAX as u64),
+            ("segment.ms", 1, longest),
+            ("retention.ms", 0, longest),
+            ("retention.bytes", 0, i64::MAX as u64),
+            ("delete.retention.ms", 0, longest),
+            ("min.compaction.lag.ms", 0, longest),
+            ("max.compaction.lag.ms", 1, longest),
+            ("message.timestamp.before.max.ms", 0, longest),
+            ("message.timestamp.after.max.ms", 0, longest),
+            ("flush.ms", 0, longest),
+        ] {
+            let takes = |value: u64| set(&mut TopicConfig::default(), key, &value.to_string());
+            assert!(takes(least) && takes(most), "{key}: {least} to {most}");
+            assert!(!takes(most + 1), "{key}={}", most + 1);
+            assert!(least == 0 || !takes(least - 1), "{key}={}", least - 1);
+        }
+        assert!(set(&mut TopicConfig::default(), "retention.ms", "36600d"));
+        assert!(!set(&mut TopicConfig::default(), "retention.ms", "36601d"));
     }
 }

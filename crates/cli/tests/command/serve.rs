@@ -116,9 +116,15 @@ fn where_it_cannot_serve_it_says_why_and_creates_nothing() {
         ("advertised.listeners=SASL_SSL://a:1", "HOST:PORT"),
         ("advertised.listeners=0.0.0.0:9092", "HOST:PORT"),
         ("retention.ms=1", "topic create --config"),
+        ("listeners=PLAINTEXT://127.0.0.1:9092", "serve --listen ADDRESS:PORT"),
+        ("log.dirs=/tmp/logs", "--data DIR"),
+        ("fetch.max.bytes=99999999999999999999", "1024 to 2^64 - 1 bytes"),
     ] {
         refused(&place, &[&free[..], &[setting]].concat(), 2, text);
     }
+    let twice = [&free[..], &["node.id=1", "-X", "node.id=2"]].concat();
+    refused(&place, &twice, 2, "setting node.id is given twice");
+    refused(&place, &["--listen", "127.0.0.1"], 2, "ADDRESS:PORT");
     assert!(!place.data.exists(), "nothing was created");
     let owner = serve(&place, &[]);
     let pid = owner.running.0.as_ref().unwrap().id().to_string();

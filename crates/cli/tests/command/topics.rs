@@ -110,11 +110,14 @@ fn settings_are_altered_one_by_one_and_shown() {
     place
         .run(&["topic", "alter", "t", "-c", "cleanup.policy=none"])
         .fails(2, "delete, compact, or compact,delete");
-    let refused = place.run(&["topic", "alter", "t", "no", "-c", "segment.bytes=1", "--format", "json"]);
+    place.run(&["topic", "alter", "t", "-c", "segment.bytes=1"]).fails(2, "4096 to 2147483647");
+    // How two settings go together is for the log to say.
+    let lags = ["-c", "min.compaction.lag.ms=2", "-c", "max.compaction.lag.ms=1", "--format", "json"];
+    let refused = place.run(&[&["topic", "alter", "t", "no"], &lags[..]].concat());
     let rows = refused.json()["topics"].clone();
     assert_eq!((refused.exit, &rows[1]["error"]), (Some(1), &json!("NO_SUCH_TOPIC")));
     assert!(
-        rows[0]["message"].as_str().unwrap().contains("segment.bytes = 1 is out of bounds: 4096 to"),
+        rows[0]["message"].as_str().unwrap().contains("max.compaction.lag.ms = 1 is out of bounds: 2 to"),
         "{rows}"
     );
 }

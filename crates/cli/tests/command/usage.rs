@@ -56,6 +56,9 @@ fn values_that_flags_cannot_have_are_refused() {
         &["topic", "create", "u", "-p", "100001"],
         &["topic", "create", "u", "-c", "segment.bytes=large"],
         &["topic", "create", "u", "-c", "segment.size=1"],
+        &["topic", "create", "u", "-c", "segment.bytes=1"],
+        &["topic", "create", "u", "-c", "max.message.bytes=1"],
+        &["topic", "alter", "t", "-c", "segment.ms=0"],
         &["topic", "trim", "t"],
         &["topic", "trim", "t", "--to", "soon"],
         &["consume"],
@@ -72,8 +75,14 @@ fn values_that_flags_cannot_have_are_refused() {
         assert_eq!((refused.exit, refused.out.as_str()), (Some(2), ""), "{arguments:?}: {refused:?}");
         assert!(refused.err.starts_with("error: "), "{arguments:?}: {refused:?}");
     }
-    let place = Place::new();
-    place.run(&["topic", "create", "u", "-c", "max.message.bytes=1"]).fails(1, "");
+    let says = |arguments: &[&str], text: &str| place.run(arguments).fails(2, text);
+    says(&["topic", "create", "u", "-c", "retention.ms=99999999d"], "up to 36600 days");
+    says(&["topic", "list", "-X", "queue.bytes=99999999999999999999"], "0 to 2^64 - 1 bytes");
+    // The last one counted, and nobody was told.
+    let twice = ["topic", "create", "u", "-c", "retention.ms=1", "-c", "retention.ms=2"];
+    says(&twice, "setting retention.ms is given twice: \"1\" and \"2\"");
+    let twice = ["topic", "list", "-X", "durability=os", "-X", "durability=fsync"];
+    says(&twice, "setting durability is given twice: \"os\" and \"fsync\"");
 }
 
 #[test]
