@@ -8,7 +8,7 @@
 
 use crate::code::{self, Refused};
 use crate::options::NodeOptions;
-use exactlog::{KeptSettings, TopicConfig, TopicDurability};
+use exactlog::{KEEPABLE, KeptSettings, TopicConfig, TopicDurability};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ impl Row {
 type Known = (&'static str, Kind, Option<&'static str>, &'static str);
 
 /// In the order of [`TopicConfig::rows`].
-const OF_TOPICS: [Known; 19] = [
+const OF_TOPICS: [Known; 15] = [
     (
         "max.message.bytes",
         Kind::Int,
@@ -164,43 +164,60 @@ const OF_TOPICS: [Known; 19] = [
         Some("compression.type"),
         "Codec of what is stored: uncompressed, gzip, snappy, lz4, zstd, or producer (as it comes).",
     ),
+];
+
+/// Settings that change nothing: what a node calls that of all topics, and what they are for. In the order of
+/// [`KEEPABLE`].
+const OF_KEPT: [(Kind, Option<&str>, &str); KEEPABLE.len()] = [
     (
-        "min.insync.replicas",
         Kind::Int,
         Some("min.insync.replicas"),
         "Replicas that have to have what is acknowledged with acks=all. There is one: more counts as 1.",
     ),
     (
-        "unclean.leader.election.enable",
         Kind::Boolean,
         Some("unclean.leader.election.enable"),
         "Whether a replica may lead that lacks records: there is none.",
     ),
     (
-        "flush.messages",
         Kind::Long,
         Some("log.flush.interval.messages"),
         "After how many records the log is synced at the latest: it is before each answer.",
     ),
     (
-        "flush.ms",
         Kind::Long,
         Some("log.flush.interval.ms"),
         "After which time the log is synced at the latest, in ms: it is before each answer.",
     ),
+    (
+        Kind::Long,
+        Some("log.segment.delete.delay.ms"),
+        "How long a file stays that isn't needed. Kept, no more.",
+    ),
+    (Kind::Int, Some("log.index.interval.bytes"), "Bytes between entries of an index. Kept, no more."),
+    (Kind::Int, Some("log.index.size.max.bytes"), "Size of an index. Kept, no more."),
+    (Kind::Long, Some("log.roll.jitter.ms"), "By how much segments are closed earlier. Kept, no more."),
+    (Kind::Boolean, Some("log.preallocate"), "Whether segments are allocated at once. Kept, no more."),
+    (Kind::Int, Some("compression.gzip.level"), "Level of gzip. Kept, no more."),
+    (Kind::Int, Some("compression.lz4.level"), "Level of lz4. Kept, no more."),
+    (Kind::Int, Some("compression.zstd.level"), "Level of zstd. Kept, no more."),
+    (Kind::List, None, "Replicas that are copied from slowly: there are none."),
+    (Kind::List, None, "Replicas that are copied to slowly: there are none."),
 ];
 
-/// How many of these change nothing, as the log keeps what they ask for anyway. They are the last ones, and what all
-/// topics have of them can be altered while the node runs.
-const KEPT: usize = 4;
+/// All settings of topics, in the order of [`TopicConfig::rows`].
+fn known() -> impl Iterator<Item = Known> {
+    let kept = KEEPABLE.iter().zip(OF_KEPT);
+    let kept = kept.map(|(it, (kind, of_node, about))| (it.name, kind, of_node, about));
+    OF_TOPICS.into_iter().chain(kept)
+}
 
-/// The settings of a topic. Those that the log keeps and that it doesn't set itself are those of all.
+/// The settings of a topic. Those that are kept and that it doesn't set itself are those of all.
 pub(crate) fn of_topic(config: &TopicConfig, of_all: &KeptSettings) -> Vec<Row> {
-    let of_all = TopicConfig { kept: *of_all, ..TopicConfig::default() }.rows();
     let (rows, defaults) = (config.rows(), TopicConfig::default().rows());
-    let rows = rows.into_iter().zip(of_all).zip(defaults).zip(OF_TOPICS);
-    rows.map(|((((name, own), (_, of_all)), (_, default)), (_, kind, of_node, about))| {
-        let of_all = (of_all != default).then(|| shown(name, of_all));
+    let rows = rows.into_iter().zip(defaults).zip(known());
+    rows.map(|(((name, own), (_, default)), (_, kind, of_node, about))| {
+        let of_all = of_all.get(name).map(str::to_string);
         let (own, default) = (shown(name, own), shown(name, default));
         Row { name, own: (own != default).then_some(own), of_all, default, kind, of_node, about }
     })
@@ -210,11 +227,7 @@ pub(crate) fn of_topic(config: &TopicConfig, of_all: &KeptSettings) -> Vec<Row> 
 /// A value as Kafka shows it: there, no limit is -1 in some settings and the largest number in others.
 fn shown(name: &str, value: String) -> String {
     match name {
-        "max.compaction.lag.ms"
-        | "message.timestamp.before.max.ms"
-        | "message.timestamp.after.max.ms"
-        | "flush.messages"
-        | "flush.ms"
+        "max.compaction.lag.ms" | "message.timestamp.before.max.ms" | "message.timestamp.after.max.ms"
             if value == "-1" =>
         {
             i64::MAX.to_string()
@@ -229,7 +242,7 @@ fn shown(name: &str, value: String) -> String {
 
 /// The kind of a topic's setting; none: there is no such setting.
 pub(crate) fn kind_of(name: &str) -> Option<Kind> {
-    OF_TOPICS.iter().find(|known| known.0 == name).map(|known| known.1)
+    known().find(|known| known.0 == name).map(|known| known.1)
 }
 
 /// Sets a setting of a topic. A list may have spaces and say something twice.
@@ -243,24 +256,20 @@ pub(crate) fn set(config: &mut TopicConfig, name: &str, value: &str) -> Result<(
 
 /// What a topic calls the setting of a node by which all topics have it, if that can be altered while the node runs.
 pub(crate) fn kept_for_all(name: &str) -> Option<&'static str> {
-    let kept = &OF_TOPICS[OF_TOPICS.len() - KEPT..];
-    kept.iter().find(|known| known.2 == Some(name)).map(|known| known.0)
+    KEEPABLE.iter().zip(OF_KEPT).find(|(_, (_, of_node, _))| *of_node == Some(name)).map(|(it, _)| it.name)
 }
 
 /// The settings of a node that can be altered while it runs.
 pub(crate) fn alterable_of_node() -> String {
-    let kept = &OF_TOPICS[OF_TOPICS.len() - KEPT..];
-    kept.iter().filter_map(|known| known.2).collect::<Vec<_>>().join(", ")
+    OF_KEPT.iter().filter_map(|(_, of_node, _)| *of_node).collect::<Vec<_>>().join(", ")
 }
 
 /// A promise to sync after so many records, or so long, is kept where everything is synced before it is acknowledged.
 /// Elsewhere nobody would keep it.
 pub(crate) fn check_flushes(config: &TopicConfig, syncs_first: impl FnOnce() -> bool) -> Result<(), Refused> {
-    let KeptSettings { flush_messages, flush_ms, .. } = config.kept;
-    let (name, value) = match (flush_messages, flush_ms) {
-        (Some(messages), _) => ("flush.messages", messages),
-        (None, Some(ms)) => ("flush.ms", ms),
-        (None, None) => return Ok(()),
+    let mut flushes = ["flush.messages", "flush.ms"].into_iter();
+    let Some((name, value)) = flushes.find_map(|name| Some((name, config.kept.get(name)?))) else {
+        return Ok(());
     };
     match config.durability == TopicDurability::Log && syncs_first() {
         true => Ok(()),
@@ -328,6 +337,12 @@ fn of_place(options: &NodeOptions) -> Vec<Valued> {
             Kind::Int,
             options.partitions.to_string(),
             "Partitions of a topic for which no number is asked for.",
+        ),
+        (
+            "default.replication.factor",
+            Kind::Int,
+            "1".to_string(),
+            "Replicas of a topic for which no number is asked for: there is one node.",
         ),
         (
             "auto.create.topics.enable",
@@ -431,8 +446,8 @@ mod tests {
 
     #[test]
     fn all_settings_of_topics_are_known_and_what_is_shown_can_be_set() {
-        let rows = TopicConfig::default().rows();
-        assert_eq!(rows.map(|(name, _)| name), OF_TOPICS.map(|known| known.0));
+        let rows = TopicConfig::default().rows().into_iter().map(|(name, _)| name);
+        assert_eq!(rows.collect::<Vec<_>>(), known().map(|known| known.0).collect::<Vec<_>>());
         for row in of_topic(&TopicConfig::default(), &KeptSettings::default()) {
             assert_eq!((&row.own, &row.of_all), (&None, &None), "{}", row.name);
             let mut config = TopicConfig::default();
@@ -466,7 +481,8 @@ mod tests {
     /// The strongest first: the topic's own, that of all topics, the default.
     #[test]
     fn what_counts_is_the_topics_own_then_that_of_all_then_the_default() {
-        let of_all = KeptSettings { min_insync_replicas: 2, ..KeptSettings::default() };
+        let of_all: KeptSettings =
+            [("min.insync.replicas".to_string(), "2".to_string())].into_iter().collect();
         let row = |own: &str, of_all: &KeptSettings| {
             let mut config = TopicConfig::default();
             set(&mut config, "min.insync.replicas", own).unwrap();

@@ -4,7 +4,7 @@ use crate::args::duration;
 use crate::failure::Failure;
 use crate::node_settings::NODE_SETTINGS;
 use crate::suggest;
-use crate::topic_settings::{self, TOPIC_SETTINGS};
+use crate::topic_settings::{self, KEPT_SETTINGS, TOPIC_SETTINGS};
 use exactlog::{Builder, Durability, TopicConfig, TopicOptions};
 use std::str::FromStr;
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub(crate) enum Scope {
     Node,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Known {
     pub(crate) key: &'static str,
     pub(crate) scope: Scope,
@@ -48,7 +48,7 @@ pub(crate) struct Known {
 
 /// All settings that can be set from here.
 pub(crate) fn catalogue() -> impl Iterator<Item = &'static Known> {
-    LOG_SETTINGS.iter().chain(&TOPIC_SETTINGS).chain(&NODE_SETTINGS)
+    LOG_SETTINGS.iter().chain(&TOPIC_SETTINGS).chain(&KEPT_SETTINGS).chain(&NODE_SETTINGS)
 }
 
 const LOG_SETTINGS: [Known; 8] = [

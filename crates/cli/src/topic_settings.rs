@@ -2,7 +2,7 @@
 
 use crate::args::duration;
 use crate::settings::{Known, Scope, bytes};
-use exactlog::TopicConfig;
+use exactlog::{KEEPABLE, Keepable, TopicConfig};
 
 const fn of_topic(
     key: &'static str,
@@ -14,7 +14,7 @@ const fn of_topic(
     Known { key, scope: Scope::Topic, default, bounds, what, costs }
 }
 
-pub(crate) const TOPIC_SETTINGS: [Known; 19] = [
+pub(crate) const TOPIC_SETTINGS: [Known; 15] = [
     of_topic(
         "max.message.bytes",
         "1048588",
@@ -120,35 +120,29 @@ pub(crate) const TOPIC_SETTINGS: [Known; 19] = [
         "The codec of what is stored from now on, whatever producers say; producer: as each batch comes.",
         "Time of whoever writes. With a codec the largest event is 64 bytes and 3.2 % below max.message.bytes.",
     ),
-    of_topic(
-        "min.insync.replicas",
-        "1",
-        "1 to 2147483647",
-        "Kept for Kafka's clients: replicas that have to have what is acknowledged. There is one.",
-        "Nothing: more counts as 1.",
-    ),
-    of_topic(
-        "unclean.leader.election.enable",
-        "false",
-        "true or false",
-        "Kept for Kafka's clients: whether a replica may lead that lacks records.",
-        "Nothing: there is none.",
-    ),
-    of_topic(
-        "flush.messages",
-        "-1",
-        "-1, or a number of records, at least 1",
-        "Kept for Kafka's clients: after how many records the log is synced at the latest; -1: none.",
-        "Nothing: with durability=fsync it is before each acknowledgement.",
-    ),
-    of_topic(
-        "flush.ms",
-        "-1",
-        "-1, or a time of up to 36600 days (100 years)",
-        "Kept for Kafka's clients: after which time the log is synced at the latest; -1: none.",
-        "Nothing: with durability=fsync it is before each acknowledgement.",
-    ),
 ];
+
+/// Those that are kept for Kafka's clients.
+pub(crate) const KEPT_SETTINGS: [Known; KEEPABLE.len()] = {
+    let mut all = [of_kept(&KEEPABLE[0]); KEEPABLE.len()];
+    let mut nth = 1;
+    while nth < all.len() {
+        all[nth] = of_kept(&KEEPABLE[nth]);
+        nth += 1;
+    }
+    all
+};
+
+const fn of_kept(keepable: &Keepable) -> Known {
+    let Keepable { name, default, bounds, .. } = *keepable;
+    of_topic(
+        name,
+        default,
+        bounds,
+        "Kept for Kafka's clients, who find it again.",
+        "Nothing, and changes nothing.",
+    )
+}
 
 /// Longest time of a setting: 100 years of 366 days, as the log takes it.
 const SETTING_MS_MAX: u64 = 100 * 366 * 24 * 3600 * 1000;
@@ -182,7 +176,6 @@ fn is_within_bounds(config: &TopicConfig, key: &str) -> bool {
         }
         "message.timestamp.before.max.ms" => is_time(config.timestamp_before_max_ms),
         "message.timestamp.after.max.ms" => is_time(config.timestamp_after_max_ms),
-        "flush.ms" => is_time(config.kept.flush_ms),
         _ => true,
     }
 }
@@ -222,7 +215,6 @@ mod tests {
             ("max.compaction.lag.ms", 1, longest),
             ("message.timestamp.before.max.ms", 0, longest),
             ("message.timestamp.after.max.ms", 0, longest),
-            ("flush.ms", 0, longest),
         ] {
             let takes = |value: u64| set(&mut TopicConfig::default(), key, &value.to_string());
             assert!(takes(least) && takes(most), "{key}: {least} to {most}");

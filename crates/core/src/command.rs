@@ -16,7 +16,7 @@ mod topic_config;
 mod transactional;
 
 pub use dedup::{AtCap, Dedup, DedupScope, LEASE_MS_MAX, Mark, RunReady, ScopeRef};
-pub use kept::KeptSettings;
+pub use kept::{KEEPABLE, KEPT_BYTES_MAX, KEPT_MAX, Keepable, KeptSettings, keepable_named};
 pub use offset_metadata::{OFFSET_METADATA_BYTES_MAX, OffsetMetadata};
 pub use table::{TABLE_KEY_BYTES_MAX, TABLE_KEYS_MAX, TableWrite, TableWrites};
 pub use timer::{DELAY_MAX_MS, NewTimer, TIMERS_MAX, TimerCommand, TimerEffects};

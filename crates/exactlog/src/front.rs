@@ -340,7 +340,7 @@ impl Log {
 
     /// What topics have of the settings that change nothing, if they say nothing else.
     pub fn kept_settings(&self) -> KeptSettings {
-        self.inner.state.read().kept
+        self.inner.state.read().kept.clone()
     }
 
     /// Whether whatever is acknowledged is synced before; of a log that is closed, or that a node keeps, no. It may

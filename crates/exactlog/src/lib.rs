@@ -121,8 +121,8 @@ pub use event::{Event, Receipt, Record, Undecodable};
 pub use exactlog_core::batch::TimestampType;
 pub use exactlog_core::batch::{BatchError, Compression, CompressionFault, RecordFault, RecordHeader};
 pub use exactlog_core::command::{
-    AtCap, CleanupPolicy, CommitToken, DedupScope, KeptSettings, SettingError, TopicCompression, TopicConfig,
-    TopicDurability,
+    AtCap, CleanupPolicy, CommitToken, DedupScope, KEEPABLE, Keepable, KeptSettings, SettingError,
+    TopicCompression, TopicConfig, TopicDurability,
 };
 pub use exactlog_core::ids::{DedupId, MemberId, Partition, ProducerId, TimerId, TopicId};
 pub use exactlog_core::reply::{Cancellation, Refusal, Seen, SeenEvent, Sighting, TimerFailure};

@@ -123,8 +123,8 @@ fn structures(
         compression,
         kept,
     } = config;
-    let KeptSettings { min_insync_replicas: _, unclean_leader_election: _, flush_messages: _, flush_ms: _ } =
-        kept;
+    let kept: KeptSettings = kept;
+    let _: Option<&str> = kept.get("");
     let _: (CleanupPolicy, TimestampType) = (cleanup_policy, timestamp_type);
     let _: (TopicDurability, TopicCompression) = (durability, compression);
 }

@@ -12,8 +12,8 @@ use exactlog_core::batch::{Batch, BatchBuilder, Compression, ProducerStamp, Time
 use exactlog_core::codec;
 use exactlog_core::command::{
     AtCap, CleanupPolicy, Command, Commit, CommitToken, Condition, ConfigChange, Dedup, DedupScope,
-    GroupOffsets, KeptSettings, Mark, NewTimer, OffsetCommit, OffsetMetadata, Protocol, TimerCommand,
-    TimerEffects, TopicCompression, TopicConfig, TopicDurability, TransactionSender, Transactional,
+    GroupOffsets, Mark, NewTimer, OffsetCommit, OffsetMetadata, Protocol, TimerCommand, TimerEffects,
+    TopicCompression, TopicConfig, TopicDurability, TransactionSender, Transactional,
 };
 use exactlog_core::ids::{DedupId, Partition, ProducerId, TimerId, TopicId};
 use exactlog_storage::journal::{BLOCK_BYTES, FILE_HEADER_BYTES, FRAME_HEADER_BYTES};
@@ -332,7 +332,7 @@ impl Generator {
             0 | 1 => TopicConfig { timestamp_type: TimestampType::LogAppendTime, ..config },
             2 => TopicConfig { timestamp_after_max_ms: Some(self.random.below(3)), ..config },
             3 => {
-                let kept = KeptSettings { flush_ms: Some(self.names), ..KeptSettings::default() };
+                let kept = [("flush.ms".to_string(), self.names.to_string())].into_iter().collect();
                 TopicConfig { kept, ..config }
             }
             _ => config,
@@ -354,9 +354,8 @@ impl Generator {
         }
         let idle_ms = 1 + self.random.below(100);
         if idle_ms <= 25 {
-            let min_insync_replicas = idle_ms as u32;
-            let kept = KeptSettings { min_insync_replicas, ..KeptSettings::default() };
-            return Command::Config(ConfigChange::KeptSettings(kept));
+            let kept = [("min.insync.replicas".to_string(), idle_ms.to_string())].into_iter();
+            return Command::Config(ConfigChange::KeptSettings(kept.collect()));
         }
         Command::Config(ConfigChange::ProducerExpiration {
             idle_ms,

@@ -334,8 +334,9 @@ impl Image {
                 for (id, kept) in topics {
                     let found = self.state.topics.get_mut(&id);
                     let found = found.ok_or(format!("settings of no topic {id}"))?;
+                    let is_none = kept.is_empty();
                     let before = std::mem::replace(&mut Arc::make_mut(found).config.kept, kept);
-                    if before != KeptSettings::default() || kept == before {
+                    if is_none || !before.is_empty() {
                         return Err(format!("settings of topic {id} twice, or its defaults"));
                     }
                 }
@@ -359,8 +360,7 @@ fn version_of(state: &State) -> u16 {
 }
 
 fn has_kept_settings(state: &State) -> bool {
-    let default = KeptSettings::default();
-    state.kept != default || state.topics.values().any(|topic| topic.config.kept != default)
+    !state.kept.is_empty() || state.topics.values().any(|topic| !topic.config.kept.is_empty())
 }
 
 /// Makes the directory of checkpoints, and its name durable. That it is there doesn't say that it is durable: an
@@ -491,11 +491,11 @@ fn encode_state(
         encode_section(&Section::OffsetMetadata(piece), into)?;
         count += 1;
     }
-    let own = |topic: &Topic| Some(topic.config.kept).filter(|kept| *kept != KeptSettings::default());
+    let own = |topic: &Topic| Some(topic.config.kept.clone()).filter(|kept| !kept.is_empty());
     let topics = state.topics.iter().filter_map(|(id, topic)| Some((*id, own(topic)?)));
     let topics: Vec<(TopicId, KeptSettings)> = topics.collect();
     if has_kept_settings(state) {
-        encode_section(&Section::Kept(state.kept, topics), into)?;
+        encode_section(&Section::Kept(state.kept.clone(), topics), into)?;
         count += 1;
     }
     Ok(count)

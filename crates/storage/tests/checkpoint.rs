@@ -544,38 +544,35 @@ fn metadata_of_offsets_has_the_bytes_that_the_format_says_and_is_read_back() {
     }
 }
 
-/// Section 10: of all topics, then of those that say something else.
-fn kept_section(of_all: u32, topics: &[(u32, u32)]) -> Vec<u8> {
-    // No unclean leader; flushes after 3 records, and after no time.
-    let kept = |bytes: Bytes, replicas: u32| match replicas {
-        1 => bytes.u32(1).u8(0).u8(0).u8(0),
-        _ => bytes.u32(replicas).u8(0).u8(1).u64(3).u8(0),
+/// Section 10: of all topics, then of those that say something else; a value each, or none.
+fn kept_section(of_all: &str, topics: &[(u32, &str)]) -> Vec<u8> {
+    let kept = |bytes: Bytes, value: &str| match value {
+        "" => bytes.u64(0),
+        value => bytes.u64(1).text("min.insync.replicas").text(value),
     };
     let head = kept(Bytes::default().u32(10), of_all).u64(topics.len() as u64);
-    section(topics.iter().fold(head, |bytes, (topic, replicas)| kept(bytes.u32(*topic), *replicas)))
+    section(topics.iter().fold(head, |bytes, (topic, value)| kept(bytes.u32(*topic), value)))
 }
 
 #[test]
 fn settings_that_change_nothing_have_the_bytes_that_the_format_says_and_are_read_back() {
     let (disk, mut shard) = with_one_checkpoint();
-    let kept = |min_insync_replicas| KeptSettings {
-        min_insync_replicas,
-        flush_messages: Some(3),
-        ..KeptSettings::default()
+    let kept = |value: &str| -> KeptSettings {
+        [("min.insync.replicas".to_string(), value.to_string())].into_iter().collect()
     };
     let set = |shard: &mut Shard, of_all| run(shard, Command::Config(ConfigChange::KeptSettings(of_all)));
     let alter = |shard: &mut Shard, kept| {
         let config = TopicConfig { kept, ..shard.state().topics[&TopicId(1)].config.clone() };
         run(shard, Command::AlterTopic { topic: TopicId(1), config })
     };
-    set(&mut shard, kept(2));
-    alter(&mut shard, kept(4));
+    set(&mut shard, kept("2"));
+    alter(&mut shard, kept("4"));
     let written = shard.checkpoint_image().unwrap().write(&disk).unwrap();
     shard.keep_checkpoint(written).unwrap();
     let name = file_name(written.applied_lsn);
     let content = disk.read_file(&name).unwrap();
     assert_eq!(content[8], 6);
-    let expected = kept_section(2, &[(1, 4)]);
+    let expected = kept_section("2", &[(1, "4")]);
     let at = content.windows(expected.len()).position(|window| window == expected);
     let at = at.expect("the section isn't there");
 
@@ -583,7 +580,8 @@ fn settings_that_change_nothing_have_the_bytes_that_the_format_says_and_are_read
     drop(shard);
     let (mut shard, report) = open(&disk.process_kill()).unwrap();
     assert_eq!((report.checkpoint_lsn, state_hash(&shard.state())), (written.applied_lsn, live));
-    assert_eq!((shard.state().kept, shard.state().topics[&TopicId(1)].config.kept), (kept(2), kept(4)));
+    assert_eq!(shard.state().kept, kept("2"));
+    assert_eq!(shard.state().topics[&TopicId(1)].config.kept, kept("4"));
     // As long as one of both says something, then the version goes back.
     let version = |shard: &mut Shard| {
         let other = SimDisk::new();
@@ -597,10 +595,10 @@ fn settings_that_change_nothing_have_the_bytes_that_the_format_says_and_are_read
     drop(shard);
 
     for (of_all, topics, why) in [
-        (2, &[(7, 4)][..], "settings of no topic 7"),
-        (2, &[(1, 4), (1, 4)], "settings of topic 1 twice"),
-        (2, &[(1, 1)], "settings of topic 1 twice, or its defaults"),
-        (1, &[], "settings that are the defaults"),
+        ("2", &[(7, "4")][..], "settings of no topic 7"),
+        ("2", &[(1, "4"), (1, "4")], "settings of topic 1 twice"),
+        ("2", &[(1, "")], "settings of topic 1 twice, or its defaults"),
+        ("", &[], "settings that are the defaults"),
     ] {
         let disk = disk.process_kill();
         let wrong = kept_section(of_all, topics);

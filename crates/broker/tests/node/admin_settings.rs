@@ -45,7 +45,7 @@ async fn every_version_describes_topics_and_where_their_settings_come_from() {
         let request = describe(vec![resource(TOPIC, "orders", None)]);
         let result = client.ask::<DescribeConfigs>(version, &request).await.results.remove(0);
         assert_eq!((result.error_code, result.resource_type, &*result.resource_name), (0, TOPIC, "orders"));
-        assert_eq!(result.configs.len(), 19, "version {version}");
+        assert_eq!(result.configs.len(), 29, "version {version}");
         let of = |name: &str| result.configs.iter().find(|it| &*it.name == name).unwrap();
         let synonyms = |name: &str| -> Vec<(String, String, i8)> {
             let synonym = |it: &describe_configs::DescribeConfigsSynonym| {
@@ -90,7 +90,7 @@ async fn only_what_is_asked_for_is_described() {
     let results = client.ask::<DescribeConfigs>(4, &request).await.results;
     assert_eq!(names(&results[0]), ["segment.bytes", "retention.ms"]);
     assert_eq!(results[1].configs, []);
-    assert_eq!(results[2].configs.len(), 19, "no names are all of them");
+    assert_eq!(results[2].configs.len(), 29, "no names are all of them");
     assert!(results[2].configs.iter().all(|it| it.synonyms.is_empty() && it.documentation.is_none()));
     assert!(client.ask::<DescribeConfigs>(1, &describe(vec![])).await.results.is_empty());
 }
@@ -121,11 +121,19 @@ async fn the_node_shows_what_it_was_told_and_what_of_it_can_be_changed() {
     assert!(refused.error_message.unwrap().contains("while it runs"));
 }
 
-const OF_ALL_TOPICS: [&str; 4] = [
+const OF_ALL_TOPICS: [&str; 12] = [
     "min.insync.replicas",
     "unclean.leader.election.enable",
     "log.flush.interval.messages",
     "log.flush.interval.ms",
+    "log.segment.delete.delay.ms",
+    "log.index.interval.bytes",
+    "log.index.size.max.bytes",
+    "log.roll.jitter.ms",
+    "log.preallocate",
+    "compression.gzip.level",
+    "compression.lz4.level",
+    "compression.zstd.level",
 ];
 
 /// Name, value and where that comes from, of a setting of the node or of a topic.
@@ -150,7 +158,17 @@ async fn what_changes_nothing_is_kept_of_a_topic_and_of_all() {
         let expected = if only_checks { was(NO_LIMIT, 5) } else { was("1234", 2) };
         assert_eq!(row(&mut client, BROKER, "1", "log.flush.interval.messages").await, expected);
     }
-    let wanted = [("min.insync.replicas", 0, Some("3")), ("flush.ms", 0, Some("0"))];
+    let throttled = "leader.replication.throttled.replicas";
+    let wanted = [
+        ("min.insync.replicas", 0, Some("3")),
+        ("flush.ms", 0, Some("0")),
+        ("file.delete.delay.ms", 0, Some("1000")),
+        (throttled, 2, Some("0:1")),
+        (throttled, 2, Some("1:1")),
+    ];
+    let appended = [wanted[3]];
+    assert_eq!(altered(&mut client, TOPIC, "orders", &appended, false).await.error_code, 0);
+    let wanted = [&wanted[..3], &wanted[4..]].concat();
     assert_eq!(altered(&mut client, TOPIC, "orders", &wanted, false).await.error_code, 0);
     let of_all = described(&mut client, BROKER, "").await.configs;
     let of_all = of_all.iter().map(|it| (&*it.name, it.value.as_deref().unwrap()));
@@ -170,6 +188,8 @@ async fn what_changes_nothing_is_kept_of_a_topic_and_of_all() {
         (BROKER, "1", "min.insync.replicas", was("2", 2)),
         (TOPIC, "orders", "flush.messages", was("1234", 2)),
         (TOPIC, "orders", "flush.ms", was("0", 1)),
+        (TOPIC, "orders", "file.delete.delay.ms", was("1000", 1)),
+        (TOPIC, "orders", throttled, was("0:1,1:1", 1)),
         (TOPIC, "orders", "min.insync.replicas", was("3", 1)),
         (TOPIC, "orders", "unclean.leader.election.enable", was("false", 5)),
     ] {

@@ -14,6 +14,7 @@ const POSITION_BYTES: usize = PARTITION_BYTES + 8 + 1;
 const METADATA_BYTES_LEAST: usize = 4;
 const POSITIONS_BYTES_LEAST: usize = 4 + (1 + 8) + 4;
 const CONDITION_BYTES_LEAST: usize = 1 + PARTITION_BYTES + 8;
+const KEPT_BYTES_LEAST: usize = 4 + 4;
 const DEDUP_ID_BYTES: usize = 16;
 const MARK_BYTES_LEAST: usize = 1 + DEDUP_ID_BYTES + 4 + 4;
 const RUN_BYTES: usize = 8;
@@ -467,12 +468,11 @@ impl<'a> Reader<'a> {
     }
 
     fn kept_settings(&mut self) -> Result<KeptSettings, DecodeError> {
-        Ok(KeptSettings {
-            min_insync_replicas: self.u32()?,
-            unclean_leader_election: self.flag()?,
-            flush_messages: self.optional()?,
-            flush_ms: self.optional()?,
-        })
+        let settings = self.list(KEPT_BYTES_LEAST, |reader| Ok((reader.text()?, reader.text()?)))?;
+        match settings.is_sorted_by(|(one, _), (next, _)| one < next) {
+            true => Ok(settings.into_iter().collect()),
+            false => Err(self.malformed("kept settings that aren't in the order of their names")),
+        }
     }
 
     fn topic_config(&mut self) -> Result<TopicConfig, DecodeError> {

@@ -472,10 +472,11 @@ impl Writer {
     }
 
     fn kept_settings(&mut self, kept: &KeptSettings) {
-        self.u32(kept.min_insync_replicas);
-        self.flag(kept.unclean_leader_election);
-        self.optional(kept.flush_messages);
-        self.optional(kept.flush_ms);
+        self.u32(kept.iter().len() as u32);
+        for (name, value) in kept.iter() {
+            self.text(name);
+            self.text(value);
+        }
     }
 
     fn topic(&mut self, topic: &TopicId) {

@@ -3,7 +3,7 @@
 //!
 //! Not here: their bounds, which `apply` checks.
 
-use super::KeptSettings;
+use super::{KEEPABLE, Keepable, KeptSettings, keepable_named};
 use crate::batch::{Compression, TimestampType};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -152,7 +152,7 @@ impl TopicConfig {
     pub(crate) fn version(&self) -> u8 {
         let TopicConfig { max_message_bytes, segment_bytes, segment_ms, .. } = *self;
         let plain = TopicConfig { max_message_bytes, segment_bytes, segment_ms, ..TopicConfig::default() };
-        if self.kept != KeptSettings::default() {
+        if !self.kept.is_empty() {
             return 5;
         }
         match (self.compression, self.durability) {
@@ -167,7 +167,7 @@ impl TopicConfig {
 impl TopicConfig {
     /// All settings by Kafka's names, each with its value as Kafka writes it: -1 is no limit. `topic.durability` is our
     /// own.
-    pub fn rows(&self) -> [(&'static str, String); 19] {
+    pub fn own_rows(&self) -> [(&'static str, String); 15] {
         let limit = |limit: Option<u64>| limit.map_or_else(|| "-1".to_string(), |limit| limit.to_string());
         let permille = self.min_cleanable_dirty_permille;
         [
@@ -186,11 +186,16 @@ impl TopicConfig {
             ("message.timestamp.after.max.ms", limit(self.timestamp_after_max_ms)),
             ("topic.durability", self.durability.to_string()),
             ("compression.type", self.compression.to_string()),
-            ("min.insync.replicas", self.kept.min_insync_replicas.to_string()),
-            ("unclean.leader.election.enable", self.kept.unclean_leader_election.to_string()),
-            ("flush.messages", limit(self.kept.flush_messages)),
-            ("flush.ms", limit(self.kept.flush_ms)),
         ]
+    }
+
+    /// The same, and behind them those that change nothing, in the order of [`KEEPABLE`].
+    pub fn rows(&self) -> Vec<(&'static str, String)> {
+        let kept = |it: &Keepable| {
+            let value = self.kept.get(it.name).unwrap_or(it.default).to_string();
+            (it.name, value)
+        };
+        self.own_rows().into_iter().chain(KEEPABLE.iter().map(kept)).collect()
     }
 }
 
@@ -216,7 +221,7 @@ pub enum SettingError {
 }
 
 /// The settings, in the order of [`TopicConfig::rows`], with what each can be.
-const SETTINGS: [(&str, &str); 19] = [
+const SETTINGS: [(&str, &str); 15] = [
     ("max.message.bytes", "1024 to 16777216"),
     ("segment.bytes", "4096 to 2147483647"),
     ("segment.ms", "at least 1"),
@@ -232,10 +237,6 @@ const SETTINGS: [(&str, &str); 19] = [
     ("message.timestamp.after.max.ms", "-1, or a time in ms"),
     ("topic.durability", "log or os"),
     ("compression.type", "producer, uncompressed, gzip, snappy, lz4 or zstd"),
-    ("min.insync.replicas", "1 to 2147483647"),
-    ("unclean.leader.election.enable", "true or false"),
-    ("flush.messages", "-1, or a number of records"),
-    ("flush.ms", "-1, or a time in ms"),
 ];
 
 /// What Kafka writes for "none", besides -1: the largest number.
@@ -248,6 +249,13 @@ impl TopicConfig {
     /// # Errors
     /// [`SettingError`]: nothing was changed.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), SettingError> {
+        if let Some(keepable) = keepable_named(name) {
+            let Keepable { name, bounds, .. } = *keepable;
+            return match self.kept.set(keepable, value) {
+                true => Ok(()),
+                false => Err(SettingError::Value { name, value: value.to_string(), bounds }),
+            };
+        }
         let known = SETTINGS.iter().find(|(known, _)| *known == name);
         let (name, bounds) = *known.ok_or_else(|| SettingError::Unknown { name: name.to_string() })?;
         let number = || value.parse::<u64>().ok();
@@ -271,13 +279,7 @@ impl TopicConfig {
             "message.timestamp.before.max.ms" => put(&mut self.timestamp_before_max_ms, limit()),
             "message.timestamp.after.max.ms" => put(&mut self.timestamp_after_max_ms, limit()),
             "topic.durability" => put(&mut self.durability, value.parse().ok()),
-            "compression.type" => put(&mut self.compression, value.parse().ok()),
-            "min.insync.replicas" => put(&mut self.kept.min_insync_replicas, small()),
-            "unclean.leader.election.enable" => {
-                put(&mut self.kept.unclean_leader_election, value.parse().ok())
-            }
-            "flush.messages" => put(&mut self.kept.flush_messages, limit()),
-            _ => put(&mut self.kept.flush_ms, limit()),
+            _ => put(&mut self.compression, value.parse().ok()),
         };
         done.ok_or_else(|| SettingError::Value { name, value: value.to_string(), bounds })
     }
@@ -390,7 +392,8 @@ mod tests {
     #[test]
     fn every_setting_is_set_from_what_it_shows() {
         let rows = TopicConfig::default().rows();
-        assert_eq!(rows.clone().map(|(name, _)| name), SETTINGS.map(|(name, _)| name));
+        let own = TopicConfig::default().own_rows();
+        assert_eq!(own.map(|(name, _)| name), SETTINGS.map(|(name, _)| name));
         for (name, value) in rows {
             let mut config = TopicConfig::default();
             assert_eq!(config.set(name, &value), Ok(()), "{name}={value}");

@@ -374,7 +374,7 @@ impl State {
             }
             ConfigChange::KeptSettings(kept) => {
                 topic::check_kept(kept)?;
-                self.kept = *kept;
+                self.kept = kept.clone();
             }
         }
         done(Reply::Configured)

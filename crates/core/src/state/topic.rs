@@ -10,7 +10,9 @@ use super::table::check_table_config;
 use super::window::{ProducerWindow, RememberedBatch, Tombstone, Verdict};
 use super::{Outcome, SETTING_MS_MAX, State, check_bounds, done};
 use crate::batch::{Batch, ProducerStamp, TimestampType};
-use crate::command::{KeptSettings, TOPIC_PARTITIONS_MAX, TopicConfig, is_legal_name};
+use crate::command::{
+    KEPT_BYTES_MAX, KEPT_MAX, KeptSettings, TOPIC_PARTITIONS_MAX, TopicConfig, is_legal_name,
+};
 use crate::ids::{Partition, ProducerId, TopicId};
 use crate::reply::{Applied, Placement, Refusal, Reply, topic_differences};
 use serde::{Deserialize, Serialize};
@@ -431,7 +433,7 @@ fn check_config(config: &TopicConfig) -> Result<(), Refusal> {
 }
 
 pub(super) fn check_kept(kept: &KeptSettings) -> Result<(), Refusal> {
-    check_bounds("min.insync.replicas", kept.min_insync_replicas.into(), 1, i32::MAX as u64)?;
-    check_bounds("flush.messages", kept.flush_messages.unwrap_or(1), 1, i64::MAX as u64)?;
-    check_bounds("flush.ms", kept.flush_ms.unwrap_or(0), 0, SETTING_MS_MAX)
+    check_bounds("kept settings", kept.iter().len() as u64, 0, KEPT_MAX as u64)?;
+    let longest = kept.iter().map(|(name, value)| name.len().max(value.len())).max().unwrap_or(0);
+    check_bounds("bytes of a kept setting", longest as u64, 0, KEPT_BYTES_MAX as u64)
 }

@@ -186,24 +186,23 @@ fn create_topic_and_alter_topic_have_a_version_4_for_a_codec_of_their_own() {
     assert!(codec::decode(3, 4, &cut, &Bytes::new()).is_err(), "a codec is missing");
 }
 
-/// Settings that change nothing, each with another value than its default.
-const KEPT: KeptSettings = KeptSettings {
-    min_insync_replicas: 2,
-    unclean_leader_election: true,
-    flush_messages: Some(3),
-    flush_ms: Some(4),
-};
+/// Settings that change nothing, one of which this build doesn't know.
+fn kept() -> KeptSettings {
+    let set = |(name, value): (&str, &str)| (name.to_string(), value.to_string());
+    [("flush.ms", "4"), ("a", "")].map(set).into_iter().collect()
+}
 
 const KEPT_BYTES: &[&str] = &[
-    "02 00 00 00",                // min.insync.replicas
-    "01",                         // unclean.leader.election.enable
-    "01 03 00 00 00 00 00 00 00", // flush.messages
-    "01 04 00 00 00 00 00 00 00", // flush.ms
+    "02 00 00 00",                          // how many, by name
+    "01 00 00 00  61",                      // a
+    "00 00 00 00",                          //   nothing
+    "08 00 00 00  66 6c 75 73 68 2e 6d 73", // flush.ms
+    "01 00 00 00  34",                      //   4
 ];
 
 #[test]
 fn create_topic_and_alter_topic_have_a_version_5_for_settings_that_change_nothing() {
-    let config = TopicConfig { kept: KEPT, ..full_config() };
+    let config = TopicConfig { kept: kept(), ..full_config() };
     let command = Command::CreateTopic { name: "t.1".into(), partitions: 16, config: config.clone() };
     let fields = [&["03 00 00 00  74 2e 31", "10 00 00 00"], FULL_CONFIG, &["00", "ff"], KEPT_BYTES].concat();
     is_version(2, 5, &command, &plain(&fields), &[]);
@@ -213,17 +212,19 @@ fn create_topic_and_alter_topic_have_a_version_5_for_settings_that_change_nothin
     let config = TopicConfig {
         compression: TopicCompression::Codec(exactlog_core::batch::Compression::Zstd),
         durability: TopicDurability::Os,
-        kept: KeptSettings { flush_ms: Some(4), ..KeptSettings::default() },
+        kept: kept(),
         ..full_config()
     };
-    let none = "00 00 00 00 00 00 00 00 00";
-    let kept = ["01 00 00 00", "00", none, KEPT_BYTES[3]];
-    let head = plain(&[&["07 00 00 00"], FULL_CONFIG, &["01", "04"], &kept].concat());
+    let head = plain(&[&["07 00 00 00"], FULL_CONFIG, &["01", "04"], KEPT_BYTES].concat());
     is_version(3, 5, &Command::AlterTopic { topic: TopicId(7), config }, &head, &[]);
-    // What version 4 has a form for, and what there isn't.
-    let defaults = ["01 00 00 00", "00", none, none];
-    let wrong = [&["07 00 00 00"], FULL_CONFIG, &["01", "04"], &defaults].concat();
-    assert!(codec::decode(3, 5, &Bytes::from(plain(&wrong)), &Bytes::new()).is_err());
+    // What version 4 has a form for, what isn't in order or there twice, and what there isn't.
+    let none = ["00 00 00 00"];
+    let twice = ["02 00 00 00", KEPT_BYTES[1], KEPT_BYTES[2], KEPT_BYTES[1], KEPT_BYTES[2]];
+    let turned = ["02 00 00 00", KEPT_BYTES[3], KEPT_BYTES[4], KEPT_BYTES[1], KEPT_BYTES[2]];
+    for wrong in [&none[..], &twice, &turned] {
+        let wrong = [&["07 00 00 00"], FULL_CONFIG, &["01", "04"], wrong].concat();
+        assert!(codec::decode(3, 5, &Bytes::from(plain(&wrong)), &Bytes::new()).is_err(), "{wrong:?}");
+    }
     let codec_at = 12 + 4 + 83 + 1;
     let mut no_codec = head;
     no_codec[codec_at] = 5;
@@ -524,7 +525,7 @@ fn config_is_kind_14() {
     let expiration = ConfigChange::ProducerExpiration { idle_ms: 4, tombstone_ms: 5 };
     let head = plain(&["02", "04 00 00 00 00 00 00 00", "05 00 00 00 00 00 00 00"]);
     is(14, &Command::Config(expiration), &head, &[]);
-    let kept = Command::Config(ConfigChange::KeptSettings(KEPT));
+    let kept = Command::Config(ConfigChange::KeptSettings(kept()));
     is(14, &kept, &plain(&[&["22"], KEPT_BYTES].concat()), &[]);
 }
 

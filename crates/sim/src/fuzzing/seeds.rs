@@ -475,13 +475,13 @@ fn settings() -> Vec<Command> {
     let (durability, compression) = (TopicDurability::Os, TopicCompression::Codec(Compression::Lz4));
     let alter = |config| Command::AlterTopic { topic: TopicId(1), config };
     let uncompressed = TopicCompression::Codec(Compression::None);
-    let kept = KeptSettings { flush_messages: Some(1), ..KeptSettings::default() };
+    let kept: KeptSettings = [("flush.messages".to_string(), "1".to_string())].into_iter().collect();
     vec![
         alter(TopicConfig { retention_ms: Some(1), ..plain.clone() }),
         alter(TopicConfig { durability, ..plain.clone() }),
         alter(TopicConfig { compression, ..plain.clone() }),
         alter(TopicConfig { durability, compression: uncompressed, ..plain.clone() }),
-        alter(TopicConfig { kept, ..plain.clone() }),
+        alter(TopicConfig { kept: kept.clone(), ..plain.clone() }),
         Command::Config(ConfigChange::KeptSettings(kept)),
         alter(plain),
         Command::Trim { partition: PARTITIONS[0], start: 1 },

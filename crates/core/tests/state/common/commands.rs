@@ -4,7 +4,7 @@
 
 use super::*;
 use exactlog_core::batch::TimestampType;
-use exactlog_core::command::{ConfigChange, KeptSettings};
+use exactlog_core::command::{ConfigChange, KEPT_BYTES_MAX, KeptSettings};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -370,16 +370,11 @@ fn config_change() -> impl Strategy<Value = ConfigChange> {
     ]
 }
 
+/// Too many now and then, and too long ones.
 fn kept() -> impl Strategy<Value = KeptSettings> {
-    let limit = || option::weighted(0.3, small_u64());
-    (select(vec![0, 1, 1, 2, u32::MAX]), any::<bool>(), limit(), limit()).prop_map(
-        |(min_insync_replicas, unclean_leader_election, flush_messages, flush_ms)| KeptSettings {
-            min_insync_replicas,
-            unclean_leader_election,
-            flush_messages,
-            flush_ms,
-        },
-    )
+    let text = || prop_oneof![8 => "[a-z.]{0,9}", 1 => Just("x".repeat(KEPT_BYTES_MAX + 1))];
+    prop_oneof![8 => vec((text(), text()), 0..4), 1 => vec(("[a-z]{4}", text()), 60..70)]
+        .prop_map(|settings| settings.into_iter().collect())
 }
 
 fn config() -> impl Strategy<Value = TopicConfig> {
