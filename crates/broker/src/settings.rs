@@ -298,9 +298,11 @@ pub(crate) fn elements(list: &str) -> Vec<&str> {
 pub(crate) fn of_node(options: &NodeOptions, of_all: &KeptSettings) -> Vec<Row> {
     let defaults = NodeOptions::default();
     let own = values_of(options).into_iter().zip(values_of(&defaults));
+    // Where it is, it was told in any case.
+    let is_place = |name| matches!(name, "node.id" | "listeners" | "advertised.listeners");
     let own = own.map(|((name, kind, value, about), (_, _, default, _))| Row {
         name,
-        own: (value != default).then_some(value),
+        own: (value != default || is_place(name)).then_some(value),
         of_all: None,
         default,
         kind,
@@ -322,7 +324,8 @@ fn values_of(options: &NodeOptions) -> Vec<Valued> {
 fn of_place(options: &NodeOptions) -> Vec<Valued> {
     let listen = |address: SocketAddr| format!("PLAINTEXT://{address}");
     let advertised = options.advertised.as_ref();
-    let advertised = advertised.map_or_else(String::new, |(host, port)| format!("PLAINTEXT://{host}:{port}"));
+    let advertised = advertised
+        .map_or_else(|| listen(options.listen), |(host, port)| format!("PLAINTEXT://{host}:{port}"));
     vec![
         ("node.id", Kind::Int, options.node_id.to_string(), "The number of the node."),
         ("listeners", Kind::List, listen(options.listen), "Where the node listens."),
@@ -330,7 +333,7 @@ fn of_place(options: &NodeOptions) -> Vec<Valued> {
             "advertised.listeners",
             Kind::List,
             advertised,
-            "Where clients are told to connect to; empty: where each has connected to.",
+            "Where clients are told to connect to; if nothing was said each where it has connected to.",
         ),
         (
             "num.partitions",
