@@ -9,13 +9,14 @@ use exactlog_wire::messages::offset_commit::{
     OffsetCommitRequestPartition, OffsetCommitResponsePartition, OffsetCommitResponseTopic, Request, Response,
 };
 use exactlog_wire::value::{Str, Uuid};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// From which version on members of consumer groups can commit.
 const MEMBER_EPOCHS: i16 = 9;
 
 pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
-    let (mut offsets, mut seen, mut topics) = (Vec::new(), BTreeSet::new(), Vec::new());
+    // Named twice, the last one counts, as in Kafka: some clients commit what they have had record by record.
+    let (mut offsets, mut topics) = (BTreeMap::new(), Vec::new());
     for topic in &request.topics {
         let found = call.node.topic(&topic.name, topic.topic_id);
         let unknown = match topic.topic_id == Uuid::default() {
@@ -24,18 +25,16 @@ pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Response {
         };
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
-            let checked = match &found {
-                Some(topic) => check(topic, wanted).and_then(|offset| match seen.insert(offset.partition) {
-                    true => Ok(offset),
-                    false => Err(code::INVALID_REQUEST),
-                }),
-                None => Err(unknown),
-            };
-            partitions.push((wanted.partition_index, checked.map(|offset| offsets.push(offset)).err()));
+            let checked = found.as_ref().ok_or(unknown).and_then(|topic| check(topic, wanted));
+            let taken = checked.map(|offset| offsets.insert(offset.partition, offset));
+            partitions.push((wanted.partition_index, taken.err()));
         }
         topics.push((topic.name.clone(), topic.topic_id, partitions));
     }
-    let committed = if offsets.is_empty() { Ok(()) } else { commit(call, &request, offsets).await };
+    let committed = match offsets.is_empty() {
+        true => Ok(()),
+        false => commit(call, &request, offsets.into_values().collect()).await,
+    };
     response(topics, committed.err().unwrap_or(code::NONE))
 }
 
