@@ -144,9 +144,6 @@ const fn of_kept(keepable: &Keepable) -> Known {
     )
 }
 
-/// Longest time of a setting: 100 years of 366 days, as the log takes it.
-const SETTING_MS_MAX: u64 = 100 * 366 * 24 * 3600 * 1000;
-
 /// Reads the value of one of them, which may have a unit here: `7d`, `1GiB`. False if it can't be one, or is out of its
 /// bounds.
 pub(crate) fn set(config: &mut TopicConfig, key: &str, value: &str) -> bool {
@@ -155,29 +152,13 @@ pub(crate) fn set(config: &mut TopicConfig, key: &str, value: &str) -> bool {
         _ if key.ends_with(".bytes") => bytes(value).map(|bytes| bytes.to_string()),
         _ => None,
     };
-    let is_set = config.set(key, value).is_ok() || plain.is_some_and(|plain| config.set(key, &plain).is_ok());
-    is_set && is_within_bounds(config, key)
-}
-
-/// The log checks them as well, but only when something is to be done, and without the words that stand here. How two
-/// settings go together is left to it.
-fn is_within_bounds(config: &TopicConfig, key: &str) -> bool {
-    let is_time = |ms: Option<u64>| ms.is_none_or(|ms| ms <= SETTING_MS_MAX);
-    match key {
-        "max.message.bytes" => (1024..=16 << 20).contains(&(config.max_message_bytes as u64)),
-        "segment.bytes" => (4096..=i32::MAX as u64).contains(&(config.segment_bytes as u64)),
-        "segment.ms" => (1..=SETTING_MS_MAX).contains(&config.segment_ms),
-        "retention.ms" => is_time(config.retention_ms),
-        "retention.bytes" => config.retention_bytes.is_none_or(|bytes| bytes <= i64::MAX as u64),
-        "delete.retention.ms" => is_time(Some(config.delete_retention_ms)),
-        "min.compaction.lag.ms" => is_time(Some(config.min_compaction_lag_ms)),
-        "max.compaction.lag.ms" => {
-            config.max_compaction_lag_ms.is_none_or(|ms| (1..=SETTING_MS_MAX).contains(&ms))
-        }
-        "message.timestamp.before.max.ms" => is_time(config.timestamp_before_max_ms),
-        "message.timestamp.after.max.ms" => is_time(config.timestamp_after_max_ms),
-        _ => true,
-    }
+    let put = |config: &mut TopicConfig| {
+        config.set(key, value).is_ok() || plain.as_ref().is_some_and(|plain| config.set(key, plain).is_ok())
+    };
+    // By itself: how two settings go together is left to the log, which checks this as well, but only when something is
+    // to be done, and without the words that stand here.
+    let mut alone = TopicConfig::default();
+    put(&mut alone) && alone.check().is_ok() && put(config)
 }
 
 #[cfg(test)]
@@ -200,7 +181,7 @@ mod tests {
         }
     }
 
-    /// The ends are those of the log: of `check_config`, in the core.
+    /// The ends are those of the log: of `TopicConfig::check`.
     #[test]
     fn the_ends_of_bounds_are_taken_and_what_lies_behind_them_is_not() {
         let longest = 100 * 366 * 24 * 3_600_000_u64;

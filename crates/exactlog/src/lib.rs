@@ -159,7 +159,7 @@ pub mod wire {
         TransactionSender, Transactional, is_legal_group_name, is_legal_name,
     };
     pub use exactlog_core::partitioner::partition_for_key;
-    pub use exactlog_core::reply::{Committed, Reply};
+    pub use exactlog_core::reply::{Committed, Reply, topic_differences};
     pub use exactlog_core::state::{CommittedOffset, Transaction, TransactionPhase, TransactionalProducer};
 }
 

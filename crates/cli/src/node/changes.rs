@@ -4,6 +4,7 @@ use super::{Node, OF_TOPIC};
 use crate::failure::Failure;
 use crate::place::{Place, TopicFacts};
 use exactlog::TopicConfig;
+use exactlog::wire::topic_differences;
 use exactlog_client::{Code, Refused, To};
 use exactlog_wire::messages::{
     CreatePartitions, CreateTopics, DeleteGroups, DeleteRecords, DeleteTopics, IncrementalAlterConfigs,
@@ -68,24 +69,16 @@ impl Node {
             )
         })?;
         let there = self.configs(std::slice::from_ref(&topic))?.pop().unwrap_or_default();
-        let settings = config.rows().into_iter().zip(there.rows()).filter(|((key, _), _)| said.contains(key));
-        let different: Vec<String> =
-            [(("partitions", partitions.to_string()), ("partitions", topic.partitions.to_string()))]
-                .into_iter()
-                .chain(settings)
-                .filter(|(asked, there)| asked != there)
-                .map(|((key, asked), (_, there))| format!("{key} is {there}, not {asked}"))
-                .collect();
-        match different.is_empty() {
-            true => Ok(()),
-            false => {
-                let different = different.join(", ");
-                Err(Failure::new(
-                    "REFUSED",
-                    format!("topic {name:?} exists with other settings: {different}"),
-                ))
-            }
+        // What wasn't said may be as it is.
+        let mut asked = there.clone();
+        for (key, value) in config.rows().into_iter().filter(|(key, _)| said.contains(key)) {
+            asked.set(key, &value).map_err(|error| Failure::new("SETTING", error.to_string()))?;
         }
+        if (partitions, &asked) == (topic.partitions, &there) {
+            return Ok(());
+        }
+        let different = topic_differences((topic.partitions, &there), (partitions, &asked));
+        Err(Failure::new("REFUSED", format!("topic {name:?} exists with other settings: {different}")))
     }
 
     pub(super) fn alter(&self, topic: &str, changed: &[(&str, String)]) -> Result<(), Failure> {

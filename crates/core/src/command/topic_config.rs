@@ -165,9 +165,8 @@ impl TopicConfig {
 }
 
 impl TopicConfig {
-    /// All settings by Kafka's names, each with its value as Kafka writes it: -1 is no limit. `topic.durability` is our
-    /// own.
-    pub fn own_rows(&self) -> [(&'static str, String); 15] {
+    /// The settings that change something, in the order of [`SETTINGS`].
+    fn own_rows(&self) -> [(&'static str, String); 15] {
         let limit = |limit: Option<u64>| limit.map_or_else(|| "-1".to_string(), |limit| limit.to_string());
         let permille = self.min_cleanable_dirty_permille;
         [
@@ -189,7 +188,8 @@ impl TopicConfig {
         ]
     }
 
-    /// The same, and behind them those that change nothing, in the order of [`KEEPABLE`].
+    /// All settings by Kafka's names, each with its value as Kafka writes it: -1 is no limit. `topic.durability` is our
+    /// own. Last come those that change nothing, in the order of [`KEEPABLE`].
     pub fn rows(&self) -> Vec<(&'static str, String)> {
         let kept = |it: &Keepable| {
             let value = self.kept.get(it.name).unwrap_or(it.default).to_string();

@@ -139,7 +139,7 @@ impl State {
         if !(1..=TOPIC_PARTITIONS_MAX).contains(&partitions) {
             return Err(Refusal::PartitionCount { partitions, max: TOPIC_PARTITIONS_MAX });
         }
-        check_config(config)?;
+        config.check()?;
         if let Some((topic, existing)) = self.topic_named(name) {
             let have = (existing.partitions.len() as u32, &existing.config);
             let differences = match (self.tables.get(topic).is_some(), as_table) {
@@ -167,7 +167,7 @@ impl State {
     }
 
     pub(super) fn alter_topic(&mut self, topic: TopicId, config: &TopicConfig) -> Outcome {
-        check_config(config)?;
+        config.check()?;
         let found = self.topics.get_mut(&topic).filter(|_| !topic.is_hidden());
         let found = found.ok_or(Refusal::UnknownTopic { topic })?;
         if self.tables.get(topic).is_some() {
@@ -410,26 +410,38 @@ fn check_timestamps(config: &TopicConfig, batch: &Batch, time_ms: i64) -> Result
 /// What a record shows that has no time.
 const NO_TIMESTAMP: i64 = -1;
 
-fn check_config(config: &TopicConfig) -> Result<(), Refusal> {
-    let limit = |setting, limit: Option<u64>, max| check_bounds(setting, limit.unwrap_or(0), 0, max);
-    let lags = (config.min_compaction_lag_ms, config.max_compaction_lag_ms);
-    check_bounds("max.message.bytes", config.max_message_bytes as u64, 1024, 16 * 1024 * 1024)?;
-    check_bounds("segment.bytes", config.segment_bytes as u64, 4096, i32::MAX as u64)?;
-    check_bounds("segment.ms", config.segment_ms, 1, SETTING_MS_MAX)?;
-    limit("retention.ms", config.retention_ms, SETTING_MS_MAX)?;
-    limit("retention.bytes", config.retention_bytes, i64::MAX as u64)?;
-    check_bounds("delete.retention.ms", config.delete_retention_ms, 0, SETTING_MS_MAX)?;
-    check_bounds("min.compaction.lag.ms", lags.0, 0, SETTING_MS_MAX)?;
-    check_bounds("max.compaction.lag.ms", lags.1.unwrap_or(SETTING_MS_MAX), lags.0.max(1), SETTING_MS_MAX)?;
-    check_bounds(
-        "min.cleanable.dirty.ratio (thousandths)",
-        config.min_cleanable_dirty_permille.into(),
-        0,
-        1000,
-    )?;
-    limit("message.timestamp.before.max.ms", config.timestamp_before_max_ms, SETTING_MS_MAX)?;
-    limit("message.timestamp.after.max.ms", config.timestamp_after_max_ms, SETTING_MS_MAX)?;
-    check_kept(&config.kept)
+impl TopicConfig {
+    /// Whether each setting is within its bounds, and no two contradict each other: what creating or altering a topic
+    /// looks at first.
+    ///
+    /// # Errors
+    /// [`Refusal::SettingOutOfBounds`].
+    pub fn check(&self) -> Result<(), Refusal> {
+        let limit = |setting, limit: Option<u64>, max| check_bounds(setting, limit.unwrap_or(0), 0, max);
+        let lags = (self.min_compaction_lag_ms, self.max_compaction_lag_ms);
+        check_bounds("max.message.bytes", self.max_message_bytes as u64, 1024, 16 * 1024 * 1024)?;
+        check_bounds("segment.bytes", self.segment_bytes as u64, 4096, i32::MAX as u64)?;
+        check_bounds("segment.ms", self.segment_ms, 1, SETTING_MS_MAX)?;
+        limit("retention.ms", self.retention_ms, SETTING_MS_MAX)?;
+        limit("retention.bytes", self.retention_bytes, i64::MAX as u64)?;
+        check_bounds("delete.retention.ms", self.delete_retention_ms, 0, SETTING_MS_MAX)?;
+        check_bounds("min.compaction.lag.ms", lags.0, 0, SETTING_MS_MAX)?;
+        check_bounds(
+            "max.compaction.lag.ms",
+            lags.1.unwrap_or(SETTING_MS_MAX),
+            lags.0.max(1),
+            SETTING_MS_MAX,
+        )?;
+        check_bounds(
+            "min.cleanable.dirty.ratio (thousandths)",
+            self.min_cleanable_dirty_permille.into(),
+            0,
+            1000,
+        )?;
+        limit("message.timestamp.before.max.ms", self.timestamp_before_max_ms, SETTING_MS_MAX)?;
+        limit("message.timestamp.after.max.ms", self.timestamp_after_max_ms, SETTING_MS_MAX)?;
+        check_kept(&self.kept)
+    }
 }
 
 pub(super) fn check_kept(kept: &KeptSettings) -> Result<(), Refusal> {
