@@ -77,16 +77,12 @@ enum Whose {
 }
 
 fn whose(node: &Node, resource_type: i8, name: &Str) -> Result<Whose, Refused> {
-    let node_id = node.options.node_id;
     let what = match resource_type {
         settings::TOPIC if name.is_empty() => {
             "a topic without a name: what all topics have by default can't be altered".to_string()
         }
         settings::TOPIC => return Ok(Whose::Topic(name.clone())),
-        settings::BROKER if name.is_empty() || name.parse() == Ok(node_id) => return Ok(Whose::Node),
-        settings::BROKER => {
-            format!("node {:?}: {node_id} is the only one, and no name stands for all", &**name)
-        }
+        settings::BROKER => return settings::check_node(node.options.node_id, name).map(|()| Whose::Node),
         other => {
             let name = &**name;
             format!(

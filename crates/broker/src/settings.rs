@@ -254,6 +254,17 @@ pub(crate) fn set(config: &mut TopicConfig, name: &str, value: &str) -> Result<(
     done.map_err(|error| (code::INVALID_CONFIG, error.to_string()))
 }
 
+/// Whether a resource is this node: by its number, or by no name, which stands for all.
+pub(crate) fn check_node(node_id: i32, name: &str) -> Result<(), Refused> {
+    match name.is_empty() || name.parse() == Ok(node_id) {
+        true => Ok(()),
+        false => {
+            let what = format!("node {name:?}: {node_id} is the only one, and no name stands for all");
+            Err((code::INVALID_REQUEST, what))
+        }
+    }
+}
+
 /// What a topic calls the setting of a node by which all topics have it, if that can be altered while the node runs.
 pub(crate) fn kept_for_all(name: &str) -> Option<&'static str> {
     KEEPABLE.iter().zip(OF_KEPT).find(|(_, (_, of_node, _))| *of_node == Some(name)).map(|(it, _)| it.name)

@@ -47,21 +47,17 @@ fn describe(node: &Node, wanted: DescribeConfigsResource, detail: Detail) -> Des
 
 /// The settings of a resource, and where those come from that were set.
 fn rows(node: &Node, resource_type: i8, name: &str) -> Result<(Vec<Row>, i8), Refused> {
-    let node_id = node.options.node_id;
     match resource_type {
         settings::TOPIC => {
             let topic = node.topic_legally_named(name)?;
             Ok((settings::of_topic(topic.config(), &node.log.kept_settings()), settings::TOPIC_CONFIG))
         }
-        settings::BROKER if name.is_empty() || name.parse() == Ok(node_id) => {
+        settings::BROKER => {
+            settings::check_node(node.options.node_id, name)?;
             let mut rows = settings::of_node(&node.options, &node.log.kept_settings());
             // No name stands for what all nodes have that was set while they run.
             rows.retain(|row| !name.is_empty() || row.of_all.is_some());
             Ok((rows, settings::STATIC_BROKER_CONFIG))
-        }
-        settings::BROKER => {
-            let what = format!("node {name:?}: {node_id} is the only one, and no name stands for all");
-            Err((code::INVALID_REQUEST, what))
         }
         other => {
             let what = format!("resource type {other}, {name:?}: topics (2) and nodes (4) have settings");

@@ -76,7 +76,9 @@ pub(crate) async fn handle(call: &Call<'_>, request: Request) -> Answer {
     let wanted = Arc::new(found(node, by_ids, wanted));
     match waited_for(node, &wanted, terms).await {
         Some(Gathered { partitions, share, given, .. }) => {
-            node.log.count_given(given);
+            if !given.is_empty() {
+                node.log.count_given(given);
+            }
             Answer::Held(told(node, turn, &wanted, partitions).into(), share)
         }
         None => refused(code::UNKNOWN_SERVER_ERROR),
